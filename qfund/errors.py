@@ -1,0 +1,114 @@
+"""Everything that qfund raises on purpose.
+
+QfundError                  message + remedy; ``exit_code`` for the command line
+├── UsageError              the request itself is wrong (exit code 2)
+│   ├── UnknownName         no such model, precision or metric; says which there are
+│   ├── InvalidSpec         a value out of range, a malformed link or document
+│   └── InvalidInput        the text cannot be measured: empty, one token, not decodable
+├── ModelError              the checkpoint cannot be used (exit code 1)
+│   ├── ModelNotFound       no such folder or repository, or no network
+│   ├── CorruptCheckpoint   truncated, malformed, or tensors missing
+│   ├── UnsafeCheckpoint    pickled weights or remote code: refused
+│   ├── UnsupportedModel    an architecture or a quantised checkpoint that is not handled, by name
+│   ├── NothingConverted    a precision that would leave the model as it was
+│   └── OutOfBudget         larger than the memory that this process may use
+├── StoreError              the database or its disk refuses (exit code 1)
+└── EngineError             the job did not finish (exit code 1)
+    ├── QueueFull
+    ├── Cancelled
+    ├── TimedOut
+    └── WorkerDied
+"""
+
+
+class QfundError(Exception):
+    """``message`` says what is wrong, ``remedy`` what to do about it; both are shown to people."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message, remedy)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.remedy}".strip()
+
+
+class UsageError(QfundError):
+    exit_code = 2
+
+
+class UnknownName(UsageError):
+    pass
+
+
+class InvalidSpec(UsageError):
+    pass
+
+
+class InvalidInput(UsageError):
+    pass
+
+
+class ModelError(QfundError):
+    pass
+
+
+class ModelNotFound(ModelError):
+    pass
+
+
+class CorruptCheckpoint(ModelError):
+    pass
+
+
+class UnsafeCheckpoint(ModelError):
+    pass
+
+
+class UnsupportedModel(ModelError):
+    pass
+
+
+class NothingConverted(ModelError):
+    pass
+
+
+class OutOfBudget(ModelError):
+    pass
+
+
+class StoreError(QfundError):
+    pass
+
+
+class EngineError(QfundError):
+    pass
+
+
+class QueueFull(EngineError):
+    pass
+
+
+class Cancelled(EngineError):
+    pass
+
+
+class TimedOut(EngineError):
+    pass
+
+
+class WorkerDied(EngineError):
+    pass
+
+
+def _all_errors(root: type[QfundError]) -> dict[str, type[QfundError]]:
+    found = {root.__name__: root}
+    for child in root.__subclasses__():
+        found |= _all_errors(child)
+    return found
+
+
+#: Name → class, for an error that crosses a process boundary or is stored.
+ERRORS = _all_errors(QfundError)

@@ -30,9 +30,13 @@ class Estimate:
 class Positions:
     """One candidate against the reference, position by position. Every vector holds finite positions only, in order.
 
-    ``mean_abs``, ``max_abs`` [n]: |candidate − reference| over a position's outputs. ``kl`` [n]: KL(reference ‖ candidate)
-    in nats. ``same_top1`` [n]: 1.0 where both argmaxes agree. ``cosine`` [n]: between hidden states. ``nll_reference``,
-    ``nll_candidate`` [m]: −ln p of the correct token, where there is one. ``pooled_*`` [chunks]: pooled output.
+    Attributes:
+        mean_abs, max_abs: [n], |candidate − reference| over a position's outputs.
+        kl: [n], KL(reference ‖ candidate) in nats.
+        same_top1: [n], 1.0 where both argmaxes agree.
+        cosine: [n], between hidden states.
+        nll_reference, nll_candidate: [m], −ln p of the correct token, where there is one.
+        pooled_max_abs, pooled_cosine: [chunks], of pooled outputs.
     """
 
     mean_abs: Vector
@@ -92,8 +96,11 @@ def _perplexity_ratio(positions: Positions, unit: str) -> Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """``better`` is ``"lower"``, ``"higher"`` or ``"one"`` (closer to 1). ``needs`` names the vectors it reads: a metric
-    whose vectors a task does not give is not reported."""
+    """A row of the table.
+
+    ``better`` is ``"lower"``, ``"higher"`` or ``"one"`` (closer to 1). ``needs`` names the vectors it reads: a metric
+    whose vectors a task does not give is not reported.
+    """
 
     name: str
     label: str
@@ -186,7 +193,7 @@ _ROWS = (
         "one",
         ("nll_candidate", "nll_reference"),
         _perplexity_ratio,
-        "Candidate's perplexity over the reference's, from the paired differences, so their covariance is in its error.",
+        "Candidate's perplexity over the reference's, from paired differences, so that their covariance counts.",
         _LLAMA,
     ),
     Metric(

@@ -16,7 +16,8 @@ import inspect
 import json
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,14 @@ from typing import Any
 # held-out unit is found on (nearly) every Python.
 _SKIPPED_FOLDERS = frozenset({"site-packages", "dist-packages", "__pycache__", "test", "tests", "idle_test"})
 _SKIPPED_TOP = frozenset({"lib2to3", "pydoc_data", "idlelib", "turtledemo", "distutils", "ensurepip", "tkinter"})
-_C_MODULES = (
-    "_bisect _codecs _collections _csv _datetime _decimal _elementtree _functools _hashlib _heapq _io _json _locale "
-    "_operator _pickle _random _signal _socket _sqlite3 _sre _ssl _stat _string _struct _thread _tracemalloc _weakref "
-    "array atexit builtins cmath errno faulthandler fcntl gc itertools marshal math mmap posix pwd pyexpat select sys "
-    "time unicodedata zlib"
-).split()
+_C_MODULES = tuple(
+    """
+_bisect _codecs _collections _csv _datetime _decimal _elementtree _functools _hashlib _heapq _io _json _locale
+_operator _pickle _random _signal _socket _sqlite3 _sre _ssl _stat _string _struct _thread _tracemalloc _weakref
+array atexit builtins cmath errno faulthandler fcntl gc itertools marshal math mmap posix pwd pyexpat select sys
+time unicodedata zlib
+""".split()  # noqa: SIM905 - a list of this length reads better as words
+)
 _SHORTEST = 20  # characters: a shorter docstring says nothing a language model could learn
 
 
@@ -125,14 +128,32 @@ def name_order(name: str) -> str:
     return hashlib.sha256(f"qfund:{name}".encode()).hexdigest()
 
 
-def held_out_text(manifest: Path) -> str:
-    """The held-out text that ``manifest`` names, in its order, as this Python carries it.
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Which units were held out of training: names in reading order, the Python that training read them from, and the
+    digest of their text there, so that a caller can say where the running Python's text differs."""
 
-    The manifest is JSON: ``units`` (names, in reading order), ``python`` (the version that training read) and ``sha256``
-    (of the text there), so that a caller can say where the text differs.
-    """
-    units: list[str] = json.loads(manifest.read_text("utf-8"))["units"]
-    return "\n\n".join(text for text in map(read_unit, units) if text) + "\n"
+    units: tuple[str, ...]
+    python: str
+    sha256: str
+
+
+def read_manifest(path: Path) -> Manifest:
+    found = json.loads(path.read_text("utf-8"))
+    return Manifest(tuple(found["units"]), found["python"], found["sha256"])
+
+
+def held_out_text(manifest: Manifest) -> str:
+    """The text of the held-out units, in the manifest's order, as the running Python carries it."""
+    return join(text for text in map(read_unit, manifest.units) if text)
+
+
+def join(texts: Iterable[str]) -> str:
+    return "\n\n".join(texts) + "\n"
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def python_version() -> str:

@@ -14,8 +14,10 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """Where a report was measured: ``versions`` by package, ``python``, CPU or GPU by name, threads used, and the model's
-    identity: ``model_id`` (``sha256:…`` of the files, or ``stat:…`` for very large ones) and the Hub ``revision``."""
+    """Where a report was measured: versions by package, Python, CPU or GPU by name, threads used, and which model.
+
+    ``model_id`` is ``sha256:…`` of the files, or ``stat:…`` for very large ones; ``revision`` is the Hub's commit.
+    """
 
     versions: dict[str, str]
     python: str
@@ -39,7 +41,10 @@ class ModelFacts:
 
 @dataclass(frozen=True, slots=True)
 class InputFacts:
-    """What was measured on. ``source`` is ``"text"``, ``"evaluation text"`` or ``"pictures"``; ``notes`` are sentences."""
+    """What was measured on.
+
+    ``source`` is ``"text"``, ``"evaluation text"`` or ``"pictures"``; ``notes`` are sentences for people.
+    """
 
     source: str
     sha256: str

@@ -1,4 +1,4 @@
-"""``Spec``: one comparison as a frozen value. It is the link, the command line, the cache key and the export's header."""
+"""``Spec``: one comparison as a frozen value: the link, the command line, the cache key, the export's header."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -14,6 +14,7 @@ LINK_VERSION = 1
 MAX_TOKENS = 1_000_000
 MAX_TEXT = 4_000_000  # characters
 DEFAULT_CANDIDATES = ("bf16", "fp16", "int8")
+DEFAULT_TOKENS = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Spec:
     reference: str = "fp32"
     precisions: tuple[str, ...] = DEFAULT_CANDIDATES
     text: str | None = None
-    max_tokens: int = 16_384
+    max_tokens: int = DEFAULT_TOKENS
     context: int | None = None
     revision: str | None = None
 
@@ -91,8 +92,10 @@ QUERY_NAMES = frozenset({"v", "p", *_NUMBERS, *_STRINGS})
 
 
 def to_query(spec: Spec) -> dict[str, list[str]]:
-    """Query parameters that name every part of the comparison. A part that is None is written as an empty value, but for
-    ``text``, where an absent parameter is None and an empty one is an empty text."""
+    """Query parameters that name every part of the comparison.
+
+    A part that is None is written as an empty value, but for ``text``: absent is None, empty is an empty text.
+    """
     query: dict[str, list[str]] = {"v": [str(LINK_VERSION)]}
     for short, name in (_STRINGS | _NUMBERS).items():
         value = getattr(spec, name)
@@ -119,12 +122,12 @@ def from_query(query: Mapping[str, Iterable[str]], default: Spec) -> tuple[Spec,
         problems.append(f"The link has version {version!r}; this qfund reads version {LINK_VERSION} and did its best.")
     spec = default
     for short, name in _STRINGS.items():
-        if short in given and given[short]:
+        if given.get(short):
             value = given[short][-1]
             spec, problem = _with(spec, name, value if value or short == "text" else None, short)
             problems += problem
     for short, name in _NUMBERS.items():
-        if short in given and given[short]:
+        if given.get(short):
             value = given[short][-1]
             if value == "" and name == "context":
                 spec = replace(spec, context=None)

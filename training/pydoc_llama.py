@@ -7,7 +7,6 @@ and ``training.json`` (recipe, figures). The run is seeded; thread count and CPU
 """
 
 import argparse
-import hashlib
 import json
 import math
 import os
@@ -22,7 +21,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from qfund.pydoc_text import name_order, python_version, read_unit, unit_names
+from qfund.pydoc_text import digest, join, name_order, python_version, read_unit, unit_names
 
 CONTEXT = 256
 VOCABULARY = 2048
@@ -138,7 +137,7 @@ def main() -> None:
     generator = np.random.default_rng(0)
     texts, held = split_corpus()
     tokenizer = train_tokenizer(texts)
-    held_text = "\n\n".join(held.values()) + "\n"
+    held_text = join(held.values())
     training = encode(tokenizer, texts)
     evaluation = torch.tensor(tokenizer(held_text)["input_ids"], dtype=torch.int64)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -146,7 +145,7 @@ def main() -> None:
     manifest = {
         "units": list(held),
         "python": python_version(),
-        "sha256": hashlib.sha256(held_text.encode()).hexdigest(),
+        "sha256": digest(held_text),
     }
     (options.out / "held_out.json").write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
     print(json.dumps({"training_tokens": len(training), "held_out_tokens": len(evaluation)}), flush=True)
@@ -164,7 +163,7 @@ def main() -> None:
     model.train()
     while True:
         share = max(step / options.steps, (time.monotonic() - started) / 60 / options.minutes)
-        if step % options.evaluate_every == 0 and step or share >= 1:
+        if (step and step % options.evaluate_every == 0) or share >= 1:
             loss = held_out_loss(model, evaluation)
             log.append({"step": step, "perplexity": round(math.exp(loss), 3)})
             log[-1]["cpu_minutes"] = round(time.process_time() / 60, 1)

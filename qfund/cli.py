@@ -1,0 +1,170 @@
+"""The command line: ``qfund compare``, ``qfund ls``, ``qfund run``.
+
+Results go to standard output, progress and messages to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from qfund import catalog, report, spec
+from qfund.engine import compute
+from qfund.errors import InvalidInput, QfundError
+from qfund.metrics import METRICS
+from qfund.precisions import PRECISIONS
+from qfund.store import Store
+from qfund.version import VERSION
+
+_APP = Path(__file__).resolve().parent.parent / "app.py"
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit."""
+    options = parser().parse_args(arguments)
+    try:
+        options.run(options)
+        sys.stdout.flush()
+    except QfundError as error:
+        _say(f"qfund: {error}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _say("qfund: stopped.")
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output (head, less) is gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    sys.exit(0)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every command and option; documented in the README, which a test checks."""
+    top = argparse.ArgumentParser(
+        prog="qfund", description="What lower precision costs a neural network, and what it buys."
+    )
+    top.add_argument("--version", action="version", version=f"qfund {VERSION}")
+    commands = top.add_subparsers(required=True, metavar="command")
+
+    compare = commands.add_parser("compare", help="compare precisions of a model")
+    compare.set_defaults(run=_compare)
+    compare.add_argument("model", help="a name of `qfund ls models`, a local folder, or a Hub id (owner/name)")
+    compare.add_argument(
+        "--precision",
+        nargs="+",
+        metavar="P",
+        default=list(spec.DEFAULT_CANDIDATES),
+        help="candidates (default: %(default)s)",
+    )
+    compare.add_argument("--reference", metavar="P", default="fp32", help="compare with this one (default: fp32)")
+    text = compare.add_mutually_exclusive_group()
+    text.add_argument("--text", help="the input (default: the model's own evaluation text)")
+    text.add_argument("--text-file", type=Path, metavar="F", help="read the input from this UTF-8 file")
+    compare.add_argument(
+        "--max-tokens",
+        type=int,
+        default=spec.DEFAULT_TOKENS,
+        metavar="N",
+        help="use at most N tokens (default: %(default)s)",
+    )
+    compare.add_argument(
+        "--context", type=int, metavar="N", help="tokens per chunk (default: the model's, at most 512)"
+    )
+    compare.add_argument("--revision", metavar="R", help="branch, tag or commit of a Hub id")
+    compare.add_argument("--json", action="store_true", help="print the whole report as one JSON document")
+    compare.add_argument("--fresh", action="store_true", help="measure again even if the result is stored")
+    compare.add_argument("--no-store", action="store_true", help="neither look for a stored result nor keep this one")
+
+    lists = commands.add_parser("ls", help="list models, precisions or metrics")
+    lists.set_defaults(run=_list)
+    lists.add_argument("what", choices=("models", "precisions", "metrics"))
+
+    run = commands.add_parser("run", help="start the dashboard in a browser")
+    run.set_defaults(run=_run)
+    run.add_argument("--port", type=int, default=8501, help="default: %(default)s")
+    run.add_argument("--host", default="localhost", help="address to listen on (default: %(default)s)")
+    return top
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    text = options.text
+    if options.text_file is not None:
+        try:
+            text = options.text_file.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidInput(f"{options.text_file} cannot be read: {error}.", "Give a UTF-8 text file.") from error
+    asked = spec.Spec(
+        model=options.model,
+        reference=options.reference,
+        precisions=tuple(options.precision),
+        text=text,
+        max_tokens=options.max_tokens,
+        context=options.context,
+        revision=options.revision,
+    )
+    found = compute(
+        asked,
+        store=None if options.no_store else Store(),
+        fresh=options.fresh,
+        progress=_progress,
+        warn=lambda sentence: _say(f"qfund: {sentence}"),
+    )
+    if options.json:
+        sys.stdout.write(report.to_json(found).decode() + "\n")
+    else:
+        _print(found)
+
+
+def _progress(phase: str, share: float) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K{share:4.0%} {phase}", end="", file=sys.stderr, flush=True)
+    else:
+        _say(f"{share:4.0%} {phase}")
+
+
+def _print(found: report.Report) -> None:
+    from qfund import tables, words
+
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
+    print(words.title(found))
+    print(words.provenance(found))
+    for note in found.input.notes:
+        print(note)
+    for alarm in words.reference_alarms(found):
+        print(f"! {alarm}")
+    for verdict in words.verdicts(found):
+        print(f"\n{verdict.sentence}")
+        for alarm in verdict.alarms:
+            print(f"! {alarm}")
+    print()
+    print(tables.fidelity_text(found).to_string())
+    print()
+    print(tables.footprints_text(found).to_string())
+
+
+def _list(options: argparse.Namespace) -> None:
+    if options.what == "models":
+        rows = [(entry.name, entry.description) for entry in catalog.CATALOG.values()]
+    elif options.what == "precisions":
+        rows = [(row.name, f"{row.label}: {row.meaning}") for row in PRECISIONS.values()]
+    else:
+        rows = [(row.name, f"{row.label}: {row.definition}") for row in METRICS.values()]
+    width = max(len(name) for name, _ in rows)
+    for name, text in rows:
+        print(f"{name:{width}}  {text}")
+
+
+def _run(options: argparse.Namespace) -> None:
+    command = [sys.executable, "-m", "streamlit", "run", str(_APP)]
+    command += [f"--server.port={options.port}", f"--server.address={options.host}"]
+    # Streamlit reads .streamlit/config.toml from the working directory.
+    code = subprocess.run(command, cwd=_APP.parent, check=False).returncode
+    if code:
+        raise QfundError(f"The dashboard ended with exit code {code}.", "See its message above.")

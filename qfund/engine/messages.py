@@ -1,0 +1,80 @@
+"""What the web server and the worker say to each other: JSON lines, one message a line.
+
+To the worker's standard input: ``measure``, ``warm``. From its standard output: ``ready`` once, then for each
+``measure`` any number of ``progress`` and one ``done`` or ``failed``. ``warm`` has no answer.
+"""
+
+from typing import TypeAlias
+
+import msgspec
+
+from qfund.errors import ERRORS, EngineError, QfundError
+from qfund.report import Report
+from qfund.spec import Spec
+
+
+class Measure(msgspec.Struct, frozen=True, tag="measure"):
+    spec: Spec
+
+
+class Warm(msgspec.Struct, frozen=True, tag="warm"):
+    """Import what the first job will need."""
+
+
+class Ready(msgspec.Struct, frozen=True, tag="ready"):
+    pass
+
+
+class Progress(msgspec.Struct, frozen=True, tag="progress"):
+    """``share`` of the whole job, 0 to 1."""
+
+    phase: str
+    share: float
+
+
+class Done(msgspec.Struct, frozen=True, tag="done"):
+    report: Report
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    """``error`` is a name of ``qfund.errors.ERRORS``. ``spent``: the worker is in no state to take another job."""
+
+    error: str
+    message: str
+    remedy: str = ""
+    spent: bool = False
+
+    def exception(self) -> QfundError:
+        return ERRORS.get(self.error, EngineError)(self.message, self.remedy)
+
+
+Request: TypeAlias = Measure | Warm
+Event: TypeAlias = Ready | Progress | Done | Failed
+
+_requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
+_events: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+
+
+def line(message: Request | Event) -> bytes:
+    """The message as one line. JSON escapes line ends, so there is none within."""
+    return msgspec.json.encode(message) + b"\n"
+
+
+def request(text: bytes) -> Request:
+    """Raises ``msgspec.DecodeError`` (of which ``ValidationError`` is one) for anything else than a request."""
+    return _requests.decode(text)
+
+
+def event(text: bytes) -> Event:
+    """Raises ``msgspec.DecodeError`` for anything else than an event."""
+    return _events.decode(text)
+
+
+def failure(error: QfundError, *, spent: bool = False) -> Failed:
+    name = next(kind.__name__ for kind in type(error).__mro__ if ERRORS.get(kind.__name__) is kind)
+    return Failed(name, _unicode(error.message), _unicode(error.remedy), spent)
+
+
+def _unicode(text: str) -> str:
+    """Without lone surrogates, which file names may have and JSON may not."""
+    return text.encode(errors="replace").decode()

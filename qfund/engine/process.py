@@ -1,0 +1,111 @@
+"""One worker process as its parent sees it."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from qfund.engine import messages
+from qfund.errors import WorkerDied
+
+#: Seconds that a worker has to end by itself before it is killed.
+GRACE = 2.0
+_ROOT = Path(__file__).resolve().parent.parent.parent
+_REMEDY = "Compare again: a fresh worker takes over."
+
+
+class Process:
+    """A started worker.
+
+    It leads a process group, so that whatever it starts ends with it and Ctrl-C in the server's terminal does not reach
+    it. It ends when this process does, because its standard input ends then.
+
+    Raises:
+        WorkerDied: if it cannot be started.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
+        try:
+            self._popen = subprocess.Popen(
+                list(command),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=_environment(),
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise WorkerDied(
+                f"The worker cannot be started: {error}.", "See that memory and processes are left."
+            ) from error
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    def alive(self) -> bool:
+        return self._popen.poll() is None
+
+    def send(self, request: messages.Request) -> None:
+        """Raises ``OSError`` if the worker is gone."""
+        assert self._popen.stdin is not None
+        self._popen.stdin.write(messages.line(request))
+        self._popen.stdin.flush()
+
+    def events(self) -> Iterator[messages.Event]:
+        """What the worker says, until its output ends. Raises ``msgspec.DecodeError`` if it talks nonsense."""
+        assert self._popen.stdout is not None
+        for line in self._popen.stdout:
+            yield messages.event(line)
+
+    def end(self, *, patience: float = 0.0) -> None:
+        """Make sure that the process and what it started are gone: wait ``patience`` seconds, terminate, kill. May be
+        called from several threads and more than once."""
+        with suppress(subprocess.TimeoutExpired):
+            self._popen.wait(patience)
+        self._signal(signal.SIGTERM)
+        try:
+            self._popen.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+        self._signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+        self._popen.wait()
+
+    def close(self) -> None:
+        """Free the pipes of an ended process; for the thread that reads and writes them."""
+        for stream in (self._popen.stdin, self._popen.stdout):
+            with suppress(OSError):
+                if stream is not None:
+                    stream.close()
+
+    def death(self) -> WorkerDied:
+        """Why an ended process ended, in words."""
+        code = self._popen.returncode
+        number = -code if code < 0 else code - 128  # a shell in between reports 128 + signal
+        try:
+            name = signal.Signals(number).name
+        except ValueError:
+            return WorkerDied(f"The worker ended before it was done (exit code {code}).", f"See the log. {_REMEDY}")
+        if name == "SIGKILL":
+            return WorkerDied(
+                "The worker was killed (SIGKILL), most likely because the memory ran out.",
+                "Choose a smaller model, a shorter context or fewer tokens, or a machine with more memory. " + _REMEDY,
+            )
+        return WorkerDied(f"The worker died in the middle ({name}).", _REMEDY)
+
+    def _signal(self, number: int) -> None:
+        """To the whole group, where there are groups. One that has no member left takes no signal."""
+        if hasattr(os, "killpg"):
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._popen.pid, number)
+        elif self.alive():
+            self._popen.terminate()
+
+
+def _environment() -> dict[str, str]:
+    environment = {"OMP_WAIT_POLICY": "passive"} | dict(os.environ)  # idle threads shall not spin beside the web server
+    if _ROOT.name not in ("site-packages", "dist-packages"):
+        # A checkout that is not installed: the worker finds it from whatever folder the server was started in.
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
+    return environment

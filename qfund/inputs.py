@@ -1,0 +1,277 @@
+"""Text and pictures → batches of tensors that a model's forward takes, with the tokens that it should predict."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import AutoImageProcessor, AutoTokenizer
+
+from qfund import catalog, pictures
+from qfund.checkpoint import Checkpoint
+from qfund.errors import InvalidInput, UnsupportedModel
+from qfund.report import InputFacts
+from qfund.spec import Spec
+from qfund.tasks import Task, read_config
+
+#: Longest chunk unless the ``Spec`` asks for another.
+DEFAULT_CONTEXT = 512
+_BATCH_TOKENS = 4096
+_BATCH_LOGITS = 32 * 1024**2  # elements of one batch's logits
+_IGNORED = -100
+_MASKED_EVERY = 7  # a masked model predicts every 7th token: about 15 %, as in its training
+# Positions start after the padding index in these, so that many rows of the position table are not usable.
+_OFFSET_POSITIONS = (
+    "roberta",
+    "xlm-roberta",
+    "camembert",
+    "xlm-roberta-xl",
+    "longformer",
+    "mpnet",
+    "data2vec-text",
+    "esm",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some examples for one forward.
+
+    Attributes:
+        arguments: of the model's forward, each [examples, …].
+        targets: [examples, positions], the correct token of each, −100 where there is none; None for heads without.
+        scored: [examples, positions], which positions are compared; None compares all.
+    """
+
+    arguments: dict[str, Tensor]
+    targets: Tensor | None = None
+    scored: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """``pieces`` is the text of each token in the order of the positions; empty where outputs are not tokens."""
+
+    batches: tuple[Batch, ...]
+    facts: InputFacts
+    pieces: tuple[str, ...]
+    chunk_starts: tuple[int, ...]
+    predicts_next: bool
+    tokenizer: Any
+
+
+def prepare(spec: Spec, source: catalog.Source, checkpoint: Checkpoint, task: Task) -> Prepared:
+    """Batches of the input that ``spec`` asks for.
+
+    Raises:
+        InvalidInput: an empty text, one token, a context longer than the model's, text for a model that reads none.
+        UnsupportedModel: a text model whose folder has no tokenizer.
+    """
+    config = read_config(checkpoint)
+    if task.reads == "text":
+        return _prepare_text(spec, source, checkpoint, task, config)
+    if spec.text is not None and task.reads == "pictures":
+        raise InvalidInput(f"A model for pictures ({task.name}) reads no text.", "Leave the text out.")
+    return _prepare_pictures(spec, checkpoint, task, config)
+
+
+def _tokenizer(checkpoint: Checkpoint) -> Any:
+    try:
+        return AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # tokenizers raise whatever their libraries raise
+        raise UnsupportedModel(
+            f"The tokenizer in {checkpoint.folder.name} cannot be opened: {error}",
+            "Put the model's tokenizer files (tokenizer.json) beside its weights.",
+        ) from error
+
+
+def _special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """What the tokenizer puts before and after a text."""
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    whole = tokenizer("a")["input_ids"]
+    start = next((i for i in range(len(whole) - len(bare) + 1) if whole[i : i + len(bare)] == bare), 0)
+    return whole[:start], whole[start + len(bare) :]
+
+
+def _longest_context(config: Any, tokenizer: Any) -> int | None:
+    text = config.get_text_config()
+    limits = [getattr(text, name, None) for name in ("max_position_embeddings", "n_positions", "max_seq_len")]
+    found = [limit for limit in limits if isinstance(limit, int) and limit > 0]
+    if found and text.model_type in _OFFSET_POSITIONS:
+        found = [limit - (text.pad_token_id or 0) - 1 for limit in found]
+    if 0 < tokenizer.model_max_length < 10**9:
+        found.append(tokenizer.model_max_length)
+    return min(found, default=None)
+
+
+def _context(spec: Spec, longest: int | None) -> int:
+    if spec.context is None:
+        return min(longest or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
+    if longest is not None and spec.context > longest:
+        raise InvalidInput(
+            f"The model reads at most {longest} tokens at once, not {spec.context}.",
+            f"Give a context of at most {longest}; longer texts are read in chunks.",
+        )
+    return spec.context
+
+
+def _encode(tokenizer: Any, text: str) -> tuple[list[int], list[str]]:
+    """Token ids, and the piece of text that each stands for."""
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=tokenizer.is_fast, verbose=False)
+    ids: list[int] = encoded["input_ids"]
+    if not tokenizer.is_fast:
+        return ids, [tokenizer.decode([token]) for token in ids]
+    pieces, reached = [], 0
+    for token, (start, end) in zip(ids, encoded["offset_mapping"], strict=True):
+        # Tokens that split one character share its span: the first shows it, the others only what they decode to. What
+        # lies between two spans (a space that a word-piece tokenizer drops) belongs to the token after it.
+        pieces.append(text[reached:end] if end > reached else tokenizer.decode([token]) if start < reached else "")
+        reached = max(reached, end)
+    return ids, pieces
+
+
+def _prepare_text(spec: Spec, source: catalog.Source, checkpoint: Checkpoint, task: Task, config: Any) -> Prepared:
+    tokenizer = _tokenizer(checkpoint)
+    text, notes = (spec.text, []) if spec.text is not None else catalog.evaluation_text(source)
+    if not text.strip():
+        raise InvalidInput("The text is empty.", "Give a text of at least two tokens, or leave it out.")
+    ids, pieces = _encode(tokenizer, text)
+    if len(ids) < 2:
+        raise InvalidInput(f"The text is {len(ids)} token long.", "Give at least two, so that one predicts the next.")
+    if len(ids) > spec.max_tokens:
+        notes.append(f"The first {spec.max_tokens:,} of {len(ids):,} tokens were used.")
+        ids, pieces = ids[: spec.max_tokens], pieces[: spec.max_tokens]
+    before, after = _special_tokens(tokenizer)
+    context = _context(spec, _longest_context(config, tokenizer))
+    room = context - len(before) - len(after)
+    if room < 1:
+        raise InvalidInput(f"A context of {context} leaves no room for text.", "Give a larger context.")
+    if task.name == "sequence-to-sequence model":
+        notes.append("The encoder reads each chunk and the decoder repeats it, token by token.")
+    chunks: list[list[int]] = []
+    shown: list[str] = []
+    starts: list[int] = []
+    for start in range(0, len(ids), room):
+        starts.append(len(shown))
+        chunks.append([*before, *ids[start : start + room], *after])
+        special = [[tokenizer.decode([token]) for token in side] for side in (before, after)]
+        shown += [*special[0], *pieces[start : start + room], *special[1]]
+    if len(chunks) > 1:
+        notes.append(f"The text was read in {len(chunks)} chunks of at most {context} tokens, each on its own.")
+    facts = InputFacts(
+        source="text" if spec.text is not None else "evaluation text",
+        sha256=hashlib.sha256(text.encode()).hexdigest(),
+        tokens=len(ids),
+        chunks=len(chunks),
+        context=context,
+        notes=tuple(notes),
+    )
+    vocabulary = getattr(config.get_text_config(), "vocab_size", 1)
+    if max(max(chunk) for chunk in chunks) >= vocabulary:
+        raise UnsupportedModel(
+            f"The tokenizer gives tokens beyond the model's vocabulary of {vocabulary:,}.",
+            "Put the tokenizer that belongs to this checkpoint beside it.",
+        )
+    batches = tuple(_text_batch(rows, task, config, tokenizer) for rows in _rows_of_equal_length(chunks, vocabulary))
+    if task.name == "masked language model":
+        facts = replace(facts, notes=(*facts.notes, f"Every {_MASKED_EVERY}th token was masked and predicted."))
+    return Prepared(batches, facts, tuple(shown), tuple(starts), task.name == "causal language model", tokenizer)
+
+
+def _rows_of_equal_length(chunks: list[list[int]], vocabulary: int) -> list[Tensor]:
+    """Chunks as tensors [examples, tokens]: no batch mixes lengths, so nothing is padded."""
+    length = len(chunks[0])
+    full = [chunk for chunk in chunks if len(chunk) == length]
+    size = max(1, min(_BATCH_TOKENS // length, _BATCH_LOGITS // (length * vocabulary)))
+    rows = [torch.tensor(full[i : i + size]) for i in range(0, len(full), size)]
+    if len(chunks[-1]) != length:
+        rows.append(torch.tensor([chunks[-1]]))
+    return rows
+
+
+def _text_batch(ids: Tensor, task: Task, config: Any, tokenizer: Any) -> Batch:
+    ones = torch.ones_like(ids)
+    if task.name == "causal language model":
+        return Batch({"input_ids": ids}, _shifted_left(ids))
+    if task.name == "sequence-to-sequence model":
+        start = _decoder_start(config)
+        decoder = torch.cat([torch.full_like(ids[:, :1], start), ids[:, :-1]], 1)
+        return Batch({"input_ids": ids, "attention_mask": ones, "decoder_input_ids": decoder}, ids)
+    if task.name == "masked language model":
+        if tokenizer.mask_token_id is None:
+            raise UnsupportedModel("The tokenizer has no mask token.", "Put the model's own tokenizer beside it.")
+        special = torch.tensor([tokenizer.get_special_tokens_mask(row, True) for row in ids.tolist()]).bool()
+        scored = (torch.arange(ids.shape[1]) % _MASKED_EVERY == _MASKED_EVERY // 2).expand_as(ids) & ~special
+        masked = ids.masked_fill(scored, tokenizer.mask_token_id)
+        return Batch({"input_ids": masked, "attention_mask": ones}, ids.masked_fill(~scored, _IGNORED), scored)
+    if task.gives == "hidden states" and getattr(config, "is_encoder_decoder", False) and task.name == "encoder":
+        return Batch({"input_ids": ids, "attention_mask": ones, "decoder_input_ids": ids})
+    return Batch({"input_ids": ids, "attention_mask": ones})
+
+
+def _shifted_left(ids: Tensor) -> Tensor:
+    return torch.cat([ids[:, 1:], torch.full_like(ids[:, :1], _IGNORED)], 1)
+
+
+def _decoder_start(config: Any) -> int:
+    text = config.get_text_config(decoder=True)
+    for owner in (config, text):
+        for name in ("decoder_start_token_id", "bos_token_id", "pad_token_id"):
+            value = getattr(owner, name, None)
+            if isinstance(value, int):
+                return value
+    raise UnsupportedModel("The config names no token for the decoder to start with.", "Set decoder_start_token_id.")
+
+
+def _prepare_pictures(spec: Spec, checkpoint: Checkpoint, task: Task, config: Any) -> Prepared:
+    drawn = pictures.draw()
+    values, how = _pixel_values(checkpoint, config, [picture.image for picture in drawn])
+    notes = [f"{len(drawn)} pictures that qfund draws itself, {how}."]
+    digest = hashlib.sha256(values.numpy().tobytes())
+    if task.reads == "pictures":
+        facts = InputFacts("pictures", digest.hexdigest(), 0, len(drawn), 0, tuple(notes))
+        return Prepared((Batch({"pixel_values": values}),), facts, (), (), False, None)
+    tokenizer = _tokenizer(checkpoint)
+    captions = [spec.text] * len(drawn) if spec.text is not None else [picture.caption for picture in drawn]
+    if not all(caption.strip() for caption in captions):
+        raise InvalidInput("The text is empty.", "Give a caption of at least two tokens, or leave it out.")
+    batches: list[Batch] = []
+    shown: list[str] = []
+    starts: list[int] = []
+    tokens = 0
+    for index, caption in enumerate(captions):
+        before, after = _special_tokens(tokenizer)
+        ids, pieces = _encode(tokenizer, caption)
+        ids, pieces = ids[: spec.max_tokens], pieces[: spec.max_tokens]
+        tokens += len(ids)
+        special = [[tokenizer.decode([token]) for token in side] for side in (before, after)]
+        row = torch.tensor([[*before, *ids, *after]])
+        if row.shape[1] < 2:
+            raise InvalidInput("A caption is one token long.", "Give at least two, so that one predicts the next.")
+        name = "decoder_input_ids" if checkpoint.architecture == "VisionEncoderDecoderModel" else "input_ids"
+        batches.append(Batch({"pixel_values": values[index : index + 1], name: row}, _shifted_left(row)))
+        starts.append(len(shown))
+        shown += [*special[0], *pieces, *special[1]]
+        digest.update(caption.encode())
+    notes.append("Each picture is scored with the given text." if spec.text is not None else "Each has its caption.")
+    facts = InputFacts("pictures", digest.hexdigest(), tokens, len(drawn), 0, tuple(notes))
+    return Prepared(tuple(batches), facts, tuple(shown), tuple(starts), True, tokenizer)
+
+
+def _pixel_values(checkpoint: Checkpoint, config: Any, images: list[Image.Image]) -> tuple[Tensor, str]:
+    """Pictures as [pictures, channels, height, width], and how they were made ready, in words."""
+    if (checkpoint.folder / "preprocessor_config.json").is_file():
+        processor = AutoImageProcessor.from_pretrained(checkpoint.folder, local_files_only=True, use_fast=False)
+        values: Tensor = processor(images=images, return_tensors="pt")["pixel_values"]
+        return values, "made ready by the model's own image processor"
+    owners = (config, *(getattr(config, name, None) for name in ("vision_config", "encoder")))
+    size = next((s for o in owners if isinstance(s := getattr(o, "image_size", None), int)), 224)
+    channels = next((c for o in owners if isinstance(c := getattr(o, "num_channels", None), int)), 3)
+    mode = "L" if channels == 1 else "RGB"
+    stack = np.stack([np.asarray(image.convert(mode).resize((size, size)), dtype=np.float32) for image in images])
+    stack = stack[..., None] if channels == 1 else stack
+    scaled = torch.from_numpy(stack / 127.5 - 1).permute(0, 3, 1, 2).contiguous()
+    return scaled, f"scaled to {size}×{size} pixels and −1 … 1 (the folder has no image processor)"

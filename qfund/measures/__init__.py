@@ -1,0 +1,1 @@
+"""One file per measure: each turns a ``Spec`` into plain data."""

@@ -1,0 +1,140 @@
+"""How far a candidate's outputs are from the reference's, position by position, in double precision.
+
+The models' outputs are upcast exactly to float64 before anything is computed; nothing is rounded on the way. Positions
+where either model gives a non-finite value are left out of every statistic and counted.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qfund.metrics import Positions, Vector
+from qfund.report import Histogram
+
+_TILE = 2 * 1024**2  # elements of logits that are in double precision at once
+_LOW, _WIDTH, _BINS = -12.0, 0.1, 160  # the histogram: 1e-12 … 1e4 in tenths of a decade
+TOP = 5
+
+
+@dataclass(slots=True)
+class Kept:
+    """What stays of one position range for the token map: ``top`` [positions, TOP] indices and their probabilities."""
+
+    top: Tensor
+    probabilities: Tensor
+
+
+@dataclass(slots=True)
+class Candidate:
+    """Accumulates one candidate's comparison. Call ``positions()`` at the end."""
+
+    vectors: dict[str, list[Tensor]] = field(default_factory=dict)
+    counts: Tensor = field(default_factory=lambda: torch.zeros(_BINS, dtype=torch.int64))
+    zeros: int = 0
+    nonfinite: int = 0
+    finite: list[Tensor] = field(default_factory=list)
+    kept: list[Kept] = field(default_factory=list)
+
+    def add(self, name: str, values: Tensor) -> None:
+        self.vectors.setdefault(name, []).append(values.cpu())
+
+    def vector(self, name: str) -> Vector | None:
+        parts = self.vectors.get(name)
+        return None if parts is None else np.asarray(torch.cat(parts).double())
+
+    def count(self, absolute: Tensor) -> None:
+        """Add |differences| to the histogram."""
+        positive = absolute[absolute > 0].float()
+        self.zeros += absolute.numel() - positive.numel()
+        inside = ((positive.log10() - _LOW) / _WIDTH).floor().clamp(0, _BINS - 1).long()
+        self.counts += torch.bincount(inside, minlength=_BINS).cpu()
+
+    def positions(self) -> Positions | None:
+        """None where no position was finite."""
+        mean_abs, max_abs = self.vector("mean_abs"), self.vector("max_abs")
+        if mean_abs is None or max_abs is None or not len(mean_abs):
+            return None
+        names = ("kl", "same_top1", "cosine", "nll_reference", "nll_candidate", "pooled_max_abs", "pooled_cosine")
+        return Positions(mean_abs, max_abs, **{name: self.vector(name) for name in names})
+
+    def histogram(self) -> Histogram:
+        return Histogram(_LOW, _WIDTH, tuple(int(count) for count in self.counts), self.zeros)
+
+
+@dataclass(slots=True)
+class Comparison:
+    """All candidates of one run, and the reference's own NLL where tokens are predicted."""
+
+    candidates: dict[str, Candidate]
+    reference: Candidate = field(default_factory=Candidate)
+
+    def add_logits(self, reference: Tensor, others: Sequence[Tensor], targets: Tensor | None, keep: int) -> None:
+        """Compare logits [positions, outputs] of the reference and of each candidate, in the candidates' order.
+
+        ``targets`` [positions] holds the correct output, −100 for none. The first ``keep`` positions also leave their
+        most likely outputs for the token map.
+        """
+        outputs = reference.shape[-1]
+        step = max(1, _TILE // outputs)
+        for start in range(0, reference.shape[0], step):
+            part = slice(start, start + step)
+            wanted = None if targets is None else targets[part]
+            kept = max(0, min(step, keep - start))
+            self._add_tile(reference[part].double(), [other[part] for other in others], wanted, kept)
+
+    def _add_tile(self, reference: Tensor, others: Sequence[Tensor], targets: Tensor | None, keep: int) -> None:
+        log_p = reference.log_softmax(-1)
+        p = log_p.exp()
+        top = reference.argmax(-1)
+        finite = reference.isfinite().all(-1)
+        self.reference.nonfinite += int((~finite).sum())
+        _keep(self.reference, p, keep)
+        if targets is not None:
+            correct = targets.clamp(min=0)[:, None]
+            nll_p = -log_p.gather(-1, correct)[:, 0]
+            self.reference.add("nll_candidate", nll_p[finite & (targets >= 0)])
+        for candidate, other in zip(self.candidates.values(), others, strict=True):
+            exact = other.double()
+            log_q = exact.log_softmax(-1)
+            good = finite & exact.isfinite().all(-1)
+            candidate.nonfinite += int((~good).sum())
+            candidate.finite.append(good.cpu())
+            absolute = (exact - reference).abs()[good]
+            candidate.add("mean_abs", absolute.mean(-1))
+            candidate.add("max_abs", absolute.amax(-1) if len(absolute) else absolute.sum(-1))
+            candidate.count(absolute)
+            # A probability of exactly 0 contributes 0, also where ln p is −∞.
+            divergence = torch.where(p > 0, p * (log_p - log_q), 0.0).sum(-1)
+            candidate.add("kl", divergence[good].clamp(min=0.0))
+            candidate.add("same_top1", (exact.argmax(-1) == top)[good].double())
+            if targets is not None:
+                scored = good & (targets >= 0)
+                nll_q = -log_q.gather(-1, correct)[:, 0]
+                candidate.add("nll_reference", nll_p[scored])
+                candidate.add("nll_candidate", nll_q[scored])
+            _keep(candidate, log_q.exp(), keep)
+
+    def add_hidden(self, reference: Tensor, others: Sequence[Tensor], prefix: str = "") -> None:
+        """Compare hidden states [positions, features], or with the prefix ``pooled_`` outputs [examples, features]."""
+        exact_reference = reference.double()
+        finite = exact_reference.isfinite().all(-1)
+        for candidate, other in zip(self.candidates.values(), others, strict=True):
+            exact = other.double()
+            good = finite & exact.isfinite().all(-1)
+            a, b = exact_reference[good], exact[good]
+            absolute = (b - a).abs()
+            candidate.add(f"{prefix}max_abs", absolute.amax(-1) if len(a) else absolute.sum(-1))
+            candidate.add(f"{prefix}cosine", torch.nn.functional.cosine_similarity(a, b, dim=-1))
+            if not prefix:
+                candidate.nonfinite += int((~good).sum())
+                candidate.add("mean_abs", absolute.mean(-1))
+                candidate.count(absolute)
+
+
+def _keep(candidate: Candidate, probabilities: Tensor, count: int) -> None:
+    if count:
+        found = probabilities[:count].nan_to_num(0.0).topk(min(TOP, probabilities.shape[-1]), -1)
+        candidate.kept.append(Kept(found.indices.cpu(), found.values.cpu()))

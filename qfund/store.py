@@ -1,0 +1,368 @@
+"""The database of reports: SQLAlchemy, one SQLite file unless ``QFUND_DATABASE_URL`` names another database.
+
+What is here has been measured and can be measured again, so whatever this version cannot read counts as absent.
+Nothing is opened or made before the first use, and reading makes nothing. No connection is held between calls,
+so a deleted, replaced or repaired database is seen at once.
+"""
+
+import os
+import sqlite3
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.pool import NullPool, StaticPool
+from sqlalchemy.schema import CreateTable
+
+from qfund import report as reports
+from qfund.errors import StoreError
+from qfund.report import Report
+
+#: Version of the tables below; ``report.SCHEMA`` is that of the documents in them.
+SCHEMA = 1
+#: Seconds that a writer waits for another one.
+BUSY = 20.0
+EXCERPT = 80  # characters of a text that a listing shows
+
+_tables = sa.MetaData()
+_meta = sa.Table(
+    "qfund_meta",
+    _tables,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+_reports = sa.Table(
+    "qfund_reports",
+    _tables,
+    sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("schema", sa.Integer, nullable=False),
+    sa.Column("created", sa.Float(53), nullable=False),
+    sa.Column("summary", sa.Text, nullable=False),
+    sa.Column("document", sa.LargeBinary(2**31 - 1), nullable=False),  # a length, so that MySQL takes a LONGBLOB
+)
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """One candidate in a few numbers; None where the task or the input gives none. ``footprint_ratio`` is bytes of the
+    candidate over bytes of the reference, ``kl_mean`` is in nats."""
+
+    precision: str
+    footprint_ratio: float | None
+    kl_mean: float | None
+    top1_agreement: float | None
+    perplexity_ratio: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """One line of a listing. ``text`` is the start of the text that was given, None for the model's own; ``created`` is
+    ISO 8601; ``qfund`` the version that measured."""
+
+    key: str
+    created: str
+    model: str
+    revision: str | None
+    reference: str
+    precisions: tuple[str, ...]
+    tokens: int
+    text: str | None
+    qfund: str
+    candidates: tuple[Headline, ...]
+
+
+def home() -> Path:
+    """Where qfund keeps its files: ``$QFUND_HOME``, ``$XDG_DATA_HOME/qfund`` or ``~/.local/share/qfund``.
+
+    Raises:
+        StoreError: if none of them says where.
+    """
+    try:
+        if given := os.environ.get("QFUND_HOME"):
+            return Path(given).expanduser().absolute()
+        data = os.environ.get("XDG_DATA_HOME", "")
+        return (Path(data) if Path(data).is_absolute() else Path("~/.local/share").expanduser()) / "qfund"
+    except RuntimeError as error:
+        raise StoreError(f"This user has no home folder: {error}", "Set QFUND_HOME to a folder.") from error
+
+
+class Store:
+    """Reports by key (``qfund.spec.digest``). Threads and processes may share a database; every method may raise a
+    ``StoreError``, and only the calling one fails with it."""
+
+    def __init__(self, url: str | None = None) -> None:
+        self._url = url or os.environ.get("QFUND_DATABASE_URL") or None
+
+    def get(self, key: str) -> Report | None:
+        """The report under ``key``; None if there is none that this version of qfund can read."""
+        wanted = sa.select(_reports.c.document).where(_reports.c.key == key, _reports.c.schema == reports.SCHEMA)
+        document = self._read(lambda connection: connection.execute(wanted).scalar_one_or_none())
+        if document is None:
+            return None
+        try:
+            return reports.from_json(zlib.decompress(document))
+        except (zlib.error, StoreError):
+            return None
+
+    def saved(self, limit: int = 200) -> list[Saved]:
+        """At most ``limit`` reports that this version of qfund reads, newest first, without opening them."""
+        wanted = (
+            sa.select(_reports.c.summary)
+            .where(_reports.c.schema == reports.SCHEMA)
+            .order_by(_reports.c.created.desc(), _reports.c.key)
+            .limit(limit)
+        )
+        found = []
+        for summary in self._read(lambda connection: connection.execute(wanted).scalars().all()) or ():
+            try:
+                found.append(msgspec.json.decode(summary, type=Saved))
+            except (msgspec.ValidationError, msgspec.DecodeError):
+                continue
+        return found
+
+    def put(self, key: str, report: Report) -> None:
+        """Keep ``report`` under ``key``, in the place of an earlier one."""
+        row = {
+            "key": key,
+            "schema": report.schema,
+            "created": _timestamp(report.created),
+            "summary": msgspec.json.encode(_summary(key, report)).decode(),
+            "document": zlib.compress(reports.to_json(report)),
+        }
+        with self._errors(), self._engine.begin() as connection:
+            _prepare(connection)
+            _upsert(connection, _reports, row)
+
+    def delete(self, key: str) -> None:
+        """Forget the report under ``key``, if there is one."""
+        with self._errors():
+            if self._exists():
+                with self._engine.begin() as connection:
+                    _prepare(connection)
+                    connection.execute(sa.delete(_reports).where(_reports.c.key == key))
+
+    def _read(self, query: Callable[[sa.Connection], Answer]) -> Answer | None:
+        """What ``query`` finds in a database of this schema; None where there are no tables of it yet."""
+
+        def ask(engine: sa.Engine) -> Answer | None:
+            with engine.connect() as connection:
+                return query(connection) if _schema(connection) == SCHEMA else None
+
+        with self._errors():
+            if not self._exists():
+                return None
+            try:
+                return ask(self._engine)
+            except DBAPIError as error:
+                # SQLite cannot open a database in WAL mode as usual in a folder that this user may not write, unless
+                # somebody else has it open.
+                if self._file is None or not any(sign in str(error.orig) for sign in ("readonly", "unable to open")):
+                    raise
+                return ask(self._immutable_engine)
+
+    @cached_property
+    def _address(self) -> sa.URL:
+        if self._url is None:
+            return sa.URL.create("sqlite", database=str(home() / "qfund.db"))
+        return sa.make_url(self._url)
+
+    @cached_property
+    def _file(self) -> Path | None:
+        """The SQLite file, None for any other database."""
+        name = self._address.database
+        if self._address.get_backend_name() != "sqlite" or not name or name == ":memory:" or name.startswith("file:"):
+            return None
+        return Path(name).absolute()
+
+    def _exists(self) -> bool:
+        return self._file is None or self._file.exists()
+
+    @cached_property
+    def _engine(self) -> sa.Engine:
+        address = self._address
+        if address.get_backend_name() != "sqlite":
+            return sa.create_engine(address, poolclass=NullPool)
+        in_memory = not address.database or address.database == ":memory:"
+        engine = sa.create_engine(
+            address,
+            poolclass=StaticPool if in_memory else NullPool,
+            connect_args={"timeout": BUSY, "check_same_thread": False},
+        )
+        sa.event.listen(engine, "do_connect", self._make_folder)
+        sa.event.listen(engine, "connect", _use_wal)
+        return engine
+
+    @cached_property
+    def _immutable_engine(self) -> sa.Engine:
+        assert self._file is not None
+        uri = f"{self._file.as_uri()}?immutable=1"
+        return sa.create_engine("sqlite://", poolclass=NullPool, creator=lambda: sqlite3.connect(uri, uri=True))
+
+    def _make_folder(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn whatever a database, its driver or its disk raises into a ``StoreError``."""
+        try:
+            yield
+        except (NoSuchModuleError, ArgumentError, ImportError) as error:
+            raise StoreError(
+                f"The database URL cannot be used: {error}.",
+                "Write it like sqlite:////folder/qfund.db or postgresql+psycopg://user:password@host/name, and install "
+                "the driver that it names.",
+            ) from error
+        except (SQLAlchemyError, OSError) as error:
+            raise self._explained(error) from error
+
+    def _explained(self, error: SQLAlchemyError | OSError) -> StoreError:
+        what = str(error.orig) if isinstance(error, DBAPIError) else str(error)
+        where = str(self._file) if self._file else self._address.render_as_string(hide_password=True)
+        for signs, message, remedy in _CAUSES:
+            if any(sign in what.lower() for sign in signs):
+                return StoreError(f"{message} ({where}: {what}).", remedy)
+        return StoreError(f"The database refuses ({where}: {what}).", _ELSEWHERE)
+
+
+_ELSEWHERE = "Or keep it elsewhere: set QFUND_HOME to a folder, or QFUND_DATABASE_URL."
+_CAUSES = (
+    (
+        ("not a database", "malformed", "unsupported file format"),
+        "The database file is damaged, or is no database",
+        "Move it away: qfund makes a new one and measures again. " + _ELSEWHERE,
+    ),
+    (
+        ("readonly", "read-only", "permission denied"),
+        "The database cannot be written",
+        f"Give this user write permission to the file and its folder. {_ELSEWHERE}",
+    ),
+    (
+        ("disk is full", "disk full", "no space left", "file too large", "disk i/o", "quota"),
+        "The disk of the database is full or failing",
+        f"Free some space. {_ELSEWHERE}",
+    ),
+    (
+        ("unable to open", "not a directory", "is a directory", "file exists", "no such file"),
+        "The database file cannot be opened",
+        f"Check that its path is a file in a folder that this user may write. {_ELSEWHERE}",
+    ),
+    (("locked", "busy"), "The database is busy", "Try again in a moment."),
+)
+
+
+def _schema(connection: sa.Connection) -> int | None:
+    """The schema that the tables in the database have, None where there are none.
+
+    Raises:
+        StoreError: if it is newer than this qfund.
+    """
+    if not sa.inspect(connection).has_table(_meta.name):
+        return None
+    value = connection.execute(sa.select(_meta.c.value).where(_meta.c.name == "schema")).scalar_one_or_none()
+    if value is None:
+        return None
+    found = int(value) if value.isdigit() else 0
+    if found > SCHEMA:
+        raise StoreError(
+            f"The database was made by a newer qfund (schema {found}; this one knows {SCHEMA}).",
+            f"Update qfund. {_ELSEWHERE}",
+        )
+    return found
+
+
+def _prepare(connection: sa.Connection) -> None:
+    """Make the tables where there are none. Reports of an earlier schema are set aside under another name."""
+    if _schema(connection) == SCHEMA:
+        return
+    if connection.dialect.name in _ALONE:
+        connection.exec_driver_sql(_ALONE[connection.dialect.name])
+    found = _schema(connection)  # again: another process may have been faster
+    if found == SCHEMA:
+        return
+    if sa.inspect(connection).has_table(_reports.name):
+        connection.execute(
+            sa.text(f"ALTER TABLE {_reports.name} RENAME TO {_reports.name}_{found or 0}_{time.time_ns()}")
+        )
+    for table in _tables.sorted_tables:
+        connection.execute(CreateTable(table, if_not_exists=True))
+    _upsert(connection, _meta, {"name": "schema", "value": str(SCHEMA)})
+
+
+#: Dialect → a statement that keeps other processes from changing tables until this transaction ends.
+_ALONE = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "SELECT pg_advisory_xact_lock(7138625)"}
+
+
+def _upsert(connection: sa.Connection, table: sa.Table, row: dict[str, object]) -> None:
+    key = table.primary_key.columns[0]
+    if connection.dialect.name in ("sqlite", "postgresql"):
+        # One statement: in SQLite it takes the write lock at once, and so waits for another writer instead of failing.
+        insert = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
+        values = {name: value for name, value in row.items() if name != key.name}
+        connection.execute(insert.values(row).on_conflict_do_update(index_elements=[key], set_=values))
+        return
+    for last in (False, True):
+        try:
+            with connection.begin_nested():
+                connection.execute(sa.delete(table).where(key == row[key.name]))
+                connection.execute(sa.insert(table).values(row))
+            return
+        except IntegrityError:  # somebody else inserted in between
+            if last:
+                raise
+
+
+def _use_wal(connection: sqlite3.Connection, _: object) -> None:
+    # Where it fails (read-only, damaged, another process is doing it) the statement to come works or says why not.
+    with suppress(sqlite3.Error):
+        if connection.execute("PRAGMA journal_mode").fetchone()[0] == "delete":
+            connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def _timestamp(created: str) -> float:
+    try:
+        return datetime.fromisoformat(created).timestamp()
+    except ValueError:
+        return time.time()
+
+
+def _summary(key: str, report: Report) -> Saved:
+    candidates = []
+    for result in report.results:
+        base = report.reference.footprint_bytes
+        value = {name: estimate.value for name, estimate in result.fidelity.items()}
+        candidates.append(
+            Headline(
+                precision=result.precision,
+                footprint_ratio=result.footprint_bytes / base if base else None,
+                kl_mean=value.get("kl_mean"),
+                top1_agreement=value.get("top1_agreement"),
+                perplexity_ratio=value.get("perplexity_ratio"),
+            )
+        )
+    spec = report.spec
+    return Saved(
+        key=key,
+        created=report.created,
+        model=spec.model,
+        revision=spec.revision,
+        reference=spec.reference,
+        precisions=spec.precisions,
+        tokens=report.input.tokens,
+        text=None if spec.text is None else spec.text[:EXCERPT],
+        qfund=report.qfund,
+        candidates=tuple(candidates),
+    )

@@ -1,0 +1,394 @@
+"""Report → tidy pandas frames: one row a fact, columns named for what they hold. Pure functions; no Streamlit.
+
+Byte columns hold bytes and time columns hold seconds; whoever draws a frame chooses the unit to show.
+"""
+
+import pandas as pd
+
+from qfund.metrics import METRICS, Estimate
+from qfund.precisions import PRECISIONS
+from qfund.report import PrecisionResult, Report
+from qfund.units import bytes_text, seconds_text
+from qfund.words import estimate_text
+
+#: The parts of a footprint, in the order in which they are stacked.
+PARTS = ("weights", "scales", "buffers")
+
+
+def label(precision: str) -> str:
+    """What a person reads for a precision; its name where this version's table lacks it (an older report)."""
+    return PRECISIONS[precision].label if precision in PRECISIONS else precision
+
+
+def measured(report: Report) -> tuple[PrecisionResult, ...]:
+    """The reference and then the candidates. A candidate that equals the reference is shown once."""
+    return (report.reference, *(row for row in report.results if row.precision != report.reference.precision))
+
+
+def result_of(report: Report, precision: str) -> PrecisionResult:
+    return next(row for row in (*report.results, report.reference) if row.precision == precision)
+
+
+def fidelity(report: Report) -> pd.DataFrame:
+    """One row for each candidate and metric."""
+    rows = [
+        {
+            "precision": result.precision,
+            "candidate": label(result.precision),
+            "metric": name,
+            "name": METRICS[name].label if name in METRICS else name,
+            "value": estimate.value,
+            "se": estimate.se,
+            "n": estimate.n,
+            "unit": estimate.unit,
+            "better": METRICS[name].better if name in METRICS else "",
+            "definition": METRICS[name].definition if name in METRICS else "",
+        }
+        for result in report.results
+        for name, estimate in result.fidelity.items()
+    ]
+    columns = ["precision", "candidate", "metric", "name", "value", "se", "n", "unit", "better", "definition"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def fidelity_text(report: Report) -> pd.DataFrame:
+    """One row a metric, one column a candidate, each cell ``value ± standard error``; the definition at the end."""
+    names = [name for name in METRICS if any(name in result.fidelity for result in report.results)]
+    rows = []
+    for name in names:
+        row = {"Metric": METRICS[name].label, "Unit": METRICS[name].unit.replace("share", "%")}
+        reference = report.reference.fidelity.get(name)
+        row[f"{label(report.reference.precision)} (reference)"] = (
+            estimate_text(reference, digits=2) if reference else "–"
+        )
+        for result in report.results:
+            estimate = result.fidelity.get(name)
+            row[label(result.precision)] = estimate_text(estimate, digits=2) if estimate else "–"
+        rows.append(row | {"Better": METRICS[name].better, "Definition": METRICS[name].definition})
+    frame = pd.DataFrame(rows)
+    # A column in which nothing was measured says nothing.
+    return frame[[column for column in frame.columns if not (frame[column] == "–").all()]]
+
+
+def _cell(estimate: Estimate | None) -> str:
+    return "–" if estimate is None else estimate_text(estimate, digits=2)
+
+
+def footprints(report: Report) -> pd.DataFrame:
+    """One row a precision, the reference first: stored, predicted and reported bytes, never mixed."""
+    whole = report.reference.footprint_bytes
+    rows = [
+        {
+            "precision": result.precision,
+            "label": label(result.precision),
+            "footprint": result.footprint_bytes,
+            "ratio": result.footprint_bytes / whole if whole else float("nan"),
+            "predicted": result.predicted_bytes,
+            "transformers": result.transformers_bytes,
+            **{part: result.parts.get(part, 0) for part in PARTS},
+            "converted": result.converted,
+            "left": result.left,
+            "forward_seconds": result.forward_seconds,
+        }
+        for result in measured(report)
+    ]
+    return pd.DataFrame(rows)
+
+
+def parts(report: Report) -> pd.DataFrame:
+    """One row for each precision and part of its footprint."""
+    rows = [
+        {
+            "precision": result.precision,
+            "label": label(result.precision),
+            "part": part,
+            "bytes": result.parts.get(part, 0),
+        }
+        for result in measured(report)
+        for part in PARTS
+    ]
+    return pd.DataFrame(rows)
+
+
+def dtypes(report: Report) -> pd.DataFrame:
+    """One row for each precision and dtype: parameters, bytes and the share of that precision's bytes."""
+    rows = [
+        {
+            "precision": result.precision,
+            "label": label(result.precision),
+            "dtype": dtype,
+            "parameters": share.parameters,
+            "bytes": share.bytes,
+            "share": share.bytes / result.footprint_bytes if result.footprint_bytes else float("nan"),
+        }
+        for result in measured(report)
+        for dtype, share in result.dtypes.items()
+    ]
+    return pd.DataFrame(rows, columns=["precision", "label", "dtype", "parameters", "bytes", "share"])
+
+
+def tensors(result: PrecisionResult) -> pd.DataFrame:
+    """One row a stored tensor, as ``print_param_dtype`` lists them in a notebook."""
+    rows = [
+        {
+            "name": tensor.name,
+            "shape": " × ".join(map(str, tensor.shape)) or "scalar",
+            "dtype": tensor.dtype,
+            "bytes": tensor.bytes,
+            "kind": tensor.kind,
+            "shared with": tensor.shared_with or "",
+        }
+        for tensor in result.tensors
+    ]
+    return pd.DataFrame(rows, columns=["name", "shape", "dtype", "bytes", "kind", "shared with"])
+
+
+def modules(result: PrecisionResult) -> pd.DataFrame:
+    """The tree of module paths with the bytes below each node; leaves are tensors and have a dtype.
+
+    A branch with one child is joined with it (``model.layers`` rather than ``model`` ▸ ``layers``), so that no box is
+    drawn around one equal box.
+    """
+    stored = [tensor for tensor in result.tensors if tensor.bytes]
+    total: dict[tuple[str, ...], int] = {(): 0}
+    children: dict[tuple[str, ...], dict[tuple[str, ...], None]] = {(): {}}
+    leaves: dict[tuple[str, ...], str] = {}
+    for tensor in stored:
+        path = tuple(tensor.name.split("."))
+        if path in leaves or path in children:  # a tensor that is named like a module
+            path = (*path, f"({tensor.kind})")
+        leaves[path] = tensor.dtype
+        total[()] += tensor.bytes
+        for depth in range(len(path)):
+            inner = path[: depth + 1]
+            children.setdefault(path[:depth], {})[inner] = None
+            total[inner] = total.get(inner, 0) + tensor.bytes
+    rows: list[dict[str, object]] = []
+
+    def add(node: tuple[str, ...], parent: str, shown_from: int) -> None:
+        below = children.get(node, {})
+        if len(below) == 1 and node:
+            add(next(iter(below)), parent, shown_from)
+            return
+        identifier = ".".join(node) or "model"
+        rows.append(
+            {
+                "id": f"/{identifier}" if node else "/",
+                "parent": parent,
+                "label": ".".join(node[shown_from:]) or "all tensors",
+                "bytes": total[node],
+                "dtype": leaves.get(node, ""),
+                "name": identifier,
+            }
+        )
+        for inner in below:
+            add(inner, f"/{identifier}" if node else "/", len(node))
+
+    add((), "", 0)
+    return pd.DataFrame(rows, columns=["id", "parent", "label", "bytes", "dtype", "name"])
+
+
+def left_modules(result: PrecisionResult) -> pd.DataFrame:
+    """One row a module that a quantiser left as it was."""
+    rows = [{"name": module.name, "kind": module.kind, "why": module.why} for module in result.left_modules]
+    return pd.DataFrame(rows, columns=["name", "kind", "why"])
+
+
+def differences(report: Report) -> pd.DataFrame:
+    """The distribution of |difference|: one row for each candidate and bin, empty ends cut off.
+
+    ``share`` is of all outputs, exact zeros included; ``low`` and ``high`` are the bin's edges.
+    """
+    rows = []
+    for result in report.results:
+        histogram = result.differences
+        if histogram is None:
+            continue
+        outputs = sum(histogram.counts) + histogram.zeros
+        filled = [index for index, count in enumerate(histogram.counts) if count]
+        if not filled:
+            continue
+        # One empty bin on each side, so that a line drawn through the bins comes down to zero.
+        for index in range(filled[0] - 1, filled[-1] + 2):
+            low = histogram.low + index * histogram.width
+            count = histogram.counts[index] if 0 <= index < len(histogram.counts) else 0
+            rows.append(
+                {
+                    "precision": result.precision,
+                    "label": label(result.precision),
+                    "low": 10.0**low,
+                    "centre": 10.0 ** (low + histogram.width / 2),
+                    "high": 10.0 ** (low + histogram.width),
+                    "count": count,
+                    "share": count / outputs,
+                }
+            )
+    return pd.DataFrame(rows, columns=["precision", "label", "low", "centre", "high", "count", "share"])
+
+
+def equal_shares(report: Report) -> dict[str, float]:
+    """Candidate → share of outputs that are exactly equal to the reference's."""
+    found = {}
+    for result in report.results:
+        if result.differences is not None:
+            outputs = sum(result.differences.counts) + result.differences.zeros
+            found[result.precision] = result.differences.zeros / outputs if outputs else 0.0
+    return found
+
+
+#: What a candidate's damage is read from, by what its task gives.
+DAMAGE = ("kl_mean", "mean_abs_logit_diff", "mean_abs_hidden_diff", "max_abs_pooled_diff")
+
+
+def memory_against_damage(report: Report) -> pd.DataFrame:
+    """One row a candidate: its footprint beside the first of ``DAMAGE`` that every candidate has."""
+    shared = [name for name in DAMAGE if report.results and all(name in row.fidelity for row in report.results)]
+    if not shared:
+        return pd.DataFrame()
+    name = shared[0]
+    rows = [
+        {
+            "precision": result.precision,
+            "label": label(result.precision),
+            "bytes": result.footprint_bytes,
+            "metric": name,
+            "name": METRICS[name].label,
+            "unit": METRICS[name].unit,
+            "value": result.fidelity[name].value,
+            "se": result.fidelity[name].se,
+        }
+        for result in report.results
+    ]
+    return pd.DataFrame(rows)
+
+
+def disagreements(report: Report, precision: str) -> pd.DataFrame:
+    """The shown tokens with the largest KL divergence first: what the heat map shows, as a table that can be sorted."""
+    columns = ["position", "token", "KL (nat)", "mean |difference|", "top-1", "reference expects", "candidate expects"]
+    tokens = report.tokens
+    if tokens is None or precision not in tokens.candidates:
+        return pd.DataFrame(columns=columns)
+    candidate = tokens.candidates[precision]
+    rows = []
+    for position, kl in enumerate(candidate.kl):
+        shown = position + tokens.predicts_next
+        if kl is None or shown >= len(tokens.pieces):
+            continue
+        rows.append(
+            {
+                "position": shown,
+                "token": tokens.pieces[shown],
+                "KL (nat)": kl,
+                "mean |difference|": candidate.mean_abs[position],
+                "top-1": "same" if candidate.same_top1[position] else "changed",
+                "reference expects": _expected(tokens.vocabulary, tokens.reference.tokens[position]),
+                "candidate expects": _expected(tokens.vocabulary, candidate.alternatives.tokens[position]),
+            }
+        )
+    frame = pd.DataFrame(rows, columns=columns)
+    return frame.sort_values("KL (nat)", ascending=False, ignore_index=True, kind="stable")
+
+
+def _expected(vocabulary: tuple[str, ...], tokens: tuple[int, ...]) -> str:
+    return vocabulary[tokens[0]] if tokens else ""
+
+
+def export_csv(report: Report) -> bytes:
+    """Every number of the report in one long table: what was compared, which quantity, value, error, count, unit."""
+    header = {
+        "model": report.spec.model,
+        "model_id": report.environment.model_id,
+        "reference": report.reference.precision,
+        "created": report.created,
+    }
+    rows = []
+    for result in measured(report):
+        sizes = {
+            "footprint_bytes": result.footprint_bytes,
+            "predicted_bytes": result.predicted_bytes,
+            "transformers_bytes": result.transformers_bytes,
+            **{f"{part}_bytes": result.parts.get(part, 0) for part in PARTS},
+        }
+        for name, count in sizes.items():
+            rows.append({**header, "precision": result.precision, "quantity": name, "value": count, "unit": "B"})
+        rows.append(
+            {
+                **header,
+                "precision": result.precision,
+                "quantity": "nonfinite_positions",
+                "value": result.nonfinite_positions,
+                "unit": "",
+            }
+        )
+    for result in (report.reference, *report.results):
+        for name, estimate in result.fidelity.items():
+            rows.append(
+                {
+                    **header,
+                    "precision": result.precision,
+                    "quantity": name,
+                    "value": estimate.value,
+                    "se": estimate.se,
+                    "n": estimate.n,
+                    "unit": estimate.unit,
+                }
+            )
+    columns = [*header, "precision", "quantity", "value", "se", "n", "unit"]
+    return pd.DataFrame(rows, columns=columns).to_csv(index=False).encode()
+
+
+def tensors_csv(report: Report) -> bytes:
+    """The stored tensors of every precision."""
+    frames = [tensors(result).assign(precision=result.precision) for result in measured(report)]
+    return pd.concat(frames, ignore_index=True).to_csv(index=False).encode()
+
+
+def precisions() -> pd.DataFrame:
+    """The table of precisions, for a reader."""
+    rows = [
+        {
+            "Precision": row.label,
+            "Name": row.name,
+            "Bits": row.bits,
+            "What it is": row.meaning,
+            "Arithmetic": row.arithmetic,
+            "Scales": row.granularity if row.quantizer else "none",
+        }
+        for row in PRECISIONS.values()
+    ]
+    return pd.DataFrame(rows)
+
+
+def metrics() -> pd.DataFrame:
+    """The table of metrics, for a reader."""
+    better = {"lower": "lower", "higher": "higher", "one": "closer to 1"}
+    rows = [
+        {
+            "Metric": row.label,
+            "Unit": row.unit or "none",
+            "Better": better.get(row.better, row.better),
+            "Definition": row.definition,
+            "Source": row.source,
+        }
+        for row in METRICS.values()
+    ]
+    return pd.DataFrame(rows)
+
+
+def compared_quantity(report: Report) -> str:
+    """What the differences are differences of."""
+    hidden = any("mean_abs_hidden_diff" in result.fidelity for result in report.results)
+    return "hidden-state difference" if hidden else "logit difference"
+
+
+def footprints_text(report: Report) -> pd.DataFrame:
+    """One row a precision, for a reader; bytes in full, so that nothing is hidden by rounding."""
+    frame = footprints(report)
+    shown = pd.DataFrame({"Precision": frame["label"]})
+    shown["Stored"] = [bytes_text(count) for count in frame["footprint"]]
+    shown["Of the reference"] = [f"{100 * ratio:.4g} %" for ratio in frame["ratio"]]
+    titles = {"footprint": "Stored (B)", "predicted": "Predicted (B)", "transformers": "transformers (B)"}
+    for column, title in (titles | {part: f"{part.capitalize()} (B)" for part in PARTS}).items():
+        shown[title] = [f"{count:,}" for count in frame[column]]
+    shown["One pass here"] = [seconds_text(seconds) for seconds in frame["forward_seconds"]]
+    return shown

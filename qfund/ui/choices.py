@@ -1,0 +1,189 @@
+"""What a visitor chooses: widgets that hold a draft of a comparison, apart from the one that is shown."""
+
+from dataclasses import replace
+
+import streamlit as st
+
+from qfund import catalog
+from qfund.errors import InvalidInput, QfundError
+from qfund.precisions import PRECISIONS
+from qfund.spec import MAX_TOKENS, Spec, checked
+from qfund.ui import services
+
+#: Amounts of text on offer; a link may name any other.
+TOKENS = (256, 1024, 4096, 16_384, 65_536)
+OWN_TEXT = "Your own text"
+EVALUATION = "Evaluation text"
+
+_KEYS = ("model", "reference", "precisions", "source", "text", "tokens", "context", "revision")
+
+
+def seed(spec: Spec) -> None:
+    """Set every widget to ``spec``."""
+    values = {
+        "model": spec.model,
+        "reference": spec.reference,
+        "precisions": list(spec.precisions),
+        "source": EVALUATION if spec.text is None else OWN_TEXT,
+        "text": (spec.text or "")[: services.MAX_TEXT],
+        "tokens": spec.max_tokens,
+        "context": spec.context,
+        "revision": spec.revision or "",
+    }
+    for name in _KEYS:
+        st.session_state[f"choice_{name}"] = values[name]
+
+
+def ready() -> bool:
+    """Whether the widgets have values: not in a new session."""
+    return all(f"choice_{name}" in st.session_state for name in _KEYS)
+
+
+def label(precision: str) -> str:
+    return PRECISIONS[precision].label
+
+
+def _model_title(model: str) -> str:
+    return catalog.CATALOG[model].title if model in catalog.CATALOG else model
+
+
+def draw() -> bool:
+    """Draw the widgets; True when the visitor asks to compare."""
+    state = st.session_state
+    with st.container(border=True, key="choices", gap="small"):
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            _model()
+            st.selectbox(
+                "Reference",
+                list(PRECISIONS),
+                format_func=label,
+                key="choice_reference",
+                width=150,
+                help="The precision that the candidates are compared with.",
+                persist_state="session",
+            )
+            st.pills(
+                "Candidates",
+                list(PRECISIONS),
+                selection_mode="multi",
+                format_func=label,
+                key="choice_precisions",
+                help="The precisions to judge. What each of them is: see the Guide.",
+                persist_state="session",
+            )
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            st.segmented_control(
+                "Text",
+                [EVALUATION, OWN_TEXT],
+                key="choice_source",
+                required=True,
+                help="Measure on the text that the model was evaluated on, or on one that matters to you.",
+                persist_state="session",
+            )
+            amounts = sorted({*TOKENS, int(state["choice_tokens"])})
+            st.selectbox(
+                "How much of it",
+                amounts,
+                format_func=lambda count: f"{count:,} tokens",
+                key="choice_tokens",
+                width=170,
+                help="At most this much of the text, from its start. More text: smaller errors, longer wait.",
+                persist_state="session",
+            )
+            _options()
+            clicked = st.button("Compare", type="primary", key="compare", icon=":material/balance:", width=150)
+        if state["choice_source"] == OWN_TEXT:
+            st.text_area(
+                "Your own text",
+                key="choice_text",
+                max_chars=services.MAX_TEXT,
+                height=140,
+                placeholder="Paste what your model will read: a paragraph at least, in its own language.",
+                label_visibility="collapsed",
+                persist_state="session",
+            )
+    return clicked
+
+
+def _model() -> None:
+    allowed = catalog.allowed()
+    kinds = [name for kind, name in (("folder", "a local folder"), ("hub", "a Hub id (owner/name)")) if kind in allowed]
+    hint = f" Or type {' or '.join(kinds)}." if kinds else ""
+    # The model of a link is always an option, also where the server will then refuse it with a clear message.
+    options = list(dict.fromkeys([*catalog.CATALOG, str(st.session_state["choice_model"] or catalog.EXAMPLE.model)]))
+    st.selectbox(
+        "Model",
+        options,
+        format_func=_model_title,
+        key="choice_model",
+        width=380,
+        accept_new_options=bool(kinds),
+        help=f"A model that ships with qfund.{hint} Only safetensors are read, and no code that comes with a model.",
+        persist_state="session",
+    )
+
+
+def _options() -> None:
+    with st.popover("Options", icon=":material/tune:"):
+        st.number_input(
+            "Tokens in a chunk",
+            min_value=2,
+            max_value=131_072,
+            value=None,
+            step=1,
+            placeholder="the model's own, at most 512",
+            key="choice_context",
+            help="A text is read in chunks of this many tokens; nothing is carried from one to the next.",
+            persist_state="session",
+        )
+        st.text_input(
+            "Revision of a Hub id",
+            key="choice_revision",
+            max_chars=200,
+            placeholder="main",
+            help="A branch, tag or commit. The report keeps the commit that was read.",
+            persist_state="session",
+        )
+
+
+def draft() -> Spec:
+    """What the widgets say now, unchecked: a browser may send anything."""
+    state = st.session_state
+    context = state["choice_context"]
+    return Spec(
+        model=str(state["choice_model"] or ""),
+        reference=str(state["choice_reference"]),
+        precisions=tuple(state["choice_precisions"]),
+        text=str(state["choice_text"]) if state["choice_source"] == OWN_TEXT else None,
+        max_tokens=int(state["choice_tokens"]),
+        context=None if context is None else int(context),
+        revision=str(state["choice_revision"] or "").strip() or None,
+    )
+
+
+def asked() -> Spec:
+    """The draft as a comparison that can be measured.
+
+    Raises:
+        QfundError: a choice that cannot be measured, with what to choose instead.
+    """
+    spec = draft()
+    if spec.text is not None:
+        if not spec.text.strip():
+            raise InvalidInput("The text is empty.", "Paste a text, or choose the evaluation text.")
+        if len(spec.text) > services.MAX_TEXT:
+            raise InvalidInput(
+                f"The text has {len(spec.text):,} characters.",
+                f"Give at most {services.MAX_TEXT:,} here; the command line takes longer ones (--text-file).",
+            )
+    if spec.max_tokens > MAX_TOKENS:
+        spec = replace(spec, max_tokens=MAX_TOKENS)
+    return checked(spec)
+
+
+def differs(shown: Spec) -> bool:
+    """Whether the draft asks for something else than what is shown."""
+    try:
+        return checked(draft()) != shown
+    except QfundError:
+        return True

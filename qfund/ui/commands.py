@@ -1,0 +1,29 @@
+"""A ``Spec`` as the command line and as the Python call that ask for the same."""
+
+import shlex
+
+from qfund.spec import Spec
+
+
+def shell(spec: Spec) -> str:
+    """``qfund compare pydoc-llama --reference fp32 --precision bf16 int8 --tokens 16384``."""
+    words = ["qfund", "compare", spec.model, "--reference", spec.reference, "--precision", *spec.precisions]
+    words += ["--tokens", str(spec.max_tokens)]
+    if spec.context is not None:
+        words += ["--context", str(spec.context)]
+    if spec.revision is not None:
+        words += ["--revision", spec.revision]
+    if spec.text is not None:
+        words += ["--text", spec.text]
+    return shlex.join(words)
+
+
+def python(spec: Spec) -> str:
+    """A call of ``qfund.compare``."""
+    arguments = [repr(spec.model), f"precisions={list(spec.precisions)!r}", f"reference={spec.reference!r}"]
+    arguments.append(f"max_tokens={spec.max_tokens}")
+    for name in ("context", "revision", "text"):
+        value = getattr(spec, name)
+        if value is not None:
+            arguments.append(f"{name}={value!r}")
+    return f"import qfund\n\nreport = qfund.compare({', '.join(arguments)})\n"

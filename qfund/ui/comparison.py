@@ -1,0 +1,73 @@
+"""The comparison that the address bar names: its report, the job that works on it, or an invitation to start it."""
+
+import streamlit as st
+
+from qfund import words
+from qfund.errors import QfundError
+from qfund.spec import Spec
+from qfund.ui import choices, progress, report_view, services
+from qfund.ui.states import empty, failed, literal
+
+_BEFORE = "shown_before"  # the comparison that was last seen with a report, to look at while another one runs
+
+
+def start(spec: Spec) -> Spec:
+    """Ask for a comparison, unless its report is there already.
+
+    Raises:
+        QfundError: the model is not there, or the queue is full.
+    """
+    if services.find(spec).report is None:
+        services.jobs().submit(spec)
+    return spec
+
+
+def draw(shown: Spec) -> None:
+    """Everything below the choices."""
+    try:
+        found = services.find(shown)
+    except QfundError as error:
+        failed(error, "This comparison cannot be opened.")
+        return
+    if choices.differs(shown):
+        services.prepare_worker()
+        st.caption(":material/edit: These choices are not the comparison shown below. Press Compare to measure them.")
+    if found.problem:
+        st.warning(literal(found.problem), icon=":material/database_off:")
+    if found.report is not None:
+        st.session_state[_BEFORE] = shown
+        report_view.draw(found)
+        return
+    if found.job is not None and found.job.active:
+        progress.follow(found.key)
+        _meanwhile(shown)
+        return
+    if found.job is not None:
+        progress.ended(found.job)
+    _invitation(shown)
+
+
+def _invitation(shown: Spec) -> None:
+    candidates = words.listed([choices.label(name) for name in shown.precisions])
+    empty(
+        "Not measured yet",
+        f"Press **Compare**: qfund loads {literal(shown.model)} in {choices.label(shown.reference)} and {candidates}, "
+        "runs all of them on the same text, and shows memory, dtypes, and where and how far the outputs differ. "
+        "It runs on in the background if you close this page; the link above leads back to it.",
+        ":material/balance:",
+    )
+
+
+def _meanwhile(shown: Spec) -> None:
+    """The report that was there before, so that there is something to read."""
+    before = st.session_state.get(_BEFORE)
+    if before is None or before == shown:
+        st.caption("You can close this page: the link in the address bar leads back to this comparison.")
+        return
+    try:
+        found = services.find(before)
+    except QfundError:
+        return
+    if found.report is not None:
+        st.caption(":material/history: Meanwhile, the comparison before:")
+        report_view.draw(found)

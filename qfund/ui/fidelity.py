@@ -1,0 +1,74 @@
+"""The section *Fidelity*: how far each candidate's outputs are from the reference's."""
+
+import streamlit as st
+
+from qfund import figures, tables
+from qfund.ui.drawn import once
+from qfund.ui.services import Found
+
+
+def draw(found: Found) -> None:
+    report = found.report
+    assert report is not None
+    frame = once(found, "fidelity text", tables.fidelity_text)
+    if frame.empty:
+        st.info("No position could be compared, so there is nothing to say about fidelity.")
+        return
+    st.dataframe(
+        frame,
+        hide_index=True,
+        column_config={
+            "Metric": st.column_config.TextColumn(pinned=True, width="medium"),
+            "Unit": st.column_config.TextColumn(width=60),
+            "Definition": st.column_config.TextColumn(width="large"),
+            "Better": st.column_config.TextColumn(width=70),
+        },
+        key="fidelity_table",
+        alt="Every metric of every candidate with its standard error and definition",
+    )
+    st.caption(
+        "± is one standard error, positions taken as independent. A change within two of them is not told from none."
+    )
+    left, right = st.columns(2, gap="medium")
+    with left:
+        _differences(found)
+    with right:
+        _memory_against_damage(found)
+
+
+def _differences(found: Found) -> None:
+    frame = once(found, "differences", tables.differences)
+    st.markdown("**How large the differences are**")
+    if frame.empty:
+        st.caption("Every output is exactly equal to the reference's.")
+        return
+    figure = once(
+        found,
+        "differences figure",
+        lambda report: figures.differences(frame, tables.equal_shares(report), tables.compared_quantity(report)),
+    )
+    st.plotly_chart(
+        figure,
+        config=figures.CONFIG,
+        key="differences",
+        alt="Distribution of the absolute differences to the reference, one line for each candidate",
+    )
+
+
+def _memory_against_damage(found: Found) -> None:
+    frame = once(found, "memory against damage", tables.memory_against_damage)
+    st.markdown("**What the memory costs**")
+    if frame.empty:
+        st.caption("The candidates share no metric of damage.")
+        return
+    figure = once(
+        found,
+        "memory against damage figure",
+        lambda report: figures.memory_against_damage(frame, report.reference.footprint_bytes),
+    )
+    st.plotly_chart(
+        figure,
+        config=figures.CONFIG,
+        key="memory_against_damage",
+        alt="Footprint of each candidate against its divergence from the reference",
+    )

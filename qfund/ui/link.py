@@ -1,0 +1,74 @@
+"""The address bar holds the complete link of the comparison that is shown; a link that is opened says what to show."""
+
+from dataclasses import replace
+
+import streamlit as st
+
+from qfund import catalog
+from qfund.spec import Spec, from_query, to_query
+from qfund.ui import services
+
+_SHOWN = "shown"  # Spec
+_QUERY = "query"  # the query parameters that ``_SHOWN`` was read from or written to
+_PROBLEMS = "link_problems"
+
+
+def _current() -> dict[str, list[str]]:
+    return {name: st.query_params.get_all(name) for name in st.query_params}
+
+
+def opened() -> tuple[Spec, list[str], bool]:
+    """The comparison to show, what had to be ignored in the link, and whether the visitor has just opened it.
+
+    Whatever the link leaves out is filled in, and the address bar then holds all of it.
+    """
+    state = st.session_state
+    query = _current()
+    if _SHOWN in state and query in ({}, state[_QUERY]):
+        # Nothing new; a visitor who comes back from another page (which has no parameters) finds what was there.
+        _write(state[_SHOWN])
+        return state[_SHOWN], state[_PROBLEMS], False
+    spec, problems = from_query(query, catalog.EXAMPLE) if query else (catalog.EXAMPLE, [])
+    if spec.text is not None and len(spec.text) > services.MAX_TEXT:
+        problems.append(
+            f"Ignored text in the link: it has {len(spec.text):,} characters; this page takes {services.MAX_TEXT:,}."
+        )
+        spec = replace(spec, text=None)
+    show(spec, problems)
+    return spec, problems, True
+
+
+def show(spec: Spec, problems: list[str] | None = None) -> None:
+    """Make this the comparison that the address bar names."""
+    st.session_state[_SHOWN] = spec
+    st.session_state[_PROBLEMS] = problems or []
+    _write(spec)
+
+
+def fits(spec: Spec) -> bool:
+    """Whether a link can hold it: not with a text that was too long for this page."""
+    return spec.text is None or len(spec.text) <= services.MAX_TEXT
+
+
+def _write(spec: Spec) -> None:
+    query = to_query(spec) if fits(spec) else {}
+    if _current() != query:
+        st.query_params.from_dict(query)
+    # As they read back: an empty list of values does not come back.
+    st.session_state[_QUERY] = _current()
+
+
+def address(spec: Spec) -> str:
+    """The complete link of a comparison, to be sent to somebody."""
+    from urllib.parse import urlencode
+
+    base = (st.context.url or "").split("?")[0]
+    return f"{base}?{urlencode(to_query(spec), doseq=True)}"
+
+
+def to_open(spec: Spec) -> dict[str, list[str]]:
+    """Query parameters for the Compare page; also remembers a comparison that no link can hold."""
+    if fits(spec):
+        return to_query(spec)
+    st.session_state[_SHOWN], st.session_state[_QUERY], st.session_state[_PROBLEMS] = spec, {}, []
+    return {}

@@ -1,0 +1,44 @@
+"""A job under way: phase, share, place in the queue, and a way to end it. It outlives the tab that asked for it."""
+
+import streamlit as st
+
+from qfund.engine.jobs import Job
+from qfund.ui import services
+from qfund.ui.states import failed, literal
+
+EVERY = 0.5  # seconds between two looks at a job
+
+
+@st.fragment(run_every=EVERY)
+def follow(key: str) -> None:
+    """Show the job until it ends, then draw the whole page anew."""
+    job = services.jobs().get(key)
+    if job is None or not job.active:
+        st.rerun()
+    with st.container(border=True, key="progress"), st.container(horizontal=True, vertical_alignment="center"):
+        st.progress(min(max(job.share, 0.0), 1.0), text=_phase(job))
+        if st.button("Cancel", key=f"cancel_{key}", icon=":material/close:", help=_cancel_help(job)):
+            services.jobs().cancel(key)
+            st.rerun()
+
+
+def _phase(job: Job) -> str:
+    if job.state == "queued":
+        return f"Waiting: number {job.position} in the queue"
+    phase = literal(job.phase) or "Starting"
+    return f"{phase[:1].upper()}{phase[1:]} · {job.share:.0%}"
+
+
+def _cancel_help(job: Job) -> str:
+    others = job.visitors - 1
+    return f"Ends it for {others} other visitor{'s' * (others > 1)}, too." if others else "Ends this comparison."
+
+
+def ended(job: Job) -> None:
+    """Why a job gave no report."""
+    if job.error is None:
+        return
+    if job.state == "cancelled":
+        st.info(f"{literal(job.error.message)} {literal(job.error.remedy)}", icon=":material/cancel:")
+    else:
+        failed(job.error, "This comparison failed.")

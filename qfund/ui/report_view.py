@@ -1,0 +1,40 @@
+"""A report from the verdict down to the last tensor. A section is made when it is opened, not before."""
+
+import streamlit as st
+
+from qfund.ui import data, fidelity, link, memory, verdict, where
+from qfund.ui.services import Found
+
+SECTIONS = {
+    ":material/insights: Fidelity": fidelity.draw,
+    ":material/text_fields: Where": where.draw,
+    ":material/memory: Memory": memory.draw,
+    ":material/download: Data": data.draw,
+}
+
+
+@st.fragment
+def draw(found: Found) -> None:
+    """A fragment: opening a section draws nothing else anew."""
+    assert found.report is not None
+    with st.container(key="report", gap="medium"):
+        with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+            verdict.headline(found.report)
+            _copy_link(found)
+        verdict.draw(found.report)
+        tabs = st.tabs(list(SECTIONS), key="section", on_change="rerun")
+        for tab, section in zip(tabs, SECTIONS.values(), strict=True):
+            if tab.open:
+                with tab:
+                    section(found)
+
+
+def _copy_link(found: Found) -> None:
+    """The complete link, with a button that copies it."""
+    assert found.report is not None
+    with st.popover("Copy link", icon=":material/link:", key="copy_link"):
+        if link.fits(found.report.spec):
+            st.caption("Opens exactly this comparison, with every choice written out.")
+            st.code(link.address(found.report.spec), language=None, wrap_lines=True)
+        else:
+            st.caption("The text is too long for a link: send the JSON file of the section Data instead.")

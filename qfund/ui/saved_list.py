@@ -1,0 +1,106 @@
+"""Earlier comparisons as a list of rows, each with its headline numbers and what can be done with it."""
+
+import streamlit as st
+
+from qfund import report as reports
+from qfund import words
+from qfund.errors import QfundError
+from qfund.store import Headline, Saved
+from qfund.tables import label
+from qfund.ui import link, services, shell
+from qfund.ui.states import empty, failed, literal
+
+ROWS = 10  # on one page of the list
+
+
+def draw(saved: list[Saved]) -> None:
+    if not saved:
+        empty(
+            "Nothing saved yet",
+            "Every comparison that is measured on this server appears here, with a link that opens it again.",
+            ":material/inventory_2:",
+        )
+        if st.button("Go to Compare", type="primary", icon=":material/balance:"):
+            st.switch_page(shell.compare_page())
+        return
+    pages = -(-len(saved) // ROWS)
+    place = st.container()
+    page = st.pagination(pages, key="saved_page") if pages > 1 else 1
+    with place:
+        for row in saved[(page - 1) * ROWS : page * ROWS]:
+            _row(row)
+
+
+def _row(row: Saved) -> None:
+    with (
+        st.container(border=True, key=f"saved_{row.key}"),
+        st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"),
+    ):
+        with st.container(gap="xsmall", width="stretch"):
+            against = words.listed([label(name) for name in row.precisions])
+            st.markdown(f"**{literal(row.model)}** · {label(row.reference)} against {against}")
+            for candidate in row.candidates:
+                st.markdown(f"{label(candidate.precision)}: {_numbers(candidate)}")
+            st.caption(_facts(row))
+        with st.container(horizontal=True, width="content"):
+            _actions(row)
+
+
+def _numbers(candidate: Headline) -> str:
+    return literal(words.headline_numbers(candidate)) or "nothing could be compared"
+
+
+def _facts(row: Saved) -> str:
+    text = "own text “" + row.text[:60].strip() + "…”" if row.text else "evaluation text"
+    parts = [f"{row.tokens:,} tokens", text, words.when(row.created), f"qfund {row.qfund}"]
+    if row.revision:
+        parts.insert(0, f"revision {row.revision}")
+    return literal(" · ".join(parts))
+
+
+def _actions(row: Saved) -> None:
+    if st.button("Open", key=f"open_{row.key}", icon=":material/open_in_new:"):
+        _open(row)
+    st.download_button(
+        "JSON",
+        data=lambda: _document(row.key),
+        file_name=f"qfund-{row.key[:8]}.json",
+        mime="application/json",
+        on_click="ignore",
+        icon=":material/download:",
+        key=f"download_{row.key}",
+    )
+    if not services.public() and st.button("Delete", key=f"delete_{row.key}", icon=":material/delete:"):
+        _confirm(row)
+
+
+def _document(key: str) -> bytes:
+    report = services.saved_report(key)
+    return b"" if report is None else reports.to_json(report)
+
+
+def _open(row: Saved) -> None:
+    try:
+        report = services.saved_report(row.key)
+    except QfundError as error:
+        failed(error)
+        return
+    if report is None:
+        st.warning("This comparison is no longer there.")
+        return
+    st.switch_page(shell.compare_page(), query_params=link.to_open(report.spec))
+
+
+@st.dialog("Delete this comparison?")
+def _confirm(row: Saved) -> None:
+    st.markdown(f"**{literal(row.model)}**, measured {words.when(row.created)}. It can be measured again.")
+    with st.container(horizontal=True):
+        if st.button("Delete", type="primary", key="confirm_delete"):
+            try:
+                services.forget(row.key)
+            except QfundError as error:
+                failed(error)
+                return
+            st.rerun()
+        if st.button("Keep", key="keep"):
+            st.rerun()

@@ -1,0 +1,56 @@
+"""The top of a report: each candidate in words and in three numbers, and what all of it was measured on."""
+
+import streamlit as st
+
+from qfund import words
+from qfund.figures import precision_colour
+from qfund.precisions import PRECISIONS
+from qfund.report import PrecisionResult, Report
+from qfund.ui.states import literal
+from qfund.units import bytes_text
+
+
+def headline(report: Report) -> None:
+    st.subheader(f"{literal(report.spec.model)}: {words.title(report)}", anchor=False, width="content")
+
+
+def draw(report: Report) -> None:
+    for alarm in words.reference_alarms(report):
+        st.error(f"**The reference itself is not sound.** {alarm}", icon=":material/warning:")
+    with st.grid(max(2, min(len(report.results), 4)), min_column_width=300):
+        for found in words.verdicts(report):
+            with st.container(border=True, gap="small", height="stretch"):
+                _card(report, found)
+    st.caption(literal(words.provenance(report)))
+    for note in report.input.notes:
+        st.caption(f":material/info: {literal(note)}")
+
+
+def _card(report: Report, found: words.Verdict) -> None:
+    result = next(row for row in report.results if row.precision == found.precision)
+    colour = precision_colour(found.precision)
+    # Only texts of this project's own tables go into this HTML.
+    st.html(
+        f'<div style="display:flex;align-items:center;gap:.55em;font-weight:650;font-size:1.08em">'
+        f'<span style="width:.8em;height:.8em;border-radius:50%;background:{colour}"></span>{found.label}</div>'
+    )
+    for alarm in found.alarms:
+        st.error(alarm, icon=":material/warning:")
+    st.markdown(literal(found.body))
+    with st.container(horizontal=True, gap="medium"):
+        for name, value, help_text in _numbers(report, result):
+            st.metric(name, value, help=help_text, width="content")
+    if found.precision in PRECISIONS:
+        st.caption(f"{PRECISIONS[found.precision].arithmetic}".capitalize() + ".")
+
+
+def _numbers(report: Report, result: PrecisionResult) -> list[tuple[str, str, str]]:
+    """Label, value and help of the numbers behind the words."""
+    return [
+        (
+            "Memory",
+            bytes_text(result.footprint_bytes),
+            f"Stored weights, scales and buffers, counted; {words.memory_phrase(result, report.reference)}.",
+        ),
+        *words.headlines(result),
+    ]

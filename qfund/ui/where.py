@@ -1,0 +1,45 @@
+"""The section *Where*: the text itself, and at which of its tokens the candidates disagree with the reference."""
+
+import streamlit as st
+
+from qfund import tables
+from qfund.ui import tokens
+from qfund.ui.drawn import once
+from qfund.ui.services import Found
+
+
+def draw(found: Found) -> None:
+    report = found.report
+    assert report is not None
+    if report.tokens is None:
+        st.info(f"A {report.model.task} predicts no tokens, so there is no text to colour.")
+        return
+    shown = len(report.tokens.pieces)
+    rest = f" The first {shown:,} of {report.tokens.total:,} tokens are shown." if shown < report.tokens.total else ""
+    what = "predicted it from what comes before" if report.tokens.predicts_next else "predicted it"
+    st.caption(
+        f"Each token is coloured by how far the candidate's distribution was from the reference's when both {what}. "
+        f"Choose a token by a click or with the arrow keys to see what each expected there.{rest}"
+    )
+    tokens.token_map(once(found, "token map", lambda whole: tokens.payload(whole, found.key)), key="token_map")
+    listing = st.expander("The same as a table", icon=":material/table_rows:", key="where_table", on_change="rerun")
+    if listing.open:
+        with listing:
+            _table(found, [result.precision for result in report.results])
+
+
+def _table(found: Found, candidates: list[str]) -> None:
+    chosen = st.segmented_control(
+        "Candidate", candidates, format_func=tables.label, default=candidates[0], required=True, key="where_candidate"
+    )
+    chosen = chosen if chosen in candidates else candidates[0]
+    st.dataframe(
+        once(found, f"disagreements {chosen}", lambda report: tables.disagreements(report, chosen)),
+        hide_index=True,
+        column_config={
+            "KL (nat)": st.column_config.NumberColumn(format="scientific"),
+            "mean |difference|": st.column_config.NumberColumn(format="scientific"),
+        },
+        height=420,
+        alt="Tokens of the text with the divergence at each, largest first",
+    )

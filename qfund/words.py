@@ -1,0 +1,285 @@
+"""Report → plain sentences. They never claim more than the numbers say: every claim of a change is checked against its
+standard error, and what is not finite is said first."""
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from qfund.metrics import METRICS, Estimate
+from qfund.precisions import PRECISIONS
+from qfund.report import PrecisionResult, Report
+from qfund.store import Headline
+from qfund.units import bytes_text, number_text, seconds_text
+
+#: A difference of at most this many standard errors is called no measurable change.
+SIGMAS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One candidate in words: ``memory`` and ``outputs`` are phrases, ``alarms`` are sentences to be said loudly."""
+
+    precision: str
+    label: str
+    memory: str
+    outputs: tuple[str, ...]
+    alarms: tuple[str, ...]
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.label}: {', '.join((self.memory, *self.outputs))}."
+
+    @property
+    def body(self) -> str:
+        """The sentence without the name, for a place that already shows it."""
+        text = ", ".join((self.memory, *self.outputs))
+        return f"{text[:1].upper()}{text[1:]}."
+
+
+def _label(precision: str) -> str:
+    return PRECISIONS[precision].label if precision in PRECISIONS else precision
+
+
+def value_text(value: float, unit: str) -> str:
+    """A number alone, with its unit where it has one: ``99.02 %``, ``1.13e-4 nat``, ``× 1.0004``."""
+    if not math.isfinite(value):
+        return "not finite"
+    if unit == "share":
+        return f"{_share_digits(value)} %"
+    if unit == "×":
+        return f"× {value:.4f}" if 0.1 < value < 1000 else f"× {number_text(value)}"
+    return f"{number_text(value)} {unit}".strip()
+
+
+def _share_digits(value: float) -> str:
+    """Per cent, never rounded up to 100 when it is less."""
+    percent = 100 * value
+    text = f"{percent:.2f}"
+    if value < 1 and float(text) == 100:
+        return ">99.99"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def estimate_text(estimate: Estimate, digits: int = 1) -> str:
+    """``value ± standard error``, both with the digits that the error allows; the value alone where there is none.
+
+    The error keeps ``digits`` significant digits, one more where it begins with 1. Units are not written.
+    """
+    value, se = estimate.value, estimate.se
+    if not math.isfinite(value):
+        return "not finite"
+    if estimate.unit == "share":
+        value, se = 100 * value, None if se is None else 100 * se
+    if se is None or not math.isfinite(se):
+        return _share_digits(estimate.value) if estimate.unit == "share" else number_text(value)
+    if se == 0:
+        return f"{value:.10g} ± 0"
+    exponent = math.floor(math.log10(abs(value))) if value else 0
+    if -4 < exponent < 6:
+        decimals = _decimals(se, digits)
+        return f"{value:,.{decimals}f} ± {se:,.{decimals}f}"
+    scale = 10.0**exponent
+    decimals = _decimals(se / scale, digits)
+    return f"({value / scale:.{decimals}f} ± {se / scale:.{decimals}f})e{exponent}"
+
+
+def _decimals(se: float, digits: int) -> int:
+    exponent = math.floor(math.log10(se))
+    begins_with_one = se / 10.0**exponent < 1.95
+    return min(max(0, digits - 1 - exponent + begins_with_one), 12)
+
+
+def memory_phrase(result: PrecisionResult, reference: PrecisionResult) -> str:
+    """``half the memory (7.79 MiB instead of 15.6 MiB)``."""
+    sizes = f"{bytes_text(result.footprint_bytes)} instead of {bytes_text(reference.footprint_bytes)}"
+    if result.footprint_bytes == reference.footprint_bytes:
+        return f"the same memory ({bytes_text(result.footprint_bytes)})"
+    if not reference.footprint_bytes:
+        return bytes_text(result.footprint_bytes)
+    ratio = result.footprint_bytes / reference.footprint_bytes
+    for share, words in ((0.5, "half the memory"), (0.25, "a quarter of the memory")):
+        if abs(ratio / share - 1) < 0.01:
+            return f"{words} ({sizes})"
+    if abs(ratio - 1) < 0.005:
+        return f"nearly the same memory ({sizes})"
+    if ratio < 1:
+        return f"{100 * ratio:.0f} % of the memory ({sizes})"
+    return f"{ratio:.2f} × the memory ({sizes})"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def _agreement_phrase(estimate: Estimate, noun: str, place: str) -> str:
+    if estimate.value in (0, 1):  # said in words: the error of "all" and of "none" is no 0
+        share = "every one" if estimate.value else "none"
+        return f"the same {noun} on {share} of {_plural(estimate.n, place)}"
+    return f"the same {noun} on {estimate_text(estimate)} % of {_plural(estimate.n, place)}"
+
+
+def perplexity_phrase(ratio: Estimate) -> str:
+    """Whether perplexity changed, said only as far as the error allows."""
+    if not math.isfinite(ratio.value):
+        return "a perplexity that is not finite"
+    if ratio.se is None:
+        return f"perplexity × {number_text(ratio.value)} (one position, so no error can be given)"
+    if ratio.value == 1 and ratio.se == 0:
+        return "exactly the same perplexity"
+    if abs(ratio.value - 1) <= SIGMAS * ratio.se:
+        return f"no measurable change in perplexity (× {estimate_text(ratio)})"
+    return f"perplexity × {estimate_text(ratio)}"
+
+
+def _output_phrases(report: Report, result: PrecisionResult) -> tuple[str, ...]:
+    found = result.fidelity
+    if not found:
+        return ("nothing that could be compared",)
+    largest = found.get("max_abs_logit_diff") or found.get("max_abs_hidden_diff")
+    if largest is not None and largest.value == 0:
+        outputs = "logits" if "max_abs_logit_diff" in found else "hidden states"
+        return (f"exactly the same {outputs}",)
+    language = "perplexity_ratio" in found or report.tokens is not None
+    place = "picture" if report.input.source == "pictures" and not language else "position"
+    phrases = []
+    if "top1_agreement" in found:
+        phrases.append(_agreement_phrase(found["top1_agreement"], "top token" if language else "top class", place))
+    if "perplexity_ratio" in found:
+        phrases.append(perplexity_phrase(found["perplexity_ratio"]))
+    if not phrases and "hidden_cosine" in found:
+        phrases.append(f"hidden states at a mean cosine of {_cosine(found['hidden_cosine'])} to the reference's")
+    if not language and "pooled_cosine" in found:
+        phrases.append(f"pooled output at {_cosine(found['pooled_cosine'])}")
+    if not phrases and largest is not None:
+        phrases.append(f"a largest difference of {value_text(largest.value, largest.unit)}")
+    return tuple(phrases)
+
+
+def _cosine(estimate: Estimate) -> str:
+    """Enough digits to tell a cosine from 1."""
+    gap = 1 - estimate.value
+    return f"{estimate.value:.{min(12, max(3, 2 - math.floor(math.log10(gap))))}f}" if gap > 0 else "1"
+
+
+def _alarms(result: PrecisionResult) -> tuple[str, ...]:
+    if not result.nonfinite_positions:
+        return ()
+    where = _plural(result.nonfinite_positions, "position")
+    text = f"{_label(result.precision)}: {where} gave outputs that are not finite (NaN or infinity). "
+    if not result.fidelity:
+        return (text + "None is left to compare.",)
+    return (text + "They are counted here and left out of every other number.",)
+
+
+def verdict(report: Report, result: PrecisionResult) -> Verdict:
+    return Verdict(
+        precision=result.precision,
+        label=_label(result.precision),
+        memory=memory_phrase(result, report.reference),
+        outputs=_output_phrases(report, result),
+        alarms=_alarms(result),
+    )
+
+
+def verdicts(report: Report) -> list[Verdict]:
+    return [verdict(report, result) for result in report.results]
+
+
+def reference_alarms(report: Report) -> tuple[str, ...]:
+    return _alarms(report.reference)
+
+
+def title(report: Report) -> str:
+    """``FP32 against BF16, FP16 and INT8 weight-only``."""
+    names = [_label(result.precision) for result in report.results]
+    return f"{_label(report.reference.precision)} against {listed(names)}"
+
+
+def listed(names: list[str]) -> str:
+    """``a, b and c``."""
+    return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
+
+
+def count_text(count: int) -> str:
+    """``4071680`` → ``4.07 M``."""
+    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if count >= size:
+            return f"{count / size:.3g} {letter}"
+    return str(count)
+
+
+def when(created: str) -> str:
+    """An ISO time as a person writes it, in UTC; unreadable ones as they are."""
+    try:
+        moment = datetime.fromisoformat(created)
+    except ValueError:
+        return created
+    if moment.tzinfo is not None:
+        moment = moment.astimezone(UTC)
+    return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
+
+
+def provenance(report: Report) -> str:
+    """One line that says what, when, where and with what, so that every number above it can be traced."""
+    environment = report.environment
+    parts = [
+        f"Measured {when(report.created)} in {seconds_text(report.seconds)}",
+        f"{report.model.architecture}, {count_text(report.model.parameters)} parameters, {report.model.task}",
+        input_phrase(report),
+        f"qfund {report.qfund}",
+        *(f"{name} {version}" for name, version in environment.versions.items()),
+        f"Python {environment.python}",
+        f"{environment.cpu if environment.device == 'cpu' else environment.device}, "
+        f"{_plural(environment.threads, 'thread')}",
+        f"model {environment.model_id[:19]}" + (f" at {environment.revision[:12]}" if environment.revision else ""),
+    ]
+    return " · ".join(parts)
+
+
+def input_phrase(report: Report) -> str:
+    facts = report.input
+    if facts.source == "pictures":
+        return _plural(facts.tokens, "picture")
+    own = "own text" if facts.source == "text" else facts.source
+    return f"{own} of {_plural(facts.tokens, 'token')} in {_plural(facts.chunks, 'chunk')} of up to {facts.context}"
+
+
+def gap_phrase(result: PrecisionResult) -> str | None:
+    """Why a prediction and the stored bytes differ, said only where they do."""
+    gap = result.footprint_bytes - result.predicted_bytes
+    if not gap:
+        return None
+    more = "more" if gap > 0 else "less"
+    return f"{_label(result.precision)} takes {bytes_text(abs(gap))} {more} than shapes alone predict."
+
+
+#: The numbers that stand under a verdict, the first two that a task gives.
+HEADLINES = ("top1_agreement", "perplexity_ratio", "kl_mean", "hidden_cosine", "mean_abs_hidden_diff")
+
+
+def headlines(result: PrecisionResult) -> list[tuple[str, str, str]]:
+    """Label, value and explanation of the most telling metrics of a candidate."""
+    found = [name for name in HEADLINES if name in result.fidelity][:2]
+    return [
+        (
+            METRICS[name].label,
+            value_text(result.fidelity[name].value, result.fidelity[name].unit),
+            f"{METRICS[name].definition} Here: {estimate_text(result.fidelity[name], digits=2)} "
+            f"{METRICS[name].unit.replace('share', '%')} over {_plural(result.fidelity[name].n, 'position')}.",
+        )
+        for name in found
+    ]
+
+
+def headline_numbers(candidate: Headline) -> str:
+    """``50 % of the memory, same top token 99.02 %, perplexity × 1.0004, KL 1.13e-4 nat``."""
+    parts = []
+    if candidate.footprint_ratio is not None:
+        parts.append(f"{100 * candidate.footprint_ratio:.3g} % of the memory")
+    if candidate.top1_agreement is not None:
+        parts.append(f"top-1 agreement {value_text(candidate.top1_agreement, 'share')}")
+    if candidate.perplexity_ratio is not None:
+        parts.append(f"perplexity {value_text(candidate.perplexity_ratio, '×')}")
+    if candidate.kl_mean is not None:
+        parts.append(f"KL {value_text(candidate.kl_mean, 'nat')}")
+    return ", ".join(parts)

@@ -1,0 +1,134 @@
+"""Logits → positions, against an independent float64 computation in NumPy."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qfund.measures import fidelity
+from qfund.measures.fidelity import Candidate, Comparison
+from qfund.metrics import estimates
+
+
+def compared(reference: torch.Tensor, other: torch.Tensor, targets: torch.Tensor | None = None) -> Candidate:
+    comparison = Comparison({"x": Candidate()})
+    comparison.add_logits(reference, [other], targets, keep=3)
+    return comparison.candidates["x"]
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    exp = np.exp(logits - logits.max(-1, keepdims=True))
+    return exp / exp.sum(-1, keepdims=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_against_numpy(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fidelity, "_TILE", 7 * 50)  # tiles that do not divide the positions
+    generator = torch.Generator().manual_seed(0)
+    reference = torch.randn(40, 50, generator=generator) * 3
+    other = (reference + torch.randn(40, 50, generator=generator) * 0.3).to(dtype)
+    targets = torch.randint(0, 50, (40,), generator=generator)
+    targets[::9] = -100
+    found = compared(reference, other, targets).positions()
+    assert found is not None and found.kl is not None and found.same_top1 is not None
+    a, b = reference.double().numpy(), other.double().numpy()
+    p, q = softmax(a), softmax(b)
+    np.testing.assert_allclose(found.mean_abs, np.abs(a - b).mean(-1), rtol=1e-13)
+    np.testing.assert_array_equal(found.max_abs, np.abs(a - b).max(-1))
+    np.testing.assert_allclose(found.kl, (p * np.log(p / q)).sum(-1), rtol=1e-9)
+    np.testing.assert_array_equal(found.same_top1, a.argmax(-1) == b.argmax(-1))
+    scored = targets.numpy() >= 0
+    correct = (np.flatnonzero(scored), targets.numpy()[scored])
+    assert found.nll_reference is not None and found.nll_candidate is not None
+    np.testing.assert_allclose(found.nll_reference, -np.log(p[correct]), rtol=1e-12)
+    np.testing.assert_allclose(found.nll_candidate, -np.log(q[correct]), rtol=1e-12)
+
+
+def test_by_hand() -> None:
+    # p = (1/4, 3/4), q = (1/2, 1/2): KL = ¼ ln ½ + ¾ ln 3/2.
+    reference = torch.tensor([[0.0, math.log(3)]], dtype=torch.float64)
+    other = torch.zeros(1, 2, dtype=torch.float64)
+    found = compared(reference, other, torch.tensor([1])).positions()
+    assert found is not None and found.kl is not None
+    assert found.kl[0] == pytest.approx(0.25 * math.log(0.5) + 0.75 * math.log(1.5), rel=1e-14)
+    assert found.nll_candidate == pytest.approx([math.log(2)])
+    assert found.nll_reference == pytest.approx([math.log(4 / 3)])
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0.01, 100))
+def test_a_model_against_itself_is_exactly_zero(seed: int, scale: float) -> None:
+    logits = torch.randn(11, 13, generator=torch.Generator().manual_seed(seed)) * scale
+    candidate = compared(logits, logits.clone(), torch.arange(11))
+    positions = candidate.positions()
+    assert positions is not None
+    found = estimates(positions)
+    zero = ("mean_abs_logit_diff", "max_abs_logit_diff", "kl_mean", "kl_p99", "kl_max")
+    assert [found[name].value for name in zero] == [0.0] * 5
+    assert found["top1_agreement"].value == found["perplexity_ratio"].value == 1.0
+    assert candidate.histogram().zeros == 11 * 13
+
+
+def test_shifted_logits_are_the_same_distribution() -> None:
+    logits = torch.randn(5, 9, dtype=torch.float64)
+    found = compared(logits, logits + 7.0).positions()
+    assert found is not None and found.kl is not None
+    assert found.kl.max() < 1e-14
+    np.testing.assert_allclose(found.mean_abs, 7.0)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_non_finite_positions_are_counted_and_left_out(bad: float) -> None:
+    reference = torch.randn(6, 4, generator=torch.Generator().manual_seed(2))
+    other = reference + 0.1
+    other[2, 1] = bad
+    candidate = compared(reference, other, torch.tensor([0, 1, 2, 3, 0, -100]))
+    positions = candidate.positions()
+    assert positions is not None
+    assert candidate.nonfinite == 1
+    assert len(positions.mean_abs) == 5
+    assert positions.nll_candidate is not None and len(positions.nll_candidate) == 4
+    assert all(math.isfinite(found.value) for found in estimates(positions).values())
+    assert sum(candidate.histogram().counts) + candidate.histogram().zeros == 5 * 4
+    assert all(kept.probabilities.isfinite().all() for kept in candidate.kept)
+
+
+def test_nothing_finite_gives_no_positions() -> None:
+    candidate = compared(torch.zeros(3, 4), torch.full((3, 4), math.nan))
+    assert candidate.positions() is None
+    assert candidate.nonfinite == 3
+
+
+def test_a_certain_reference_has_a_finite_divergence() -> None:
+    reference = torch.tensor([[0.0, -1e5, -1e5]])  # two probabilities underflow to exactly 0
+    found = compared(reference, torch.zeros(1, 3)).positions()
+    assert found is not None and found.kl is not None
+    assert found.kl[0] == pytest.approx(math.log(3))
+
+
+def test_the_histogram_puts_a_difference_in_its_bin() -> None:
+    reference = torch.zeros(1, 4, dtype=torch.float64)
+    other = torch.tensor([[0.0, 1.5e-3, 2.0, 1e9]], dtype=torch.float64)
+    histogram = compared(reference, other).histogram()
+    bins = {index: count for index, count in enumerate(histogram.counts) if count}
+    expected = [math.floor((math.log10(x) - histogram.low) / histogram.width) for x in (1.5e-3, 2.0)]
+    assert histogram.zeros == 1
+    assert bins == {expected[0]: 1, expected[1]: 1, len(histogram.counts) - 1: 1}
+
+
+def test_hidden_states() -> None:
+    comparison = Comparison({"x": Candidate()})
+    reference, other = torch.tensor([[3.0, 4.0], [1.0, 0.0]]), torch.tensor([[3.0, 4.0], [0.0, 2.0]])
+    comparison.add_hidden(reference, [other])
+    comparison.add_hidden(reference[:1], [other[:1] * 2], "pooled_")
+    positions = comparison.candidates["x"].positions()
+    assert positions is not None
+    found = estimates(positions)
+    assert found["mean_abs_hidden_diff"].value == pytest.approx((0 + 1.5) / 2)
+    assert found["max_abs_hidden_diff"].value == 2.0
+    assert found["hidden_cosine"].value == pytest.approx(0.5)
+    assert found["max_abs_pooled_diff"].value == 4.0
+    assert found["pooled_cosine"].value == pytest.approx(1.0)

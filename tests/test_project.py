@@ -1,0 +1,158 @@
+"""What the files around the code promise: imports point one way, the container, the requirements, what CI runs."""
+
+import ast
+import os
+import re
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parent.parent
+
+#: The rooms of the house, foundations first. A file imports from its own package and from earlier floors only.
+FLOORS = (
+    "errors units version",
+    "names",
+    "precisions metrics pydoc_text",
+    "spec",
+    "report",
+    "checkpoint",
+    "catalog",
+    "lesson pictures hub",
+    "tasks",
+    "quantizers",
+    "footprint",
+    "loading",
+    "inputs environment",
+    "measures",
+    "store engine",
+    "words tables",
+    "figures",
+    "cli ui",
+    "qfund pages app",
+)
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
+#: Rooms that the web process imports, and those that start without waiting for torch.
+LIGHT = {
+    *("errors", "units", "version", "names", "precisions", "metrics", "pydoc_text", "spec", "report", "checkpoint"),
+    *("catalog", "store", "words", "tables", "figures", "ui", "pages", "app"),
+}
+FILES = sorted([ROOT / "app.py", *(ROOT / "pages").glob("*.py"), *(ROOT / "qfund").rglob("*.py")])
+
+
+def room_of(path: Path) -> str:
+    """``qfund/ui/shell.py`` is in ``ui``, ``qfund/spec.py`` in ``spec``; the package's own front door is ``qfund``."""
+    first, *rest = path.relative_to(ROOT).parts
+    if first != "qfund":
+        return Path(first).stem
+    return "qfund" if rest == ["__init__.py"] else Path(rest[0]).stem
+
+
+def imported(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and dotted name of all that a file imports, inside functions and for type checking too."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: write imports in full"
+            module = node.module or ""
+            yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
+
+
+def room_named(name: str) -> str | None:
+    """The room that a dotted name leads to: ``qfund.ui.shell`` to ``ui``; None outside of the house."""
+    first, *rest = name.split(".")
+    if first != "qfund":
+        return None
+    return rest[0] if rest and rest[0] in FLOOR else "qfund"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_one_way(path: Path) -> None:
+    here = room_of(path)
+    assert here in FLOOR, f"{here} has no floor: give it one in FLOORS"
+    wrong = [
+        f"line {line}: {here} imports {name}"
+        for line, name in imported(path)
+        if (there := room_named(name)) is not None and there != here and FLOOR[there] >= FLOOR[here]
+    ]
+    assert not wrong, "; ".join(wrong)
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if room_of(path) in LIGHT], ids=lambda path: path.stem)
+def test_light_rooms_import_no_torch(path: Path) -> None:
+    heavy = {"torch", "transformers", "tokenizers"}
+    wrong = [f"line {line}: {name}" for line, name in imported(path) if name.split(".")[0] in heavy]
+    assert not wrong, "; ".join(wrong)
+
+
+def requirements(name: str) -> list[Requirement]:
+    lines = (line.partition("#")[0].strip() for line in (ROOT / name).read_text().splitlines())
+    return [Requirement(line) for line in lines if line]
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+def test_requirements_have_bounds_that_hold_here(name: str) -> None:
+    for requirement in requirements(name):
+        assert requirement.specifier, f"{requirement} has no bound"
+        assert metadata.version(requirement.name) in requirement.specifier
+
+
+def test_torch_is_pinned() -> None:
+    # Any other release that pip may choose brings gigabytes of CUDA to a machine that has a CPU build of this one.
+    assert "torch==2.13.0" in map(str, requirements("requirements.txt"))
+
+
+def test_no_file_names_a_package_index() -> None:
+    for name in ("Makefile", "Dockerfile", "requirements.txt", "requirements-dev.txt", "pyproject.toml", ".ci/run"):
+        assert "://" not in (ROOT / name).read_text(), f"{name} names a host"
+
+
+def test_ci_runs_make_test() -> None:
+    run = ROOT / ".ci/run"
+    assert os.access(run, os.X_OK)
+    assert re.search(r"^(exec )?make test$", run.read_text(), re.MULTILINE)
+
+
+def instructions() -> list[tuple[str, str]]:
+    text = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE).replace("\\\n", " ")
+    return [(word, rest.strip()) for line in text.splitlines() if line for word, _, rest in [line.partition(" ")]]
+
+
+def environment() -> dict[str, str]:
+    """What the container sets."""
+    pairs = re.findall(r'(\w+)=("[^"]*"|\S*)', " ".join(rest for word, rest in instructions() if word == "ENV"))
+    return {name: value.strip('"') for name, value in pairs}
+
+
+def test_container_is_slim_and_its_server_is_nobody_special() -> None:
+    assert [rest.split()[0] for word, rest in instructions() if word == "FROM"] == ["python:3.11-slim"] * 2
+    assert [rest for word, rest in instructions() if word == "USER"] == ["1000"]
+
+
+def test_container_is_public_and_opens_shipped_models_only() -> None:
+    assert environment()["QFUND_PUBLIC"] == "1"
+    assert environment()["QFUND_ALLOW"] == ""
+    assert environment()["QFUND_HOME"].startswith(environment()["HOME"] + "/")
+
+
+def test_container_serves_and_checks_the_port_it_is_given() -> None:
+    by_word = dict(instructions())
+    assert environment()["PORT"] == by_word["EXPOSE"] == "7860"
+    assert '--server.port \\"$PORT\\"' in by_word["CMD"]
+    assert "/_stcore/health" in by_word["HEALTHCHECK"] and 'os.environ[\\"PORT\\"]' in by_word["HEALTHCHECK"]
+    assert "urllib" in by_word["HEALTHCHECK"]
+
+
+def test_container_gets_all_that_the_dashboard_runs_on() -> None:
+    sent = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert {".streamlit", "app.py", "models", "pages", "pyproject.toml", "qfund", "requirements.txt"} <= sent
+    assert all((ROOT / name).exists() for name in sent)
+
+
+def test_this_python_is_supported() -> None:
+    assert sys.version_info >= (3, 11)

@@ -1,0 +1,103 @@
+"""How fast pages are: a warm rerun beside an empty Streamlit page, and the first page drawn beside a page of text.
+
+Both servers run at once, with the same configuration, and are asked in turn. The rerun is timed from the message that
+asks for it to the message that says it is finished, over the browser's own protocol; the drawing in headless Chromium,
+from opening the address to the last element being there.
+"""
+
+import asyncio
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import websockets
+from playwright.sync_api import Page, sync_playwright
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+
+from benchmarks.serving import ROOT, served
+from benchmarks.side_by_side import in_turn, show
+
+ROUNDS = 20
+EMPTY = "import streamlit as st\n"
+TEXT = "import streamlit as st\nst.title('A page')\nst.write('Some text.')\nst.html('<i class=\"drawn\">end</i>')\n"
+CHROMIUM = os.environ.get("QFUND_CHROMIUM", "/usr/bin/chromium")
+
+
+async def _rerun(socket: websockets.ClientConnection, page: str) -> float:
+    message = BackMsg()
+    message.rerun_script.page_name = page
+    message.rerun_script.query_string = ""
+    started = time.perf_counter()
+    await socket.send(message.SerializeToString())
+    while True:
+        answer = ForwardMsg()
+        answer.ParseFromString(bytes(await socket.recv(decode=False)))
+        if answer.WhichOneof("type") == "script_finished":
+            return time.perf_counter() - started
+
+
+class Visitor:
+    """One open session with a server, asked again and again for one page."""
+
+    def __init__(self, address: str, page: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.page, self.loop = page, loop
+        self.socket = loop.run_until_complete(
+            websockets.connect(
+                address.replace("http", "ws") + "/_stcore/stream",
+                subprotocols=[websockets.Subprotocol("streamlit")],
+                max_size=None,
+            )
+        )
+
+    def rerun(self) -> float:
+        return self.loop.run_until_complete(_rerun(self.socket, self.page))
+
+
+def drawn(page: Page, address: str, selector: str) -> float:
+    """Seconds from opening the address to ``selector`` being on the page."""
+    page.goto("about:blank")
+    started = time.perf_counter()
+    page.goto(address, wait_until="commit")
+    page.wait_for_selector(selector, state="attached", timeout=60_000)
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    loop = asyncio.new_event_loop()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        shutil.copytree(ROOT / ".streamlit", folder / ".streamlit")
+        for name, source in (("empty.py", EMPTY), ("text.py", TEXT)):
+            (folder / name).write_text(source)
+        with (
+            served(ROOT / "app.py", folder / "home") as app,
+            served(folder / "empty.py", folder, folder) as empty,
+            served(folder / "text.py", folder, folder) as text,
+        ):
+            visitors = {"empty page": Visitor(empty, "", loop)}
+            visitors |= {page or "compare": Visitor(app, page, loop) for page in ("", "saved", "guide")}
+            reruns = in_turn({name: visitor.rerun for name, visitor in visitors.items()}, ROUNDS)
+            show("warm rerun", reruns, "empty page", "ms", 1000)
+            with sync_playwright() as playwright:
+                browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+                page = browser.new_page()
+                opened = in_turn(
+                    {
+                        "text page": lambda: drawn(page, text, ".drawn"),
+                        "first page": lambda: drawn(page, app, "[data-qfund-drawn]"),
+                    },
+                    ROUNDS // 2,
+                )
+                browser.close()
+            show("address opened to page drawn, warm browser", opened, "text page", "ms", 1000)
+    medians = {name: statistics.median(values) for name, values in (reruns | opened).items()}
+    worst = max(medians[name] for name in reruns)
+    print(f"\naims: rerun at most ×3 and under 60 ms (worst here {1000 * worst:.0f} ms), first page at most ×2.5")
+
+
+if __name__ == "__main__":
+    main()

@@ -7,11 +7,12 @@
 
 from collections.abc import Callable, Iterable
 
+from qfund import errors
 from qfund.report import Report, to_json
 from qfund.spec import DEFAULT_CANDIDATES, DEFAULT_TOKENS, Spec
 from qfund.version import VERSION as __version__
 
-__all__ = ["Report", "Spec", "__version__", "compare", "to_json"]
+__all__ = ["Report", "Spec", "__version__", "compare", "errors", "to_json"]
 
 
 def compare(

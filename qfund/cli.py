@@ -25,6 +25,8 @@ _APP = Path(__file__).resolve().parent.parent / "app.py"
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
     options = parser().parse_args(arguments)
+    # Before torch is imported: threads that wait must not spin, or a shared machine is several times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         options.run(options)
         sys.stdout.flush()
@@ -144,9 +146,9 @@ def _print(found: report.Report) -> None:
         for alarm in verdict.alarms:
             print(f"! {alarm}")
     print()
-    print(tables.fidelity_text(found).to_string())
+    print(tables.fidelity_text(found).drop(columns=["Definition", "Better"]).to_string(index=False))
     print()
-    print(tables.footprints_text(found).to_string())
+    print(tables.footprints_text(found).to_string(index=False))
 
 
 def _list(options: argparse.Namespace) -> None:

@@ -9,7 +9,6 @@ import torch
 
 from qfund import catalog
 from qfund.report import Environment
-from qfund.version import VERSION
 
 _PACKAGES = ("torch", "transformers", "safetensors", "tokenizers", "numpy")
 
@@ -18,7 +17,7 @@ def describe(model_id: str, revision: str | None) -> Environment:
     device = torch.device(catalog.device())
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return Environment(
-        versions={"qfund": VERSION} | {package: metadata.version(package) for package in _PACKAGES},
+        versions={package: metadata.version(package) for package in _PACKAGES},
         python=platform.python_version(),
         platform=f"{platform.system()} {platform.machine()}",
         device=name,

@@ -4,6 +4,7 @@ Text, grid and background take Streamlit's theme, so a figure reads in the light
 meaning are set here, one for each precision and one for each dtype, the same in every figure.
 """
 
+import math
 from typing import Any
 
 import pandas as pd
@@ -26,6 +27,8 @@ PALETTE = (
     "#661100",
 )
 OTHER = "#8A8F98"
+#: A treemap with more boxes shows its first levels; a click opens the next.
+MANY_BOXES = 300
 
 #: For st.plotly_chart: no tool bar to cover a small figure, and a finger scrolls the page instead of zooming.
 CONFIG: dict[str, Any] = {"displayModeBar": False, "displaylogo": False, "scrollZoom": False}
@@ -57,6 +60,13 @@ def _literal(name: str) -> str:
     return name.replace("&", "&amp;").replace("<", "&lt;")
 
 
+def _ink(colour: str) -> str:
+    """Black or white, whichever is easier to read on a colour (relative luminance after WCAG)."""
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return "black" if sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True)) > 0.179 else "white"
+
+
 def _figure(height: int, **layout: Any) -> go.Figure:
     figure = go.Figure()
     figure.update_layout(
@@ -72,16 +82,15 @@ def _figure(height: int, **layout: Any) -> go.Figure:
     return figure
 
 
-def differences(frame: pd.DataFrame, equal: dict[str, float], quantity: str = "logit difference") -> go.Figure:
+def differences(frame: pd.DataFrame, quantity: str = "logit difference") -> go.Figure:
     """The distribution of |difference|, one stepped line for each candidate over a logarithmic axis."""
     figure = _figure(340, hovermode="closest")
     for name, rows in frame.groupby("precision", sort=False):
-        zeros = equal.get(str(name), 0.0)
         label = rows["label"].iloc[0]
         figure.add_scatter(
             x=rows["centre"],
             y=100 * rows["share"],
-            name=f"{label} ({100 * zeros:.2g} % exactly equal)" if zeros else label,
+            name=label,
             mode="lines",
             line={"color": precision_colour(str(name)), "width": 2, "shape": "hvh"},
             fill="tozeroy",
@@ -91,6 +100,10 @@ def differences(frame: pd.DataFrame, equal: dict[str, float], quantity: str = "l
                 f"<b>{label}</b><br>%{{customdata[0]:.2e}} to %{{customdata[1]:.2e}}<br>%{{y:.2f}} %<extra></extra>"
             ),
         )
+    # A long thin tail of tiny differences would take half of the width.
+    shown = frame[frame["share"] > 2e-4]
+    if not shown.empty:
+        figure.update_xaxes(range=[math.log10(shown["low"].min()), math.log10(frame["high"].max())])
     figure.update_xaxes(type="log", title=f"|{quantity}|", exponentformat="power", dtick=1, showgrid=True)
     figure.update_yaxes(title="share of all outputs (%)", rangemode="tozero")
     return figure
@@ -119,7 +132,7 @@ def memory_against_damage(frame: pd.DataFrame, reference_bytes: int) -> go.Figur
     figure.add_vline(
         x=reference_bytes / divisor,
         line={"dash": "dot", "color": OTHER, "width": 1.5},
-        annotation={"text": "reference", "textangle": -90, "xanchor": "right", "font": {"color": OTHER}},
+        annotation={"text": "reference", "textangle": -90, "xanchor": "right", "xshift": -3, "font": {"color": OTHER}},
     )
     widest = max(reference_bytes, int(frame["bytes"].max())) / divisor
     figure.update_xaxes(title=f"footprint ({unit})", range=[0, widest * 1.12], showgrid=True)
@@ -195,7 +208,7 @@ def dtype_shares(frame: pd.DataFrame) -> go.Figure:
             text=[f"{100 * share:.3g} %" if share >= 0.12 else "" for share in rows["share"]],
             textposition="inside",
             insidetextanchor="middle",
-            textfont={"color": "white"},
+            textfont={"color": _ink(dtype_colour(str(dtype)))},
             customdata=[
                 [bytes_text(count), f"{parameters:,}"]
                 for count, parameters in zip(rows["bytes"], rows["parameters"], strict=True)
@@ -205,14 +218,15 @@ def dtype_shares(frame: pd.DataFrame) -> go.Figure:
                 "%{customdata[1]} parameters<extra></extra>"
             ),
         )
-    figure.update_xaxes(title="share of stored bytes (%)", range=[0, 100], showgrid=True)
+    figure.update_xaxes(title="share of stored bytes (%)", range=[0, 100.5], dtick=25, showgrid=True)
+    figure.update_layout(legend_traceorder="normal")
     figure.update_yaxes(categoryorder="array", categoryarray=labels[::-1], ticklabelstandoff=8)
     return figure
 
 
 def modules(frame: pd.DataFrame) -> go.Figure:
     """A treemap of stored bytes by module path, each tensor in the colour of its dtype."""
-    figure = _figure(460)
+    figure = _figure(460, uniformtext={"minsize": 9, "mode": "hide"})
     figure.add_treemap(
         ids=frame["id"],
         labels=[_literal(label) for label in frame["label"]],
@@ -226,7 +240,8 @@ def modules(frame: pd.DataFrame) -> go.Figure:
             "pad": {"t": 20, "l": 3, "r": 3, "b": 3},
             "cornerradius": 3,
         },
-        maxdepth=4,
+        maxdepth=-1 if len(frame) <= MANY_BOXES else 4,
+        textfont={"color": [_ink(dtype_colour(dtype)) if dtype else OTHER for dtype in frame["dtype"]]},
         tiling={"pad": 1},
         customdata=[
             [_literal(name), bytes_text(count), dtype or "several tensors"]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers.core_model_loading import build_glob_alternation
 
 from qfund.checkpoint import Checkpoint
+from qfund.errors import UnsupportedModel
 from qfund.precisions import Precision
 from qfund.quantizers import walk
 from qfund.report import DtypeShare, TensorRow
@@ -97,8 +98,14 @@ def predict(checkpoint: Checkpoint, row: Precision) -> Footprint:
     """
     dtype = getattr(torch, row.dtype)
     config = read_config(checkpoint)
-    with torch.device("meta"):
-        model = model_class(checkpoint)._from_config(config, dtype=dtype)
+    try:
+        with torch.device("meta"):
+            model = model_class(checkpoint)._from_config(config, dtype=dtype)
+    except Exception as error:  # architectures raise whatever their code raises, ImportError for a missing library
+        raise UnsupportedModel(
+            f"{checkpoint.architecture} cannot be built from its config.json: {type(error).__name__}: {error}",
+            "Check the file, install what the model needs, or choose another model.",
+        ) from error
     kept = _kept_dtypes(model, dtype)
     quantizer = walk.quantizer_of(row)
     converted = set(walk.plan(model).converted) if quantizer else set()

@@ -6,14 +6,11 @@ from pathlib import Path
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 
-from qfund.errors import ModelNotFound, OutOfBudget, UnsafeCheckpoint
+from qfund.errors import ModelNotFound, OutOfBudget, QfundError, UnsafeCheckpoint
 from qfund.units import bytes_text
 
 _WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]
@@ -63,9 +60,11 @@ def download(
         raise ModelNotFound(
             f"The Hub has no model {repository}, or it is private.", "Check the name; for a private one set HF_TOKEN."
         ) from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+    except QfundError:
+        raise
+    except Exception as error:  # the transport's own errors: no network, a proxy, a server that fails, a full disk
         raise ModelNotFound(
-            f"The Hub cannot be reached for {repository} ({type(error).__name__}).",
+            f"{repository} could not be fetched from the Hub: {type(error).__name__}: {error}.",
             "Check the network, or name a shipped model or a local folder.",
         ) from error
     return Path(folder), commit

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import AutoImageProcessor, AutoTokenizer
+from transformers import AutoImageProcessor, AutoTokenizer, GenerationConfig
 
 from qfund import catalog, pictures
 from qfund.checkpoint import Checkpoint
@@ -23,16 +23,26 @@ _BATCH_TOKENS = 4096
 _BATCH_LOGITS = 32 * 1024**2  # elements of one batch's logits
 _IGNORED = -100
 _MASKED_EVERY = 7  # a masked model predicts every 7th token: about 15 %, as in its training
+_LIMITS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_target_positions")
 # Positions start after the padding index in these, so that many rows of the position table are not usable.
 _OFFSET_POSITIONS = (
     "roberta",
     "xlm-roberta",
     "camembert",
     "xlm-roberta-xl",
+    "roberta-prelayernorm",
+    "xmod",
+    "ibert",
     "longformer",
+    "luke",
+    "lilt",
+    "layoutlmv3",
+    "markuplm",
+    "altclip_text_model",
     "mpnet",
     "data2vec-text",
     "esm",
+    "prophetnet",
 )
 
 
@@ -88,17 +98,17 @@ def _tokenizer(checkpoint: Checkpoint) -> Any:
         ) from error
 
 
-def _special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
+def _special_tokens(tokenizer: Any, text: str) -> tuple[list[int], list[int]]:
     """What the tokenizer puts before and after a text."""
-    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
-    whole = tokenizer("a")["input_ids"]
+    sample = text.strip()[:200]
+    bare, whole = (tokenizer(sample, add_special_tokens=added)["input_ids"] for added in (False, True))
     start = next((i for i in range(len(whole) - len(bare) + 1) if whole[i : i + len(bare)] == bare), 0)
     return whole[:start], whole[start + len(bare) :]
 
 
 def _longest_context(config: Any, tokenizer: Any) -> int | None:
     text = config.get_text_config()
-    limits = [getattr(text, name, None) for name in ("max_position_embeddings", "n_positions", "max_seq_len")]
+    limits = [getattr(text, name, None) for name in _LIMITS]
     found = [limit for limit in limits if isinstance(limit, int) and limit > 0]
     if found and text.model_type in _OFFSET_POSITIONS:
         found = [limit - (text.pad_token_id or 0) - 1 for limit in found]
@@ -116,6 +126,24 @@ def _context(spec: Spec, longest: int | None) -> int:
             f"Give a context of at most {longest}; longer texts are read in chunks.",
         )
     return spec.context
+
+
+def _room(context: int, before: list[int], after: list[int]) -> int:
+    room = context - len(before) - len(after)
+    if room < 1:
+        raise InvalidInput(f"A context of {context} leaves no room for text.", "Give a larger context.")
+    return room
+
+
+def _must_know(config: Any, ids: list[int]) -> int:
+    """The size of the model's vocabulary, which must hold these tokens; 1 where a model has none (CANINE)."""
+    size: int | None = getattr(config.get_text_config(), "vocab_size", None)
+    if size is not None and max(ids) >= size:
+        raise UnsupportedModel(
+            f"The tokenizer gives tokens beyond the model's vocabulary of {size:,}.",
+            "Put the tokenizer that belongs to this checkpoint beside it.",
+        )
+    return size or 1
 
 
 def _encode(tokenizer: Any, text: str) -> tuple[list[int], list[str]]:
@@ -139,16 +167,14 @@ def _prepare_text(spec: Spec, source: catalog.Source, checkpoint: Checkpoint, ta
     if not text.strip():
         raise InvalidInput("The text is empty.", "Give a text of at least two tokens, or leave it out.")
     ids, pieces = _encode(tokenizer, text)
-    if len(ids) < 2:
-        raise InvalidInput(f"The text is {len(ids)} token long.", "Give at least two, so that one predicts the next.")
     if len(ids) > spec.max_tokens:
         notes.append(f"The first {spec.max_tokens:,} of {len(ids):,} tokens were used.")
         ids, pieces = ids[: spec.max_tokens], pieces[: spec.max_tokens]
-    before, after = _special_tokens(tokenizer)
+    if len(ids) < 2:
+        raise InvalidInput(f"The text is {len(ids)} token long.", "Give at least two, so that one predicts the next.")
+    before, after = _special_tokens(tokenizer, text)
     context = _context(spec, _longest_context(config, tokenizer))
-    room = context - len(before) - len(after)
-    if room < 1:
-        raise InvalidInput(f"A context of {context} leaves no room for text.", "Give a larger context.")
+    room = _room(context, before, after)
     if task.name == "sequence-to-sequence model":
         notes.append("The encoder reads each chunk and the decoder repeats it, token by token.")
     chunks: list[list[int]] = []
@@ -169,41 +195,40 @@ def _prepare_text(spec: Spec, source: catalog.Source, checkpoint: Checkpoint, ta
         context=context,
         notes=tuple(notes),
     )
-    vocabulary = getattr(config.get_text_config(), "vocab_size", 1)
-    if max(max(chunk) for chunk in chunks) >= vocabulary:
-        raise UnsupportedModel(
-            f"The tokenizer gives tokens beyond the model's vocabulary of {vocabulary:,}.",
-            "Put the tokenizer that belongs to this checkpoint beside it.",
-        )
-    batches = tuple(_text_batch(rows, task, config, tokenizer) for rows in _rows_of_equal_length(chunks, vocabulary))
+    vocabulary = max(_must_know(config, chunk) for chunk in chunks)
+    # Decoders with a classifier read it off the last token that is no padding: without a padding token, one by one.
+    alone = task.gives == "labels" and getattr(config.get_text_config(), "pad_token_id", None) is None
+    rows = _rows_of_equal_length(chunks, vocabulary, 1 if alone else _BATCH_TOKENS)
+    batches = tuple(_text_batch(row, task, checkpoint, config, tokenizer) for row in rows)
     if task.name == "masked language model":
+        if not any(batch.scored is not None and batch.scored.any() for batch in batches):
+            raise InvalidInput("The text is too short: a masked model predicts every 7th token.", "Give a longer text.")
         facts = replace(facts, notes=(*facts.notes, f"Every {_MASKED_EVERY}th token was masked and predicted."))
     return Prepared(batches, facts, tuple(shown), tuple(starts), task.name == "causal language model", tokenizer)
 
 
-def _rows_of_equal_length(chunks: list[list[int]], vocabulary: int) -> list[Tensor]:
-    """Chunks as tensors [examples, tokens]: no batch mixes lengths, so nothing is padded."""
+def _rows_of_equal_length(chunks: list[list[int]], vocabulary: int, tokens: int) -> list[Tensor]:
+    """Chunks as batches [examples, tokens] of about ``tokens``: no batch mixes lengths, so nothing is padded."""
     length = len(chunks[0])
     full = [chunk for chunk in chunks if len(chunk) == length]
-    size = max(1, min(_BATCH_TOKENS // length, _BATCH_LOGITS // (length * vocabulary)))
+    size = max(1, min(tokens // length, _BATCH_LOGITS // (length * vocabulary)))
     rows = [torch.tensor(full[i : i + size]) for i in range(0, len(full), size)]
     if len(chunks[-1]) != length:
         rows.append(torch.tensor([chunks[-1]]))
     return rows
 
 
-def _text_batch(ids: Tensor, task: Task, config: Any, tokenizer: Any) -> Batch:
+def _text_batch(ids: Tensor, task: Task, checkpoint: Checkpoint, config: Any, tokenizer: Any) -> Batch:
     ones = torch.ones_like(ids)
     if task.name == "causal language model":
         return Batch({"input_ids": ids}, _shifted_left(ids))
     if task.name == "sequence-to-sequence model":
-        start = _decoder_start(config)
-        decoder = torch.cat([torch.full_like(ids[:, :1], start), ids[:, :-1]], 1)
+        decoder = _after(_decoder_start(checkpoint, config), ids)
         return Batch({"input_ids": ids, "attention_mask": ones, "decoder_input_ids": decoder}, ids)
     if task.name == "masked language model":
         if tokenizer.mask_token_id is None:
             raise UnsupportedModel("The tokenizer has no mask token.", "Put the model's own tokenizer beside it.")
-        special = torch.tensor([tokenizer.get_special_tokens_mask(row, True) for row in ids.tolist()]).bool()
+        special = torch.isin(ids, torch.tensor(tokenizer.all_special_ids))
         scored = (torch.arange(ids.shape[1]) % _MASKED_EVERY == _MASKED_EVERY // 2).expand_as(ids) & ~special
         masked = ids.masked_fill(scored, tokenizer.mask_token_id)
         return Batch({"input_ids": masked, "attention_mask": ones}, ids.masked_fill(~scored, _IGNORED), scored)
@@ -216,14 +241,23 @@ def _shifted_left(ids: Tensor) -> Tensor:
     return torch.cat([ids[:, 1:], torch.full_like(ids[:, :1], _IGNORED)], 1)
 
 
-def _decoder_start(config: Any) -> int:
-    text = config.get_text_config(decoder=True)
-    for owner in (config, text):
-        for name in ("decoder_start_token_id", "bos_token_id", "pad_token_id"):
+def _decoder_start(checkpoint: Checkpoint, config: Any) -> int:
+    """The token that a decoder's input starts with."""
+    generation = GenerationConfig()
+    if (checkpoint.folder / "generation_config.json").is_file():
+        generation = GenerationConfig.from_pretrained(checkpoint.folder, local_files_only=True)
+    owners = (config, config.get_text_config(decoder=True), generation)
+    for name in ("decoder_start_token_id", "bos_token_id", "pad_token_id"):
+        for owner in owners:
             value = getattr(owner, name, None)
             if isinstance(value, int):
                 return value
     raise UnsupportedModel("The config names no token for the decoder to start with.", "Set decoder_start_token_id.")
+
+
+def _after(start: int, ids: Tensor) -> Tensor:
+    """A decoder's input: every token one place later, so that position i predicts token i."""
+    return torch.cat([torch.full_like(ids[:, :1], start), ids[:, :-1]], 1)
 
 
 def _prepare_pictures(spec: Spec, checkpoint: Checkpoint, task: Task, config: Any) -> Prepared:
@@ -235,43 +269,63 @@ def _prepare_pictures(spec: Spec, checkpoint: Checkpoint, task: Task, config: An
         facts = InputFacts("pictures", digest.hexdigest(), 0, len(drawn), 0, tuple(notes))
         return Prepared((Batch({"pixel_values": values}),), facts, (), (), False, None)
     tokenizer = _tokenizer(checkpoint)
+    context = _context(spec, _longest_context(config, tokenizer))
+    is_blip = checkpoint.architecture == "BlipForConditionalGeneration"
     captions = [spec.text] * len(drawn) if spec.text is not None else [picture.caption for picture in drawn]
-    if not all(caption.strip() for caption in captions):
-        raise InvalidInput("The text is empty.", "Give a caption of at least two tokens, or leave it out.")
     batches: list[Batch] = []
     shown: list[str] = []
     starts: list[int] = []
     tokens = 0
     for index, caption in enumerate(captions):
-        before, after = _special_tokens(tokenizer)
+        if not caption.strip():
+            raise InvalidInput("The text is empty.", "Give a caption of at least two tokens, or leave it out.")
+        before, after = _special_tokens(tokenizer, caption)
+        if is_blip:  # ``generate`` begins captions with this token, in place of what the tokenizer puts first
+            before = [config.text_config.bos_token_id]
         ids, pieces = _encode(tokenizer, caption)
-        ids, pieces = ids[: spec.max_tokens], pieces[: spec.max_tokens]
-        tokens += len(ids)
-        special = [[tokenizer.decode([token]) for token in side] for side in (before, after)]
-        row = torch.tensor([[*before, *ids, *after]])
-        if row.shape[1] < 2:
+        room = min(spec.max_tokens, _room(context, before, after))
+        if len(ids) > room and not index:
+            notes.append(f"The first {room:,} of {len(ids):,} tokens were used.")
+        ids, pieces = ids[:room], pieces[:room]
+        row = [*before, *ids, *after]
+        if len(row) < 2:
             raise InvalidInput("A caption is one token long.", "Give at least two, so that one predicts the next.")
-        name = "decoder_input_ids" if checkpoint.architecture == "VisionEncoderDecoderModel" else "input_ids"
-        batches.append(Batch({"pixel_values": values[index : index + 1], name: row}, _shifted_left(row)))
+        _must_know(config, row)
+        whole, picture = torch.tensor([row]), values[index : index + 1]
+        if is_blip:
+            batches.append(Batch({"pixel_values": picture, "input_ids": whole}, _shifted_left(whole)))
+        else:
+            decoder = _after(_decoder_start(checkpoint, config), whole)
+            batches.append(Batch({"pixel_values": picture, "decoder_input_ids": decoder}, whole))
         starts.append(len(shown))
+        special = [[tokenizer.decode([token]) for token in side] for side in (before, after)]
         shown += [*special[0], *pieces, *special[1]]
+        tokens += len(ids)
         digest.update(caption.encode())
     notes.append("Each picture is scored with the given text." if spec.text is not None else "Each has its caption.")
-    facts = InputFacts("pictures", digest.hexdigest(), tokens, len(drawn), 0, tuple(notes))
-    return Prepared(tuple(batches), facts, tuple(shown), tuple(starts), True, tokenizer)
+    facts = InputFacts("pictures", digest.hexdigest(), tokens, len(drawn), context, tuple(notes))
+    return Prepared(tuple(batches), facts, tuple(shown), tuple(starts), is_blip, tokenizer)
 
 
 def _pixel_values(checkpoint: Checkpoint, config: Any, images: list[Image.Image]) -> tuple[Tensor, str]:
     """Pictures as [pictures, channels, height, width], and how they were made ready, in words."""
     if (checkpoint.folder / "preprocessor_config.json").is_file():
-        processor = AutoImageProcessor.from_pretrained(checkpoint.folder, local_files_only=True, use_fast=False)
-        values: Tensor = processor(images=images, return_tensors="pt")["pixel_values"]
+        try:
+            processor = AutoImageProcessor.from_pretrained(checkpoint.folder, local_files_only=True, backend="pil")
+            values: Tensor = processor(images=images, return_tensors="pt")["pixel_values"]
+        except Exception as error:  # image processors raise whatever their libraries raise
+            raise UnsupportedModel(
+                f"The image processor in {checkpoint.folder.name} cannot be used: {error}",
+                "Remove preprocessor_config.json to have pictures scaled plainly, or choose another model.",
+            ) from error
         return values, "made ready by the model's own image processor"
     owners = (config, *(getattr(config, name, None) for name in ("vision_config", "encoder")))
-    size = next((s for o in owners if isinstance(s := getattr(o, "image_size", None), int)), 224)
-    channels = next((c for o in owners if isinstance(c := getattr(o, "num_channels", None), int)), 3)
+    sizes = (getattr(owner, "image_size", None) for owner in owners)
+    size = next((size for size in sizes if isinstance(size, int | list | tuple)), 224)
+    height, width = (size, size) if isinstance(size, int) else size
+    channels = next((c for owner in owners if isinstance(c := getattr(owner, "num_channels", None), int)), 3)
     mode = "L" if channels == 1 else "RGB"
-    stack = np.stack([np.asarray(image.convert(mode).resize((size, size)), dtype=np.float32) for image in images])
+    stack = np.stack([np.asarray(image.convert(mode).resize((width, height)), dtype=np.float32) for image in images])
     stack = stack[..., None] if channels == 1 else stack
     scaled = torch.from_numpy(stack / 127.5 - 1).permute(0, 3, 1, 2).contiguous()
-    return scaled, f"scaled to {size}×{size} pixels and −1 … 1 (the folder has no image processor)"
+    return scaled, f"scaled to {width}×{height} pixels and −1 … 1 (the folder has no image processor)"

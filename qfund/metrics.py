@@ -4,6 +4,7 @@ Everything here is double precision NumPy on short arrays; the arrays come from 
 """
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -77,10 +78,13 @@ def _of_percentile(field: str, share: float) -> Callable[[Positions, str], Estim
 
 
 def perplexity_of(nll: Vector) -> Estimate:
-    """exp(mean NLL), its standard error by the delta method: PPL · σ(mean NLL)."""
+    """exp(mean NLL), its standard error by the delta method: PPL · σ(mean NLL). Infinite beyond the range of a float."""
     mean = _mean(nll, "nat")
-    value = math.exp(mean.value)
+    value = math.exp(mean.value) if mean.value < _LARGEST_EXPONENT else math.inf
     return Estimate(value, None if mean.se is None else value * mean.se, mean.n, "")
+
+
+_LARGEST_EXPONENT = math.log(sys.float_info.max)
 
 
 def _perplexity(positions: Positions, unit: str) -> Estimate:
@@ -261,10 +265,15 @@ def metric(name: str) -> Metric:
 
 
 def estimates(positions: Positions) -> dict[str, Estimate]:
-    """Every metric that these positions can give, by name, in the table's order."""
+    """Every metric that these positions can give, by name, in the table's order.
+
+    One that leaves the range of a float (the perplexity of a model that is broken altogether) is not reported.
+    """
     found: dict[str, Estimate] = {}
     for row in METRICS.values():
         vectors = [getattr(positions, field) for field in row.needs]
         if all(vector is not None and len(vector) for vector in vectors):
-            found[row.name] = row.compute(positions, row.unit)
+            estimate = row.compute(positions, row.unit)
+            if math.isfinite(estimate.value):
+                found[row.name] = estimate
     return found

@@ -229,12 +229,14 @@ class Store:
             raise self._explained(error) from error
 
     def _explained(self, error: SQLAlchemyError | OSError) -> StoreError:
-        what = str(error.orig) if isinstance(error, DBAPIError) else str(error)
+        what = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
         where = str(self._file) if self._file else self._address.render_as_string(hide_password=True)
         for signs, message, remedy in _CAUSES:
             if any(sign in what.lower() for sign in signs):
                 return StoreError(f"{message} ({where}: {what}).", remedy)
-        return StoreError(f"The database refuses ({where}: {what}).", _ELSEWHERE)
+        return StoreError(
+            f"The database refuses ({where}: {what}).", f"Check that it is there and lets this user in. {_ELSEWHERE}"
+        )
 
 
 _ELSEWHERE = "Or keep it elsewhere: set QFUND_HOME to a folder, or QFUND_DATABASE_URL."

@@ -9,7 +9,7 @@ from qfund.metrics import METRICS, Estimate
 from qfund.precisions import PRECISIONS
 from qfund.report import PrecisionResult, Report
 from qfund.units import bytes_text, seconds_text
-from qfund.words import estimate_text
+from qfund.words import BETTER, estimate_text
 
 #: The parts of a footprint, in the order in which they are stacked.
 PARTS = ("weights", "scales", "buffers")
@@ -40,7 +40,7 @@ def fidelity(report: Report) -> pd.DataFrame:
             "value": estimate.value,
             "se": estimate.se,
             "n": estimate.n,
-            "unit": estimate.unit,
+            "unit": METRICS[name].unit if name in METRICS else estimate.unit,
             "better": METRICS[name].better if name in METRICS else "",
             "definition": METRICS[name].definition if name in METRICS else "",
         }
@@ -56,15 +56,12 @@ def fidelity_text(report: Report) -> pd.DataFrame:
     names = [name for name in METRICS if any(name in result.fidelity for result in report.results)]
     rows = []
     for name in names:
-        row = {"Metric": METRICS[name].label, "Unit": METRICS[name].unit.replace("share", "%")}
-        reference = report.reference.fidelity.get(name)
-        row[f"{label(report.reference.precision)} (reference)"] = (
-            estimate_text(reference, digits=2) if reference else "–"
-        )
+        unit = METRICS[name].unit.replace("share", "%")
+        row = {"Metric": METRICS[name].label + (f" ({unit})" if unit else "")}
         for result in report.results:
-            estimate = result.fidelity.get(name)
-            row[label(result.precision)] = estimate_text(estimate, digits=2) if estimate else "–"
-        rows.append(row | {"Better": METRICS[name].better, "Definition": METRICS[name].definition})
+            row[label(result.precision)] = _cell(result.fidelity.get(name))
+        row[f"{label(report.reference.precision)} (reference)"] = _cell(report.reference.fidelity.get(name))
+        rows.append(row | {"Better": BETTER[METRICS[name].better], "Definition": METRICS[name].definition})
     frame = pd.DataFrame(rows)
     # A column in which nothing was measured says nothing.
     return frame[[column for column in frame.columns if not (frame[column] == "–").all()]]
@@ -150,12 +147,14 @@ def modules(result: PrecisionResult) -> pd.DataFrame:
     drawn around one equal box.
     """
     stored = [tensor for tensor in result.tensors if tensor.bytes]
+    paths = {tensor.name: tuple(tensor.name.split(".")) for tensor in stored}
+    branches = {path[:depth] for path in paths.values() for depth in range(len(path))}
     total: dict[tuple[str, ...], int] = {(): 0}
-    children: dict[tuple[str, ...], dict[tuple[str, ...], None]] = {(): {}}
+    children: dict[tuple[str, ...], dict[tuple[str, ...], None]] = {}
     leaves: dict[tuple[str, ...], str] = {}
     for tensor in stored:
-        path = tuple(tensor.name.split("."))
-        if path in leaves or path in children:  # a tensor that is named like a module
+        path = paths[tensor.name]
+        if path in branches:  # a weight with its scales named below it
             path = (*path, f"({tensor.kind})")
         leaves[path] = tensor.dtype
         total[()] += tensor.bytes
@@ -226,16 +225,6 @@ def differences(report: Report) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["precision", "label", "low", "centre", "high", "count", "share"])
 
 
-def equal_shares(report: Report) -> dict[str, float]:
-    """Candidate → share of outputs that are exactly equal to the reference's."""
-    found = {}
-    for result in report.results:
-        if result.differences is not None:
-            outputs = sum(result.differences.counts) + result.differences.zeros
-            found[result.precision] = result.differences.zeros / outputs if outputs else 0.0
-    return found
-
-
 #: What a candidate's damage is read from, by what its task gives.
 DAMAGE = ("kl_mean", "mean_abs_logit_diff", "mean_abs_hidden_diff", "max_abs_pooled_diff")
 
@@ -294,85 +283,39 @@ def _expected(vocabulary: tuple[str, ...], tokens: tuple[int, ...]) -> str:
 
 
 def export_csv(report: Report) -> bytes:
-    """Every number of the report in one long table: what was compared, which quantity, value, error, count, unit."""
+    """Every number of the report in one long table: of what, which quantity, value, standard error, count, unit."""
     header = {
         "model": report.spec.model,
         "model_id": report.environment.model_id,
-        "reference": report.reference.precision,
         "created": report.created,
     }
-    rows = []
-    for result in measured(report):
+    rows: list[dict[str, object]] = []
+    for role, result in (("reference", report.reference), *(("candidate", result) for result in report.results)):
+        of = {**header, "precision": result.precision, "role": role}
         sizes = {
             "footprint_bytes": result.footprint_bytes,
             "predicted_bytes": result.predicted_bytes,
             "transformers_bytes": result.transformers_bytes,
             **{f"{part}_bytes": result.parts.get(part, 0) for part in PARTS},
         }
-        for name, count in sizes.items():
-            rows.append({**header, "precision": result.precision, "quantity": name, "value": count, "unit": "B"})
-        rows.append(
-            {
-                **header,
-                "precision": result.precision,
-                "quantity": "nonfinite_positions",
-                "value": result.nonfinite_positions,
-                "unit": "",
-            }
-        )
-    for result in (report.reference, *report.results):
+        rows += [{**of, "quantity": name, "value": count, "unit": "B"} for name, count in sizes.items()]
+        rows.append({**of, "quantity": "nonfinite_positions", "value": result.nonfinite_positions, "unit": ""})
         for name, estimate in result.fidelity.items():
-            rows.append(
-                {
-                    **header,
-                    "precision": result.precision,
-                    "quantity": name,
-                    "value": estimate.value,
-                    "se": estimate.se,
-                    "n": estimate.n,
-                    "unit": estimate.unit,
-                }
-            )
-    columns = [*header, "precision", "quantity", "value", "se", "n", "unit"]
-    return pd.DataFrame(rows, columns=columns).to_csv(index=False).encode()
+            numbers = {"value": estimate.value, "se": estimate.se, "n": estimate.n, "unit": estimate.unit}
+            rows.append({**of, "quantity": name, **numbers})
+    columns = [*header, "precision", "role", "quantity", "value", "se", "n", "unit"]
+    # Objects, so that a count stays a whole number in a column that also holds fractions.
+    return _csv(pd.DataFrame(rows, columns=columns, dtype=object))
 
 
 def tensors_csv(report: Report) -> bytes:
     """The stored tensors of every precision."""
     frames = [tensors(result).assign(precision=result.precision) for result in measured(report)]
-    return pd.concat(frames, ignore_index=True).to_csv(index=False).encode()
+    return _csv(pd.concat(frames, ignore_index=True))
 
 
-def precisions() -> pd.DataFrame:
-    """The table of precisions, for a reader."""
-    rows = [
-        {
-            "Precision": row.label,
-            "Name": row.name,
-            "Bits": row.bits,
-            "What it is": row.meaning,
-            "Arithmetic": row.arithmetic,
-            "Scales": row.granularity if row.quantizer else "none",
-        }
-        for row in PRECISIONS.values()
-    ]
-    return pd.DataFrame(rows)
-
-
-def metrics() -> pd.DataFrame:
-    """The table of metrics, for a reader."""
-    better = {"lower": "lower", "higher": "higher", "one": "closer to 1"}
-    rows = [
-        {
-            "Metric": row.label,
-            "Unit": row.unit or "none",
-            "Better": better.get(row.better, row.better),
-            "Definition": row.definition,
-            "Source": row.source,
-        }
-        for row in METRICS.values()
-    ]
-    return pd.DataFrame(rows)
+def _csv(frame: pd.DataFrame) -> bytes:
+    return str(frame.to_csv(index=False)).encode()
 
 
 def compared_quantity(report: Report) -> str:
@@ -390,5 +333,5 @@ def footprints_text(report: Report) -> pd.DataFrame:
     titles = {"footprint": "Stored (B)", "predicted": "Predicted (B)", "transformers": "transformers (B)"}
     for column, title in (titles | {part: f"{part.capitalize()} (B)" for part in PARTS}).items():
         shown[title] = [f"{count:,}" for count in frame[column]]
-    shown["One pass here"] = [seconds_text(seconds) for seconds in frame["forward_seconds"]]
+    shown["One pass"] = [seconds_text(seconds) for seconds in frame["forward_seconds"]]
     return shown

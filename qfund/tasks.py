@@ -1,5 +1,6 @@
 """What a checkpoint's head does, and so how it is run and compared. Imports transformers."""
 
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,13 +30,13 @@ class Task:
     gives: str
 
 
-# In order: an architecture that is in two tables (BART) has the first one's task.
+# In order: an architecture that is in two tables (BART, XLM) has the first one's task.
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (
-        Task("causal language model", "MODEL_FOR_CAUSAL_LM", "text", "tokens"),
         Task("sequence-to-sequence model", "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM", "text", "tokens"),
         Task("masked language model", "MODEL_FOR_MASKED_LM", "text", "tokens"),
+        Task("causal language model", "MODEL_FOR_CAUSAL_LM", "text", "tokens"),
         Task("sequence classifier", "MODEL_FOR_SEQUENCE_CLASSIFICATION", "text", "labels"),
         Task("token classifier", "MODEL_FOR_TOKEN_CLASSIFICATION", "text", "token labels"),
         Task("image classifier", "MODEL_FOR_IMAGE_CLASSIFICATION", "pictures", "labels"),
@@ -50,9 +51,17 @@ TASKS: dict[str, Task] = {
 _CAPTIONERS = ("BlipForConditionalGeneration", "VisionEncoderDecoderModel")
 
 
+# Causal language models by name whose outputs still depend on later tokens.
+_TWO_WAY = ("XLNetLMHeadModel", "CpmAntForCausalLM")
+
+
 def _lists(table: str, architecture: str) -> bool:
-    names = getattr(modeling_auto, f"{table}_MAPPING_NAMES").values()
+    names = _names(table).values()
     return any(architecture == name or (not isinstance(name, str) and architecture in name) for name in names)
+
+
+def _names(table: str) -> Any:
+    return getattr(modeling_auto, f"{table}_MAPPING_NAMES")
 
 
 def task_of(checkpoint: Checkpoint) -> Task:
@@ -65,24 +74,35 @@ def task_of(checkpoint: Checkpoint) -> Task:
     if architecture == lesson.DummyModel.__name__:
         return TASKS["causal language model"]
     task = next((task for task in TASKS.values() if _lists(task.table, architecture)), None)
-    supported = f"Supported heads: {', '.join(TASKS)}."
-    if task is None:
-        if "auto_map" in checkpoint.config and not hasattr(transformers, architecture):
-            raise UnsafeCheckpoint(
-                f"{architecture} is code that comes with the checkpoint; qfund runs no such code.",
-                "Use a model whose architecture is part of transformers.",
-            )
-        raise UnsupportedModel(f"{architecture} is not supported: its head is of no kind that qfund runs.", supported)
-    if task.name == "vision-to-text model" and architecture not in _CAPTIONERS:
-        raise UnsupportedModel(
-            f"{architecture} is not supported: of the vision-to-text models qfund runs {' and '.join(_CAPTIONERS)}.",
-            supported,
+    if task is None and "auto_map" in checkpoint.config and not hasattr(transformers, architecture):
+        raise UnsafeCheckpoint(
+            f"{architecture} is code that comes with the checkpoint; qfund runs no such code.",
+            "Use a model whose architecture is part of transformers.",
         )
-    if task.name == "encoder" and "vocab_size" not in checkpoint.config:
-        raise UnsupportedModel(
-            f"{architecture} is not supported: it reads neither text nor single pictures.", supported
-        )
+    why = "its head is of no kind that qfund runs" if task is None else _why_not(checkpoint, task)
+    if task is None or why is not None:
+        raise UnsupportedModel(f"{architecture} is not supported: {why}.", f"Supported heads: {', '.join(TASKS)}.")
     return task
+
+
+def _why_not(checkpoint: Checkpoint, task: Task) -> str | None:
+    """Why a model whose head is of a supported kind is refused all the same."""
+    architecture, config = checkpoint.architecture, read_config(checkpoint)
+    if task.name == "vision-to-text model" and architecture not in _CAPTIONERS:
+        return f"of the vision-to-text models qfund runs {' and '.join(_CAPTIONERS)}"
+    if task.name == "encoder" and getattr(config, "vocab_size", None) is None:
+        return "it reads neither text nor single pictures"
+    argument = "input_ids" if task.reads == "text" else "pixel_values"
+    if argument not in inspect.signature(model_class(checkpoint).forward).parameters:
+        return f"it does not read {task.reads}"
+    if task.name == "sequence-to-sequence model" and not config.is_encoder_decoder:
+        return "it has no encoder and decoder that both read text"
+    if task.name == "causal language model":
+        # Encoders with a language model's head (BERT) see later tokens too, unless they are told to be decoders.
+        encoder = config.model_type in _names("MODEL_FOR_MASKED_LM") or config.model_type == "bert-generation"
+        if architecture in _TWO_WAY or (encoder and not config.is_decoder):
+            return "its outputs depend on later tokens too, so it would be asked to predict what it has seen"
+    return None
 
 
 def model_class(checkpoint: Checkpoint) -> Any:

@@ -2,6 +2,7 @@
 standard error, and what is not finite is said first."""
 
 import math
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -11,6 +12,9 @@ from qfund.report import PrecisionResult, Report
 from qfund.store import Headline
 from qfund.units import bytes_text, number_text, seconds_text
 
+#: A metric's direction in words.
+BETTER = {"lower": "lower", "higher": "higher", "one": "closer to 1"}
+_GLUE = re.compile(r"(?<=[×±]) | (?=[±%×])|(?<=\d) (?=[KMGT]?i?B\b)")
 #: A difference of at most this many standard errors is called no measurable change.
 SIGMAS = 2.0
 
@@ -31,8 +35,8 @@ class Verdict:
 
     @property
     def body(self) -> str:
-        """The sentence without the name, for a place that already shows it."""
-        text = ", ".join((self.memory, *self.outputs))
+        """The sentence without the name, for a place that already shows it; no line breaks within a number."""
+        text = _GLUE.sub("\u00a0", ", ".join((self.memory, *self.outputs)))
         return f"{text[:1].upper()}{text[1:]}."
 
 
@@ -223,11 +227,10 @@ def provenance(report: Report) -> str:
     """One line that says what, when, where and with what, so that every number above it can be traced."""
     environment = report.environment
     parts = [
-        f"Measured {when(report.created)} in {seconds_text(report.seconds)}",
+        f"Measured on {when(report.created)} in {seconds_text(report.seconds)}",
         f"{report.model.architecture}, {count_text(report.model.parameters)} parameters, {report.model.task}",
         input_phrase(report),
-        f"qfund {report.qfund}",
-        *(f"{name} {version}" for name, version in environment.versions.items()),
+        *(f"{name} {version}" for name, version in ({"qfund": report.qfund} | environment.versions).items()),
         f"Python {environment.python}",
         f"{environment.cpu if environment.device == 'cpu' else environment.device}, "
         f"{_plural(environment.threads, 'thread')}",
@@ -263,7 +266,7 @@ def headlines(result: PrecisionResult) -> list[tuple[str, str, str]]:
     return [
         (
             METRICS[name].label,
-            value_text(result.fidelity[name].value, result.fidelity[name].unit),
+            value_text(result.fidelity[name].value, METRICS[name].unit),
             f"{METRICS[name].definition} Here: {estimate_text(result.fidelity[name], digits=2)} "
             f"{METRICS[name].unit.replace('share', '%')} over {_plural(result.fidelity[name].n, 'position')}.",
         )
@@ -283,3 +286,14 @@ def headline_numbers(candidate: Headline) -> str:
     if candidate.kl_mean is not None:
         parts.append(f"KL {value_text(candidate.kl_mean, 'nat')}")
     return ", ".join(parts)
+
+
+def equal_phrase(report: Report) -> str:
+    """How much of the outputs does not differ at all."""
+    parts = []
+    for result in report.results:
+        if result.differences is not None:
+            outputs = sum(result.differences.counts) + result.differences.zeros
+            if outputs:
+                parts.append(f"{_label(result.precision)} {100 * result.differences.zeros / outputs:.2g} %")
+    return f"Exactly equal, and so not in the picture: {', '.join(parts)} of all outputs." if parts else ""

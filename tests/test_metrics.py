@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qfund.metrics import METRICS, Estimate, Positions, estimates, metric, perplexity_of
 from qfund.errors import UnknownName
+from qfund.metrics import METRICS, Estimate, Positions, estimates, metric, perplexity_of
 
 FOUR = Positions(
     mean_abs=np.array([1.0, 2.0, 3.0, 2.0]),
@@ -60,6 +60,13 @@ def test_a_task_reports_only_what_it_has() -> None:
     assert list(estimates(hidden)) == ["mean_abs_hidden_diff", "max_abs_hidden_diff", "hidden_cosine"]
     empty = Positions(np.ones(0), np.ones(0), kl=np.ones(0))
     assert estimates(empty) == {}
+
+
+def test_a_perplexity_beyond_floats_is_not_reported() -> None:
+    nll = np.array([900.0, 1000.0])
+    found = estimates(Positions(nll, nll, nll_reference=np.ones(2), nll_candidate=nll))
+    assert found == {}
+    assert math.isinf(perplexity_of(nll).value)
 
 
 @given(st.lists(st.floats(0, 50), min_size=2, max_size=50))

@@ -3,6 +3,10 @@
 Run it again whenever the weights, the precisions or the report's schema change; a test fails while it is out of date.
 """
 
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the worker runs
+
 from qfund import report
 from qfund.catalog import CATALOG, EXAMPLE
 from qfund.measures.compare import compare

@@ -65,10 +65,8 @@ class Process:
         with suppress(subprocess.TimeoutExpired):
             self._popen.wait(patience)
         self._signal(signal.SIGTERM)
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self._popen.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            self._popen.kill()
         self._signal(getattr(signal, "SIGKILL", signal.SIGTERM))
         self._popen.wait()
 

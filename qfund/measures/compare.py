@@ -1,5 +1,6 @@
 """The comparison: load the reference and the candidates, run them on the same input, and report what differs."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -148,8 +149,7 @@ class _Run:
                     seconds[index] += time.perf_counter() - started
                 kept += _compare(comparison, self.task, batch, outputs, max(0, tokens.SHOWN - kept))
             if self.reference is None:
-                nll = comparison.reference.vector("nll_candidate")
-                fidelity = {"perplexity": perplexity_of(nll)} if nll is not None and len(nll) else {}
+                fidelity = _own_perplexity(comparison.reference)
                 self.reference = self._result(reference, loaded[0], comparison.reference, fidelity, seconds[0])
                 self.comparison.reference = comparison.reference
             for name, model, spent in zip(candidates, loaded[1:], seconds[1:], strict=True):
@@ -182,6 +182,12 @@ class _Run:
         )
 
 
+def _own_perplexity(reference: Candidate) -> dict[str, Estimate]:
+    nll = reference.vector("nll_candidate")
+    found = None if nll is None or not len(nll) else perplexity_of(nll)
+    return {"perplexity": found} if found and math.isfinite(found.value) else {}
+
+
 def _stored_dtypes(found: checkpoint.Checkpoint) -> dict[str, int]:
     """dtype as stored → bytes in the checkpoint's files."""
     sizes: dict[str, int] = {}
@@ -200,7 +206,15 @@ def _forward(model: Any, batch: inputs.Batch) -> Any:
     # A cache would only cost memory; a model that knows none ignores the setting in its config.
     if getattr(model.config, "use_cache", False):
         arguments["use_cache"] = False
-    return model(**arguments)
+    try:
+        return model(**arguments)
+    except Exception as error:  # models raise whatever their code and torch's kernels raise
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "memory" in str(error):
+            raise
+        raise UnsupportedModel(
+            f"{type(model).__name__} cannot be run in {dtype}: {type(error).__name__}: {error}",
+            "Choose another model or precision.",
+        ) from error
 
 
 @torch.inference_mode()
@@ -232,5 +246,6 @@ def _compare(comparison: Comparison, task: tasks.Task, batch: inputs.Batch, outp
 def _required(output: Any, name: str) -> Tensor:
     value = getattr(output, name, None)
     if not isinstance(value, Tensor):
-        raise UnsupportedModel(f"The model gives no {name.replace('_', ' ')}.", "Choose another model.")
+        what = f"{type(output).__name__} without {name.replace('_', ' ')}"
+        raise UnsupportedModel(f"The model gives {what}, so there is nothing to compare.", "Choose another model.")
     return value

@@ -56,7 +56,9 @@ def plan(model: nn.Module) -> Plan:
     Works on a model on the meta device too. A module that owns weights of two or more dimensions and is not converted
     is listed with the reason; norms and biases are one-dimensional and always stay.
     """
-    head = model.get_output_embeddings() if isinstance(model, PreTrainedModel) else None
+    # Of the parts too: a captioner's head is known to its text decoder only.
+    parts = (part for part in model.modules() if isinstance(part, PreTrainedModel))
+    heads = [head for part in parts if (head := part.get_output_embeddings()) is not None]
     uses: dict[int, int] = {}
     for _, parameter in model.named_parameters(remove_duplicate=False):
         uses[id(parameter)] = uses.get(id(parameter), 0) + 1
@@ -66,7 +68,7 @@ def plan(model: nn.Module) -> Plan:
         matrices = {key: value for key, value in module.named_parameters(recurse=False) if value.dim() >= 2}
         if not matrices:
             continue
-        why = _why_left(module, head, matrices, uses)
+        why = _why_left(module, heads, matrices, uses)
         if why is None:
             converted.append(name)
         else:
@@ -74,10 +76,12 @@ def plan(model: nn.Module) -> Plan:
     return Plan(tuple(converted), tuple(left))
 
 
-def _why_left(module: nn.Module, head: object, matrices: dict[str, nn.Parameter], uses: dict[int, int]) -> str | None:
-    if module is head:
+def _why_left(
+    module: nn.Module, heads: list[nn.Module], matrices: dict[str, nn.Parameter], uses: dict[int, int]
+) -> str | None:
+    if any(module is head for head in heads):
         return "the output head: errors there go straight to the logits"
-    if isinstance(module, nn.Linear | Conv1D):
+    if isinstance(module, nn.Linear | Conv1D) and "weight" in matrices:
         if uses[id(matrices["weight"])] > 1:
             return "shares its weight with another module, which would become a second copy"
         return None

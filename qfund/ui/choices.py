@@ -51,7 +51,7 @@ def draw() -> bool:
     """Draw the widgets; True when the visitor asks to compare."""
     state = st.session_state
     with st.container(border=True, key="choices", gap="small"):
-        with st.container(horizontal=True, vertical_alignment="bottom"):
+        with st.container(horizontal=True):
             _model()
             st.selectbox(
                 "Reference",

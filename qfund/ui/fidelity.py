@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from qfund import figures, tables
+from qfund import figures, tables, words
 from qfund.ui.drawn import once
 from qfund.ui.services import Found
 
@@ -19,9 +19,8 @@ def draw(found: Found) -> None:
         hide_index=True,
         column_config={
             "Metric": st.column_config.TextColumn(pinned=True, width="medium"),
-            "Unit": st.column_config.TextColumn(width=60),
             "Definition": st.column_config.TextColumn(width="large"),
-            "Better": st.column_config.TextColumn(width=70),
+            "Better": st.column_config.TextColumn(width=90),
         },
         key="fidelity_table",
         alt="Every metric of every candidate with its standard error and definition",
@@ -37,6 +36,8 @@ def draw(found: Found) -> None:
 
 
 def _differences(found: Found) -> None:
+    report = found.report
+    assert report is not None
     frame = once(found, "differences", tables.differences)
     st.markdown("**How large the differences are**")
     if frame.empty:
@@ -45,7 +46,7 @@ def _differences(found: Found) -> None:
     figure = once(
         found,
         "differences figure",
-        lambda report: figures.differences(frame, tables.equal_shares(report), tables.compared_quantity(report)),
+        lambda report: figures.differences(frame, tables.compared_quantity(report)),
     )
     st.plotly_chart(
         figure,
@@ -53,6 +54,7 @@ def _differences(found: Found) -> None:
         key="differences",
         alt="Distribution of the absolute differences to the reference, one line for each candidate",
     )
+    st.caption(words.equal_phrase(report))
 
 
 def _memory_against_damage(found: Found) -> None:
@@ -72,3 +74,4 @@ def _memory_against_damage(found: Found) -> None:
         key="memory_against_damage",
         alt="Footprint of each candidate against its divergence from the reference",
     )
+    st.caption("Further left is smaller, further down is closer to the reference.")

@@ -62,8 +62,8 @@ def address(spec: Spec) -> str:
     """The complete link of a comparison, to be sent to somebody."""
     from urllib.parse import urlencode
 
-    base = (st.context.url or "").split("?")[0]
-    return f"{base}?{urlencode(to_query(spec), doseq=True)}"
+    base = (st.context.url or "").split("?")[0].rstrip("/")
+    return f"{base}/?{urlencode(to_query(spec), doseq=True)}"
 
 
 def to_open(spec: Spec) -> dict[str, list[str]]:

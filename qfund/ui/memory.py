@@ -45,7 +45,7 @@ def _numbers(found: Found) -> None:
     gaps = [gap for result in tables.measured(report) if (gap := words.gap_phrase(result))]
     st.caption(
         "*Stored* is counted in the loaded model, tied weights once; *predicted* comes from shapes and dtypes alone; "
-        "*transformers* is what `get_memory_footprint()` reports. "
+        "*transformers* is what `get_memory_footprint()` reports; *one pass* is the time of this run, no benchmark. "
         + (" ".join(gaps) if gaps else "Here stored and predicted agree to the byte.")
     )
 

@@ -17,7 +17,7 @@ SECTIONS = {
 def draw(found: Found) -> None:
     """A fragment: opening a section draws nothing else anew."""
     assert found.report is not None
-    with st.container(key="report", gap="medium"):
+    with st.container(key="report"):
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
             verdict.headline(found.report)
             _copy_link(found)

@@ -3,6 +3,7 @@
 Tests replace ``store`` and ``jobs``; nothing else in ``qfund.ui`` and ``pages/`` reaches them in another way.
 """
 
+import importlib
 import os
 import threading
 from collections import OrderedDict
@@ -39,14 +40,8 @@ def warm_up() -> None:
     """Import what the first chart needs while the first visitor still reads; once for each server."""
 
     def work() -> None:
-        import pandas
-        import plotly.graph_objects
-        import plotly.io
-        import pyarrow
-
-        from qfund import figures, tables
-
-        del pandas, plotly, pyarrow, figures, tables
+        for name in ("pandas", "pyarrow", "plotly.graph_objects", "plotly.io", "qfund.figures", "qfund.tables"):
+            importlib.import_module(name)
 
     threading.Thread(target=work, name="warm-up", daemon=True).start()
 

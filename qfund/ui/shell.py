@@ -15,27 +15,28 @@ _inside: ContextVar[bool] = ContextVar("inside", default=False)
 
 
 def compare_page() -> Page:
-    return st.Page(ROOT / "pages/compare.py", title="Compare", icon="⚖️", default=True)
+    return st.Page(ROOT / "pages/compare.py", title="Compare", icon=":material/balance:", default=True)
 
 
 def saved_page() -> Page:
-    return st.Page(ROOT / "pages/saved.py", title="Saved", icon="🗂️")
+    return st.Page(ROOT / "pages/saved.py", title="Saved", icon=":material/inventory_2:")
 
 
 def guide_page() -> Page:
-    return st.Page(ROOT / "pages/guide.py", title="Guide", icon="📖")
+    return st.Page(ROOT / "pages/guide.py", title="Guide", icon=":material/menu_book:")
 
 
-def _navigation() -> Page:
-    # An emoji for each page: a Material icon as page icon makes every visitor fetch a font from a foreign host.
+def _frame() -> Page:
+    # An emoji as page icon: a Material one, also one taken over from the navigation, makes browsers fetch a font from a
+    # foreign host.
+    st.set_page_config(page_title="qfund", page_icon="⚖️", layout="wide")
     return st.navigation([compare_page(), saved_page(), guide_page()], position="top")
 
 
 def run() -> None:
-    """``app.py``: configure, navigate, draw the page."""
-    st.set_page_config(page_title="qfund", page_icon="⚖️", layout="wide")
+    """``app.py``: draw the page that the address names."""
     services.warm_up()
-    page = _navigation()
+    page = _frame()
     token = _inside.set(True)
     try:
         page.run()
@@ -46,5 +47,5 @@ def run() -> None:
 def require() -> None:
     """The first line of a page: run it inside ``app.py``, and start again there if it runs alone."""
     if not _inside.get():
-        _navigation()
+        _frame()
         st.rerun()

@@ -7,7 +7,7 @@ export default function (component) {
   const held = kept.get(parentElement)
   const map = JSON.parse(new TextDecoder().decode(data))
   if (held && held.map.id === map.id) return held.stop
-  const state = { map, candidate: 0, by: "kl", token: null, stop: () => kept.delete(parentElement) }
+  const state = { map, candidate: 0, by: "kl", own: false, token: null, stop: () => kept.delete(parentElement) }
   kept.set(parentElement, state)
   draw(parentElement, state)
   return state.stop
@@ -58,13 +58,21 @@ function draw(parent, state) {
     paint()
   }
 
+  at(".own").hidden = map.candidates.length < 2
+  at(".own input").checked = state.own
+  at(".own input").onchange = (event) => {
+    state.own = event.target.checked
+    paint()
+  }
+
   function paint() {
     buttons.forEach((button, index) => {
       button.setAttribute("aria-checked", index === state.candidate)
       button.tabIndex = index === state.candidate ? 0 : -1
     })
     const onlyChanged = state.by === "top"
-    const [low, high] = scale(map.candidates, state.by === "diff" ? "diff" : "kl")
+    // One scale for all candidates unless asked otherwise, so that switching between them compares them.
+    const [low, high] = scale(state.own ? [current()] : map.candidates, state.by === "diff" ? "diff" : "kl")
     spans.forEach((span, index) => {
       const place = position(index)
       const value = place < 0 ? undefined : values()[place]
@@ -78,7 +86,7 @@ function draw(parent, state) {
     })
     legend(low, high, onlyChanged)
     worst()
-    if (state.token === null) state.token = ranked()[0] ?? Math.min(shift, spans.length - 1)
+    if (state.token === null) state.token = first()
     select(state.token, false)
   }
 
@@ -97,6 +105,12 @@ function draw(parent, state) {
       .map((_, index) => index)
       .filter((index) => position(index) >= 0 && found[position(index)] > 0)
       .sort((a, b) => found[position(b)] - found[position(a)])
+  }
+
+  // What is selected at first: the largest disagreement of those that are in view.
+  function first() {
+    const inView = ranked().filter((index) => spans[index].offsetTop - text.offsetTop < text.clientHeight - 20)
+    return inView[0] ?? Math.min(shift, spans.length - 1)
   }
 
   function worst() {
@@ -225,12 +239,12 @@ function fact(name, value) {
   return made
 }
 
-// One scale for all candidates, so that switching between them compares them; at most six decades of it.
+// The ends of a logarithmic scale: the largest value and at most three decades below it.
 function scale(candidates, field) {
   const found = candidates.flatMap((candidate) => candidate[field].filter((value) => value > 0)).sort((a, b) => a - b)
   if (!found.length) return [0, 0]
   const high = found[found.length - 1]
-  return [Math.max(found[Math.floor(0.02 * found.length)], high * 1e-6), high]
+  return [Math.max(found[Math.floor(0.02 * found.length)], high * 1e-3), high]
 }
 
 function heat(value, low, high) {
@@ -240,7 +254,7 @@ function heat(value, low, high) {
 }
 
 function curve(share) {
-  return 0.72 * share ** 1.7
+  return 0.78 * share ** 2.6
 }
 
 function visible(piece) {

@@ -3,9 +3,9 @@
 import streamlit as st
 
 from qfund import words
-from qfund.figures import precision_colour
 from qfund.precisions import PRECISIONS
 from qfund.report import PrecisionResult, Report
+from qfund.ui import cards
 from qfund.ui.states import literal
 from qfund.units import bytes_text
 
@@ -21,19 +21,12 @@ def draw(report: Report) -> None:
         for found in words.verdicts(report):
             with st.container(border=True, gap="small", height="stretch"):
                 _card(report, found)
-    st.caption(literal(words.provenance(report)))
-    for note in report.input.notes:
-        st.caption(f":material/info: {literal(note)}")
+    st.caption(literal(" ".join((f"{words.provenance(report)}.", *report.input.notes))))
 
 
 def _card(report: Report, found: words.Verdict) -> None:
     result = next(row for row in report.results if row.precision == found.precision)
-    colour = precision_colour(found.precision)
-    # Only texts of this project's own tables go into this HTML.
-    st.html(
-        f'<div style="display:flex;align-items:center;gap:.55em;font-weight:650;font-size:1.08em">'
-        f'<span style="width:.8em;height:.8em;border-radius:50%;background:{colour}"></span>{found.label}</div>'
-    )
+    cards.title(found.precision)
     for alarm in found.alarms:
         st.error(alarm, icon=":material/warning:")
     st.markdown(literal(found.body))

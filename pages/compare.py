@@ -1,0 +1,26 @@
+"""The first page: choose a model and precisions, compare, and see what lower precision costs and buys."""
+
+import streamlit as st
+
+from qfund.errors import QfundError
+from qfund.ui import choices, comparison, link, shell, states
+
+shell.require()
+
+st.title("What lower precision costs, and what it buys", anchor=False)
+st.caption(
+    "Pick a model and precisions: qfund runs them on the same text and shows memory, dtypes and how far outputs move."
+)
+
+shown, problems, opened = link.opened()
+if opened or not choices.ready():
+    choices.seed(shown)
+states.told(problems)
+
+if choices.draw():
+    try:
+        link.show(comparison.start(choices.asked()))
+        st.rerun()
+    except QfundError as error:
+        states.failed(error)
+comparison.draw(shown)

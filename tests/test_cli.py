@@ -1,0 +1,178 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import qfund
+from qfund import cli, report
+from qfund.metrics import METRICS
+from qfund.precisions import PRECISIONS
+from qfund.spec import Spec
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("QFUND_DATABASE_URL", raising=False)
+    monkeypatch.setenv("QFUND_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    code = ended.value.code
+    assert isinstance(code, int)
+    return code
+
+
+def test_json_is_one_document_and_nothing_else() -> None:
+    """In a real process: whatever libraries print, standard output holds the document alone."""
+    command = [sys.executable, "-m", "qfund", "compare", "dummy", "--precision", "int8", "bf16", "--json", "--no-store"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    document = json.loads(done.stdout)
+    assert {"schema", "spec", "environment", "results"} <= set(document)
+    assert document["spec"]["model"] == "dummy"
+    assert {"versions", "python", "cpu", "threads", "model_id", "revision"} <= set(document["environment"])
+    assert [row["precision"] for row in document["results"]] == ["bf16", "int8"]
+    for row in document["results"]:
+        assert row["footprint_bytes"] == row["predicted_bytes"] == sum(d["bytes"] for d in row["dtypes"].values())
+        assert sum(d["parameters"] for d in row["dtypes"].values()) == 30
+        wanted = {"mean_abs_logit_diff", "max_abs_logit_diff", "kl_mean", "top1_agreement", "perplexity"}
+        assert wanted | {"perplexity_ratio"} <= set(row["fidelity"])
+        assert all(set(estimate) == {"value", "se", "n", "unit"} for estimate in row["fidelity"].values())
+    assert "loading BF16" in done.stderr
+    assert report.from_json(done.stdout.encode()).spec == Spec("dummy", precisions=("bf16", "int8"))
+
+
+def test_a_stored_result_is_found_again_unless_fresh(capsys: pytest.CaptureFixture[str], home: Path) -> None:
+    arguments = ("compare", "dummy", "--precision", "bf16", "--json")
+    assert run(*arguments) == 0
+    first = capsys.readouterr()
+    assert run(*arguments) == 0
+    again = capsys.readouterr()
+    assert again.out == first.out and "loading" not in again.err
+    assert run(*arguments, "--fresh") == 0
+    assert "loading" in capsys.readouterr().err
+    assert (home / "qfund.db").is_file()
+
+
+def test_no_store_leaves_nothing(home: Path) -> None:
+    assert run("compare", "dummy", "--precision", "bf16", "--no-store") == 0
+    assert not home.exists()
+
+
+def test_a_disk_that_refuses_does_not_lose_the_result(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("QFUND_HOME", str(tmp_path / "file" / "below"))
+    code = run("compare", "dummy", "--precision", "bf16", "--json")
+    printed = capsys.readouterr()
+    assert code == 0
+    assert json.loads(printed.out)["results"]
+    assert "not saved" in printed.err
+
+
+def test_words_and_tables_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("compare", "dummy", "--no-store") == 0
+    printed = capsys.readouterr().out
+    assert "BF16: half the memory (60 B instead of 120 B)" in printed
+    assert METRICS["kl_mean"].label in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("compare", "pydoc-lama"), 2, "Did you mean: pydoc-llama?"),
+        (("compare", "dummy", "--precision", "bf17"), 2, "Did you mean: bf16?"),
+        (("compare", "dummy", "--reference", "fp33"), 2, "Did you mean: fp32?"),
+        (("compare", "dummy", "--max-tokens", "0"), 2, "max_tokens is 0"),
+        (("compare", "dummy", "--max-tokens", "x"), 2, "invalid int value"),
+        (("compare", "dummy", "--context", "64"), 2, "at most 2 tokens"),
+        (("compare", "dummy", "--text", ""), 2, "The text is empty"),
+        (("compare", "dummy", "--text", " \n"), 2, "The text is empty"),
+        (("compare", "dummy", "--text", "1"), 2, "1 token long"),
+        (("compare", "dummy", "--text", "1 0", "--text-file", "x"), 2, "not allowed with"),
+        (("compare", "dummy", "--text-file", "/no/such/file"), 2, "/no/such/file cannot be read"),
+        (("compare", "/no/such/folder"), 1, "There is no folder /no/such/folder"),
+        (("compare", "dummy", "--revision", "x"), 2, "no revisions"),
+        (("compare",), 2, "required: model"),
+        (("ls", "colours"), 2, "invalid choice"),
+        ((), 2, "required: command"),
+    ],
+)
+def test_wrong_usage(arguments: tuple[str, ...], code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*arguments) == code
+    printed = capsys.readouterr()
+    assert said in printed.err
+    assert "Traceback" not in printed.err and printed.out == ""
+
+
+def test_a_text_file_that_is_not_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "image.png").write_bytes(b"\x89PNG\xff\xfe")
+    assert run("compare", "dummy", "--text-file", str(tmp_path / "image.png")) == 2
+    assert "UTF-8" in capsys.readouterr().err
+
+
+def test_a_long_text_is_read_in_chunks_and_that_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "long.txt").write_text("0 1 1 0 1\n" * 3)
+    arguments = ("compare", "dummy", "--precision", "bf16", "--no-store", "--text-file", str(tmp_path / "long.txt"))
+    assert run(*arguments) == 0
+    assert "8 chunks of at most 2 tokens" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("what", ["models", "precisions", "metrics"])
+def test_ls_lists_the_table(what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("ls", what) == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert names == list({"models": ["pydoc-llama", "dummy"], "precisions": PRECISIONS, "metrics": METRICS}[what])
+
+
+def test_ls_and_help_need_no_torch() -> None:
+    code = "import sys; from qfund import cli; cli.parser().format_help(); print('torch' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT).strip() == "False"
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    pipeline = f"{sys.executable} -m qfund ls metrics | head -n 1"
+    done = subprocess.run(pipeline, shell=True, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stderr == ""
+
+
+def test_from_python() -> None:
+    seen: list[float] = []
+    found = qfund.compare("dummy", ["fp32"], progress=lambda phase, share: seen.append(share))
+    assert found.results[0].fidelity["max_abs_logit_diff"].value == 0.0
+    assert seen == sorted(seen) and seen[0] >= 0 and seen[-1] < 1
+    with pytest.raises(qfund.errors.UnknownName):
+        qfund.compare("dummy", ["nothing"])
+
+
+def test_the_readme_names_every_command_and_option() -> None:
+    readme = (ROOT / "README.md").read_text()
+    top = cli.parser()
+    commands = next(action for action in top._actions if isinstance(action.choices, dict))
+    assert isinstance(commands.choices, dict)
+    for name, command in commands.choices.items():
+        assert f"qfund {name}" in readme
+        for action in command._actions:
+            for option in action.option_strings:
+                if option not in ("-h", "--help"):
+                    assert option in readme, f"qfund {name} {option} is not in the README"
+
+
+def test_run_passes_the_address_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[list[str]] = []
+
+    def fake(command: list[str], **_: object) -> subprocess.CompletedProcess[bytes]:
+        started.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", fake)
+    assert run("run", "--port", "9000", "--host", "0.0.0.0") == 0
+    assert {"--server.port=9000", "--server.address=0.0.0.0"} <= set(started[0])
+    assert Path(started[0][4]).name == "app.py" and Path(started[0][4]).is_file()

@@ -1,0 +1,475 @@
+"""Pages without a browser: what a link asks for reaches the engine, and whatever happens is told to the visitor."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import streamlit as st
+from streamlit.runtime.pages_manager import PagesManager
+from streamlit.testing.v1 import AppTest
+
+from qfund import catalog
+from qfund.engine import key_of
+from qfund.engine.jobs import Job
+from qfund.errors import EngineError, QueueFull, StoreError, WorkerDied
+from qfund.metrics import METRICS
+from qfund.precisions import PRECISIONS
+from qfund.report import Report
+from qfund.spec import Spec, to_query
+from qfund.store import Store
+from qfund.ui import services
+from qfund.ui.states import literal
+from tests.reports import make_report
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class FakeJobs:
+    """Remembers what reached it and does nothing."""
+
+    def __init__(self) -> None:
+        self.submitted: list[Spec] = []
+        self.cancelled: list[str] = []
+        self.known: dict[str, Job] = {}
+        self.refuse: EngineError | None = None
+
+    def submit(self, spec: Spec) -> Job:
+        if self.refuse:
+            raise self.refuse
+        self.submitted.append(spec)
+        return self.set(spec, state="running", phase="loading BF16", share=0.25)
+
+    def set(self, spec: Spec, **changes: object) -> Job:
+        key = key_of(spec)
+        self.known[key] = replace(Job(key, spec), **changes)  # type: ignore[arg-type]
+        return self.known[key]
+
+    def get(self, key: str) -> Job | None:
+        return self.known.get(key)
+
+    def cancel(self, key: str) -> bool:
+        self.cancelled.append(key)
+        del self.known[key]
+        return True
+
+    def warm(self) -> None:
+        pass
+
+
+@pytest.fixture
+def jobs(monkeypatch: pytest.MonkeyPatch) -> FakeJobs:
+    found = FakeJobs()
+    monkeypatch.setattr(services, "jobs", lambda: found)
+    return found
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Store:
+    found = Store(f"sqlite:///{tmp_path}/qfund.db")
+    monkeypatch.setattr(services, "store", lambda: found)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def shipped(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The shipped comparison is a small one, and weights are not read; nothing is kept from another test."""
+    st.cache_resource.clear()
+    monkeypatch.setattr(catalog, "identity", lambda spec: "an identity")
+    monkeypatch.setattr(catalog, "showcase", lambda spec: make_report() if spec == catalog.EXAMPLE else None)
+    monkeypatch.setattr(services, "warm_up", lambda: None)
+    yield
+    st.cache_resource.clear()
+
+
+@pytest.fixture(autouse=True)
+def warm(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a server that has drawn a page before. AppTest makes every run a fresh server's first one, in which Streamlit
+    runs a file of ``pages/`` without ``app.py``; a test that uses ``cold`` wants that."""
+    if "cold" in request.fixturenames:
+        return
+    start = PagesManager.__init__
+
+    def started(self: PagesManager, *args: Any, **kwargs: Any) -> None:
+        start(self, *args, **kwargs)
+        PagesManager.uses_pages_directory = False
+
+    monkeypatch.setattr(PagesManager, "__init__", started)
+
+
+@pytest.fixture
+def cold() -> None:
+    """See ``warm``."""
+
+
+Open = Callable[..., AppTest]
+
+
+@pytest.fixture
+def opened(jobs: FakeJobs, store: Store) -> Open:
+    def run(query: dict[str, list[str]] | None = None, page: str | None = None, **state: object) -> AppTest:
+        at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30)
+        for name, values in (query or {}).items():
+            at.query_params[name] = values
+        for name, value in state.items():
+            at.session_state[name] = value
+        at.run()
+        if page:
+            at.switch_page(page).run()
+        assert not at.exception
+        return at
+
+    return run
+
+
+def texts(at: AppTest) -> str:
+    """Everything that a visitor reads, roughly."""
+    kinds = (at.title, at.subheader, at.markdown, at.caption, at.error, at.warning, at.info, at.code)
+    return "\n".join(str(element.value) for kind in kinds for element in kind).replace("\\", "")
+
+
+def section(name: str) -> dict[str, object]:
+    from qfund.ui.report_view import SECTIONS
+
+    return {"section": next(title for title in SECTIONS if title.endswith(name))}
+
+
+def test_the_first_page_shows_the_shipped_comparison(opened: Open, jobs: FakeJobs) -> None:
+    at = opened()
+    assert "pydoc-llama: FP32 against BF16, FP16 and INT8 weight-only" in texts(at)
+    assert "Half the memory" in texts(at)
+    assert "23 November 2026" in texts(at) and "torch 2.13.0+cpu" in texts(at)
+    assert not jobs.submitted
+
+
+def test_the_address_holds_every_parameter(opened: Open) -> None:
+    at = opened()
+    query = {name: value if isinstance(value, list) else [value] for name, value in at.query_params.items()}
+    assert query == to_query(catalog.EXAMPLE)
+
+
+FULL = Spec("dummy", "bf16", ("fp32", "int8"), "0 1 & 1=0 é", 77, 2, None)
+
+
+def test_a_link_reaches_the_engine_whole_and_only_by_a_click(opened: Open, jobs: FakeJobs) -> None:
+    at = opened(to_query(FULL))
+    assert not jobs.submitted
+    assert "Not measured yet" in texts(at)
+    at.button(key="compare").click().run()
+    assert jobs.submitted == [FULL]
+    assert not at.exception
+
+
+def test_choices_reach_the_engine(opened: Open, jobs: FakeJobs) -> None:
+    at = opened()
+    at.selectbox(key="choice_model").set_value("dummy")
+    at.selectbox(key="choice_reference").set_value("bf16")
+    at.pills(key="choice_precisions").set_value(["int8", "fp16"])
+    at.selectbox(key="choice_tokens").set_value(1024)
+    at.segmented_control(key="choice_source").set_value("Your own text").run()
+    assert "These choices are not the comparison shown below" in texts(at)
+    assert at.query_params["model"] == "pydoc-llama"
+    at.text_area(key="choice_text").set_value("1 0 0 1").run()
+    at.button(key="compare").click().run()
+    assert jobs.submitted == [Spec("dummy", "bf16", ("fp16", "int8"), "1 0 0 1", 1024)]
+    assert at.query_params["model"] == "dummy"
+    assert at.query_params["text"] == "1 0 0 1"
+
+
+def test_what_is_stored_is_shown_at_once(opened: Open, jobs: FakeJobs, store: Store) -> None:
+    store.put(key_of(FULL), make_report(FULL))
+    at = opened()
+    at.selectbox(key="choice_model").set_value("dummy")
+    at.selectbox(key="choice_reference").set_value("bf16")
+    at.session_state["choice_tokens"] = 77
+    at.pills(key="choice_precisions").set_value(["fp32", "int8"])
+    at.number_input(key="choice_context").set_value(2)
+    at.segmented_control(key="choice_source").set_value("Your own text").run()
+    at.text_area(key="choice_text").set_value(FULL.text).run()
+    at.button(key="compare").click().run()
+    assert not jobs.submitted
+    assert "dummy: BF16 against FP32 and INT8 weight-only" in texts(at)
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ({"p": ["bf61", "int8"]}, "Ignored unknown precision 'bf61'"),
+        ({"tokens": ["many"]}, "Ignored tokens='many' in the link"),
+        ({"tokens": ["0"]}, "Ignored tokens='0'"),
+        ({"ref": ["fp99"]}, "Unknown precision 'fp99'"),
+        ({"v": ["9"]}, "version '9'"),
+        ({"colour": ["red"]}, "Ignored unknown link parameter: colour"),
+        ({"text": ["x" * 5000]}, "it has 5,000 characters; this page takes 4,000"),
+    ],
+)
+def test_a_bad_link_is_told_and_the_rest_of_it_used(opened: Open, query: dict[str, list[str]], told: str) -> None:
+    at = opened({"model": ["dummy"], **query})
+    assert told in at.warning[0].value.replace("\\", "")
+    assert at.query_params["model"] == "dummy"
+    assert at.selectbox(key="choice_model").value == "dummy"
+
+
+def test_an_unknown_model_says_what_there_is(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # the real catalog
+    monkeypatch.setattr(services, "jobs", FakeJobs)
+    at = opened({"model": ["pydoc-lama"]})
+    assert "Did you mean: pydoc-llama?" in texts(at)
+
+
+def test_an_unknown_model_that_is_typed_changes_nothing(
+    opened: Open, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = opened()
+    monkeypatch.setattr(catalog, "identity", lambda spec: catalog.locate(spec.model).name)
+    at.session_state["choice_model"] = "no such model"
+    at.run()
+    at.button(key="compare").click().run()
+    assert "Unknown model 'no such model'" in texts(at)
+    assert not jobs.submitted
+    assert at.query_params["model"] == "pydoc-llama"
+
+
+def test_no_candidate_is_an_error_with_a_remedy(opened: Open, jobs: FakeJobs) -> None:
+    at = opened()
+    at.pills(key="choice_precisions").set_value([]).run()
+    at.button(key="compare").click().run()
+    assert "No candidate precision is named" in texts(at) and not jobs.submitted
+
+
+def test_an_empty_text_is_refused(opened: Open, jobs: FakeJobs) -> None:
+    at = opened()
+    at.segmented_control(key="choice_source").set_value("Your own text").run()
+    at.text_area(key="choice_text").set_value("  \n ").run()
+    at.button(key="compare").click().run()
+    assert "The text is empty" in texts(at) and not jobs.submitted
+
+
+def test_a_longer_text_than_the_page_takes_never_reaches_the_engine(opened: Open, jobs: FakeJobs) -> None:
+    at = opened()
+    at.segmented_control(key="choice_source").set_value("Your own text").run()
+    at.text_area(key="choice_text").set_value("x" * 100_000).run()
+    at.button(key="compare").click().run()
+    assert all(len(spec.text or "") <= services.MAX_TEXT for spec in jobs.submitted)
+
+
+def test_a_running_job_shows_phase_and_share_and_can_be_cancelled(opened: Open, jobs: FakeJobs) -> None:
+    job = jobs.set(FULL, state="running", phase="loading *BF16*", share=0.25)
+    at = opened(to_query(FULL))
+    (bar,) = at.get("progress")
+    assert bar.value == 25
+    assert bar.text.replace("\\", "") == "Loading *BF16* · 25%"
+    at.button(key=f"cancel_{job.key}").click().run()
+    assert jobs.cancelled == [job.key]
+    assert not at.exception
+
+
+def test_a_waiting_job_says_its_place(opened: Open, jobs: FakeJobs) -> None:
+    jobs.set(FULL, state="queued", position=3)
+    (bar,) = opened(to_query(FULL)).get("progress")
+    assert bar.text == "Waiting: number 3 in the queue"
+
+
+def test_the_report_before_stays_while_another_one_runs(opened: Open) -> None:
+    at = opened()
+    at.selectbox(key="choice_model").set_value("dummy").run()
+    at.button(key="compare").click().run()
+    assert at.get("progress")
+    assert "Meanwhile, the comparison before" in texts(at) and "Half the memory" in texts(at)
+
+
+def test_a_failed_job_is_told_without_a_traceback(opened: Open, jobs: FakeJobs) -> None:
+    error = WorkerDied("The worker ![x](http://evil.example/x.png) died.", "Try a smaller model.")
+    jobs.set(FULL, state="failed", error=error)
+    at = opened(to_query(FULL))
+    shown = at.error[0].value
+    assert "Try a smaller model" in shown.replace("\\", "")
+    assert "![x](" not in shown, "what others wrote is not Markdown"
+    assert "Traceback" not in texts(at) and not at.exception
+    assert at.button(key="compare")
+
+
+def test_a_cancelled_job_invites_to_start_again(opened: Open, jobs: FakeJobs) -> None:
+    jobs.set(FULL, state="cancelled", error=EngineError("The comparison was cancelled.", "Compare again."))
+    at = opened(to_query(FULL))
+    assert "The comparison was cancelled" in texts(at) and "Not measured yet" in texts(at)
+
+
+def test_a_full_queue_is_told(opened: Open, jobs: FakeJobs) -> None:
+    jobs.refuse = QueueFull("The queue is full (8 waiting).", "Try again in a few minutes.")
+    at = opened(to_query(FULL))
+    at.button(key="compare").click().run()
+    assert "The queue is full (8 waiting)" in texts(at)
+
+
+def test_a_broken_store_is_told_and_the_page_works(opened: Open, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(key: str) -> Report | None:
+        raise StoreError("The disk is full.", "Free some space.")
+
+    monkeypatch.setattr(store, "get", refuse)
+    at = opened()
+    assert "The disk is full" in at.warning[0].value.replace("\\", "")
+    assert "Half the memory" in texts(at)
+
+
+def test_a_report_that_could_not_be_saved_is_shown_and_says_so(opened: Open, jobs: FakeJobs) -> None:
+    jobs.set(FULL, state="done", report=make_report(FULL), warning="This result was not saved. The disk is full.")
+    at = opened(to_query(FULL))
+    assert "This result was not saved" in texts(at)
+    assert "dummy: BF16 against FP32 and INT8 weight-only" in texts(at)
+
+
+def test_values_that_are_not_finite_are_said_loudly(opened: Open, store: Store) -> None:
+    report = make_report(FULL)
+    broken = replace(report.results[1], nonfinite_positions=4, fidelity={}, differences=None)
+    store.put(key_of(FULL), replace(report, results=(report.results[0], broken)))
+    at = opened(to_query(FULL))
+    assert any("4 positions gave outputs that are not finite" in error.value for error in at.error)
+
+
+@pytest.mark.parametrize("name", ["Fidelity", "Where", "Memory", "Data"])
+def test_every_section_is_drawn(opened: Open, name: str) -> None:
+    at = opened(**section(name))
+    assert not at.exception
+    charts = {"Fidelity": 2, "Where": 0, "Memory": 3, "Data": 0}
+    assert len(at.get("plotly_chart")) == charts[name]
+
+
+@pytest.mark.parametrize("name", ["Fidelity", "Where", "Memory", "Data"])
+def test_every_section_is_drawn_for_what_has_no_tokens(opened: Open, store: Store, name: str) -> None:
+    report = make_report(FULL)
+    bare = tuple(replace(result, fidelity={}, differences=None, nonfinite_positions=9) for result in report.results)
+    store.put(key_of(FULL), replace(report, tokens=None, results=bare))
+    at = opened(to_query(FULL), **section(name))
+    if name == "Where":
+        assert "predicts no tokens" in texts(at)
+
+
+def test_the_data_section_writes_the_same_comparison_three_ways(opened: Open, store: Store) -> None:
+    store.put(key_of(FULL), make_report(FULL))
+    at = opened(to_query(FULL), **section("Data"))
+    written = "\n".join(code.value for code in at.code)
+    assert "text=0+1+%26+1%3D0+%C3%A9" in written
+    assert (
+        "qfund compare dummy --reference bf16 --precision fp32 int8 --tokens 77 --context 2 --text '0 1 & 1=0 é'"
+        in written
+    )
+    assert "qfund.compare('dummy', precisions=['fp32', 'int8'], reference='bf16', max_tokens=77, context=2," in written
+    assert len(at.get("download_button")) == 3
+
+
+SAVED = "pages/saved.py"
+
+
+def test_an_empty_list_invites(opened: Open) -> None:
+    at = opened(page=SAVED)
+    assert "Nothing saved yet" in texts(at)
+    assert at.button
+
+
+def test_saved_comparisons_are_listed_and_deleted_after_asking(opened: Open, store: Store) -> None:
+    key = key_of(FULL)
+    store.put(key, make_report(FULL))
+    at = opened(page=SAVED)
+    assert "BF16 against FP32 and INT8 weight-only" in texts(at)
+    assert "own text" in texts(at)
+    at.button(key=f"delete_{key}").click().run()
+    assert len(store.saved()) == 1, "asks first"
+    assert at.button(key="confirm_delete")
+
+
+def test_strangers_neither_delete_nor_read_what_others_wrote(
+    opened: Open, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QFUND_PUBLIC", "1")
+    store.put(key_of(FULL), make_report(FULL))
+    store.put("other", make_report(Spec("dummy")))
+    at = opened(page=SAVED)
+    keys = [button.key for button in at.button]
+    assert keys == ["open_other"]
+    assert "own text" not in texts(at)
+
+
+def test_a_saved_comparison_opens_with_its_complete_link(opened: Open, store: Store) -> None:
+    store.put(key_of(FULL), make_report(FULL))
+    at = opened(page=SAVED)
+    at.button(key=f"open_{key_of(FULL)}").click().run()
+    assert not at.exception
+    assert "dummy: BF16 against FP32 and INT8 weight-only" in texts(at)
+    assert at.query_params["text"] == FULL.text
+    assert at.selectbox(key="choice_tokens").value == 77
+
+
+def test_a_saved_list_that_cannot_be_read_says_why(opened: Open, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(limit: int = 200) -> list[object]:
+        raise StoreError("The database file is damaged.", "Move it away.")
+
+    monkeypatch.setattr(store, "saved", refuse)
+    assert "The database file is damaged" in texts(opened(page=SAVED))
+
+
+def test_the_guide_explains_every_precision_and_every_metric(opened: Open) -> None:
+    at = opened(page="pages/guide.py")
+    shown = texts(at) + "\n".join(str(html.value) for html in at.get("html"))
+    for precision in PRECISIONS.values():
+        assert precision.meaning in shown and precision.label in shown
+    for metric in METRICS.values():
+        assert metric.definition in shown and metric.label in shown
+
+
+def test_a_visitor_who_comes_back_finds_what_was_there(opened: Open, store: Store) -> None:
+    store.put(key_of(FULL), make_report(FULL))
+    at = opened(to_query(FULL))
+    at.query_params.clear()  # as a click on another page does
+    at.switch_page("pages/guide.py").run()
+    at.switch_page("pages/compare.py").run()
+    assert "dummy: BF16 against FP32 and INT8 weight-only" in texts(at)
+    assert at.query_params["model"] == "dummy"
+
+
+@pytest.mark.parametrize("page", [SAVED, "pages/guide.py", "pages/compare.py"])
+@pytest.mark.usefixtures("cold")
+def test_a_page_that_a_fresh_server_runs_by_itself_draws_itself_inside_the_app(opened: Open, page: str) -> None:
+    at = opened(page=page)
+    assert len(at.title) == 1
+
+
+def test_markdown_in_names_is_shown_and_not_obeyed() -> None:
+    assert literal("![a](http://b)") == r"\!\[a\]\(http\:\/\/b\)"
+    assert literal("a\n\nb") == "a  b"
+
+
+_NO_TORCH = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "transformers"):
+            raise AssertionError(f"{name} was imported by the web process")
+
+sys.meta_path.insert(0, Refuse())
+from streamlit.testing.v1 import AppTest
+at = AppTest.from_file("app.py", default_timeout=60).run()
+for page in ("pages/saved.py", "pages/guide.py", "pages/compare.py"):
+    assert not at.exception, at.exception
+    at.switch_page(page).run()
+assert not at.exception, at.exception
+import qfund.tables, qfund.figures, qfund.words
+from pathlib import Path
+import importlib
+for path in Path("qfund/ui").glob("*.py"):
+    importlib.import_module(f"qfund.ui.{path.stem}")
+assert not {"torch", "transformers"} & {name.partition(".")[0] for name in sys.modules}
+"""
+
+
+def test_the_web_process_imports_neither_torch_nor_transformers(tmp_path: Path) -> None:
+    environment = {**os.environ, "QFUND_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", _NO_TORCH], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr[-3000:]

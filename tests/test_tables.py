@@ -1,0 +1,175 @@
+"""Frames: values counted by hand, and sums that must come out."""
+
+import csv
+import io
+from dataclasses import replace
+
+import pytest
+
+from qfund import tables
+from qfund.metrics import METRICS
+from qfund.report import Histogram, PrecisionResult, Report, TensorRow
+from qfund.spec import Spec
+from tests.reports import make_report
+
+
+@pytest.fixture
+def report() -> Report:
+    return make_report()
+
+
+def tensor(name: str, count: int, dtype: str = "float32", kind: str = "weight", shared: str | None = None) -> TensorRow:
+    return TensorRow(name, (count // 4,), dtype, count, kind, shared)
+
+
+def holding(result: PrecisionResult, *rows: TensorRow) -> PrecisionResult:
+    return replace(result, tensors=rows)
+
+
+def test_fidelity_has_a_row_for_each_candidate_and_metric(report: Report) -> None:
+    frame = tables.fidelity(report)
+    assert len(frame) == sum(len(result.fidelity) for result in report.results)
+    row = frame[(frame["precision"] == "int8") & (frame["metric"] == "kl_mean")].iloc[0]
+    assert row["value"] == report.results[2].fidelity["kl_mean"].value
+    assert row["definition"] == METRICS["kl_mean"].definition
+
+
+def test_the_table_of_fidelity_has_a_column_for_each_candidate(report: Report) -> None:
+    frame = tables.fidelity_text(report)
+    assert list(frame.columns) == [
+        *("Metric", "BF16", "FP16", "INT8 weight-only", "FP32 (reference)", "Better", "Definition")
+    ]
+    perplexity = frame[frame["Metric"] == "Perplexity"].iloc[0]
+    assert perplexity["FP32 (reference)"] != "–"
+    assert frame[frame["Metric"] == "KL divergence, mean (nat)"].iloc[0]["FP32 (reference)"] == "–"
+
+
+def test_a_report_of_which_nothing_could_be_compared_gives_empty_frames(report: Report) -> None:
+    results = tuple(replace(result, fidelity={}, differences=None) for result in report.results)
+    report = replace(report, results=results, tokens=None)
+    assert tables.fidelity(report).empty
+    assert tables.fidelity_text(report).empty
+    assert tables.differences(report).empty
+    assert tables.memory_against_damage(report).empty
+    assert tables.disagreements(report, "bf16").empty
+
+
+def test_parts_add_up_to_footprints(report: Report) -> None:
+    totals = tables.footprints(report).set_index("precision")["footprint"]
+    sums = tables.parts(report).groupby("precision")["bytes"].sum()
+    assert sums.to_dict() == totals.to_dict()
+    assert totals["fp32"] == 4 * (50 * 8 + 8 * 8 + 8) + 16
+    assert totals["int8"] == 4 * (50 * 8 + 8) + 8 * 8 + 32 + 16
+
+
+def test_dtypes_add_up_to_footprints_and_to_one(report: Report) -> None:
+    frame = tables.dtypes(report)
+    totals = tables.footprints(report).set_index("precision")["footprint"]
+    assert frame.groupby("precision")["bytes"].sum().to_dict() == totals.to_dict()
+    assert all(abs(whole - 1) < 1e-12 for whole in frame.groupby("precision")["share"].sum())
+
+
+def test_the_reference_as_its_own_candidate_is_shown_once() -> None:
+    report = make_report(Spec("dummy", precisions=("fp32", "bf16")))
+    assert list(tables.footprints(report)["precision"]) == ["fp32", "bf16"]
+    assert set(tables.fidelity(report)["precision"]) == {"fp32", "bf16"}
+
+
+def test_tensors_are_all_listed_and_tied_ones_say_so(report: Report) -> None:
+    frame = tables.tensors(report.results[0])
+    assert frame["bytes"].sum() == report.results[0].footprint_bytes
+    tied = frame[frame["name"] == "lm_head.weight"].iloc[0]
+    assert (tied["bytes"], tied["shared with"], tied["shape"]) == (0, "model.embed.weight", "50 × 8")
+
+
+def test_every_box_of_the_tree_is_the_sum_of_the_boxes_in_it(report: Report) -> None:
+    for result in (report.reference, *report.results):
+        frame = tables.modules(result)
+        assert frame["id"].is_unique
+        assert frame.iloc[0]["bytes"] == result.footprint_bytes
+        held = frame.set_index("id")["bytes"]
+        for parent, inside in frame[frame["parent"] != ""].groupby("parent"):
+            assert inside["bytes"].sum() == held[parent]
+        leaves = frame[frame["dtype"] != ""]
+        assert leaves["bytes"].sum() == result.footprint_bytes
+
+
+def test_a_branch_with_one_child_is_joined_with_it(report: Report) -> None:
+    result = holding(report.reference, tensor("a.b.c.weight", 8), tensor("a.b.d.weight", 4))
+    frame = tables.modules(result)
+    assert list(frame["label"]) == ["all tensors", "a.b", "c.weight", "d.weight"]
+    assert list(frame["bytes"]) == [12, 12, 8, 4]
+    alone = tables.modules(holding(report.reference, tensor("weight", 8)))
+    assert list(alone["name"]) == ["model", "weight"]
+
+
+def test_a_scale_that_is_named_below_its_weight_keeps_both(report: Report) -> None:
+    result = holding(report.reference, tensor("a.weight", 8), tensor("a.weight.scale", 4, kind="scale"))
+    frame = tables.modules(result)
+    assert frame.iloc[0]["bytes"] == 12
+    assert frame[frame["dtype"] != ""]["bytes"].sum() == 12
+
+
+def test_a_model_without_tensors_is_an_empty_box(report: Report) -> None:
+    assert list(tables.modules(holding(report.reference))["bytes"]) == [0]
+
+
+def test_differences_are_shares_of_all_outputs(report: Report) -> None:
+    histogram = Histogram(low=-3.0, width=1.0, counts=(0, 2, 6, 0, 0), zeros=2)
+    results = (replace(report.results[0], differences=histogram),)
+    frame = tables.differences(replace(report, results=results))
+    # Bins from 1e-2 to 1e-1 and from 1e-1 to 1, and an empty one on either side.
+    assert [round(low, 6) for low in frame["low"]] == [0.001, 0.01, 0.1, 1.0]
+    assert list(frame["count"]) == [0, 2, 6, 0]
+    assert list(frame["share"]) == [0.0, 0.2, 0.6, 0.0]
+
+
+def test_differences_that_are_all_zero_have_no_rows(report: Report) -> None:
+    histogram = Histogram(low=-3.0, width=1.0, counts=(0, 0), zeros=5)
+    results = (replace(report.results[0], differences=histogram),)
+    assert tables.differences(replace(report, results=results)).empty
+
+
+def test_damage_is_read_from_a_metric_that_all_candidates_have(report: Report) -> None:
+    assert set(tables.memory_against_damage(report)["metric"]) == {"kl_mean"}
+    first = replace(
+        report.results[0], fidelity={"mean_abs_logit_diff": report.results[0].fidelity["mean_abs_logit_diff"]}
+    )
+    mixed = replace(report, results=(first, *report.results[1:]))
+    assert set(tables.memory_against_damage(mixed)["metric"]) == {"mean_abs_logit_diff"}
+
+
+def test_disagreements_name_the_token_that_is_predicted(report: Report) -> None:
+    assert report.tokens is not None
+    frame = tables.disagreements(report, "bf16")
+    assert list(frame["KL (nat)"]) == sorted(frame["KL (nat)"], reverse=True)
+    for row in frame.to_dict("records"):
+        assert row["token"] == report.tokens.pieces[row["position"]]
+        assert row["KL (nat)"] == report.tokens.candidates["bf16"].kl[row["position"] - 1]
+    # Position 0 has no finite value, and the last one predicts a token that is not shown.
+    assert len(frame) == len(report.tokens.pieces) - 2
+    masked = replace(report, tokens=replace(report.tokens, predicts_next=False))
+    assert set(tables.disagreements(masked, "bf16")["position"]) == set(range(1, len(report.tokens.pieces)))
+
+
+def test_the_export_has_every_number_once(report: Report) -> None:
+    rows = list(csv.DictReader(io.StringIO(tables.export_csv(report).decode())))
+    keys = [(row["precision"], row["quantity"]) for row in rows]
+    assert len(keys) == len(set(keys))
+    found = {(row["precision"], row["quantity"]): row for row in rows}
+    for result in report.results:
+        for name, estimate in result.fidelity.items():
+            assert float(found[result.precision, name]["value"]) == estimate.value
+        assert int(found[result.precision, "footprint_bytes"]["value"]) == result.footprint_bytes
+    assert {row["model"] for row in rows} == {"pydoc-llama"}
+
+
+def test_the_export_of_tensors_has_all_precisions(report: Report) -> None:
+    rows = list(csv.DictReader(io.StringIO(tables.tensors_csv(report).decode())))
+    assert {row["precision"] for row in rows} == {"fp32", "bf16", "fp16", "int8"}
+    assert len(rows) == sum(len(result.tensors) for result in (report.reference, *report.results))
+
+
+def test_left_modules_say_why(report: Report) -> None:
+    assert list(tables.left_modules(report.results[2])["why"]) == ["shares its weight with the embedding"]
+    assert tables.left_modules(report.results[0]).empty

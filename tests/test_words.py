@@ -1,0 +1,227 @@
+"""Sentences: what they say, and above all what they do not say."""
+
+from dataclasses import replace
+
+import pytest
+
+from qfund import words
+from qfund.metrics import Estimate
+from qfund.report import PrecisionResult, Report
+from qfund.store import Headline
+from tests.reports import make_report
+
+
+@pytest.fixture
+def report() -> Report:
+    return make_report()
+
+
+def share(value: float, se: float | None = 0.001, n: int = 16_384) -> Estimate:
+    return Estimate(value, se, n, "share")
+
+
+def changed(result: PrecisionResult, **fidelity: Estimate) -> PrecisionResult:
+    return replace(result, fidelity=fidelity)
+
+
+@pytest.mark.parametrize(
+    ("value", "se", "unit", "expected"),
+    [
+        (99.0, 0.07, "", "99.00 ± 0.07"),
+        (0.99021, 0.00077, "share", "99.02 ± 0.08"),
+        (1.00039, 0.00011, "", "1.00039 ± 0.00011"),  # an error that begins with 1 keeps two digits
+        (34.38, 0.62, "", "34.4 ± 0.6"),
+        (1.13e-4, 2.1e-6, "nat", "(1.13 ± 0.02)e-4"),
+        (12_345.6, 78.0, "", "12,346 ± 78"),
+        (0.5, None, "", "0.5"),
+        (0.5, 0.0, "", "0.5 ± 0"),
+        (0.0, 0.2, "", "0.0 ± 0.2"),
+        (-0.013, 0.004, "", "-0.013 ± 0.004"),
+        (float("nan"), 0.1, "", "not finite"),
+        (float("inf"), None, "", "not finite"),
+    ],
+)
+def test_value_and_error_keep_the_same_digits(value: float, se: float | None, unit: str, expected: str) -> None:
+    assert words.estimate_text(Estimate(value, se, 10, unit)) == expected
+
+
+def test_two_digits_of_error_where_a_table_has_room() -> None:
+    assert words.estimate_text(Estimate(34.3803, 0.6203, 10, ""), digits=2) == "34.38 ± 0.62"
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "expected"),
+    [
+        (0.99022, "share", "99.02 %"),
+        (1.0, "share", "100 %"),
+        (0.999999, "share", ">99.99 %"),
+        (1.00041, "×", "× 1.0004"),
+        (1.13e-4, "nat", "1.13e-4 nat"),
+        (34.38, "", "34.4"),
+    ],
+)
+def test_a_number_alone_has_its_unit(value: float, unit: str, expected: str) -> None:
+    assert words.value_text(value, unit) == expected
+
+
+def test_nearly_all_is_never_called_all() -> None:
+    text = words.value_text(1 - 1e-9, "share")
+    assert not text.startswith("100")
+
+
+@pytest.mark.parametrize(
+    ("candidate", "reference", "expected"),
+    [
+        (8_133_248, 16_266_368, "half the memory (7.76 MiB instead of 15.5 MiB)"),
+        (250, 1000, "a quarter of the memory (250 B instead of 1000 B)"),
+        (1000, 1000, "the same memory (1000 B)"),
+        (999, 1000, "nearly the same memory (999 B instead of 1000 B)"),
+        (350, 1000, "35 % of the memory (350 B instead of 1000 B)"),
+        (1500, 1000, "1.50 × the memory (1.46 KiB instead of 1000 B)"),
+        (10, 0, "10 B"),
+    ],
+)
+def test_memory_in_words(report: Report, candidate: int, reference: int, expected: str) -> None:
+    result = replace(report.results[0], footprint_bytes=candidate)
+    assert words.memory_phrase(result, replace(report.reference, footprint_bytes=reference)) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "se", "expected"),
+    [
+        (1.0004, 0.0001, "perplexity × 1.00040 ± 0.00010"),
+        (1.0002, 0.0001, "no measurable change in perplexity (× 1.00020 ± 0.00010)"),  # two errors exactly
+        (1.00021, 0.0001, "perplexity × 1.00021 ± 0.00010"),
+        (0.9998, 0.0004, "no measurable change in perplexity (× 0.9998 ± 0.0004)"),
+        (0.99, 0.002, "perplexity × 0.990 ± 0.002"),
+        (1.02, None, "perplexity × 1.02 (one position, so no error can be given)"),
+        (1.0, 0.0, "exactly the same perplexity"),
+        (float("inf"), 1.0, "a perplexity that is not finite"),
+    ],
+)
+def test_perplexity_has_changed_only_beyond_two_errors(value: float, se: float | None, expected: str) -> None:
+    assert words.perplexity_phrase(Estimate(value, se, 100, "")) == expected
+
+
+def test_the_sentence_of_a_language_model(report: Report) -> None:
+    result = changed(
+        replace(report.results[0], footprint_bytes=952),
+        max_abs_logit_diff=Estimate(0.25, None, 16_384, "logit"),
+        top1_agreement=share(0.99022, 0.00077),
+        perplexity_ratio=Estimate(1.0004, 0.00009, 16_320, ""),
+    )
+    assert words.verdict(report, result).sentence == (
+        "BF16: half the memory (952 B instead of 1.86 KiB), the same top token on 99.02 ± 0.08 % of 16,384 positions, "
+        "perplexity × 1.00040 ± 0.00009."
+    )
+
+
+def test_all_and_none_are_said_in_words(report: Report) -> None:
+    for value, expected in ((1.0, "on every one of 16,384 positions"), (0.0, "on none of 16,384 positions")):
+        result = changed(report.results[0], top1_agreement=share(value, 0.0))
+        assert expected in words.verdict(report, result).sentence
+
+
+def test_equal_outputs_are_called_equal(report: Report) -> None:
+    result = changed(
+        report.results[0],
+        max_abs_logit_diff=Estimate(0.0, None, 10, "logit"),
+        top1_agreement=share(1.0, 0.0),
+        perplexity_ratio=Estimate(1.0, 0.0, 10, ""),
+    )
+    assert words.verdict(report, result).outputs == ("exactly the same logits",)
+
+
+def test_a_classifier_has_no_perplexity_and_no_tokens(report: Report) -> None:
+    report = replace(report, tokens=None, input=replace(report.input, source="pictures"))
+    result = changed(report.results[0], top1_agreement=share(0.875, 0.0861, 16), kl_mean=Estimate(0.1, 0.01, 16, "nat"))
+    outputs = words.verdict(report, result).outputs
+    assert outputs == ("the same top class on 88 ± 9 % of 16 pictures",)
+
+
+def test_an_encoder_is_judged_by_cosines(report: Report) -> None:
+    report = replace(report, tokens=None)
+    result = changed(
+        report.results[0],
+        mean_abs_hidden_diff=Estimate(0.01, 0.001, 10, ""),
+        hidden_cosine=Estimate(0.9999712, 1e-6, 10, ""),
+        pooled_cosine=Estimate(1.0, 0.0, 2, ""),
+    )
+    assert words.verdict(report, result).outputs == (
+        "hidden states at a mean cosine of 0.9999712 to the reference's",
+        "pooled output at 1",
+    )
+
+
+def test_what_is_not_finite_is_said_loudly(report: Report) -> None:
+    some = replace(report.results[1], nonfinite_positions=3)
+    assert words.verdict(report, some).alarms == (
+        "FP16: 3 positions gave outputs that are not finite (NaN or infinity). "
+        "They are counted here and left out of every other number.",
+    )
+    none_left = replace(some, fidelity={})
+    found = words.verdict(report, none_left)
+    assert found.outputs == ("nothing that could be compared",)
+    assert found.alarms[0].endswith("None is left to compare.")
+    assert words.verdict(report, report.results[0]).alarms == ()
+    assert words.reference_alarms(replace(report, reference=some))
+
+
+def test_the_body_breaks_no_line_within_a_number(report: Report) -> None:
+    for result in report.results:
+        body = words.verdict(report, result).body
+        assert " ±" not in body and "± " not in body and "× " not in body
+        assert body[0].isupper() or body[0].isdigit()
+
+
+def test_provenance_says_what_when_where_and_with_what(report: Report) -> None:
+    text = words.provenance(report)
+    for part in (
+        "23 November 2026, 12:00 UTC",
+        "torch 2.13.0+cpu",
+        "AMD EPYC",
+        "2 threads",
+        "sha256:0000",
+        "1 chunk of",
+    ):
+        assert part in text
+    assert text.count("qfund") == 1
+
+
+def test_titles_and_lists(report: Report) -> None:
+    assert words.title(report) == "FP32 against BF16, FP16 and INT8 weight-only"
+    assert words.listed(["a"]) == "a"
+    assert words.listed(["a", "b"]) == "a and b"
+    assert words.listed([]) == ""
+    assert words.count_text(4_071_680) == "4.07 M"
+    assert words.count_text(30) == "30"
+    assert words.when("not a time") == "not a time"
+
+
+def test_headlines_explain_themselves(report: Report) -> None:
+    found = words.headlines(report.results[0])
+    assert [name for name, _, _ in found] == ["Top-1 agreement", "Perplexity ratio"]
+    assert found[1][1].startswith("× 1.0")
+    assert "±" in found[1][2] and "10 positions" in found[1][2]
+
+
+def test_a_saved_row_says_only_what_there_is() -> None:
+    full = Headline("bf16", 0.5, 1.13e-4, 0.9902, 1.0004)
+    assert words.headline_numbers(full) == (
+        "50 % of the memory, top-1 agreement 99.02 %, perplexity × 1.0004, KL 1.13e-4 nat"
+    )
+    assert words.headline_numbers(Headline("bf16", None, None, None, None)) == ""
+
+
+def test_a_gap_between_stored_and_predicted_is_explained(report: Report) -> None:
+    result = report.results[0]
+    assert words.gap_phrase(result) is None
+    more = replace(result, predicted_bytes=result.footprint_bytes - 2048)
+    assert words.gap_phrase(more) == "BF16 takes 2 KiB more than shapes alone predict."
+
+
+def test_equal_outputs_are_counted(report: Report) -> None:
+    histogram = report.results[0].differences
+    assert histogram is not None
+    whole = sum(histogram.counts) + histogram.zeros
+    assert f"BF16 {100 * histogram.zeros / whole:.2g} %" in words.equal_phrase(report)

@@ -90,12 +90,15 @@ def prepare(spec: Spec, source: catalog.Source, checkpoint: Checkpoint, task: Ta
 
 def _tokenizer(checkpoint: Checkpoint) -> Any:
     try:
-        return AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=False, local_files_only=True)
+        found = AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # tokenizers raise whatever their libraries raise
         raise UnsupportedModel(
             f"The tokenizer in {checkpoint.folder.name} cannot be opened: {error}",
             "Put the model's tokenizer files (tokenizer.json) beside its weights.",
         ) from error
+    # A text longer than the context is read in chunks here: the warning that it is too long would be wrong.
+    found.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
+    return found
 
 
 def _special_tokens(tokenizer: Any, text: str) -> tuple[list[int], list[int]]:
@@ -148,7 +151,7 @@ def _must_know(config: Any, ids: list[int]) -> int:
 
 def _encode(tokenizer: Any, text: str) -> tuple[list[int], list[str]]:
     """Token ids, and the piece of text that each stands for."""
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=tokenizer.is_fast, verbose=False)
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=tokenizer.is_fast)
     ids: list[int] = encoded["input_ids"]
     if not tokenizer.is_fast:
         return ids, [tokenizer.decode([token]) for token in ids]

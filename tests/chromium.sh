@@ -4,28 +4,29 @@
 # In: QFUND_CHROMIUM, which is taken as given if set, and PYTHON, one that has Playwright.
 set -eu
 
-playwrights() {
-    "$PYTHON" -c 'from playwright.sync_api import sync_playwright as start
-with start() as playwright:
-    print(playwright.chromium.executable_path)'
-}
+if [ -n "${QFUND_CHROMIUM:-}" ] && ! [ -x "$QFUND_CHROMIUM" ]; then
+    echo "QFUND_CHROMIUM is $QFUND_CHROMIUM, and no program is there." >&2
+    exit 1
+fi
 
 found() {
-    if [ -n "${QFUND_CHROMIUM:-}" ]; then
-        [ -x "$QFUND_CHROMIUM" ] || { echo "QFUND_CHROMIUM is $QFUND_CHROMIUM, and no program is there." >&2; exit 1; }
-        echo "$QFUND_CHROMIUM"
-    elif [ -x /usr/bin/chromium ]; then
-        echo /usr/bin/chromium
-    else
-        path=$(playwrights) && [ -x "$path" ] && echo "$path"
-    fi
+    # Fails too where Playwright itself does not start for want of a library.
+    own=$("$PYTHON" -c 'from playwright.sync_api import sync_playwright as start
+with start() as playwright:
+    print(playwright.chromium.executable_path)') || return
+    for path in "${QFUND_CHROMIUM:-}" /usr/bin/chromium "$own"; do
+        [ -x "$path" ] && echo "$path" && return
+    done
+    return 1
 }
 
-found && exit
+found 2>/dev/null && exit
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     {
         apt-get update --quiet || true # one unreachable source of many: the next line tells whether it mattered
-        DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends chromium fonts-liberation
+        # libatomic1 is Playwright's.
+        DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends \
+            chromium fonts-liberation libatomic1
     } >&2
 else
     "$PYTHON" -m playwright install chromium >&2

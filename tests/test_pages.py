@@ -22,7 +22,7 @@ from qfund.precisions import PRECISIONS
 from qfund.report import Report
 from qfund.spec import Spec, to_query
 from qfund.store import Store
-from qfund.ui import services
+from qfund.ui import choices, services
 from qfund.ui.states import literal
 from tests.reports import make_report
 
@@ -88,8 +88,8 @@ def shipped(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def warm(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a server that has drawn a page before. AppTest makes every run a fresh server's first one, in which Streamlit
-    runs a file of ``pages/`` without ``app.py``; a test that uses ``cold`` wants that."""
+    """As on a server that has drawn a page before. AppTest makes every run a fresh server's first one, in which
+    Streamlit runs a file of ``pages/`` without ``app.py``; a test that uses ``cold`` wants that."""
     if "cold" in request.fixturenames:
         return
     start = PagesManager.__init__
@@ -181,15 +181,14 @@ def test_choices_reach_the_engine(opened: Open, jobs: FakeJobs) -> None:
 
 
 def test_what_is_stored_is_shown_at_once(opened: Open, jobs: FakeJobs, store: Store) -> None:
-    store.put(key_of(FULL), make_report(FULL))
+    spec = Spec("dummy", "bf16", ("fp32", "int8"), max_tokens=1024, context=2)
+    store.put(key_of(spec), make_report(spec))
     at = opened()
     at.selectbox(key="choice_model").set_value("dummy")
     at.selectbox(key="choice_reference").set_value("bf16")
-    at.session_state["choice_tokens"] = 77
     at.pills(key="choice_precisions").set_value(["fp32", "int8"])
+    at.selectbox(key="choice_tokens").set_value(1024)
     at.number_input(key="choice_context").set_value(2)
-    at.segmented_control(key="choice_source").set_value("Your own text").run()
-    at.text_area(key="choice_text").set_value(FULL.text).run()
     at.button(key="compare").click().run()
     assert not jobs.submitted
     assert "dummy: BF16 against FP32 and INT8 weight-only" in texts(at)
@@ -226,8 +225,8 @@ def test_an_unknown_model_that_is_typed_changes_nothing(
 ) -> None:
     at = opened()
     monkeypatch.setattr(catalog, "identity", lambda spec: catalog.locate(spec.model).name)
-    at.session_state["choice_model"] = "no such model"
-    at.run()
+    # AppTest cannot type what is not among the options.
+    monkeypatch.setattr(choices, "draft", lambda: Spec("no such model"))
     at.button(key="compare").click().run()
     assert "Unknown model 'no such model'" in texts(at)
     assert not jobs.submitted
@@ -260,9 +259,9 @@ def test_a_longer_text_than_the_page_takes_never_reaches_the_engine(opened: Open
 def test_a_running_job_shows_phase_and_share_and_can_be_cancelled(opened: Open, jobs: FakeJobs) -> None:
     job = jobs.set(FULL, state="running", phase="loading *BF16*", share=0.25)
     at = opened(to_query(FULL))
-    (bar,) = at.get("progress")
+    (bar,) = at.progress
     assert bar.value == 25
-    assert bar.text.replace("\\", "") == "Loading *BF16* · 25%"
+    assert str(bar.text).replace("\\", "") == "Loading *BF16* · 25%"
     at.button(key=f"cancel_{job.key}").click().run()
     assert jobs.cancelled == [job.key]
     assert not at.exception
@@ -270,7 +269,7 @@ def test_a_running_job_shows_phase_and_share_and_can_be_cancelled(opened: Open, 
 
 def test_a_waiting_job_says_its_place(opened: Open, jobs: FakeJobs) -> None:
     jobs.set(FULL, state="queued", position=3)
-    (bar,) = opened(to_query(FULL)).get("progress")
+    (bar,) = opened(to_query(FULL)).progress
     assert bar.text == "Waiting: number 3 in the queue"
 
 
@@ -278,7 +277,7 @@ def test_the_report_before_stays_while_another_one_runs(opened: Open) -> None:
     at = opened()
     at.selectbox(key="choice_model").set_value("dummy").run()
     at.button(key="compare").click().run()
-    assert at.get("progress")
+    assert at.progress
     assert "Meanwhile, the comparison before" in texts(at) and "Half the memory" in texts(at)
 
 
@@ -414,7 +413,7 @@ def test_a_saved_list_that_cannot_be_read_says_why(opened: Open, store: Store, m
 
 def test_the_guide_explains_every_precision_and_every_metric(opened: Open) -> None:
     at = opened(page="pages/guide.py")
-    shown = texts(at) + "\n".join(str(html.value) for html in at.get("html"))
+    shown = texts(at) + "\n".join(str(html.value) for html in at.html)
     for precision in PRECISIONS.values():
         assert precision.meaning in shown and precision.label in shown
     for metric in METRICS.values():

@@ -12,9 +12,8 @@ st.caption(
     "Pick a model and precisions: qfund runs them on the same text and shows memory, dtypes and how far outputs move."
 )
 
-shown, problems, opened = link.opened()
-if opened or not choices.ready():
-    choices.seed(shown)
+shown, problems = link.opened()
+choices.follow(shown)
 states.told(problems)
 
 if choices.draw():

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +12,7 @@ from qfund.errors import CorruptCheckpoint, ModelNotFound, UnsafeCheckpoint, Uns
 
 #: Files above this size are identified by header, size and time of change instead of their whole content.
 _HASHED_WHOLE = 256 * 1024**2
+_TICK = 2_000_000_000  # ns; some file systems stamp to two seconds
 _LARGEST_HEADER = 100 * 1024**2  # bytes, the limit of the safetensors format
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _NOT_CONTENT = ("README.md", "comparison.json", "training.json", ".gitattributes")
@@ -42,16 +44,22 @@ def read(folder: Path) -> Checkpoint:
     """Config and headers of a folder, checked before anything is loaded.
 
     Raises:
-        ModelNotFound: no such folder, or it holds no model.
+        ModelNotFound: no such folder, it holds no model, or its files cannot be read.
         UnsafeCheckpoint: its weights are pickled.
         CorruptCheckpoint: a file is truncated, malformed or missing.
         UnsupportedModel: it names no architecture, or is already quantised.
     """
-    config = _read_config(folder)
-    tensors: dict[str, StoredTensor] = {}
-    for path in _weight_files(folder):
-        tensors |= read_header(path)
-    return Checkpoint(folder, config, tensors, content_id(folder))
+    try:
+        config = _read_config(folder)
+        tensors: dict[str, StoredTensor] = {}
+        for path in _weight_files(folder):
+            tensors |= read_header(path)
+        return Checkpoint(folder, config, tensors, content_id(folder))
+    except OSError as error:
+        raise ModelNotFound(
+            f"{error.filename or folder} cannot be read: {error.strerror or error}.",
+            "Check that the files are there and that this user may read them.",
+        ) from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -145,10 +153,12 @@ def content_id(folder: Path) -> str:
     """
     paths = sorted(path for path in folder.iterdir() if path.is_file() and path.name not in _NOT_CONTENT)
     stats = [(path, path.stat()) for path in paths]
-    return _content_id(tuple((str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats))
+    files = tuple((str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats)
+    # A file may be written twice within one tick of the clock that stamps it: a fresh stamp proves nothing yet.
+    settled = all(time.time_ns() - changed > _TICK for _, _, changed in files)
+    return (_remembered_id if settled else _content_id)(files)
 
 
-@lru_cache(maxsize=64)
 def _content_id(files: tuple[tuple[str, int, int], ...]) -> str:
     digest, whole = hashlib.sha256(), True
     for name, size, changed in files:
@@ -161,3 +171,6 @@ def _content_id(files: tuple[tuple[str, int, int], ...]) -> str:
                 whole = False
                 digest.update(file.read(1024**2) + str(changed).encode())
     return f"{'sha256' if whole else 'stat'}:{digest.hexdigest()}"
+
+
+_remembered_id = lru_cache(maxsize=64)(_content_id)

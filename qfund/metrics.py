@@ -78,7 +78,7 @@ def _of_percentile(field: str, share: float) -> Callable[[Positions, str], Estim
 
 
 def perplexity_of(nll: Vector) -> Estimate:
-    """exp(mean NLL), its standard error by the delta method: PPL · σ(mean NLL). Infinite beyond the range of a float."""
+    """exp(mean NLL), with its standard error by the delta method: PPL · σ(mean NLL). Infinite beyond floats."""
     mean = _mean(nll, "nat")
     value = math.exp(mean.value) if mean.value < _LARGEST_EXPONENT else math.inf
     return Estimate(value, None if mean.se is None else value * mean.se, mean.n, "")

@@ -62,9 +62,9 @@ def fidelity_text(report: Report) -> pd.DataFrame:
             row[label(result.precision)] = _cell(result.fidelity.get(name))
         row[f"{label(report.reference.precision)} (reference)"] = _cell(report.reference.fidelity.get(name))
         rows.append(row | {"Better": BETTER[METRICS[name].better], "Definition": METRICS[name].definition})
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame(rows, columns=None if rows else ["Metric", "Better", "Definition"])
     # A column in which nothing was measured says nothing.
-    return frame[[column for column in frame.columns if not (frame[column] == "–").all()]]
+    return frame[[column for column in frame.columns if frame.empty or not (frame[column] == "–").all()]]
 
 
 def _cell(estimate: Estimate | None) -> str:

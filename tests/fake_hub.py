@@ -13,7 +13,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class FakeHub:
-    """``folder`` is served as ``repository``; ``asked`` lists the paths of all requests, ``sent`` the bytes of bodies."""
+    """``folder`` is served as ``repository``; ``asked`` lists the paths of all requests."""
 
     def __init__(self, folder: Path, repository: str, gated: bool = False) -> None:
         self.folder, self.repository, self.gated = folder, repository, gated

@@ -52,6 +52,7 @@ def drop_shard(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
+
 BROKEN: list[tuple[Callable[[Path], object], type[QfundError], str]] = [
     (lambda folder: (folder / "config.json").unlink(), ModelNotFound, "no config.json"),
     (lambda folder: (folder / "config.json").write_text("{"), CorruptCheckpoint, "config.json"),
@@ -140,3 +141,12 @@ def test_an_architecture_that_is_not_handled_is_named(folder: Path) -> None:
     edit(folder / "config.json", architectures=["WhisperForConditionalGeneration"])
     with pytest.raises(UnsupportedModel, match="WhisperForConditionalGeneration"):
         compare(Spec(str(folder), precisions=("bf16",)))
+
+
+def test_files_that_cannot_be_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(folder / "model.safetensors"))
+
+    monkeypatch.setattr(checkpoint, "read_header", denied)  # as root, no mode bits deny anything
+    with pytest.raises(ModelNotFound, match=r"model\.safetensors cannot be read: Permission denied"):
+        checkpoint.read(folder)

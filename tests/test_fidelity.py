@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from qfund.measures import fidelity
 from qfund.measures.fidelity import Candidate, Comparison
-from qfund.metrics import estimates
+from qfund.metrics import Vector, estimates
 
 
 def compared(reference: torch.Tensor, other: torch.Tensor, targets: torch.Tensor | None = None) -> Candidate:
@@ -19,9 +19,10 @@ def compared(reference: torch.Tensor, other: torch.Tensor, targets: torch.Tensor
     return comparison.candidates["x"]
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
+def softmax(logits: Vector) -> Vector:
     exp = np.exp(logits - logits.max(-1, keepdims=True))
-    return exp / exp.sum(-1, keepdims=True)
+    result: Vector = exp / exp.sum(-1, keepdims=True)
+    return result
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

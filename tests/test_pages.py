@@ -1,6 +1,7 @@
 """Pages without a browser: what a link asks for reaches the engine, and whatever happens is told to the visitor."""
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,16 +14,16 @@ import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
-from qfund import catalog
+from qfund import catalog, cli, engine
 from qfund.engine import key_of
 from qfund.engine.jobs import Job
-from qfund.errors import EngineError, QueueFull, StoreError, WorkerDied
+from qfund.errors import EngineError, ModelNotFound, QueueFull, StoreError, WorkerDied
 from qfund.metrics import METRICS
 from qfund.precisions import PRECISIONS
 from qfund.report import Report
 from qfund.spec import Spec, to_query
 from qfund.store import Store
-from qfund.ui import choices, services
+from qfund.ui import choices, commands, services
 from qfund.ui.states import literal
 from tests.reports import make_report
 
@@ -354,7 +355,7 @@ def test_the_data_section_writes_the_same_comparison_three_ways(opened: Open, st
     written = "\n".join(code.value for code in at.code)
     assert "text=0+1+%26+1%3D0+%C3%A9" in written
     assert (
-        "qfund compare dummy --reference bf16 --precision fp32 int8 --tokens 77 --context 2 --text '0 1 & 1=0 é'"
+        "qfund compare dummy --reference bf16 --precision fp32 int8 --max-tokens 77 --context 2 '--text=0 1 & 1=0 é'"
         in written
     )
     assert "qfund.compare('dummy', precisions=['fp32', 'int8'], reference='bf16', max_tokens=77, context=2," in written
@@ -435,6 +436,56 @@ def test_a_visitor_who_comes_back_finds_what_was_there(opened: Open, store: Stor
 def test_a_page_that_a_fresh_server_runs_by_itself_draws_itself_inside_the_app(opened: Open, page: str) -> None:
     at = opened(page=page)
     assert len(at.title) == 1
+
+
+def test_a_page_that_cannot_be_opened_leads_back(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(spec: Spec) -> str:
+        if spec.model != catalog.EXAMPLE.model:
+            raise ModelNotFound("There is no folder /nowhere.", "Check the path.")
+        return "an identity"
+
+    monkeypatch.setattr(catalog, "identity", refuse)
+    at = opened({"model": ["/nowhere"]})
+    assert "There is no folder /nowhere" in texts(at)
+    at.button(key="example").click().run()
+    assert "Half the memory" in texts(at)
+    assert at.query_params["model"] == at.selectbox(key="choice_model").value == "pydoc-llama"
+
+
+def test_a_text_that_no_link_can_hold_opens_from_the_list(opened: Open, store: Store) -> None:
+    spec = replace(FULL, text="0 1 " * 2000)
+    store.put(key_of(spec), make_report(spec))
+    at = opened(page=SAVED)
+    at.button(key=f"open_{key_of(spec)}").click().run()
+    assert "dummy: BF16 against FP32 and INT8 weight-only" in texts(at)
+    assert "text" not in at.query_params and at.selectbox(key="choice_model").value == "dummy"
+    assert "too long for a link" in texts(at)
+
+
+HARD = (FULL, Spec("own/model", text="--json -x 'quoted' \n two lines", revision="v1.0"), Spec("/a folder/m"))
+
+
+@pytest.mark.parametrize("spec", HARD)
+def test_the_command_line_that_is_shown_asks_for_the_same(spec: Spec) -> None:
+    options = cli.parser().parse_args(shlex.split(commands.shell(spec))[1:])
+    asked = Spec(
+        options.model,
+        options.reference,
+        tuple(options.precision),
+        options.text,
+        options.max_tokens,
+        options.context,
+        options.revision,
+    )
+    assert asked == spec
+
+
+@pytest.mark.parametrize("spec", HARD)
+def test_the_python_that_is_shown_asks_for_the_same(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Spec] = []
+    monkeypatch.setattr(engine, "compute", lambda spec, **_: asked.append(spec))
+    exec(commands.python(spec), {})
+    assert asked == [spec]
 
 
 def test_markdown_in_names_is_shown_and_not_obeyed() -> None:

@@ -49,6 +49,7 @@ def test_a_report_of_which_nothing_could_be_compared_gives_empty_frames(report: 
     report = replace(report, results=results, tokens=None)
     assert tables.fidelity(report).empty
     assert tables.fidelity_text(report).empty
+    assert {"Metric", "Better", "Definition"} <= set(tables.fidelity_text(report).columns)
     assert tables.differences(report).empty
     assert tables.memory_against_damage(report).empty
     assert tables.disagreements(report, "bf16").empty

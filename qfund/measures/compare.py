@@ -145,7 +145,7 @@ class _Run:
                 for index, model in enumerate(loaded):
                     step(f"running {PRECISIONS[names[index]].label}, batch {number} of {len(self.prepared.batches)}")
                     started = time.perf_counter()
-                    outputs.append(_forward(model.model, batch))
+                    outputs.append(_forward(model.model, batch, PRECISIONS[names[index]].label))
                     seconds[index] += time.perf_counter() - started
                 kept += _compare(comparison, self.task, batch, outputs, max(0, tokens.SHOWN - kept))
             if self.reference is None:
@@ -197,7 +197,7 @@ def _stored_dtypes(found: checkpoint.Checkpoint) -> dict[str, int]:
 
 
 @torch.inference_mode()
-def _forward(model: Any, batch: inputs.Batch) -> Any:
+def _forward(model: Any, batch: inputs.Batch, label: str) -> Any:
     dtype, device = model.dtype, model.device
     arguments: dict[str, Any] = {
         name: value.to(device, dtype) if value.is_floating_point() else value.to(device)
@@ -207,12 +207,15 @@ def _forward(model: Any, batch: inputs.Batch) -> Any:
     if getattr(model.config, "use_cache", False):
         arguments["use_cache"] = False
     try:
-        return model(**arguments)
+        # A model that draws random numbers even in evaluation (ViT-MAE's mask) draws the same in every precision.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return model(**arguments)
     except Exception as error:  # models raise whatever their code and torch's kernels raise
         if isinstance(error, MemoryError | torch.OutOfMemoryError) or "memory" in str(error):
             raise
         raise UnsupportedModel(
-            f"{type(model).__name__} cannot be run in {dtype}: {type(error).__name__}: {error}",
+            f"{type(model).__name__} cannot be run in {label} here: {type(error).__name__}: {error}",
             "Choose another model or precision.",
         ) from error
 

@@ -17,6 +17,8 @@ EVALUATION = "Evaluation text"
 
 _KEYS = ("model", "reference", "precisions", "source", "text", "tokens", "context", "revision")
 
+_BEGAN_AT = "choices_began_at"
+
 
 def seed(spec: Spec) -> None:
     """Set every widget to ``spec``."""
@@ -34,9 +36,12 @@ def seed(spec: Spec) -> None:
         st.session_state[f"choice_{name}"] = values[name]
 
 
-def ready() -> bool:
-    """Whether the widgets have values: not in a new session."""
-    return all(f"choice_{name}" in st.session_state for name in _KEYS)
+def follow(shown: Spec) -> None:
+    """Let the widgets begin at the comparison that is shown: in a new session, and whenever another one is shown."""
+    state = st.session_state
+    if state.get(_BEGAN_AT) != shown or not all(f"choice_{name}" in state for name in _KEYS):
+        seed(shown)
+        state[_BEGAN_AT] = shown
 
 
 def label(precision: str) -> str:

@@ -6,15 +6,15 @@ from qfund.spec import Spec
 
 
 def shell(spec: Spec) -> str:
-    """``qfund compare pydoc-llama --reference fp32 --precision bf16 int8 --tokens 16384``."""
+    """``qfund compare pydoc-llama --reference fp32 --precision bf16 int8 --max-tokens 16384``."""
     words = ["qfund", "compare", spec.model, "--reference", spec.reference, "--precision", *spec.precisions]
-    words += ["--tokens", str(spec.max_tokens)]
+    words += ["--max-tokens", str(spec.max_tokens)]
     if spec.context is not None:
         words += ["--context", str(spec.context)]
     if spec.revision is not None:
         words += ["--revision", spec.revision]
     if spec.text is not None:
-        words += ["--text", spec.text]
+        words.append(f"--text={spec.text}")  # with "=", so that a text may begin with a hyphen
     return shlex.join(words)
 
 

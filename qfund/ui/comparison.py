@@ -3,9 +3,10 @@
 import streamlit as st
 
 from qfund import words
+from qfund.catalog import EXAMPLE
 from qfund.errors import QfundError
 from qfund.spec import Spec
-from qfund.ui import choices, progress, report_view, services
+from qfund.ui import choices, link, progress, report_view, services
 from qfund.ui.states import empty, failed, literal
 
 _BEFORE = "shown_before"  # the comparison that was last seen with a report, to look at while another one runs
@@ -28,6 +29,9 @@ def draw(shown: Spec) -> None:
         found = services.find(shown)
     except QfundError as error:
         failed(error, "This comparison cannot be opened.")
+        st.button(
+            "Show the example instead", icon=":material/home:", key="example", on_click=link.show, args=(EXAMPLE,)
+        )
         return
     if choices.differs(shown):
         services.prepare_worker()
@@ -53,7 +57,7 @@ def _invitation(shown: Spec) -> None:
         "Not measured yet",
         f"Press **Compare**: qfund loads {literal(shown.model)} in {choices.label(shown.reference)} and {candidates}, "
         "runs all of them on the same text, and shows memory, dtypes, and where and how far the outputs differ. "
-        "It runs on in the background if you close this page; the link above leads back to it.",
+        "It runs on in the background if you close this page; its address leads back to it.",
         ":material/balance:",
     )
 

@@ -18,7 +18,7 @@ def draw(found: Found) -> None:
         frame,
         hide_index=True,
         column_config={
-            "Metric": st.column_config.TextColumn(pinned=True, width="medium"),
+            "Metric": st.column_config.TextColumn(pinned=True, width=225),
             "Definition": st.column_config.TextColumn(width="large"),
             "Better": st.column_config.TextColumn(width=90),
         },

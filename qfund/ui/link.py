@@ -17,8 +17,8 @@ def _current() -> dict[str, list[str]]:
     return {name: st.query_params.get_all(name) for name in st.query_params}
 
 
-def opened() -> tuple[Spec, list[str], bool]:
-    """The comparison to show, what had to be ignored in the link, and whether the visitor has just opened it.
+def opened() -> tuple[Spec, list[str]]:
+    """The comparison to show, and what had to be ignored in the link that asked for it.
 
     Whatever the link leaves out is filled in, and the address bar then holds all of it.
     """
@@ -27,7 +27,7 @@ def opened() -> tuple[Spec, list[str], bool]:
     if _SHOWN in state and query in ({}, state[_QUERY]):
         # Nothing new; a visitor who comes back from another page (which has no parameters) finds what was there.
         _write(state[_SHOWN])
-        return state[_SHOWN], state[_PROBLEMS], False
+        return state[_SHOWN], state[_PROBLEMS]
     spec, problems = from_query(query, catalog.EXAMPLE) if query else (catalog.EXAMPLE, [])
     if spec.text is not None and len(spec.text) > services.MAX_TEXT:
         problems.append(
@@ -35,7 +35,7 @@ def opened() -> tuple[Spec, list[str], bool]:
         )
         spec = replace(spec, text=None)
     show(spec, problems)
-    return spec, problems, True
+    return spec, problems
 
 
 def show(spec: Spec, problems: list[str] | None = None) -> None:

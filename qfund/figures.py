@@ -27,6 +27,7 @@ PALETTE = (
     "#661100",
 )
 OTHER = "#8A8F98"
+QUIET = "#747B86"  # text that reads on white and on the dark theme
 #: A treemap with more boxes shows its first levels; a click opens the next.
 MANY_BOXES = 300
 
@@ -225,7 +226,7 @@ def dtype_shares(frame: pd.DataFrame) -> go.Figure:
 
 
 def modules(frame: pd.DataFrame) -> go.Figure:
-    """A treemap of stored bytes by module path, each tensor in the colour of its dtype."""
+    """A treemap of stored bytes by module path, each module in the colour of the dtype that holds most of it."""
     figure = _figure(460, uniformtext={"minsize": 9, "mode": "hide"})
     figure.add_treemap(
         ids=frame["id"],
@@ -235,17 +236,17 @@ def modules(frame: pd.DataFrame) -> go.Figure:
         branchvalues="total",
         sort=False,
         marker={
-            "colors": [dtype_colour(dtype) if dtype else "rgba(128,128,128,0.15)" for dtype in frame["dtype"]],
+            "colors": [dtype_colour(dtype) if dtype else "rgba(128,128,128,0.08)" for dtype in frame["dtype"]],
             "line": {"width": 1},
             "pad": {"t": 20, "l": 3, "r": 3, "b": 3},
             "cornerradius": 3,
         },
         maxdepth=-1 if len(frame) <= MANY_BOXES else 4,
-        textfont={"color": [_ink(dtype_colour(dtype)) if dtype else OTHER for dtype in frame["dtype"]]},
+        textfont={"color": [_ink(dtype_colour(dtype)) if dtype else QUIET for dtype in frame["dtype"]]},
         tiling={"pad": 1},
         customdata=[
-            [_literal(name), bytes_text(count), dtype or "several tensors"]
-            for name, count, dtype in zip(frame["name"], frame["bytes"], frame["dtype"], strict=True)
+            [_literal(name), bytes_text(count), dtypes or "several modules"]
+            for name, count, dtypes in zip(frame["name"], frame["bytes"], frame["dtypes"], strict=True)
         ],
         texttemplate="%{label}<br>%{customdata[1]}",
         hovertemplate=(

@@ -89,13 +89,17 @@ def prepare(spec: Spec, source: catalog.Source, checkpoint: Checkpoint, task: Ta
 
 
 def _tokenizer(checkpoint: Checkpoint) -> Any:
+    remedy = "Put the model's tokenizer files (tokenizer.json) beside its weights."
     try:
         found = AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # tokenizers raise whatever their libraries raise
         raise UnsupportedModel(
-            f"The tokenizer in {checkpoint.folder.name} cannot be opened: {error}",
-            "Put the model's tokenizer files (tokenizer.json) beside its weights.",
+            f"The tokenizer in {checkpoint.folder.name} cannot be opened: {error}", remedy
         ) from error
+    # transformers makes up an empty one where there is no file; only tokenizers of bare characters or bytes need none.
+    files = type(found).vocab_files_names.values()
+    if files and not any((checkpoint.folder / name).is_file() for name in ("tokenizer.json", "tekken.json", *files)):
+        raise UnsupportedModel(f"{checkpoint.folder.name} holds no tokenizer.", remedy)
     # A text longer than the context is read in chunks here: the warning that it is too long would be wrong.
     found.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
     return found
@@ -178,6 +182,8 @@ def _prepare_text(spec: Spec, source: catalog.Source, checkpoint: Checkpoint, ta
     before, after = _special_tokens(tokenizer, text)
     context = _context(spec, _longest_context(config, tokenizer))
     room = _room(context, before, after)
+    if task.gives == "labels" and config.num_labels == 1:
+        notes.append("The head gives one number and no distribution: only its differences say something.")
     if task.name == "sequence-to-sequence model":
         notes.append("The encoder reads each chunk and the decoder repeats it, token by token.")
     chunks: list[list[int]] = []

@@ -3,6 +3,8 @@
 Byte columns hold bytes and time columns hold seconds; whoever draws a frame chooses the unit to show.
 """
 
+from typing import TypeAlias
+
 import pandas as pd
 
 from qfund.metrics import METRICS, Estimate
@@ -10,6 +12,8 @@ from qfund.precisions import PRECISIONS
 from qfund.report import PrecisionResult, Report
 from qfund.units import bytes_text, seconds_text
 from qfund.words import BETTER, estimate_text
+
+_Node: TypeAlias = tuple[str, ...]  # a path of names in a model
 
 #: The parts of a footprint, in the order in which they are stacked.
 PARTS = ("weights", "scales", "buffers")
@@ -141,50 +145,56 @@ def tensors(result: PrecisionResult) -> pd.DataFrame:
 
 
 def modules(result: PrecisionResult) -> pd.DataFrame:
-    """The tree of module paths with the bytes below each node; leaves are tensors and have a dtype.
+    """The tree of modules with the bytes below each node. A leaf is a module without submodules (or a tensor beside
+    submodules): its ``dtype`` is the one that holds most of its bytes, ``dtypes`` says all of them.
 
     A branch with one child is joined with it (``model.layers`` rather than ``model`` ▸ ``layers``), so that no box is
     drawn around one equal box.
     """
     stored = [tensor for tensor in result.tensors if tensor.bytes]
     paths = {tensor.name: tuple(tensor.name.split(".")) for tensor in stored}
-    branches = {path[:depth] for path in paths.values() for depth in range(len(path))}
-    total: dict[tuple[str, ...], int] = {(): 0}
-    children: dict[tuple[str, ...], dict[tuple[str, ...], None]] = {}
-    leaves: dict[tuple[str, ...], str] = {}
+    # Nodes that hold a module: everything above a tensor's own module.
+    branches = {path[:depth] for path in paths.values() for depth in range(len(path) - 1)} | {()}
+    total: dict[_Node, int] = {(): 0}
+    children: dict[_Node, dict[_Node, None]] = {}
+    leaves: dict[_Node, dict[str, int]] = {}
     for tensor in stored:
         path = paths[tensor.name]
-        if path in branches:  # a weight with its scales named below it
-            path = (*path, f"({tensor.kind})")
-        leaves[path] = tensor.dtype
+        leaf = path if path[:-1] in branches else path[:-1]
+        if leaf in branches:  # a tensor that is named like a module
+            leaf = (*leaf, f"({tensor.kind})")
+        held = leaves.setdefault(leaf, {})
+        held[tensor.dtype] = held.get(tensor.dtype, 0) + tensor.bytes
         total[()] += tensor.bytes
-        for depth in range(len(path)):
-            inner = path[: depth + 1]
-            children.setdefault(path[:depth], {})[inner] = None
+        for depth in range(len(leaf)):
+            inner = leaf[: depth + 1]
+            children.setdefault(leaf[:depth], {})[inner] = None
             total[inner] = total.get(inner, 0) + tensor.bytes
     rows: list[dict[str, object]] = []
 
-    def add(node: tuple[str, ...], parent: str, shown_from: int) -> None:
+    def add(node: _Node, parent: str, shown_from: int) -> None:
         below = children.get(node, {})
         if len(below) == 1 and node:
             add(next(iter(below)), parent, shown_from)
             return
-        identifier = ".".join(node) or "model"
+        name = ".".join(node) or "model"
+        held = sorted(leaves.get(node, {}).items(), key=lambda pair: -pair[1])
         rows.append(
             {
-                "id": f"/{identifier}" if node else "/",
+                "id": f"/{name}" if node else "/",
                 "parent": parent,
                 "label": ".".join(node[shown_from:]) or "all tensors",
                 "bytes": total[node],
-                "dtype": leaves.get(node, ""),
-                "name": identifier,
+                "dtype": held[0][0] if held else "",
+                "dtypes": ", ".join(f"{dtype} {bytes_text(count)}" for dtype, count in held),
+                "name": name,
             }
         )
         for inner in below:
-            add(inner, f"/{identifier}" if node else "/", len(node))
+            add(inner, f"/{name}" if node else "/", len(node))
 
     add((), "", 0)
-    return pd.DataFrame(rows, columns=["id", "parent", "label", "bytes", "dtype", "name"])
+    return pd.DataFrame(rows, columns=["id", "parent", "label", "bytes", "dtype", "dtypes", "name"])
 
 
 def left_modules(result: PrecisionResult) -> pd.DataFrame:

@@ -97,6 +97,8 @@ def _why_not(checkpoint: Checkpoint, task: Task) -> str | None:
         return f"it does not read {task.reads}"
     if task.name == "sequence-to-sequence model" and not config.is_encoder_decoder:
         return "it has no encoder and decoder that both read text"
+    if task.name == "sequence-to-sequence model" and len(_vocabularies(config)) > 1:
+        return "its encoder and decoder have different vocabularies"
     if task.name == "causal language model":
         # Encoders with a language model's head (BERT) see later tokens too, unless they are told to be decoders.
         encoder = config.model_type in _names("MODEL_FOR_MASKED_LM") or config.model_type == "bert-generation"
@@ -105,12 +107,22 @@ def _why_not(checkpoint: Checkpoint, task: Task) -> str | None:
     return None
 
 
+def _vocabularies(config: Any) -> set[int]:
+    """The sizes of all vocabularies of an encoder and decoder."""
+    owners = (config, getattr(config, "encoder", None), getattr(config, "decoder", None))
+    names = ("vocab_size", "decoder_vocab_size", "src_vocab_size", "tgt_vocab_size")
+    sizes = {getattr(owner, name, None) for owner in owners for name in names}
+    return {size for size in sizes if isinstance(size, int)}
+
+
 def model_class(checkpoint: Checkpoint) -> Any:
     """The class that the checkpoint's architecture names: transformers' own, or the lesson's."""
     if checkpoint.architecture == lesson.DummyModel.__name__:
         return lesson.DummyModel
     try:
-        return getattr(transformers, checkpoint.architecture)
+        found = getattr(transformers, checkpoint.architecture)
+        found.forward  # noqa: B018 - what stands in for a class whose libraries are missing raises here
+        return found
     except (AttributeError, ImportError) as error:
         raise UnsupportedModel(
             f"{checkpoint.architecture} cannot be opened by transformers {transformers.__version__}: {error}.",

@@ -98,17 +98,25 @@ def test_every_box_of_the_tree_is_the_sum_of_the_boxes_in_it(report: Report) -> 
 def test_a_branch_with_one_child_is_joined_with_it(report: Report) -> None:
     result = holding(report.reference, tensor("a.b.c.weight", 8), tensor("a.b.d.weight", 4))
     frame = tables.modules(result)
-    assert list(frame["label"]) == ["all tensors", "a.b", "c.weight", "d.weight"]
+    assert list(frame["label"]) == ["all tensors", "a.b", "c", "d"]
     assert list(frame["bytes"]) == [12, 12, 8, 4]
     alone = tables.modules(holding(report.reference, tensor("weight", 8)))
     assert list(alone["name"]) == ["model", "weight"]
 
 
-def test_a_scale_that_is_named_below_its_weight_keeps_both(report: Report) -> None:
-    result = holding(report.reference, tensor("a.weight", 8), tensor("a.weight.scale", 4, kind="scale"))
+@pytest.mark.parametrize("below", ["a.weight.scale", "a.weight.inner.scale", "a.scale"])
+def test_scales_are_counted_with_their_weight_wherever_they_are_named(report: Report, below: str) -> None:
+    result = holding(report.reference, tensor("a.weight", 8, "int8"), tensor(below, 4, kind="scale"))
     frame = tables.modules(result)
     assert frame.iloc[0]["bytes"] == 12
     assert frame[frame["dtype"] != ""]["bytes"].sum() == 12
+    assert "int8" in set(frame["dtype"])
+
+
+def test_a_module_has_the_dtype_of_most_of_its_bytes(report: Report) -> None:
+    result = holding(report.reference, tensor("a.weight", 8, "int8"), tensor("a.scale", 4, kind="scale"))
+    leaf = tables.modules(result).iloc[-1]
+    assert (leaf["label"], leaf["dtype"], leaf["dtypes"]) == ("a", "int8", "int8 8 B, float32 4 B")
 
 
 def test_a_model_without_tensors_is_an_empty_box(report: Report) -> None:

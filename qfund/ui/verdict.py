@@ -17,7 +17,8 @@ def headline(report: Report) -> None:
 def draw(report: Report) -> None:
     for alarm in words.reference_alarms(report):
         st.error(f"**The reference itself is not sound.** {alarm}", icon=":material/warning:")
-    with st.grid(max(2, min(len(report.results), 4)), min_column_width=300):
+    columns = 2 if len(report.results) in (1, 2, 4) else 3
+    with st.grid(columns, min_column_width=300):
         for found in words.verdicts(report):
             with st.container(border=True, gap="small", height="stretch"):
                 _card(report, found)

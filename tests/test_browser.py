@@ -1,0 +1,359 @@
+"""What a person sees: a real server, a real worker and a real browser that can reach nothing but this machine.
+
+Tests wait for what shall appear; none sleeps. ``QFUND_CHROMIUM`` names another browser.
+"""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
+
+from qfund import catalog
+from qfund.engine import key_of
+from qfund.spec import Spec, to_query
+from qfund.store import Store
+from tests.reports import make_report
+
+ROOT = Path(__file__).resolve().parent.parent
+#: Imports, the first pages and a cold worker on a busy machine.
+PATIENCE = 90_000  # ms
+
+OTHERS_BLOCKED = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Server:
+    """``streamlit run app.py`` with a home of its own."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    log: Path
+
+
+def serve(home: Path) -> Server:
+    """Start a server that has answered nothing yet but that it is healthy."""
+    port = free_port()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("QFUND_")}
+    environment |= {"QFUND_HOME": str(home), "OMP_WAIT_POLICY": "passive"}
+    log = home / "server.log"
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+    command += ["--server.address", "127.0.0.1", "--server.headless", "true", "--server.fileWatcherType", "none"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
+    server = Server(process, f"http://127.0.0.1:{port}", log)
+    deadline = time.monotonic() + PATIENCE / 1000
+    while True:
+        try:
+            with urllib.request.urlopen(f"{server.url}/_stcore/health", timeout=2):
+                return server
+        except OSError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"The server does not start:\n{log.read_text()}") from None
+            time.sleep(0.1)  # between two tries, not instead of a condition
+
+
+def stop(server: Server) -> None:
+    server.process.terminate()
+    try:
+        server.process.wait(15)
+    except subprocess.TimeoutExpired:
+        server.process.kill()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    home = tmp_path_factory.mktemp("home")
+    # A comparison that is there from the start, so that every test finds a report whatever ships with the project.
+    Store(f"sqlite:///{home}/qfund.db").put(key_of(catalog.EXAMPLE), make_report(catalog.EXAMPLE))
+    running = serve(home)
+    yield running
+    stop(running)
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[Server]:
+    """A server that has drawn no page yet."""
+    running = serve(tmp_path)
+    yield running
+    stop(running)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        yield launched(playwright)
+
+
+def launched(playwright: Playwright) -> Browser:
+    given = os.environ.get("QFUND_CHROMIUM")
+    path = given or ("/usr/bin/chromium" if Path("/usr/bin/chromium").exists() else None)
+    return playwright.chromium.launch(executable_path=path, args=["--no-sandbox", OTHERS_BLOCKED])
+
+
+@dataclass
+class Visit:
+    """A page and everything that it should not have done."""
+
+    page: Page
+    server: Server
+    foreign: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def open(self, path: str = "/") -> "Visit":
+        self.page.goto(self.server.url + path)
+        return self
+
+    def drawn(self) -> "Visit":
+        """The page has arrived to its last element, the script has finished, and every chart is there."""
+        self.page.wait_for_selector("[data-qfund-drawn]", state="attached", timeout=PATIENCE)
+        expect(self.page.get_by_test_id("stApp")).to_have_attribute(
+            "data-test-script-state", "notRunning", timeout=PATIENCE
+        )
+        self.page.wait_for_function(
+            "[...document.querySelectorAll('[data-testid=stPlotlyChart]')].every(e => e.querySelector('.main-svg'))",
+            timeout=PATIENCE,
+        )
+        return self
+
+    def query(self) -> dict[str, list[str]]:
+        return parse_qs(urlsplit(self.page.url).query, keep_blank_values=True)
+
+
+Arrive = Callable[..., Visit]
+
+
+@pytest.fixture
+def arrive(chromium: Browser, server: Server) -> Iterator[Arrive]:
+    contexts = []
+    visits = []
+
+    def open_page(at: Server | None = None, width: int = 1280, dark: bool = False) -> Visit:
+        context = chromium.new_context(
+            viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light"
+        )
+        context.set_default_timeout(PATIENCE)
+        contexts.append(context)
+        page = context.new_page()
+        visit = Visit(page, at or server)
+        here = urlsplit(visit.server.url).netloc
+        page.on("request", lambda request: foreign(visit, here, request.url))
+        page.on("pageerror", lambda error: visit.errors.append(str(error)))
+        visits.append(visit)
+        return visit
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    for visit in visits:
+        assert not visit.foreign, "a page called another host"
+        assert not visit.errors
+
+
+def foreign(visit: Visit, here: str, url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme in ("http", "https", "ws", "wss") and parts.netloc != here:
+        visit.foreign.append(url)
+
+
+def link(spec: Spec) -> str:
+    return "/?" + urlencode(to_query(spec), doseq=True)
+
+
+def heading(visit: Visit, text: str) -> None:
+    expect(visit.page.get_by_role("heading", name=text)).to_be_visible(timeout=PATIENCE)
+
+
+def test_the_first_page_shows_a_comparison(arrive: Arrive) -> None:
+    visit = arrive().open().drawn()
+    heading(visit, "pydoc-llama: FP32 against BF16, FP16 and INT8 weight-only")
+    expect(visit.page.get_by_text("Half the memory").first).to_be_visible()
+    assert visit.query() == to_query(catalog.EXAMPLE)
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (390, False), (390, True)])
+def test_every_page_and_section_is_drawn_in_every_light_and_width(arrive: Arrive, width: int, dark: bool) -> None:
+    visit = arrive(width=width, dark=dark).open().drawn()
+    heading(visit, "pydoc-llama: FP32")
+    for section in ("Where", "Memory", "Data", "Fidelity"):
+        visit.page.get_by_role("tab", name=section).click()
+        visit.drawn()
+        expect(visit.page.get_by_role("tab", name=section)).to_have_attribute("aria-selected", "true")
+        wide = visit.page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth")
+        assert wide <= width, f"{section} scrolls sideways"
+    for path, title in (("/saved", "Saved comparisons"), ("/guide", "Guide")):
+        visit.open(path).drawn()
+        expect(visit.page.get_by_role("heading", name=title, exact=True)).to_be_visible()
+        assert visit.page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth") <= width
+
+
+@pytest.mark.parametrize(
+    ("path", "title"),
+    [
+        ("/saved", "Saved comparisons"),
+        ("/guide", "Guide"),
+        (link(Spec("dummy", max_tokens=99)), "What lower precision"),
+    ],
+)
+def test_a_page_can_be_the_first_request_to_a_fresh_server(
+    arrive: Arrive, fresh: Server, path: str, title: str
+) -> None:
+    visit = arrive(at=fresh).open(path).drawn()
+    heading(visit, title)
+    navigation = visit.page.get_by_test_id("stTopNavLink")
+    expect(navigation).to_have_count(3)
+    assert [text.strip() for text in navigation.all_inner_texts()][-1].endswith("Guide")
+    assert visit.page.title().startswith(("qfund", "Compare", "Saved", "Guide"))
+    if "?" in path:
+        assert visit.query()["tokens"] == ["99"]
+        expect(visit.page.get_by_text("Not measured yet")).to_be_visible()
+
+
+def test_compare_a_model_end_to_end(arrive: Arrive, server: Server) -> None:
+    """Choose, compare, reload while it runs, see the report, copy its link, open that elsewhere, find it in Saved."""
+    visit = arrive().open().drawn()
+    page = visit.page
+    page.get_by_role("combobox", name="Model").click()
+    page.get_by_role("option", name="dummy").click()
+    expect(page.get_by_text("These choices are not the comparison shown below")).to_be_visible()
+    assert visit.query()["model"] == ["pydoc-llama"], "a draft is not what is shown"
+    candidates = page.get_by_role("toolbar", name="Candidates")
+    candidates.get_by_role("button", name="FP16").click()
+    expect(candidates.get_by_role("button", name="FP16")).to_have_attribute("aria-pressed", "false")
+    page.get_by_role("button", name="Compare", exact=True).click()
+    page.wait_for_url(re.compile("model=dummy"))
+    page.reload()  # the job outlives the page
+    heading(visit, "dummy: FP32 against BF16 and INT8 weight-only")
+    visit.drawn()
+    assert visit.query() == to_query(Spec("dummy", precisions=("bf16", "int8")))
+    expect(page.get_by_text("Half the memory (60 B instead of 120 B)")).to_be_visible()
+    # The lesson's two numbers.
+    document = downloaded(visit)
+    bf16 = document["results"][0]["fidelity"]
+    assert bf16["mean_abs_logit_diff"]["value"] == pytest.approx(0.000998, abs=2e-6)
+    assert bf16["max_abs_logit_diff"]["value"] == pytest.approx(0.00169, abs=2e-6)
+
+    page.get_by_role("button", name="Copy link").click()
+    address = page.get_by_test_id("stPopoverBody").locator("code").inner_text().strip()
+    assert address.startswith(server.url)
+    elsewhere = arrive()
+    elsewhere.page.goto(address)
+    heading(elsewhere, "dummy: FP32 against BF16 and INT8 weight-only")
+    assert elsewhere.query() == visit.query()
+
+    elsewhere.page.get_by_test_id("stTopNavLink").filter(has_text="Saved").click()
+    row = elsewhere.page.locator("[class*=st-key-saved_]").filter(has_text="dummy")
+    expect(row).to_be_visible()
+    row.get_by_role("button", name="Open").click()
+    heading(elsewhere, "dummy: FP32 against BF16 and INT8 weight-only")
+    assert elsewhere.query() == visit.query()
+
+
+def downloaded(visit: Visit) -> dict[str, list[dict[str, dict[str, dict[str, float]]]]]:
+    visit.page.get_by_role("tab", name="Data").click()
+    with visit.page.expect_download() as download:
+        visit.page.get_by_role("button", name="Whole report (JSON)").click()
+    found: dict[str, list[dict[str, dict[str, dict[str, float]]]]] = json.loads(
+        Path(download.value.path()).read_text("utf-8")
+    )
+    return found
+
+
+def test_back_and_forward_move_between_comparisons(arrive: Arrive) -> None:
+    visit = arrive().open().drawn()
+    heading(visit, "pydoc-llama: FP32")
+    visit.open(link(Spec("dummy", "bf16", ("fp32",), max_tokens=3)))
+    expect(visit.page.get_by_text("Not measured yet")).to_be_visible()
+    visit.page.go_back()
+    heading(visit, "pydoc-llama: FP32")
+    visit.page.go_forward()
+    expect(visit.page.get_by_text("Not measured yet")).to_be_visible()
+    assert visit.query()["tokens"] == ["3"]
+
+
+def test_a_bad_link_is_told(arrive: Arrive) -> None:
+    visit = arrive().open("/?model=pydoc-llama&p=bf61&p=bf16&tokens=many").drawn()
+    warning = visit.page.get_by_test_id("stAlert")
+    expect(warning).to_contain_text("Ignored unknown precision 'bf61'")
+    expect(warning).to_contain_text("Ignored tokens='many'")
+
+
+def test_a_model_that_is_not_there_is_told(arrive: Arrive) -> None:
+    visit = arrive().open("/?model=pydoc-lama").drawn()
+    alert = visit.page.get_by_test_id("stAlert")
+    expect(alert).to_contain_text("Unknown model 'pydoc-lama'")
+    expect(alert).to_contain_text("Did you mean: pydoc-llama?")
+    expect(visit.page.get_by_text("Traceback")).to_have_count(0)
+
+
+def test_tokens_answer_at_once_in_the_browser(arrive: Arrive) -> None:
+    report = make_report(catalog.EXAMPLE)
+    assert report.tokens is not None
+    visit = arrive().open().drawn()
+    page = visit.page
+    page.get_by_role("tab", name="Where").click()
+    tokens = page.locator(".text .t")
+    expect(tokens).to_have_count(len(report.tokens.pieces))
+    tokens.nth(3).click()
+    expect(page.locator(".panel .word")).to_have_text("·of")
+    expect(page.locator(".panel .place")).to_have_text("token 4 of 10")
+    # Position 2 predicts token 3.
+    shares = page.locator(".panel .side").nth(0).locator(".share").all_inner_texts()
+    assert len(shares) == 5
+    assert float(shares[0].rstrip(" %")) == pytest.approx(100 * report.tokens.reference.probabilities[2][0], abs=0.06)
+    # Keyboard, another candidate, another colour.
+    page.locator(".text").press("ArrowRight")
+    expect(page.locator(".panel .place")).to_have_text("token 5 of 10")
+    page.get_by_role("radio", name="INT8 weight-only").click()
+    expect(page.locator(".panel .side-title").nth(1)).to_have_text("INT8 weight-only expects")
+    page.get_by_label("Colour tokens by").select_option("top")
+    expect(page.locator(".ramp")).to_be_hidden()
+    page.locator(".worst-list button").first.click()
+    expect(page.locator(".text .t.on")).to_have_count(1)
+
+
+def test_a_text_with_markup_is_shown_as_text(arrive: Arrive, server: Server) -> None:
+    """Pieces of a text are text content: nothing in them is run or fetched."""
+    text = '<img src=x onerror="window.hacked=1">![a](http://evil.example/a.png)'
+    spec = Spec("dummy", precisions=("bf16",), text=text, max_tokens=11)
+    report = make_report(spec)
+    assert report.tokens is not None
+    pieces = (text, "<b>", "</script>", "<script>window.hacked=1</script>", *report.tokens.pieces[4:])
+    tokens = replace(report.tokens, pieces=pieces, vocabulary=pieces)
+    Store(f"sqlite:///{server.log.parent}/qfund.db").put(key_of(spec), replace(report, tokens=tokens))
+    visit = arrive().open(link(spec)).drawn()
+    heading(visit, "dummy: FP32 against BF16")
+    visit.page.get_by_role("tab", name="Where").click()
+    expect(visit.page.locator(".text .t").first).to_have_text(text)
+    for section in ("Memory", "Data"):
+        visit.page.get_by_role("tab", name=section).click()
+        visit.drawn()
+    visit.open("/saved").drawn()
+    expect(visit.page.get_by_text("own text").first).to_be_visible()
+    assert visit.page.evaluate("window.hacked") is None
+
+
+def test_a_comparison_is_deleted_after_asking(arrive: Arrive, server: Server) -> None:
+    spec = Spec("dummy", precisions=("fp16",), max_tokens=12)
+    Store(f"sqlite:///{server.log.parent}/qfund.db").put(key_of(spec), make_report(spec))
+    visit = arrive().open("/saved").drawn()
+    row = visit.page.locator(f".st-key-saved_{key_of(spec)}")
+    row.get_by_role("button", name="Delete").click()
+    visit.page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(row).to_have_count(0)

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import transformers
+from transformers.pytorch_utils import Conv1D
 
 from qfund import catalog, footprint
 from qfund.checkpoint import Checkpoint
@@ -69,7 +70,19 @@ def load(checkpoint: Checkpoint, row: Precision) -> LoadedModel:
     model.eval().requires_grad_(False)
     plan = walk.quantize_model(model, row) if row.quantizer else None
     model.to(_device())
+    if row.dtype == "float16" and model.device.type == "cpu":
+        _turn_conv1d(model)
     return LoadedModel(model, footprint.stored(model), plan, time.perf_counter() - started)
+
+
+def _turn_conv1d(model: Any) -> None:
+    """Lay GPT-2's Conv1D weights out by output channel: the same values and shapes, other strides.
+
+    A product in fp16 with the weights as they come, [in, out] row by row, takes CPU kernels 14 times as long.
+    """
+    for module in model.modules():
+        if isinstance(module, Conv1D):
+            module.weight.data = module.weight.data.T.contiguous().T
 
 
 def _some(names: list[str]) -> str:

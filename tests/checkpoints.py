@@ -1,11 +1,14 @@
 """Tiny random checkpoints with tokenizers, one a kind of model, as ``save_pretrained`` writes them.
 
-``CHECKPOINTS`` names them all; ``make`` writes one. Every parameter is moved away from its initial value, so that
-biases, norms and padding rows count, and so that logits differ enough between tokens for a comparison to mean something.
+``CHECKPOINTS`` names them all; ``folder`` is where one lies (written once in a process), ``make`` writes one elsewhere.
+Every parameter is moved away from its initial value, so that biases, norms and padding rows count, and so that logits
+differ enough between tokens for a comparison to mean something.
 """
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +98,7 @@ def t5() -> PreTrainedTokenizerFast:
     )
     tokenizer.train_from_iterator(TEXT.splitlines(), trainer)
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
 
 
 def llama_like() -> PreTrainedTokenizerFast:
@@ -113,12 +114,16 @@ class Tiny:
         config: the model's configuration, or a function that makes the whole model.
         tokenizer: makes its tokenizer; None for a model that reads no text.
         shard: largest file, for a checkpoint in parts.
+        dtype: that the weights are stored in.
+        processor: prepares its pictures; None leaves the folder without.
     """
 
     architecture: str
     config: Callable[[], Any]
-    tokenizer: Callable[[], PreTrainedTokenizerFast] | None = None
+    tokenizer: Callable[[], Any] | None = None
     shard: str | None = None
+    dtype: torch.dtype = torch.float32
+    processor: Callable[[], Any] | None = None
 
 
 def _config(kind: str, **changes: Any) -> Callable[[], Any]:
@@ -204,26 +209,35 @@ _BLIP_TEXT = {
 }
 
 
+def _processor() -> Any:
+    return transformers.ViTImageProcessorPil(
+        size={"height": 32, "width": 32}, image_mean=[0.2, 0.4, 0.6], image_std=[0.5, 0.25, 0.125]
+    )
+
+
 def _blip() -> Any:
     return transformers.BlipConfig(text_config=_BLIP_TEXT, vision_config=_VIT, projection_dim=16)
 
 
 def _vision_encoder_decoder() -> Any:
-    decoder = transformers.GPT2Config(**_GPT2, is_decoder=True, add_cross_attention=True)
-    config = transformers.VisionEncoderDecoderConfig.from_encoder_decoder_configs(
-        transformers.ViTConfig(**_VIT), decoder
-    )
-    config.decoder_start_token_id = 0
+    encoder = _config("ViTConfig", **_VIT)()
+    decoder = _config("GPT2Config", **_GPT2, is_decoder=True, add_cross_attention=True)()
+    config: Any = transformers.VisionEncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
+    config.decoder_start_token_id, config.pad_token_id = 0, 2
     return config
 
 
 CHECKPOINTS: dict[str, Tiny] = {
     "llama": Tiny("LlamaForCausalLM", _config("LlamaConfig", **_GROUPED, tie_word_embeddings=True), llama_like),
-    "llama-untied": Tiny(
-        "LlamaForCausalLM", _config("LlamaConfig", **_GROUPED, tie_word_embeddings=False), byte_level
-    ),
+    "llama-untied": Tiny("LlamaForCausalLM", _config("LlamaConfig", **_GROUPED, tie_word_embeddings=False), byte_level),
     "llama-sharded": Tiny(
         "LlamaForCausalLM", _config("LlamaConfig", **_GROUPED, tie_word_embeddings=False), byte_level, "40KB"
+    ),
+    "llama-stored-bf16": Tiny(
+        "LlamaForCausalLM",
+        _config("LlamaConfig", **_GROUPED, tie_word_embeddings=True),
+        llama_like,
+        dtype=torch.bfloat16,
     ),
     "mistral": Tiny("MistralForCausalLM", _config("MistralConfig", **_GROUPED, sliding_window=12), llama_like),
     "qwen3": Tiny("Qwen3ForCausalLM", _config("Qwen3Config", **_GROUPED, tie_word_embeddings=True), byte_level),
@@ -240,8 +254,12 @@ CHECKPOINTS: dict[str, Tiny] = {
     "gpt-neox": Tiny("GPTNeoXForCausalLM", _config("GPTNeoXConfig", **_DECODER), byte_level),
     "opt": Tiny(
         "OPTForCausalLM",
-        _config("OPTConfig", **{k: v for k, v in _DECODER.items() if k != "intermediate_size"}, ffn_dim=48,
-                word_embed_proj_dim=WIDTH),
+        _config(
+            "OPTConfig",
+            **{k: v for k, v in _DECODER.items() if k != "intermediate_size"},
+            ffn_dim=48,
+            word_embed_proj_dim=WIDTH,
+        ),
         llama_like,
     ),
     "bloom": Tiny(
@@ -264,6 +282,7 @@ CHECKPOINTS: dict[str, Tiny] = {
         _config("MambaConfig", vocab_size=VOCABULARY, hidden_size=WIDTH, num_hidden_layers=2, state_size=4),
         byte_level,
     ),
+    "bert-decoder": Tiny("BertLMHeadModel", _config("BertConfig", **_BERT, is_decoder=True), word_piece),
     "t5": Tiny("T5ForConditionalGeneration", _config("T5Config", **_T5), t5),
     "bart": Tiny("BartForConditionalGeneration", _config("BartConfig", **_BART), roberta),
     "bert-masked": Tiny("BertForMaskedLM", _config("BertConfig", **_BERT), word_piece),
@@ -273,8 +292,16 @@ CHECKPOINTS: dict[str, Tiny] = {
     "bart-classifier": Tiny("BartForSequenceClassification", _config("BartConfig", **_BART, num_labels=5), roberta),
     "distilbert-tokens": Tiny(
         "DistilBertForTokenClassification",
-        _config("DistilBertConfig", vocab_size=VOCABULARY, dim=WIDTH, hidden_dim=48, n_layers=2, n_heads=4,
-                max_position_embeddings=40, num_labels=7),
+        _config(
+            "DistilBertConfig",
+            vocab_size=VOCABULARY,
+            dim=WIDTH,
+            hidden_dim=48,
+            n_layers=2,
+            n_heads=4,
+            max_position_embeddings=40,
+            num_labels=7,
+        ),
         word_piece,
     ),
     "bert-encoder": Tiny("BertModel", _config("BertConfig", **_BERT), word_piece),
@@ -283,8 +310,9 @@ CHECKPOINTS: dict[str, Tiny] = {
     "vit-classifier": Tiny("ViTForImageClassification", _config("ViTConfig", **_VIT, num_labels=5)),
     "resnet-classifier": Tiny(
         "ResNetForImageClassification",
-        _config("ResNetConfig", embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic",
-                num_labels=5),
+        _config(
+            "ResNetConfig", embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", num_labels=5
+        ),
     ),
     "convnext-classifier": Tiny(
         "ConvNextForImageClassification",
@@ -294,7 +322,7 @@ CHECKPOINTS: dict[str, Tiny] = {
         "ResNetModel",
         _config("ResNetConfig", embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic"),
     ),
-    "vit-encoder": Tiny("ViTModel", _config("ViTConfig", **_VIT)),
+    "vit-encoder": Tiny("ViTModel", _config("ViTConfig", **_VIT), processor=_processor),
     "blip": Tiny("BlipForConditionalGeneration", _blip, word_piece),
     "vision-gpt2": Tiny("VisionEncoderDecoderModel", _vision_encoder_decoder, byte_level),
 }
@@ -303,17 +331,34 @@ CHECKPOINTS: dict[str, Tiny] = {
 def make(name: str, folder: Path) -> Path:
     """Write the checkpoint of that name to a folder."""
     tiny = CHECKPOINTS[name]
-    model = build(tiny, seed=len(name))
-    model.save_pretrained(folder, **({"max_shard_size": tiny.shard} if tiny.shard else {}))
-    if tiny.tokenizer:
-        tiny.tokenizer().save_pretrained(folder)
+    write(build(tiny), tiny, folder)
     return folder
 
 
-def build(tiny: Tiny, seed: int = 0) -> PreTrainedModel:
-    torch.manual_seed(seed)
-    model: PreTrainedModel = getattr(transformers, tiny.architecture)._from_config(tiny.config(), dtype=torch.float32)
+def write(model: PreTrainedModel, tiny: Tiny, folder: Path) -> None:
+    model.save_pretrained(folder, max_shard_size=tiny.shard or "1GB")
+    for part in (tiny.tokenizer, tiny.processor):
+        if part:
+            part().save_pretrained(folder)
+
+
+_written: tempfile.TemporaryDirectory[str] | None = None
+
+
+@cache
+def folder(name: str) -> Path:
+    """The checkpoint of that name, written once in a process; to be left as it is."""
+    global _written
+    _written = _written or tempfile.TemporaryDirectory(prefix="qfund-checkpoints-")
+    return make(name, Path(_written.name) / name)
+
+
+def build(tiny: Tiny) -> PreTrainedModel:
+    """The random model, always the same one."""
+    torch.manual_seed(0)
+    model: Any = getattr(transformers, tiny.architecture)._from_config(tiny.config(), dtype=torch.float32)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter += torch.randn_like(parameter) * (0.2 if parameter.dim() > 1 else 0.05)
-    return model.eval()
+            parameter.add_(torch.randn_like(parameter), alpha=0.2 if parameter.dim() > 1 else 0.05)
+    moved: PreTrainedModel = model.to(tiny.dtype).eval()
+    return moved

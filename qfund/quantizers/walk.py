@@ -90,7 +90,7 @@ def _why_left(
     if "Conv" in type(module).__name__:
         return "a convolution"
     shapes = ", ".join(f"{key} {list(value.shape)}" for key, value in matrices.items())
-    return f"no Linear layer: it multiplies with its own {shapes}"
+    return f"no Linear layer: it uses its own {shapes} directly"
 
 
 def quantizer_of(row: Precision) -> Quantizer | None:

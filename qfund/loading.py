@@ -27,10 +27,11 @@ transformers.utils.logging.disable_progress_bar()
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """``plan`` is None for a cast."""
+    """``plan`` is None for a cast; ``transformers_bytes`` is ``get_memory_footprint()`` before any forward."""
 
     model: Any
     footprint: footprint.Footprint
+    transformers_bytes: int
     plan: walk.Plan | None
     seconds: float
 
@@ -72,7 +73,8 @@ def load(checkpoint: Checkpoint, row: Precision) -> LoadedModel:
     model.to(_device())
     if row.dtype == "float16" and model.device.type == "cpu":
         _turn_conv1d(model)
-    return LoadedModel(model, footprint.stored(model), plan, time.perf_counter() - started)
+    transformers_bytes = int(model.get_memory_footprint())
+    return LoadedModel(model, footprint.stored(model), transformers_bytes, plan, time.perf_counter() - started)
 
 
 def _turn_conv1d(model: Any) -> None:

@@ -32,19 +32,21 @@ class Positions:
     """One candidate against the reference, position by position. Every vector holds finite positions only, in order.
 
     Attributes:
-        mean_abs, max_abs: [n], |candidate − reference| over a position's outputs.
+        mean_abs, max_abs: [n], |candidate − reference| over a position's logits.
         kl: [n], KL(reference ‖ candidate) in nats.
         same_top1: [n], 1.0 where both argmaxes agree.
-        cosine: [n], between hidden states.
+        hidden_mean_abs, hidden_max_abs, hidden_cosine: [n], of last hidden states.
         nll_reference, nll_candidate: [m], −ln p of the correct token, where there is one.
         pooled_max_abs, pooled_cosine: [chunks], of pooled outputs.
     """
 
-    mean_abs: Vector
-    max_abs: Vector
+    mean_abs: Vector | None = None
+    max_abs: Vector | None = None
     kl: Vector | None = None
     same_top1: Vector | None = None
-    cosine: Vector | None = None
+    hidden_mean_abs: Vector | None = None
+    hidden_max_abs: Vector | None = None
+    hidden_cosine: Vector | None = None
     nll_reference: Vector | None = None
     nll_candidate: Vector | None = None
     pooled_max_abs: Vector | None = None
@@ -125,7 +127,7 @@ _ROWS = (
         "Mean |logit difference|",
         "logit",
         "lower",
-        ("mean_abs", "kl"),
+        ("mean_abs",),
         _of_mean("mean_abs"),
         "Mean over positions and vocabulary of |candidate − reference|. Standard error over positions.",
         _LESSON,
@@ -135,7 +137,7 @@ _ROWS = (
         "Largest |logit difference|",
         "logit",
         "lower",
-        ("max_abs", "kl"),
+        ("max_abs",),
         _of_max("max_abs"),
         "The single largest |candidate − reference| of all logits.",
         _LESSON,
@@ -205,8 +207,8 @@ _ROWS = (
         "Mean |hidden-state difference|",
         "",
         "lower",
-        ("mean_abs", "cosine"),
-        _of_mean("mean_abs"),
+        ("hidden_mean_abs",),
+        _of_mean("hidden_mean_abs"),
         "Mean over positions and features of |candidate − reference| of the last hidden states.",
         _LESSON,
     ),
@@ -215,8 +217,8 @@ _ROWS = (
         "Largest |hidden-state difference|",
         "",
         "lower",
-        ("max_abs", "cosine"),
-        _of_max("max_abs"),
+        ("hidden_max_abs",),
+        _of_max("hidden_max_abs"),
         "The single largest |candidate − reference| of the last hidden states.",
         _LESSON,
     ),
@@ -225,8 +227,8 @@ _ROWS = (
         "Hidden-state cosine",
         "",
         "higher",
-        ("cosine",),
-        _of_mean("cosine"),
+        ("hidden_cosine",),
+        _of_mean("hidden_cosine"),
         "Mean over positions of the cosine between the two last hidden states.",
         "cosine similarity",
     ),

@@ -242,7 +242,7 @@ def provenance(report: Report) -> str:
 def input_phrase(report: Report) -> str:
     facts = report.input
     if facts.source == "pictures":
-        return _plural(facts.tokens, "picture")
+        return _plural(facts.chunks, "picture")
     own = "own text" if facts.source == "text" else facts.source
     return f"{own} of {_plural(facts.tokens, 'token')} in {_plural(facts.chunks, 'chunk')} of up to {facts.context}"
 

@@ -52,7 +52,6 @@ def drop_shard(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
-
 BROKEN: list[tuple[Callable[[Path], object], type[QfundError], str]] = [
     (lambda folder: (folder / "config.json").unlink(), ModelNotFound, "no config.json"),
     (lambda folder: (folder / "config.json").write_text("{"), CorruptCheckpoint, "config.json"),

@@ -34,9 +34,10 @@ def test_against_numpy(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> N
     targets = torch.randint(0, 50, (40,), generator=generator)
     targets[::9] = -100
     found = compared(reference, other, targets).positions()
-    assert found is not None and found.kl is not None and found.same_top1 is not None
+    assert found.kl is not None and found.same_top1 is not None
     a, b = reference.double().numpy(), other.double().numpy()
     p, q = softmax(a), softmax(b)
+    assert found.mean_abs is not None and found.max_abs is not None
     np.testing.assert_allclose(found.mean_abs, np.abs(a - b).mean(-1), rtol=1e-13)
     np.testing.assert_array_equal(found.max_abs, np.abs(a - b).max(-1))
     np.testing.assert_allclose(found.kl, (p * np.log(p / q)).sum(-1), rtol=1e-9)
@@ -53,7 +54,7 @@ def test_by_hand() -> None:
     reference = torch.tensor([[0.0, math.log(3)]], dtype=torch.float64)
     other = torch.zeros(1, 2, dtype=torch.float64)
     found = compared(reference, other, torch.tensor([1])).positions()
-    assert found is not None and found.kl is not None
+    assert found.kl is not None
     assert found.kl[0] == pytest.approx(0.25 * math.log(0.5) + 0.75 * math.log(1.5), rel=1e-14)
     assert found.nll_candidate == pytest.approx([math.log(2)])
     assert found.nll_reference == pytest.approx([math.log(4 / 3)])
@@ -65,7 +66,6 @@ def test_a_model_against_itself_is_exactly_zero(seed: int, scale: float) -> None
     logits = torch.randn(11, 13, generator=torch.Generator().manual_seed(seed)) * scale
     candidate = compared(logits, logits.clone(), torch.arange(11))
     positions = candidate.positions()
-    assert positions is not None
     found = estimates(positions)
     zero = ("mean_abs_logit_diff", "max_abs_logit_diff", "kl_mean", "kl_p99", "kl_max")
     assert [found[name].value for name in zero] == [0.0] * 5
@@ -76,8 +76,8 @@ def test_a_model_against_itself_is_exactly_zero(seed: int, scale: float) -> None
 def test_shifted_logits_are_the_same_distribution() -> None:
     logits = torch.randn(5, 9, dtype=torch.float64)
     found = compared(logits, logits + 7.0).positions()
-    assert found is not None and found.kl is not None
-    assert found.kl.max() < 1e-14
+    assert found.kl is not None
+    assert found.mean_abs is not None and found.kl.max() < 1e-14
     np.testing.assert_allclose(found.mean_abs, 7.0)
 
 
@@ -88,25 +88,29 @@ def test_non_finite_positions_are_counted_and_left_out(bad: float) -> None:
     other[2, 1] = bad
     candidate = compared(reference, other, torch.tensor([0, 1, 2, 3, 0, -100]))
     positions = candidate.positions()
-    assert positions is not None
     assert candidate.nonfinite == 1
-    assert len(positions.mean_abs) == 5
+    assert positions.mean_abs is not None and len(positions.mean_abs) == 5
     assert positions.nll_candidate is not None and len(positions.nll_candidate) == 4
     assert all(math.isfinite(found.value) for found in estimates(positions).values())
     assert sum(candidate.histogram().counts) + candidate.histogram().zeros == 5 * 4
     assert all(kept.probabilities.isfinite().all() for kept in candidate.kept)
 
 
-def test_nothing_finite_gives_no_positions() -> None:
+def test_nothing_finite_gives_no_numbers() -> None:
     candidate = compared(torch.zeros(3, 4), torch.full((3, 4), math.nan))
-    assert candidate.positions() is None
+    assert estimates(candidate.positions()) == {}
     assert candidate.nonfinite == 3
+
+
+def test_a_single_output_is_a_score_and_no_distribution() -> None:
+    found = estimates(compared(torch.tensor([[1.0], [2.0]]), torch.tensor([[1.5], [2.0]])).positions())
+    assert {name: row.value for name, row in found.items()} == {"mean_abs_logit_diff": 0.25, "max_abs_logit_diff": 0.5}
 
 
 def test_a_certain_reference_has_a_finite_divergence() -> None:
     reference = torch.tensor([[0.0, -1e5, -1e5]])  # two probabilities underflow to exactly 0
     found = compared(reference, torch.zeros(1, 3)).positions()
-    assert found is not None and found.kl is not None
+    assert found.kl is not None
     assert found.kl[0] == pytest.approx(math.log(3))
 
 
@@ -124,9 +128,8 @@ def test_hidden_states() -> None:
     comparison = Comparison({"x": Candidate()})
     reference, other = torch.tensor([[3.0, 4.0], [1.0, 0.0]]), torch.tensor([[3.0, 4.0], [0.0, 2.0]])
     comparison.add_hidden(reference, [other])
-    comparison.add_hidden(reference[:1], [other[:1] * 2], "pooled_")
+    comparison.add_hidden(reference[:1], [other[:1] * 2], "pooled")
     positions = comparison.candidates["x"].positions()
-    assert positions is not None
     found = estimates(positions)
     assert found["mean_abs_hidden_diff"].value == pytest.approx((0 + 1.5) / 2)
     assert found["max_abs_hidden_diff"].value == 2.0

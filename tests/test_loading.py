@@ -36,7 +36,7 @@ class Counting:
         self.used_before.append(self.cache.used)
         size = SIZES[row.name]
         rows = (TensorRow("weight", (size,), "int8", size, "weight"),)
-        return LoadedModel(nn.Identity(), Footprint(rows), None, 0.0)
+        return LoadedModel(nn.Identity(), Footprint(rows), size, None, 0.0)
 
 
 def caching(budget: int) -> tuple[ModelCache, Counting]:

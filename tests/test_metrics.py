@@ -23,13 +23,16 @@ FOUR = Positions(
 def test_by_hand() -> None:
     found = estimates(FOUR)
     # Σ(x − 2)² = 2, /3, /4: the standard error of the mean of 1, 2, 3, 2.
-    assert found["mean_abs_logit_diff"] == Estimate(2.0, pytest.approx(math.sqrt(2 / 3 / 4)), 4, "logit")
+    mean = found["mean_abs_logit_diff"]
+    assert (mean.value, mean.n, mean.unit) == (2.0, 4, "logit")
+    assert mean.se == pytest.approx(math.sqrt(2 / 3 / 4))
     assert found["max_abs_logit_diff"] == Estimate(8.0, None, 4, "logit")
     assert found["kl_mean"].value == pytest.approx(0.1)
     assert found["kl_p99"].value == pytest.approx(0.2 * 0.97 + 0.1 * 0.03)  # 0.99 · 3 = 2.97: between 3rd and 4th
     assert found["kl_max"].value == 0.2
     # Binomial: p(1 − p)/(n − 1) = 0.75 · 0.25 / 3.
-    assert found["top1_agreement"] == Estimate(0.75, pytest.approx(0.25), 4, "share")
+    assert (found["top1_agreement"].value, found["top1_agreement"].unit) == (0.75, "share")
+    assert found["top1_agreement"].se == pytest.approx(0.25)
     assert found["perplexity"].value == pytest.approx(math.exp(2.2))
     assert found["perplexity"].n == 3
     assert found["perplexity_ratio"].value == pytest.approx(math.exp(0.2))
@@ -56,7 +59,7 @@ def test_one_position_has_no_error() -> None:
 
 
 def test_a_task_reports_only_what_it_has() -> None:
-    hidden = Positions(np.ones(3), np.ones(3), cosine=np.ones(3))
+    hidden = Positions(hidden_mean_abs=np.ones(3), hidden_max_abs=np.ones(3), hidden_cosine=np.ones(3))
     assert list(estimates(hidden)) == ["mean_abs_hidden_diff", "max_abs_hidden_diff", "hidden_cosine"]
     empty = Positions(np.ones(0), np.ones(0), kl=np.ones(0))
     assert estimates(empty) == {}
@@ -64,7 +67,7 @@ def test_a_task_reports_only_what_it_has() -> None:
 
 def test_a_perplexity_beyond_floats_is_not_reported() -> None:
     nll = np.array([900.0, 1000.0])
-    found = estimates(Positions(nll, nll, nll_reference=np.ones(2), nll_candidate=nll))
+    found = estimates(Positions(nll_reference=np.ones(2), nll_candidate=nll))
     assert found == {}
     assert math.isinf(perplexity_of(nll).value)
 

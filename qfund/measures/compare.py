@@ -154,10 +154,7 @@ class _Run:
                 self.comparison.reference = comparison.reference
             for name, model, spent in zip(candidates, loaded[1:], seconds[1:], strict=True):
                 candidate = comparison.candidates[name]
-                positions = candidate.positions()
-                self.results[name] = self._result(
-                    name, model, candidate, estimates(positions) if positions else {}, spent
-                )
+                self.results[name] = self._result(name, model, candidate, estimates(candidate.positions()), spent)
         self.comparison.candidates |= comparison.candidates
 
     def _result(
@@ -168,7 +165,7 @@ class _Run:
             precision=name,
             footprint_bytes=counted.bytes,
             predicted_bytes=self.predictions[name].bytes,
-            transformers_bytes=int(loaded.model.get_memory_footprint()),
+            transformers_bytes=loaded.transformers_bytes,
             parts=counted.parts,
             dtypes=counted.dtypes,
             converted=len(plan.converted) if plan else 0,
@@ -178,7 +175,7 @@ class _Run:
             forward_seconds=seconds,
             tensors=counted.tensors,
             left_modules=plan.left if plan else (),
-            differences=measured.histogram() if measured.vectors.get("mean_abs") else None,
+            differences=measured.histogram() if measured.vectors.keys() & {"mean_abs", "hidden_mean_abs"} else None,
         )
 
 
@@ -229,7 +226,7 @@ def _compare(comparison: Comparison, task: tasks.Task, batch: inputs.Batch, outp
         comparison.add_hidden(flat[0], flat[1:])
         pooled = [part.flatten(1) for output in outputs if (part := getattr(output, "pooler_output", None)) is not None]
         if pooled:
-            comparison.add_hidden(pooled[0], pooled[1:], "pooled_")
+            comparison.add_hidden(pooled[0], pooled[1:], "pooled")
         return 0
     logits = [_required(output, "logits") for output in outputs]
     if task.gives == "labels":

@@ -5,7 +5,7 @@ where either model gives a non-finite value are left out of every statistic and 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import torch
@@ -52,13 +52,9 @@ class Candidate:
         inside = ((positive.log10() - _LOW) / _WIDTH).floor().clamp(0, _BINS - 1).long()
         self.counts += torch.bincount(inside, minlength=_BINS).cpu()
 
-    def positions(self) -> Positions | None:
-        """None where no position was finite."""
-        mean_abs, max_abs = self.vector("mean_abs"), self.vector("max_abs")
-        if mean_abs is None or max_abs is None or not len(mean_abs):
-            return None
-        names = ("kl", "same_top1", "cosine", "nll_reference", "nll_candidate", "pooled_max_abs", "pooled_cosine")
-        return Positions(mean_abs, max_abs, **{name: self.vector(name) for name in names})
+    def positions(self) -> Positions:
+        """What was accumulated; a vector that no output gave is None."""
+        return Positions(**{row.name: self.vector(row.name) for row in fields(Positions)})
 
     def histogram(self) -> Histogram:
         return Histogram(_LOW, _WIDTH, tuple(int(count) for count in self.counts), self.zeros)
@@ -106,10 +102,11 @@ class Comparison:
             candidate.add("mean_abs", absolute.mean(-1))
             candidate.add("max_abs", absolute.amax(-1) if len(absolute) else absolute.sum(-1))
             candidate.count(absolute)
-            # A probability of exactly 0 contributes 0, also where ln p is −∞.
-            divergence = torch.where(p > 0, p * (log_p - log_q), 0.0).sum(-1)
-            candidate.add("kl", divergence[good].clamp(min=0.0))
-            candidate.add("same_top1", (exact.argmax(-1) == top)[good].double())
+            if reference.shape[-1] > 1:  # a single output is a score, and no distribution over anything
+                # A probability of exactly 0 contributes 0, also where ln p is −∞.
+                divergence = torch.where(p > 0, p * (log_p - log_q), 0.0).sum(-1)
+                candidate.add("kl", divergence[good].clamp(min=0.0))
+                candidate.add("same_top1", (exact.argmax(-1) == top)[good].double())
             if targets is not None:
                 scored = good & (targets >= 0)
                 nll_q = -log_q.gather(-1, correct)[:, 0]
@@ -117,8 +114,8 @@ class Comparison:
                 candidate.add("nll_candidate", nll_q[scored])
             _keep(candidate, log_q.exp(), keep)
 
-    def add_hidden(self, reference: Tensor, others: Sequence[Tensor], prefix: str = "") -> None:
-        """Compare hidden states [positions, features], or with the prefix ``pooled_`` outputs [examples, features]."""
+    def add_hidden(self, reference: Tensor, others: Sequence[Tensor], kind: str = "hidden") -> None:
+        """Compare last hidden states [positions, features], or pooled outputs [examples, features] as ``pooled``."""
         exact_reference = reference.double()
         finite = exact_reference.isfinite().all(-1)
         for candidate, other in zip(self.candidates.values(), others, strict=True):
@@ -126,11 +123,11 @@ class Comparison:
             good = finite & exact.isfinite().all(-1)
             a, b = exact_reference[good], exact[good]
             absolute = (b - a).abs()
-            candidate.add(f"{prefix}max_abs", absolute.amax(-1) if len(a) else absolute.sum(-1))
-            candidate.add(f"{prefix}cosine", torch.nn.functional.cosine_similarity(a, b, dim=-1))
-            if not prefix:
+            candidate.add(f"{kind}_max_abs", absolute.amax(-1) if len(a) else absolute.sum(-1))
+            candidate.add(f"{kind}_cosine", torch.nn.functional.cosine_similarity(a, b, dim=-1))
+            if kind == "hidden":
                 candidate.nonfinite += int((~good).sum())
-                candidate.add("mean_abs", absolute.mean(-1))
+                candidate.add("hidden_mean_abs", absolute.mean(-1))
                 candidate.count(absolute)
 
 

@@ -17,7 +17,7 @@ __all__ = ["Report", "Spec", "__version__", "compare", "errors", "to_json"]
 
 def compare(
     model: str,
-    precisions: Iterable[str] = DEFAULT_CANDIDATES,
+    precisions: str | Iterable[str] = DEFAULT_CANDIDATES,
     *,
     reference: str = "fp32",
     text: str | None = None,
@@ -30,7 +30,7 @@ def compare(
 
     Args:
         model: a catalog name (``qfund ls models``), a local folder, or a Hub id ``owner/name``.
-        precisions: the candidates (``qfund ls precisions``).
+        precisions: the candidate or candidates (``qfund ls precisions``).
         reference: the precision they are compared with.
         text: the input; None takes the model's own evaluation text.
         max_tokens: at most this many tokens of it are used.
@@ -43,5 +43,6 @@ def compare(
     """
     from qfund.engine import compute
 
-    spec = Spec(model, reference, tuple(precisions), text, max_tokens, context, revision)
+    candidates = (precisions,) if isinstance(precisions, str) else tuple(precisions)
+    spec = Spec(model, reference, candidates, text, max_tokens, context, revision)
     return compute(spec, progress=progress)

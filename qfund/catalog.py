@@ -94,7 +94,7 @@ def locate(model: str, revision: str | None = None) -> Source:
 
 def _must_be_allowed(kind: str) -> None:
     if kind not in allowed():
-        what = "folders of this server" if kind == "folder" else "models from the Hub"
+        what = "local folders" if kind == "folder" else "models from the Hub"
         raise InvalidSpec(
             f"This server does not open {what}.",
             f"Choose among: {', '.join(CATALOG)}; or run qfund on your own machine.",

@@ -57,13 +57,15 @@ def parser() -> argparse.ArgumentParser:
         "--precision",
         nargs="+",
         metavar="P",
-        default=list(spec.DEFAULT_CANDIDATES),
-        help="candidates (default: %(default)s)",
+        default=[*spec.DEFAULT_CANDIDATES],
+        help=f"candidates among {', '.join(PRECISIONS)} (default: {' '.join(spec.DEFAULT_CANDIDATES)})",
     )
     compare.add_argument("--reference", metavar="P", default="fp32", help="compare with this one (default: fp32)")
     text = compare.add_mutually_exclusive_group()
     text.add_argument("--text", help="the input (default: the model's own evaluation text)")
-    text.add_argument("--text-file", type=Path, metavar="F", help="read the input from this UTF-8 file")
+    text.add_argument(
+        "--text-file", type=Path, metavar="F", help="read the input from this UTF-8 file, - for standard input"
+    )
     compare.add_argument(
         "--max-tokens",
         type=int,
@@ -76,8 +78,13 @@ def parser() -> argparse.ArgumentParser:
     )
     compare.add_argument("--revision", metavar="R", help="branch, tag or commit of a Hub id")
     compare.add_argument("--json", action="store_true", help="print the whole report as one JSON document")
+    compare.add_argument("--quiet", action="store_true", help="print no progress")
     compare.add_argument("--fresh", action="store_true", help="measure again even if the result is stored")
     compare.add_argument("--no-store", action="store_true", help="neither look for a stored result nor keep this one")
+
+    show = commands.add_parser("show", help="print a report that somebody sent: the document of --json, in words")
+    show.set_defaults(run=_show)
+    show.add_argument("file", type=Path, help="a JSON report, - for standard input")
 
     lists = commands.add_parser("ls", help="list models, precisions or metrics")
     lists.set_defaults(run=_list)
@@ -95,16 +102,11 @@ def _say(text: str) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    text = options.text
-    if options.text_file is not None:
-        try:
-            text = options.text_file.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InvalidInput(f"{options.text_file} cannot be read: {error}.", "Give a UTF-8 text file.") from error
+    text = options.text if options.text_file is None else _read(options.text_file)
     asked = spec.Spec(
         model=options.model,
-        reference=options.reference,
-        precisions=tuple(options.precision),
+        reference=options.reference.lower(),
+        precisions=tuple(name.lower() for given in options.precision for name in given.split(",") if name),
         text=text,
         max_tokens=options.max_tokens,
         context=options.context,
@@ -114,13 +116,24 @@ def _compare(options: argparse.Namespace) -> None:
         asked,
         store=None if options.no_store else Store(),
         fresh=options.fresh,
-        progress=_progress,
+        progress=None if options.quiet else _progress,
         warn=lambda sentence: _say(f"qfund: {sentence}"),
     )
     if options.json:
         sys.stdout.write(report.to_json(found).decode() + "\n")
     else:
         _print(found)
+
+
+def _read(path: Path) -> str:
+    try:
+        return sys.stdin.read() if str(path) == "-" else path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{path} cannot be read: {error}.", "Give a UTF-8 text file.") from error
+
+
+def _show(options: argparse.Namespace) -> None:
+    _print(report.from_json(_read(options.file).encode()))
 
 
 def _progress(phase: str, share: float) -> None:

@@ -179,7 +179,7 @@ _ROWS = (
         "higher",
         ("same_top1",),
         _of_mean("same_top1"),
-        "Share of positions whose most likely output is the same in both.",
+        "Share of positions whose most likely output is the same in both; of equal ones, the lower token id counts.",
         _LLAMA,
     ),
     Metric(

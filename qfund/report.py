@@ -120,7 +120,10 @@ class PrecisionResult:
 
 @dataclass(frozen=True, slots=True)
 class Alternatives:
-    """For each shown position the most likely outputs: indices into ``TokenMap.vocabulary`` and their probabilities."""
+    """For each shown position the most likely outputs: indices into ``TokenMap.vocabulary`` and their probabilities.
+
+    The likeliest first, equal ones by token id; empty where nothing was compared, or logits were not finite.
+    """
 
     tokens: tuple[tuple[int, ...], ...]
     probabilities: tuple[tuple[float, ...], ...]
@@ -128,11 +131,11 @@ class Alternatives:
 
 @dataclass(frozen=True, slots=True)
 class TokenDisagreement:
-    """One candidate at each shown position; None where its or the reference's logits were not finite."""
+    """One candidate at each shown position; None where nothing was compared, or logits were not finite."""
 
     kl: tuple[float | None, ...]
     mean_abs: tuple[float | None, ...]
-    same_top1: tuple[bool, ...]
+    same_top1: tuple[bool | None, ...]
     alternatives: Alternatives
 
 

@@ -1,3 +1,4 @@
+import io
 import json
 import subprocess
 import sys
@@ -125,6 +126,28 @@ def test_a_long_text_is_read_in_chunks_and_that_is_said(tmp_path: Path, capsys: 
     assert "8 chunks of at most 2 tokens" in capsys.readouterr().out
 
 
+def test_names_in_capitals_commas_and_standard_input(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("0 1 1 0"))
+    arguments = ("compare", "dummy", "--precision", "INT8,bf16", "--text-file", "-", "--json", "--no-store", "--quiet")
+    assert run(*arguments) == 0
+    printed = capsys.readouterr()
+    found = report.from_json(printed.out.encode())
+    assert found.spec.precisions == ("bf16", "int8") and found.spec.text == "0 1 1 0"
+    assert printed.err == ""
+
+
+def test_a_report_that_was_sent_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("compare", "dummy", "--no-store", "--json") == 0
+    (tmp_path / "report.json").write_text(capsys.readouterr().out)
+    assert run("show", str(tmp_path / "report.json")) == 0
+    assert "BF16: half the memory (60 B instead of 120 B)" in capsys.readouterr().out
+    (tmp_path / "report.json").write_text('{"schema": 99}')
+    assert run("show", str(tmp_path / "report.json")) == 1
+    assert "cannot be read by this version" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("what", ["models", "precisions", "metrics"])
 def test_ls_lists_the_table(what: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("ls", what) == 0
@@ -145,7 +168,7 @@ def test_a_reader_that_leaves_is_no_error() -> None:
 
 def test_from_python() -> None:
     seen: list[float] = []
-    found = qfund.compare("dummy", ["fp32"], progress=lambda phase, share: seen.append(share))
+    found = qfund.compare("dummy", "fp32", progress=lambda phase, share: seen.append(share))
     assert found.results[0].fidelity["max_abs_logit_diff"].value == 0.0
     assert seen == sorted(seen) and seen[0] >= 0 and seen[-1] < 1
     with pytest.raises(qfund.errors.UnknownName):

@@ -93,7 +93,7 @@ def test_non_finite_positions_are_counted_and_left_out(bad: float) -> None:
     assert positions.nll_candidate is not None and len(positions.nll_candidate) == 4
     assert all(math.isfinite(found.value) for found in estimates(positions).values())
     assert sum(candidate.histogram().counts) + candidate.histogram().zeros == 5 * 4
-    assert all(kept.probabilities.isfinite().all() for kept in candidate.kept)
+    assert [len(kept.top) for kept in candidate.kept] == [4, 4, 0], "nothing is made up where it is not finite"
 
 
 def test_nothing_finite_gives_no_numbers() -> None:
@@ -136,3 +136,14 @@ def test_hidden_states() -> None:
     assert found["hidden_cosine"].value == pytest.approx(0.5)
     assert found["max_abs_pooled_diff"].value == 4.0
     assert found["pooled_cosine"].value == pytest.approx(1.0)
+
+
+def test_the_first_alternative_is_the_argmax_also_among_equals() -> None:
+    """In 16 bits many logits are equal: sorting must break ties as the top-1 comparison does."""
+    logits = torch.randint(-2, 3, (200, 40), generator=torch.Generator().manual_seed(4)).float()
+    comparison = Comparison({"x": Candidate()})
+    comparison.add_logits(logits, [logits.flip(-1)], None, keep=200)
+    assert [kept.top[0] for kept in comparison.reference.kept] == logits.argmax(-1).tolist()
+    kept = comparison.candidates["x"].kept
+    assert [row.top[0] for row in kept] == logits.flip(-1).argmax(-1).tolist()
+    assert all(row.probabilities == sorted(row.probabilities, reverse=True) for row in kept)

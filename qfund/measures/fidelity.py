@@ -14,17 +14,17 @@ from torch import Tensor
 from qfund.metrics import Positions, Vector
 from qfund.report import Histogram
 
-_TILE = 2 * 1024**2  # elements of logits that are in double precision at once
+_TILE = 128 * 1024  # elements of logits in double precision at once: a megabyte, which a cache holds
 _LOW, _WIDTH, _BINS = -12.0, 0.1, 160  # the histogram: 1e-12 … 1e4 in tenths of a decade
 TOP = 5
 
 
 @dataclass(slots=True)
 class Kept:
-    """What stays of one position range for the token map: ``top`` [positions, TOP] indices and their probabilities."""
+    """What stays of one position for the token map: its most likely outputs, at most TOP, and their probabilities."""
 
-    top: Tensor
-    probabilities: Tensor
+    top: list[int]
+    probabilities: list[float]
 
 
 @dataclass(slots=True)
@@ -87,7 +87,7 @@ class Comparison:
         top = reference.argmax(-1)
         finite = reference.isfinite().all(-1)
         self.reference.nonfinite += int((~finite).sum())
-        _keep(self.reference, p, keep)
+        _keep(self.reference, reference, log_p, finite, keep)
         if targets is not None:
             correct = targets.clamp(min=0)[:, None]
             nll_p = -log_p.gather(-1, correct)[:, 0]
@@ -112,7 +112,7 @@ class Comparison:
                 nll_q = -log_q.gather(-1, correct)[:, 0]
                 candidate.add("nll_reference", nll_p[scored])
                 candidate.add("nll_candidate", nll_q[scored])
-            _keep(candidate, log_q.exp(), keep)
+            _keep(candidate, exact, log_q, good, keep)
 
     def add_hidden(self, reference: Tensor, others: Sequence[Tensor], kind: str = "hidden") -> None:
         """Compare last hidden states [positions, features], or pooled outputs [examples, features] as ``pooled``."""
@@ -131,7 +131,16 @@ class Comparison:
                 candidate.count(absolute)
 
 
-def _keep(candidate: Candidate, probabilities: Tensor, count: int) -> None:
-    if count:
-        found = probabilities[:count].nan_to_num(0.0).topk(min(TOP, probabilities.shape[-1]), -1)
-        candidate.kept.append(Kept(found.indices.cpu(), found.values.cpu()))
+def _keep(candidate: Candidate, logits: Tensor, log_p: Tensor, good: Tensor, count: int) -> None:
+    """Keep the most likely outputs of the first ``count`` positions; none where the position is not finite."""
+    for row, log_row, fine in zip(logits[:count], log_p[:count], good[:count].tolist(), strict=True):
+        top = _top(row) if fine else torch.empty(0, dtype=torch.int64)
+        candidate.kept.append(Kept(top.tolist(), log_row[top].exp().tolist()))
+
+
+def _top(logits: Tensor) -> Tensor:
+    """Indices of the TOP largest of a vector, equal ones in the order of their indices: as argmax has it."""
+    least = logits.topk(min(TOP, len(logits))).values[-1]
+    indices = (logits >= least).nonzero()[:, 0]
+    order = logits[indices].sort(descending=True, stable=True).indices
+    return indices[order[:TOP]].cpu()

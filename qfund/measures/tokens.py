@@ -57,11 +57,9 @@ def _alternatives(
 ) -> Alternatives:
     tokens: list[tuple[int, ...]] = [()] * shown
     probabilities: list[tuple[float, ...]] = [()] * shown
-    ids = [row for kept in candidate.kept for row in kept.top.tolist()]
-    values = [row for kept in candidate.kept for row in kept.probabilities.tolist()]
-    for place, row, shares in zip(places, ids, values, strict=False):
-        tokens[place] = tuple(vocabulary.setdefault(token, len(vocabulary)) for token in row)
-        probabilities[place] = tuple(float(f"{share:.4g}") for share in shares)
+    for place, kept in zip(places, candidate.kept, strict=False):
+        tokens[place] = tuple(vocabulary.setdefault(token, len(vocabulary)) for token in kept.top)
+        probabilities[place] = tuple(float(f"{share:.4g}") for share in kept.probabilities)
     return Alternatives(tuple(tokens), tuple(probabilities))
 
 
@@ -70,7 +68,7 @@ def _disagreement(
 ) -> TokenDisagreement:
     kl: list[float | None] = [None] * shown
     mean_abs: list[float | None] = [None] * shown
-    same: list[bool] = [True] * shown
+    same: list[bool | None] = [None] * shown
     finite = [bool(good) for part in candidate.finite for good in part]
     found = [candidate.vector(name) for name in ("kl", "mean_abs", "same_top1")]
     measured = zip(*(vector for vector in found if vector is not None), strict=True)

@@ -47,10 +47,13 @@ class Candidate:
 
     def count(self, absolute: Tensor) -> None:
         """Add |differences| to the histogram."""
-        positive = absolute[absolute > 0].float()
-        self.zeros += absolute.numel() - positive.numel()
-        inside = ((positive.log10() - _LOW) / _WIDTH).floor().clamp(0, _BINS - 1).long()
-        self.counts += torch.bincount(inside, minlength=_BINS).cpu()
+        zeros = absolute.numel() - int(absolute.count_nonzero())
+        # In place: this runs over every logit. A zero becomes −∞ and falls into the first bin, where it is taken out.
+        inside = absolute.float().log10_().sub_(_LOW).div_(_WIDTH).clamp_(0, _BINS - 1).flatten().to(torch.int32)
+        counts = torch.bincount(inside, minlength=_BINS).cpu()
+        counts[0] -= zeros
+        self.counts += counts
+        self.zeros += zeros
 
     def positions(self) -> Positions:
         """What was accumulated; a vector that no output gave is None."""
@@ -98,7 +101,9 @@ class Comparison:
             good = finite & exact.isfinite().all(-1)
             candidate.nonfinite += int((~good).sum())
             candidate.finite.append(good.cpu())
-            absolute = (exact - reference).abs()[good]
+            absolute = (exact - reference).abs_()
+            if not good.all():
+                absolute = absolute[good]
             candidate.add("mean_abs", absolute.mean(-1))
             candidate.add("max_abs", absolute.amax(-1) if len(absolute) else absolute.sum(-1))
             candidate.count(absolute)

@@ -16,10 +16,12 @@ shown, problems = link.opened()
 choices.follow(shown)
 states.told(problems)
 
+said = None
 if choices.draw():
     try:
         link.show(comparison.start(choices.asked()))
         st.rerun()
     except QfundError as error:
+        said = error
         states.failed(error)
-comparison.draw(shown)
+comparison.draw(shown, said)

@@ -8,7 +8,7 @@ from qfund.ui import saved_list, services, shell, states
 shell.require()
 
 st.title("Saved comparisons", anchor=False)
-st.caption("Everything that was measured on this server, newest first. Opening one computes nothing.")
+st.caption("Measured on this server, newest first. Opening one computes nothing.")
 try:
     saved_list.draw(services.saved())
 except QfundError as error:

@@ -150,7 +150,7 @@ def _print(found: report.Report) -> None:
         print("\r\033[K", end="", file=sys.stderr, flush=True)
     print(words.title(found))
     print(words.provenance(found))
-    for note in found.input.notes:
+    for note in words.notes(found):
         print(note)
     for alarm in words.reference_alarms(found):
         print(f"! {alarm}")

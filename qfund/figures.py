@@ -111,11 +111,16 @@ def differences(frame: pd.DataFrame, quantity: str = "logit difference") -> go.F
 
 
 def memory_against_damage(frame: pd.DataFrame, reference_bytes: int) -> go.Figure:
-    """Footprint against the loss of fidelity: lower left is better. The dotted line is the reference's footprint."""
+    """Footprint against the loss of fidelity: lower left is better. The dotted line is the reference's footprint.
+
+    The axis is logarithmic and spans whole decades; a loss of 0 is not on it, unless there is no other.
+    """
     divisor, unit = _byte_unit(max(reference_bytes, int(frame["bytes"].max())))
+    widest = max(reference_bytes, int(frame["bytes"].max())) / divisor
     figure = _figure(340, showlegend=False)
-    positive = bool((frame["value"] > 0).all())
-    for row in frame.to_dict("records"):
+    title = frame["name"].iloc[0] + (f" ({frame['unit'].iloc[0]})" if frame["unit"].iloc[0] else "")
+    lossy = frame[frame["value"] > 0]
+    for row in (frame if lossy.empty else lossy).to_dict("records"):
         figure.add_scatter(
             x=[row["bytes"] / divisor],
             y=[row["value"]],
@@ -123,7 +128,8 @@ def memory_against_damage(frame: pd.DataFrame, reference_bytes: int) -> go.Figur
             mode="markers+text",
             marker={"color": precision_colour(row["precision"]), "size": 14},
             text=[row["label"]],
-            textposition="middle right",
+            # Towards the middle, so that no label leaves the picture or crosses the reference's line.
+            textposition="middle right" if row["bytes"] / divisor < 0.55 * widest else "middle left",
             hovertemplate=(
                 f"<b>{row['label']}</b><br>{bytes_text(row['bytes'])}<br>"
                 f"{row['name']}: {number_text(row['value'])} {row['unit']}<extra></extra>"
@@ -133,14 +139,14 @@ def memory_against_damage(frame: pd.DataFrame, reference_bytes: int) -> go.Figur
     figure.add_vline(
         x=reference_bytes / divisor,
         line={"dash": "dot", "color": OTHER, "width": 1.5},
-        annotation={"text": "reference", "textangle": -90, "xanchor": "right", "xshift": -3, "font": {"color": OTHER}},
+        annotation={"text": "reference", "textangle": -90, "xanchor": "left", "xshift": 3, "font": {"color": OTHER}},
     )
-    widest = max(reference_bytes, int(frame["bytes"].max())) / divisor
     figure.update_xaxes(title=f"footprint ({unit})", range=[0, widest * 1.12], showgrid=True)
-    title = frame["name"].iloc[0] + (f" ({frame['unit'].iloc[0]})" if frame["unit"].iloc[0] else "")
-    figure.update_yaxes(
-        title=title, type="log" if positive else "linear", exponentformat="power", dtick=1 if positive else None
-    )
+    if lossy.empty:
+        figure.update_yaxes(title=title, type="linear", range=[-0.1, 1], tickvals=[0])
+        return figure
+    decades = [math.floor(math.log10(0.8 * lossy["value"].min())), math.ceil(math.log10(1.25 * lossy["value"].max()))]
+    figure.update_yaxes(title=title, type="log", range=decades, exponentformat="power", dtick=1)
     return figure
 
 
@@ -164,13 +170,25 @@ def footprints(parts: pd.DataFrame, totals: pd.DataFrame) -> go.Figure:
             name=str(part),
             marker={
                 "color": [precision_colour(name) for name in rows["precision"]],
-                "pattern": {"shape": _PATTERNS.get(str(part), "."), "fgcolor": "white", "size": 6},
+                "pattern": _pattern(str(part)),
                 "line": {"width": 0},
             },
             showlegend=False,
             customdata=[bytes_text(count) for count in rows["bytes"]],
             hovertemplate=f"<b>%{{y}}</b><br>{part}: %{{customdata}}<extra></extra>",
         )
+        if _PATTERNS.get(str(part)) != "":  # an empty bar that explains the pattern
+            figure.add_bar(
+                y=[totals["label"].iloc[0]],
+                x=[0],
+                orientation="h",
+                name=str(part),
+                marker={
+                    "color": OTHER,
+                    "pattern": _pattern(str(part)),
+                },
+                hoverinfo="skip",
+            )
     figure.add_scatter(
         y=totals["label"],
         x=totals["predicted"] / divisor,
@@ -193,6 +211,10 @@ def footprints(parts: pd.DataFrame, totals: pd.DataFrame) -> go.Figure:
     figure.update_xaxes(title=f"footprint ({unit})", range=[0, widest * 1.18], showgrid=True)
     figure.update_yaxes(autorange="reversed", ticklabelstandoff=8)
     return figure
+
+
+def _pattern(part: str) -> dict[str, Any]:
+    return {"shape": _PATTERNS.get(part, "."), "fgcolor": "white", "size": 6, "fillmode": "overlay"}
 
 
 def dtype_shares(frame: pd.DataFrame) -> go.Figure:

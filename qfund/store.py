@@ -57,19 +57,22 @@ Answer = TypeVar("Answer")
 @dataclass(frozen=True, slots=True)
 class Headline:
     """One candidate in a few numbers; None where the task or the input gives none. ``footprint_ratio`` is bytes of the
-    candidate over bytes of the reference, ``kl_mean`` is in nats."""
+    candidate over bytes of the reference, ``kl_mean`` is in nats. Listings are JSON, and older ones lack the
+    fields that have a default."""
 
     precision: str
     footprint_ratio: float | None
     kl_mean: float | None
     top1_agreement: float | None
     perplexity_ratio: float | None
+    hidden_cosine: float | None = None
+    nonfinite_positions: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
     """One line of a listing. ``text`` is the start of the text that was given, None for the model's own; ``created`` is
-    ISO 8601; ``qfund`` the version that measured."""
+    ISO 8601; ``qfund`` the version that measured; ``pictures`` how many were looked at, 0 where a text was read."""
 
     key: str
     created: str
@@ -81,6 +84,7 @@ class Saved:
     text: str | None
     qfund: str
     candidates: tuple[Headline, ...]
+    pictures: int = 0
 
 
 def home() -> Path:
@@ -353,6 +357,8 @@ def _summary(key: str, report: Report) -> Saved:
                 kl_mean=value.get("kl_mean"),
                 top1_agreement=value.get("top1_agreement"),
                 perplexity_ratio=value.get("perplexity_ratio"),
+                hidden_cosine=value.get("hidden_cosine"),
+                nonfinite_positions=result.nonfinite_positions,
             )
         )
     spec = report.spec
@@ -367,4 +373,5 @@ def _summary(key: str, report: Report) -> Saved:
         text=None if spec.text is None else spec.text[:EXCERPT],
         qfund=report.qfund,
         candidates=tuple(candidates),
+        pictures=report.input.chunks if report.input.source == "pictures" else 0,
     )

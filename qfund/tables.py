@@ -7,11 +7,11 @@ from typing import TypeAlias
 
 import pandas as pd
 
-from qfund.metrics import METRICS, Estimate
+from qfund.metrics import METRICS
 from qfund.precisions import PRECISIONS
 from qfund.report import PrecisionResult, Report
 from qfund.units import bytes_text, seconds_text
-from qfund.words import BETTER, estimate_text
+from qfund.words import BETTER, metric_text
 
 _Node: TypeAlias = tuple[str, ...]  # a path of names in a model
 
@@ -63,16 +63,18 @@ def fidelity_text(report: Report) -> pd.DataFrame:
         unit = METRICS[name].unit.replace("share", "%")
         row = {"Metric": METRICS[name].label + (f" ({unit})" if unit else "")}
         for result in report.results:
-            row[label(result.precision)] = _cell(result.fidelity.get(name))
-        row[f"{label(report.reference.precision)} (reference)"] = _cell(report.reference.fidelity.get(name))
+            row[label(result.precision)] = _cell(result, name)
+        row[f"{label(report.reference.precision)} (reference)"] = _cell(report.reference, name)
         rows.append(row | {"Better": BETTER[METRICS[name].better], "Definition": METRICS[name].definition})
     frame = pd.DataFrame(rows, columns=None if rows else ["Metric", "Better", "Definition"])
     # A column in which nothing was measured says nothing.
     return frame[[column for column in frame.columns if frame.empty or not (frame[column] == "–").all()]]
 
 
-def _cell(estimate: Estimate | None) -> str:
-    return "–" if estimate is None else estimate_text(estimate, digits=2)
+def _cell(result: PrecisionResult, name: str) -> str:
+    if name in result.fidelity:
+        return metric_text(name, result.fidelity[name], digits=2)
+    return "not finite" if result.nonfinite_positions and not result.fidelity else "–"
 
 
 def footprints(report: Report) -> pd.DataFrame:
@@ -240,8 +242,10 @@ DAMAGE = ("kl_mean", "mean_abs_logit_diff", "mean_abs_hidden_diff", "max_abs_poo
 
 
 def memory_against_damage(report: Report) -> pd.DataFrame:
-    """One row a candidate: its footprint beside the first of ``DAMAGE`` that every candidate has."""
-    shared = [name for name in DAMAGE if report.results and all(name in row.fidelity for row in report.results)]
+    """One row a candidate: its footprint beside the first of ``DAMAGE`` that all have. One of which nothing is
+    finite is left out."""
+    compared = [row for row in report.results if row.fidelity]
+    shared = [name for name in DAMAGE if compared and all(name in row.fidelity for row in compared)]
     if not shared:
         return pd.DataFrame()
     name = shared[0]
@@ -256,14 +260,16 @@ def memory_against_damage(report: Report) -> pd.DataFrame:
             "value": result.fidelity[name].value,
             "se": result.fidelity[name].se,
         }
-        for result in report.results
+        for result in compared
     ]
     return pd.DataFrame(rows)
 
 
 def disagreements(report: Report, precision: str) -> pd.DataFrame:
-    """The shown tokens with the largest KL divergence first: what the heat map shows, as a table that can be sorted."""
-    columns = ["position", "token", "KL (nat)", "mean |difference|", "top-1", "reference expects", "candidate expects"]
+    """The shown tokens with the largest KL divergence first: what the heat map shows, as a table that can be sorted.
+    Tokens are counted from 1, as there."""
+    difference = "mean |difference| (logit)"
+    columns = ["token number", "token", "KL (nat)", difference, "top-1", "reference expects", "candidate expects"]
     tokens = report.tokens
     if tokens is None or precision not in tokens.candidates:
         return pd.DataFrame(columns=columns)
@@ -275,11 +281,11 @@ def disagreements(report: Report, precision: str) -> pd.DataFrame:
             continue
         rows.append(
             {
-                "position": shown,
-                "token": tokens.pieces[shown],
+                "token number": shown + 1,
+                "token": visible(tokens.pieces[shown]),
                 "KL (nat)": kl,
-                "mean |difference|": candidate.mean_abs[position],
-                "top-1": "same" if candidate.same_top1[position] else "changed",
+                difference: candidate.mean_abs[position],
+                "top-1": {True: "same", False: "changed", None: ""}[candidate.same_top1[position]],
                 "reference expects": _expected(tokens.vocabulary, tokens.reference.tokens[position]),
                 "candidate expects": _expected(tokens.vocabulary, candidate.alternatives.tokens[position]),
             }
@@ -289,15 +295,30 @@ def disagreements(report: Report, precision: str) -> pd.DataFrame:
 
 
 def _expected(vocabulary: tuple[str, ...], tokens: tuple[int, ...]) -> str:
-    return vocabulary[tokens[0]] if tokens else ""
+    return visible(vocabulary[tokens[0]]) if tokens else ""
+
+
+def visible(piece: str) -> str:
+    """A token with marks for what cannot be seen, as ``visible`` of ``token_map.js`` draws it."""
+    shown = piece.replace("\n", "↵").replace("\t", "→")
+    rest = shown.lstrip(" ")
+    return "·" * (len(shown) - len(rest)) + rest or "∅"
 
 
 def export_csv(report: Report) -> bytes:
     """Every number of the report in one long table: of what, which quantity, value, standard error, count, unit."""
+    environment = report.environment
     header = {
         "model": report.spec.model,
-        "model_id": report.environment.model_id,
+        "model_id": environment.model_id,
         "created": report.created,
+        "qfund": report.qfund,
+        "torch": environment.versions.get("torch", ""),
+        "device": environment.device,
+        "cpu": environment.cpu,
+        "input_tokens": report.input.tokens,
+        "input_context": report.input.context,
+        "input_sha256": report.input.sha256,
     }
     rows: list[dict[str, object]] = []
     for role, result in (("reference", report.reference), *(("candidate", result) for result in report.results)):
@@ -320,12 +341,20 @@ def export_csv(report: Report) -> bytes:
 
 def tensors_csv(report: Report) -> bytes:
     """The stored tensors of every precision."""
-    frames = [tensors(result).assign(precision=result.precision) for result in measured(report)]
+    header = {"model": report.spec.model, "created": report.created}
+    frames = [tensors(result).assign(precision=result.precision, **header) for result in measured(report)]
     return _csv(pd.concat(frames, ignore_index=True))
 
 
 def _csv(frame: pd.DataFrame) -> bytes:
     return str(frame.to_csv(index=False)).encode()
+
+
+def mixed(report: Report) -> str:
+    """The candidate whose modules are worth a look: the first with weights in several dtypes, else the first."""
+    candidates = [row for row in measured(report) if row is not report.reference] or [report.reference]
+    several = [row for row in candidates if sum(share.parameters > 0 for share in row.dtypes.values()) > 1]
+    return (several or candidates)[0].precision
 
 
 def compared_quantity(report: Report) -> str:

@@ -5,6 +5,7 @@ import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from qfund.metrics import METRICS, Estimate
 from qfund.precisions import PRECISIONS
@@ -12,11 +13,25 @@ from qfund.report import PrecisionResult, Report
 from qfund.store import Headline
 from qfund.units import bytes_text, number_text, seconds_text
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 #: A metric's direction in words.
 BETTER = {"lower": "lower", "higher": "higher", "one": "closer to 1"}
 _GLUE = re.compile(r"(?<=[×±]) | (?=[±%×])|(?<=\d) (?=[KMGT]?i?B\b)")
 #: A difference of at most this many standard errors is called no measurable change.
 SIGMAS = 2.0
+#: Predictions that a claim about perplexity needs: the error of a few says little about the error of the next few.
+ENOUGH = 30
+#: safetensors' name of a float dtype → what people call it, and its bits.
+_STORED = {
+    "F64": ("FP64", 64),
+    "F32": ("FP32", 32),
+    "BF16": ("BF16", 16),
+    "F16": ("FP16", 16),
+    "F8_E4M3": ("FP8", 8),
+    "F8_E5M2": ("FP8", 8),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +87,8 @@ def estimate_text(estimate: Estimate, digits: int = 1) -> str:
     value, se = estimate.value, estimate.se
     if not math.isfinite(value):
         return "not finite"
+    if _unanimous(estimate):
+        return f"{100 * value:.0f} ({_how_many(estimate)})"
     if estimate.unit == "share":
         value, se = 100 * value, None if se is None else 100 * se
     if se is None or not math.isfinite(se):
@@ -85,6 +102,30 @@ def estimate_text(estimate: Estimate, digits: int = 1) -> str:
     scale = 10.0**exponent
     decimals = _decimals(se / scale, digits)
     return f"({value / scale:.{decimals}f} ± {se / scale:.{decimals}f})e{exponent}"
+
+
+def _unanimous(estimate: Estimate) -> bool:
+    """Whether all agree or none does: a share whose error is unknown, and no 0."""
+    return estimate.unit == "share" and estimate.value in (0, 1)
+
+
+def _how_many(estimate: Estimate) -> str:
+    return f"{'all' if estimate.value else 'none'} of {estimate.n:,}"
+
+
+def metric_text(name: str, estimate: Estimate, digits: int = 1) -> str:
+    """``estimate_text`` for the metric of that name: a cosine keeps enough digits to be told from 1."""
+    text = estimate_text(estimate, digits)
+    if name.endswith("_cosine") and text.partition(" ")[0].rstrip("0") in ("1.", "1") and estimate.value < 1:
+        error = f" ± {number_text(estimate.se)}" if estimate.se else ""
+        return cosine_text(estimate.value) + error
+    return text
+
+
+def cosine_text(value: float) -> str:
+    """Enough digits to tell a cosine from 1; one within rounding of 1 is 1."""
+    gap = 1 - value
+    return f"{value:.{max(3, 2 - math.floor(math.log10(gap) + 1e-6))}f}" if gap > 1e-15 else "1"
 
 
 def _decimals(se: float, digits: int) -> int:
@@ -116,6 +157,8 @@ def _plural(count: int, noun: str) -> str:
 
 
 def _agreement_phrase(estimate: Estimate, noun: str, place: str) -> str:
+    if estimate.n == 1:
+        return f"{'the same' if estimate.value else 'another'} {noun} on the one {place}"
     if estimate.value in (0, 1):  # said in words: the error of "all" and of "none" is no 0
         share = "every one" if estimate.value else "none"
         return f"the same {noun} on {share} of {_plural(estimate.n, place)}"
@@ -126,10 +169,10 @@ def perplexity_phrase(ratio: Estimate) -> str:
     """Whether perplexity changed, said only as far as the error allows."""
     if not math.isfinite(ratio.value):
         return "a perplexity that is not finite"
-    if ratio.se is None:
-        return f"perplexity × {number_text(ratio.value)} (one position, so no error can be given)"
     if ratio.value == 1 and ratio.se == 0:
         return "exactly the same perplexity"
+    if ratio.se is None or ratio.n < ENOUGH:
+        return f"perplexity × {estimate_text(ratio)} (too few positions to judge: {ratio.n:,})"
     if abs(ratio.value - 1) <= SIGMAS * ratio.se:
         return f"no measurable change in perplexity (× {estimate_text(ratio)})"
     return f"perplexity × {estimate_text(ratio)}"
@@ -151,28 +194,25 @@ def _output_phrases(report: Report, result: PrecisionResult) -> tuple[str, ...]:
     if "perplexity_ratio" in found:
         phrases.append(perplexity_phrase(found["perplexity_ratio"]))
     if not phrases and "hidden_cosine" in found:
-        phrases.append(f"hidden states at a mean cosine of {_cosine(found['hidden_cosine'])} to the reference's")
+        phrases.append(
+            f"hidden states at a mean cosine of {cosine_text(found['hidden_cosine'].value)} to the reference's"
+        )
     if not language and "pooled_cosine" in found:
-        phrases.append(f"pooled output at {_cosine(found['pooled_cosine'])}")
+        phrases.append(f"pooled output at {cosine_text(found['pooled_cosine'].value)}")
     if not phrases and largest is not None:
         phrases.append(f"a largest difference of {value_text(largest.value, largest.unit)}")
     return tuple(phrases)
-
-
-def _cosine(estimate: Estimate) -> str:
-    """Enough digits to tell a cosine from 1."""
-    gap = 1 - estimate.value
-    return f"{estimate.value:.{min(12, max(3, 2 - math.floor(math.log10(gap))))}f}" if gap > 0 else "1"
 
 
 def _alarms(result: PrecisionResult) -> tuple[str, ...]:
     if not result.nonfinite_positions:
         return ()
     where = _plural(result.nonfinite_positions, "position")
-    text = f"{_label(result.precision)}: {where} gave outputs that are not finite (NaN or infinity). "
-    if not result.fidelity:
-        return (text + "None is left to compare.",)
-    return (text + "They are counted here and left out of every other number.",)
+    rest = (
+        "They are counted here and left out of every other number." if result.fidelity else "None is left to compare."
+    )
+    remedy = " FP16 ends at 65,504: use BF16." if result.precision == "fp16" else ""
+    return (f"{_label(result.precision)}: {where} gave outputs that are not finite (NaN or infinity). {rest}{remedy}",)
 
 
 def verdict(report: Report, result: PrecisionResult) -> Verdict:
@@ -194,9 +234,9 @@ def reference_alarms(report: Report) -> tuple[str, ...]:
 
 
 def title(report: Report) -> str:
-    """``FP32 against BF16, FP16 and INT8 weight-only``."""
+    """``pydoc-llama: FP32 against BF16, FP16 and INT8 weight-only``."""
     names = [_label(result.precision) for result in report.results]
-    return f"{_label(report.reference.precision)} against {listed(names)}"
+    return f"{report.spec.model}: {_label(report.reference.precision)} against {listed(names)}"
 
 
 def listed(names: list[str]) -> str:
@@ -229,6 +269,7 @@ def provenance(report: Report) -> str:
     parts = [
         f"Measured on {when(report.created)} in {seconds_text(report.seconds)}",
         f"{report.model.architecture}, {count_text(report.model.parameters)} parameters, {report.model.task}",
+        *stored_phrase(report),
         input_phrase(report),
         *(f"{name} {version}" for name, version in ({"qfund": report.qfund} | environment.versions).items()),
         f"Python {environment.python}",
@@ -237,6 +278,47 @@ def provenance(report: Report) -> str:
         f"model {environment.model_id[:19]}" + (f" at {environment.revision[:12]}" if environment.revision else ""),
     ]
     return " · ".join(parts)
+
+
+def _stored(report: Report) -> list[str]:
+    """The dtypes that hold more than 1 % of the checkpoint, by safetensors' names, the largest first."""
+    held = report.model.checkpoint_dtypes
+    return [name for name in sorted(held, key=lambda name: -held[name]) if held[name] > 0.01 * sum(held.values())]
+
+
+def _stored_name(dtype: str) -> str:
+    return _STORED[dtype][0] if dtype in _STORED else dtype
+
+
+def stored_phrase(report: Report) -> list[str]:
+    """``stored as BF16``, ``stored as mixed BF16 and FP32``; nothing where that is not known."""
+    names = [_stored_name(dtype) for dtype in _stored(report)]
+    return [f"stored as {'mixed ' * (len(names) > 1)}{listed(names)}"] if names else []
+
+
+def notes(report: Report) -> tuple[str, ...]:
+    """What a reader must know about the input, and about a reference that is wider than what is stored."""
+    stored = _stored(report)
+    row = PRECISIONS.get(report.reference.precision)
+    if not stored or row is None or row.quantizer or any(_STORED.get(name, ("", 99))[1] >= row.bits for name in stored):
+        return report.input.notes
+    upcast = (
+        f"The checkpoint is stored in {listed([_stored_name(dtype) for dtype in stored])}; {row.label} is its upcast, "
+        "so “half the memory” is against an upcast."
+    )
+    return (*report.input.notes, upcast)
+
+
+def arithmetic(result: PrecisionResult) -> str:
+    """What a candidate computes in, as far as it is true of the whole model: transformers keeps some modules wider."""
+    row = PRECISIONS.get(result.precision)
+    if row is None:
+        return ""
+    kept = {name: share.bytes for name, share in result.dtypes.items() if name != row.dtype and share.parameters}
+    if row.quantizer or not kept or not result.footprint_bytes:
+        return f"{row.arithmetic[:1].upper()}{row.arithmetic[1:]}."
+    share = 100 * sum(kept.values()) / result.footprint_bytes
+    return f"{row.label} but for {share:.2g} % of the bytes in {listed(list(kept))} (modules that transformers keeps)."
 
 
 def input_phrase(report: Report) -> str:
@@ -256,8 +338,14 @@ def gap_phrase(result: PrecisionResult) -> str | None:
     return f"{_label(result.precision)} takes {bytes_text(abs(gap))} {more} than shapes alone predict."
 
 
-#: The numbers that stand under a verdict, the first two that a task gives.
-HEADLINES = ("top1_agreement", "perplexity_ratio", "kl_mean", "hidden_cosine", "mean_abs_hidden_diff")
+#: The numbers that stand above a verdict, the first two that a task gives, under names for which a card has room.
+HEADLINES = {
+    "top1_agreement": "Same top-1",
+    "perplexity_ratio": "Perplexity",
+    "kl_mean": "KL, mean",
+    "hidden_cosine": "Cosine",
+    "mean_abs_hidden_diff": "Difference",
+}
 
 
 def headlines(result: PrecisionResult) -> list[tuple[str, str, str]]:
@@ -265,13 +353,24 @@ def headlines(result: PrecisionResult) -> list[tuple[str, str, str]]:
     found = [name for name in HEADLINES if name in result.fidelity][:2]
     return [
         (
-            METRICS[name].label,
-            value_text(result.fidelity[name].value, METRICS[name].unit),
-            f"{METRICS[name].definition} Here: {estimate_text(result.fidelity[name], digits=2)} "
-            f"{METRICS[name].unit.replace('share', '%')} over {_plural(result.fidelity[name].n, 'position')}.",
+            HEADLINES[name],
+            _headline_value(name, result.fidelity[name].value),
+            f"{METRICS[name].label}: {METRICS[name].definition} Here: {_in_full(name, result.fidelity[name])}.",
         )
         for name in found
     ]
+
+
+def _headline_value(name: str, value: float) -> str:
+    return cosine_text(value) if name.endswith("_cosine") else value_text(value, METRICS[name].unit)
+
+
+def _in_full(name: str, estimate: Estimate) -> str:
+    if _unanimous(estimate):
+        return f"{100 * estimate.value:.0f} %, {_how_many(estimate)}"
+    unit = METRICS[name].unit.replace("share", "%")
+    number = f"{metric_text(name, estimate, digits=2)} {unit}".strip()
+    return f"{number} over {_plural(estimate.n, 'position')}"
 
 
 def headline_numbers(candidate: Headline) -> str:
@@ -285,7 +384,22 @@ def headline_numbers(candidate: Headline) -> str:
         parts.append(f"perplexity {value_text(candidate.perplexity_ratio, '×')}")
     if candidate.kl_mean is not None:
         parts.append(f"KL {value_text(candidate.kl_mean, 'nat')}")
+    if candidate.hidden_cosine is not None:
+        parts.append(f"hidden-state cosine {cosine_text(candidate.hidden_cosine)}")
     return ", ".join(parts)
+
+
+def missing_phrase(report: Report, frame: "pd.DataFrame") -> str:
+    """Which candidates ``figures.memory_against_damage`` cannot draw on its axis, and why."""
+    zero = [_label(name) for name in frame["precision"][frame["value"] <= 0]]
+    broken = [_label(result.precision) for result in report.results if result.precision not in set(frame["precision"])]
+    parts = []
+    if zero and len(zero) < len(frame):
+        has = "has" if len(zero) == 1 else "have"
+        parts.append(f"{listed(zero)} {has} a loss of exactly 0, which no logarithmic axis shows.")
+    if broken:
+        parts.append(f"{listed(broken)} {'is' if len(broken) == 1 else 'are'} not finite and so not in the picture.")
+    return " ".join(parts)
 
 
 def equal_phrase(report: Report) -> str:

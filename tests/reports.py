@@ -107,7 +107,7 @@ def make_report(spec: Spec | None = None) -> Report:
             threads=2,
             model_id="sha256:" + "0" * 64,
         ),
-        model=ModelFacts("LlamaForCausalLM", "causal language model", 472, {"float32": 472}),
+        model=ModelFacts("LlamaForCausalLM", "causal language model", 472, {"F32": 1888}),
         input=InputFacts("evaluation text", "0" * 64, n, 1, 256, ("The text was read in 1 chunk of 256 tokens.",)),
         reference=_result(spec.reference, 0.0),
         results=tuple(_result(name, noises.get(name, 0.01)) for name in spec.precisions),

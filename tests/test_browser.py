@@ -21,6 +21,7 @@ from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwrig
 
 from qfund import catalog
 from qfund.engine import key_of
+from qfund.report import Alternatives, TokenDisagreement
 from qfund.spec import Spec, to_query
 from qfund.store import Store
 from tests.reports import make_report
@@ -330,7 +331,7 @@ def test_tokens_answer_at_once_in_the_browser(arrive: Arrive) -> None:
 
 def test_a_text_with_markup_is_shown_as_text(arrive: Arrive, server: Server) -> None:
     """Pieces of a text are text content: nothing in them is run or fetched."""
-    text = '<img src=x onerror="window.hacked=1">![a](http://evil.example/a.png)'
+    text = 'http://evil.example www.evil.example a@evil.example <img src=x onerror="window.hacked=1">![a](b)'
     spec = Spec("dummy", precisions=("bf16",), text=text, max_tokens=11)
     report = make_report(spec)
     assert report.tokens is not None
@@ -346,7 +347,39 @@ def test_a_text_with_markup_is_shown_as_text(arrive: Arrive, server: Server) -> 
         visit.drawn()
     visit.open("/saved").drawn()
     expect(visit.page.get_by_text("own text").first).to_be_visible()
+    expect(visit.page.get_by_test_id("stMain").locator("a[href*=evil]")).to_have_count(0)
     assert visit.page.evaluate("window.hacked") is None
+
+
+def test_tokens_that_are_not_finite_are_never_called_equal(arrive: Arrive, server: Server) -> None:
+    spec = Spec("dummy", precisions=("bf16", "fp16"), max_tokens=13)
+    report = make_report(spec)
+    assert report.tokens is not None
+    count = len(report.tokens.pieces)
+    nothing = TokenDisagreement(
+        (None,) * count, (None,) * count, (None,) * count, Alternatives(((),) * count, ((),) * count)
+    )
+    pieces = ("Return", "\ufffd", *report.tokens.pieces[2:])
+    tokens = replace(report.tokens, pieces=pieces, candidates=report.tokens.candidates | {"fp16": nothing})
+    Store(f"sqlite:///{server.log.parent}/qfund.db").put(key_of(spec), replace(report, tokens=tokens))
+    page = arrive().open(link(spec)).drawn().page
+    page.get_by_role("tab", name="Where").click()
+    expect(page.locator(".broken-key")).to_be_hidden()
+    expect(page.locator(".text .t").nth(1).locator(".mark")).to_have_text("\ufffd")
+    page.get_by_role("radio", name="FP16").click()
+    expect(page.locator(".broken-key")).to_be_visible()
+    expect(page.locator(".text .t.broken")).to_have_count(count - 1)
+    expect(page.locator(".worst-list")).to_have_text("Nothing here is finite, so nothing can be compared.")
+    expect(page.locator(".panel .side-title")).to_have_count(1)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_numbers_of_a_card_stand_in_one_row(arrive: Arrive, width: int) -> None:
+    page = arrive(width=width).open().drawn().page
+    boxes = [metric.bounding_box() for metric in page.get_by_test_id("stMetric").all()[:3]]
+    assert len({round(box["y"]) for box in boxes if box}) == 1
+    for text in page.get_by_test_id("stMetric").locator("p").all():
+        assert text.evaluate("e => e.scrollWidth <= e.clientWidth"), "a label is cut"
 
 
 def test_a_comparison_is_deleted_after_asking(arrive: Arrive, server: Server) -> None:

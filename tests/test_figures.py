@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import plotly.io
 import pytest
 
-from qfund import figures, tables
+from qfund import figures, tables, words
 from qfund.precisions import PRECISIONS
 from qfund.report import Report, TensorRow
 from tests.reports import make_report
@@ -101,7 +101,31 @@ def test_divergence_without_damage_is_drawn_on_a_linear_axis(report: Report) -> 
     frame = tables.memory_against_damage(report)
     frame["value"] = 0.0
     figure = figures.memory_against_damage(frame, report.reference.footprint_bytes)
-    assert figure.layout.yaxis.type == "linear"
+    assert figure.layout.yaxis.type == "linear" and figure.layout.yaxis.range[1] == 1
+    assert len(figure.data) == len(frame)
+
+
+def test_a_loss_of_zero_is_kept_off_the_logarithmic_axis_and_said(report: Report) -> None:
+    frame = tables.memory_against_damage(report)
+    frame.loc[0, "value"] = 0.0
+    figure = figures.memory_against_damage(frame, report.reference.footprint_bytes)
+    assert figure.layout.yaxis.type == "log" and len(figure.data) == len(frame) - 1
+    assert "BF16 has a loss of exactly 0" in words.missing_phrase(report, frame)
+    assert "FP16 is not finite" in words.missing_phrase(report, frame[frame["precision"] != "fp16"])
+
+
+def test_the_axis_of_damage_spans_whole_decades_and_labels_turn_to_the_middle(report: Report) -> None:
+    frame = tables.memory_against_damage(report).iloc[:1]
+    reference = report.reference.footprint_bytes
+    figure = figures.memory_against_damage(frame.assign(value=3e-5, bytes=reference), reference)
+    assert list(figure.layout.yaxis.range) == [-5, -4]
+    assert figure.data[0].textposition == "middle left"
+    assert figures.memory_against_damage(frame, reference).data[0].textposition == "middle right"
+
+
+def test_patterns_of_bars_are_explained(report: Report) -> None:
+    named = [trace.name for trace in every(report)["footprints"].data if trace.showlegend is not False]
+    assert named == ["scales", "buffers", "predicted from shapes"]
 
 
 def test_names_of_tensors_are_text_and_no_markup(report: Report) -> None:

@@ -18,12 +18,12 @@ from qfund import catalog, cli, engine
 from qfund.engine import key_of
 from qfund.engine.jobs import Job
 from qfund.errors import EngineError, ModelNotFound, QueueFull, StoreError, WorkerDied
-from qfund.metrics import METRICS
+from qfund.metrics import METRICS, Estimate
 from qfund.precisions import PRECISIONS
 from qfund.report import Report
 from qfund.spec import Spec, to_query
 from qfund.store import Store
-from qfund.ui import choices, commands, services
+from qfund.ui import choices, commands, link, services
 from qfund.ui.states import literal
 from tests.reports import make_report
 
@@ -293,6 +293,11 @@ def test_a_failed_job_is_told_without_a_traceback(opened: Open, jobs: FakeJobs) 
     assert at.button(key="compare")
 
 
+def test_after_a_failure_nothing_invites(opened: Open, jobs: FakeJobs) -> None:
+    jobs.set(FULL, state="failed", error=WorkerDied("The worker died.", "Try a smaller model."))
+    assert "Not measured yet" not in texts(opened(to_query(FULL)))
+
+
 def test_a_cancelled_job_invites_to_start_again(opened: Open, jobs: FakeJobs) -> None:
     jobs.set(FULL, state="cancelled", error=EngineError("The comparison was cancelled.", "Compare again."))
     at = opened(to_query(FULL))
@@ -392,6 +397,8 @@ def test_strangers_neither_delete_nor_read_what_others_wrote(
     keys = [button.key for button in at.button]
     assert keys == ["open_other"]
     assert "own text" not in texts(at)
+    store.delete("other")
+    assert "Those of a visitor's own text are not listed" in texts(opened(page=SAVED))
 
 
 def test_a_saved_comparison_opens_with_its_complete_link(opened: Open, store: Store) -> None:
@@ -452,6 +459,46 @@ def test_a_page_that_cannot_be_opened_leads_back(opened: Open, monkeypatch: pyte
     assert at.query_params["model"] == at.selectbox(key="choice_model").value == "pydoc-llama"
 
 
+def test_what_cannot_be_opened_is_told_once(opened: Open, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(spec: Spec) -> str:
+        raise ModelNotFound("There is no folder /nowhere.", "Check the path.")
+
+    monkeypatch.setattr(catalog, "identity", refuse)
+    at = opened({"model": ["/nowhere"]})
+    at.button(key="compare").click().run()
+    assert len(at.error) == 1 and at.button(key="example")
+
+
+def test_the_link_of_a_local_folder_says_that_it_opens_only_here(opened: Open, store: Store, tmp_path: Path) -> None:
+    spec = replace(FULL, model=str(tmp_path))
+    store.put(key_of(spec), make_report(spec))
+    assert "names a folder on this machine" in texts(opened(to_query(spec), **section("Data")))
+    assert "names a folder" not in texts(opened(**section("Data")))
+
+
+def test_a_link_that_is_too_long_when_encoded_does_not_fit() -> None:
+    assert link.fits(replace(FULL, text="x" * 4000))
+    assert not link.fits(replace(FULL, text="語" * 1000))
+
+
+def test_the_reference_is_named_once_in_the_invitation(opened: Open) -> None:
+    spec = Spec("dummy", "bf16", ("bf16", "int8"), max_tokens=5)
+    assert "loads dummy in BF16 and INT8 weight-only, runs" in texts(opened(to_query(spec)))
+
+
+def test_the_list_tells_what_is_not_finite_pictures_and_encoders(opened: Open, store: Store) -> None:
+    report = make_report(Spec("dummy"))
+    broken = replace(report.results[1], nonfinite_positions=4, fidelity={})
+    encoder = replace(report.results[2], fidelity={"hidden_cosine": Estimate(0.9999999, 1e-9, 9, "")})
+    pictures = replace(report.input, source="pictures", chunks=16)
+    store.put("pictures", replace(report, results=(report.results[0], broken, encoder), input=pictures))
+    store.put("short", make_report(replace(FULL, text="a short one")))
+    shown = texts(opened(page=SAVED))
+    assert "not finite at 4 positions" in shown
+    assert "16 pictures" in shown and "hidden-state cosine 0.9999999" in shown
+    assert "own text “a short one”" in shown
+
+
 def test_a_text_that_no_link_can_hold_opens_from_the_list(opened: Open, store: Store) -> None:
     spec = replace(FULL, text="0 1 " * 2000)
     store.put(key_of(spec), make_report(spec))
@@ -489,7 +536,7 @@ def test_the_python_that_is_shown_asks_for_the_same(spec: Spec, monkeypatch: pyt
 
 
 def test_markdown_in_names_is_shown_and_not_obeyed() -> None:
-    assert literal("![a](http://b)") == r"\!\[a\]\(http\:\/\/b\)"
+    assert literal("![a](b)") == r"\!\[a\]\(b\)"
     assert literal("a\n\nb") == "a  b"
 
 

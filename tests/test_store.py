@@ -1,5 +1,6 @@
 """The database of reports: what is kept, what is refused, and what two processes do to each other."""
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from qfund import report as reports
@@ -131,6 +133,27 @@ def test_metrics_that_a_task_does_not_give_are_none_in_the_listing(store: Store,
     results = tuple(replace(result, fidelity={}) for result in report.results)
     store.put("key", replace(report, results=results))
     assert {row.kl_mean for row in store.saved()[0].candidates} == {None}
+
+
+def test_the_listing_says_what_is_not_finite_and_what_was_looked_at(store: Store, report: Report) -> None:
+    results = (replace(report.results[0], nonfinite_positions=3), *report.results[1:])
+    store.put("key", replace(report, results=results, input=replace(report.input, source="pictures", chunks=16)))
+    (saved,) = store.saved()
+    assert [row.nonfinite_positions for row in saved.candidates] == [3, 0, 0]
+    assert saved.pictures == 16
+
+
+def test_a_listing_of_an_earlier_version_lacks_the_newer_fields_and_is_read(
+    store: Store, file: Path, report: Report
+) -> None:
+    store.put("key", report)
+    (before,) = store.saved()
+    line = json.loads(msgspec.json.encode(before))
+    del line["pictures"]
+    for candidate in line["candidates"]:
+        del candidate["nonfinite_positions"], candidate["hidden_cosine"]
+    execute(file, "UPDATE qfund_reports SET summary = ?", json.dumps(line))
+    assert store.saved() == [before]
 
 
 # Where it lives.

@@ -8,7 +8,7 @@ import pytest
 
 from qfund import tables
 from qfund.metrics import METRICS
-from qfund.report import Histogram, PrecisionResult, Report, TensorRow
+from qfund.report import Alternatives, Histogram, PrecisionResult, Report, TensorRow, TokenDisagreement
 from qfund.spec import Spec
 from tests.reports import make_report
 
@@ -53,6 +53,35 @@ def test_a_report_of_which_nothing_could_be_compared_gives_empty_frames(report: 
     assert tables.differences(report).empty
     assert tables.memory_against_damage(report).empty
     assert tables.disagreements(report, "bf16").empty
+
+
+def broken(report: Report, *places: int) -> Report:
+    results = tuple(
+        replace(result, fidelity={}, nonfinite_positions=10) if index in places else result
+        for index, result in enumerate(report.results)
+    )
+    return replace(report, results=results)
+
+
+def test_a_candidate_that_is_not_finite_keeps_its_column_and_leaves_the_others(report: Report) -> None:
+    frame = tables.fidelity_text(broken(report, 1))
+    assert set(frame["FP16"]) == {"not finite"} and "not finite" not in set(frame["BF16"])
+    assert list(tables.memory_against_damage(broken(report, 1))["precision"]) == ["bf16", "int8"]
+    assert tables.memory_against_damage(broken(report, 0, 1, 2)).empty
+
+
+def test_the_treemap_opens_on_weights_in_several_dtypes(report: Report) -> None:
+    assert tables.mixed(report) == "int8"
+    assert tables.mixed(replace(report, results=report.results[:2])) == "bf16"
+    assert tables.mixed(make_report(Spec("dummy", precisions=("fp32",)))) == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("piece", "shown"),
+    [(" the", "·the"), ("\n\n", "↵↵"), ("  ", "··"), ("", "∅"), ("a b\t", "a b→"), ("\n  x", "↵  x")],
+)
+def test_white_space_in_a_token_is_marked(piece: str, shown: str) -> None:
+    assert tables.visible(piece) == shown
 
 
 def test_parts_add_up_to_footprints(report: Report) -> None:
@@ -153,12 +182,25 @@ def test_disagreements_name_the_token_that_is_predicted(report: Report) -> None:
     frame = tables.disagreements(report, "bf16")
     assert list(frame["KL (nat)"]) == sorted(frame["KL (nat)"], reverse=True)
     for row in frame.to_dict("records"):
-        assert row["token"] == report.tokens.pieces[row["position"]]
-        assert row["KL (nat)"] == report.tokens.candidates["bf16"].kl[row["position"] - 1]
+        assert row["token"] == tables.visible(report.tokens.pieces[row["token number"] - 1])
+        assert row["KL (nat)"] == report.tokens.candidates["bf16"].kl[row["token number"] - 2]
     # Position 0 has no finite value, and the last one predicts a token that is not shown.
     assert len(frame) == len(report.tokens.pieces) - 2
     masked = replace(report, tokens=replace(report.tokens, predicts_next=False))
-    assert set(tables.disagreements(masked, "bf16")["position"]) == set(range(1, len(report.tokens.pieces)))
+    assert set(tables.disagreements(masked, "bf16")["token number"]) == set(range(2, len(report.tokens.pieces) + 1))
+
+
+def test_positions_without_finite_outputs_are_no_disagreements(report: Report) -> None:
+    assert report.tokens is not None
+    count = len(report.tokens.pieces)
+    none, empty = (None,) * count, ((),) * count
+    nothing = TokenDisagreement(none, none, none, Alternatives(empty, empty))
+    known = replace(nothing, kl=(0.5, *none[1:]), mean_abs=(0.1, *none[1:]))
+    tokens = replace(report.tokens, candidates={"bf16": nothing, "fp16": known})
+    found = replace(report, tokens=tokens)
+    assert tables.disagreements(found, "bf16").empty
+    (row,) = tables.disagreements(found, "fp16").to_dict("records")
+    assert (row["token number"], row["top-1"], row["candidate expects"]) == (2, "", "")
 
 
 def test_the_export_has_every_number_once(report: Report) -> None:
@@ -171,11 +213,15 @@ def test_the_export_has_every_number_once(report: Report) -> None:
             assert float(found[result.precision, name]["value"]) == estimate.value
         assert int(found[result.precision, "footprint_bytes"]["value"]) == result.footprint_bytes
     assert {row["model"] for row in rows} == {"pydoc-llama"}
+    for column, value in {"torch": "2.13.0+cpu", "device": "cpu", "cpu": "AMD EPYC", "input_tokens": "10"}.items():
+        assert {row[column] for row in rows} == {value}
+    assert {(row["qfund"], row["input_context"], row["input_sha256"]) for row in rows} == {("0.1.0", "256", "0" * 64)}
 
 
 def test_the_export_of_tensors_has_all_precisions(report: Report) -> None:
     rows = list(csv.DictReader(io.StringIO(tables.tensors_csv(report).decode())))
     assert {row["precision"] for row in rows} == {"fp32", "bf16", "fp16", "int8"}
+    assert {(row["model"], row["created"]) for row in rows} == {("pydoc-llama", report.created)}
     assert len(rows) == sum(len(result.tensors) for result in (report.reference, *report.results))
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from qfund import words
 from qfund.metrics import Estimate
-from qfund.report import PrecisionResult, Report
+from qfund.report import DtypeShare, PrecisionResult, Report
 from qfund.store import Headline
 from tests.reports import make_report
 
@@ -94,13 +94,78 @@ def test_memory_in_words(report: Report, candidate: int, reference: int, expecte
         (1.00021, 0.0001, "perplexity × 1.00021 ± 0.00010"),
         (0.9998, 0.0004, "no measurable change in perplexity (× 0.9998 ± 0.0004)"),
         (0.99, 0.002, "perplexity × 0.990 ± 0.002"),
-        (1.02, None, "perplexity × 1.02 (one position, so no error can be given)"),
         (1.0, 0.0, "exactly the same perplexity"),
         (float("inf"), 1.0, "a perplexity that is not finite"),
     ],
 )
 def test_perplexity_has_changed_only_beyond_two_errors(value: float, se: float | None, expected: str) -> None:
     assert words.perplexity_phrase(Estimate(value, se, 100, "")) == expected
+
+
+@pytest.mark.parametrize(("n", "se"), [(29, 0.001), (1, None)])
+def test_a_few_positions_claim_no_change_of_perplexity(n: int, se: float | None) -> None:
+    text = words.perplexity_phrase(Estimate(1.02, se, n, ""))
+    assert text.startswith("perplexity × 1.02") and text.endswith(f"(too few positions to judge: {n})")
+    assert "too few" not in words.perplexity_phrase(Estimate(1.02, 0.001, words.ENOUGH, ""))
+
+
+def test_a_cosine_below_one_is_never_called_one(report: Report) -> None:
+    for gap in (0.3, 1e-3, 3e-7, 4e-12, 5e-15):
+        for estimate in (
+            Estimate(1 - gap, gap, 10, ""),
+            Estimate(1 - gap, gap * 100, 10, ""),
+            Estimate(1 - gap, 0.0, 9, ""),
+        ):
+            found = words.metric_text("hidden_cosine", estimate).partition(" ")[0]
+            assert float(found) < 1
+            card = words.headlines(changed(report.results[0], hidden_cosine=estimate))
+            assert float(card[0][1]) < 1
+        assert float(words.cosine_text(1 - gap)) < 1
+    assert words.metric_text("hidden_cosine", Estimate(1.0, 0.0, 9, "")).startswith("1")
+    assert words.metric_text("kl_mean", Estimate(0.99999, 0.01, 9, "")) == "1.000 ± 0.010"
+
+
+def test_all_and_none_have_a_count_and_no_error(report: Report) -> None:
+    assert words.estimate_text(share(1.0, 0.0, 74)) == "100 (all of 74)"
+    assert words.estimate_text(share(0.0, 0.0, 74)) == "0 (none of 74)"
+    card = words.headlines(changed(report.results[0], top1_agreement=share(1.0, 0.0, 74)))
+    assert card[0][2].endswith("Here: 100 %, all of 74.")
+
+
+def test_one_position_is_said_as_one(report: Report) -> None:
+    for value, expected in (
+        (1.0, "the same top token on the one position"),
+        (0.0, "another top token on the one position"),
+    ):
+        result = changed(report.results[0], top1_agreement=share(value, None, 1))
+        assert words.verdict(report, result).outputs == (expected,)
+
+
+def stored(report: Report, **dtypes: int) -> Report:
+    return replace(report, model=replace(report.model, checkpoint_dtypes=dtypes))
+
+
+def test_what_the_checkpoint_stores_is_said_and_an_upcast_reference_too(report: Report) -> None:
+    assert "stored as FP32" in words.provenance(report)
+    assert words.notes(report) == report.input.notes
+    half = stored(report, BF16=990, F32=5)
+    assert "stored as BF16 ·" in words.provenance(half)
+    assert words.notes(half)[-1] == (
+        "The checkpoint is stored in BF16; FP32 is its upcast, so “half the memory” is against an upcast."
+    )
+    assert "stored as mixed BF16 and FP32" in words.provenance(stored(report, F32=20, BF16=980))
+    assert words.notes(stored(report, F32=20, BF16=980)) == report.input.notes
+    assert words.stored_phrase(stored(report)) == [] and words.notes(stored(report)) == report.input.notes
+
+
+def test_a_card_says_which_weights_stay_wider(report: Report) -> None:
+    fp16, int8 = report.results[1:]
+    assert words.arithmetic(fp16) == "Whole model in fp16: weights, activations and logits."  # a buffer is no weight
+    wide = {"float16": DtypeShare(100, 77), "float32": DtypeShare(6, 23)}
+    assert words.arithmetic(replace(fp16, footprint_bytes=100, dtypes=wide)) == (
+        "FP16 but for 23 % of the bytes in float32 (modules that transformers keeps)."
+    )
+    assert words.arithmetic(int8).startswith("Weights stored in int8")
 
 
 def test_the_sentence_of_a_language_model(report: Report) -> None:
@@ -157,12 +222,13 @@ def test_what_is_not_finite_is_said_loudly(report: Report) -> None:
     some = replace(report.results[1], nonfinite_positions=3)
     assert words.verdict(report, some).alarms == (
         "FP16: 3 positions gave outputs that are not finite (NaN or infinity). "
-        "They are counted here and left out of every other number.",
+        "They are counted here and left out of every other number. FP16 ends at 65,504: use BF16.",
     )
+    assert "65,504" not in words.verdict(report, replace(some, precision="bf16")).alarms[0]
     none_left = replace(some, fidelity={})
     found = words.verdict(report, none_left)
     assert found.outputs == ("nothing that could be compared",)
-    assert found.alarms[0].endswith("None is left to compare.")
+    assert found.alarms[0].endswith("None is left to compare. FP16 ends at 65,504: use BF16.")
     assert words.verdict(report, report.results[0]).alarms == ()
     assert words.reference_alarms(replace(report, reference=some))
 
@@ -189,7 +255,7 @@ def test_provenance_says_what_when_where_and_with_what(report: Report) -> None:
 
 
 def test_titles_and_lists(report: Report) -> None:
-    assert words.title(report) == "FP32 against BF16, FP16 and INT8 weight-only"
+    assert words.title(report) == "pydoc-llama: FP32 against BF16, FP16 and INT8 weight-only"
     assert words.listed(["a"]) == "a"
     assert words.listed(["a", "b"]) == "a and b"
     assert words.listed([]) == ""
@@ -200,7 +266,7 @@ def test_titles_and_lists(report: Report) -> None:
 
 def test_headlines_explain_themselves(report: Report) -> None:
     found = words.headlines(report.results[0])
-    assert [name for name, _, _ in found] == ["Top-1 agreement", "Perplexity ratio"]
+    assert [name for name, _, _ in found] == ["Same top-1", "Perplexity"]
     assert found[1][1].startswith("× 1.0")
     assert "±" in found[1][2] and "10 positions" in found[1][2]
 
@@ -211,6 +277,8 @@ def test_a_saved_row_says_only_what_there_is() -> None:
         "50 % of the memory, top-1 agreement 99.02 %, perplexity × 1.0004, KL 1.13e-4 nat"
     )
     assert words.headline_numbers(Headline("bf16", None, None, None, None)) == ""
+    encoder = Headline("bf16", 0.5, None, None, None, hidden_cosine=0.9999998)
+    assert words.headline_numbers(encoder) == "50 % of the memory, hidden-state cosine 0.999999800"
 
 
 def test_a_gap_between_stored_and_predicted_is_explained(report: Report) -> None:

@@ -18,6 +18,7 @@ EVALUATION = "Evaluation text"
 _KEYS = ("model", "reference", "precisions", "source", "text", "tokens", "context", "revision")
 
 _BEGAN_AT = "choices_began_at"
+_FIELD = 66  # pixels of a select box with its label, so that buttons stand beside it
 
 
 def seed(spec: Spec) -> None:
@@ -76,7 +77,7 @@ def draw() -> bool:
                 help="The precisions to judge. What each of them is: see the Guide.",
                 persist_state="session",
             )
-        with st.container(horizontal=True, vertical_alignment="bottom"):
+        with st.container(horizontal=True, vertical_alignment="top", key="choice_row"):
             st.segmented_control(
                 "Text",
                 [EVALUATION, OWN_TEXT],
@@ -95,8 +96,11 @@ def draw() -> bool:
                 help="At most this much of the text, from its start. More text: smaller errors, longer wait.",
                 persist_state="session",
             )
-            _options()
-            clicked = st.button("Compare", type="primary", key="compare", icon=":material/balance:", width=150)
+            with st.container(
+                horizontal=True, vertical_alignment="bottom", width="content", height=_FIELD, border=False
+            ):
+                _options()
+                clicked = st.button("Compare", type="primary", key="compare", icon=":material/balance:", width=150)
         if state["choice_source"] == OWN_TEXT:
             st.text_area(
                 "Your own text",

@@ -23,12 +23,13 @@ def start(spec: Spec) -> Spec:
     return spec
 
 
-def draw(shown: Spec) -> None:
-    """Everything below the choices."""
+def draw(shown: Spec, said: QfundError | None = None) -> None:
+    """Everything below the choices; ``said`` is what the visitor has just been told."""
     try:
         found = services.find(shown)
     except QfundError as error:
-        failed(error, "This comparison cannot be opened.")
+        if said is None or str(said) != str(error):
+            failed(error, "This comparison cannot be opened.")
         st.button(
             "Show the example instead", icon=":material/home:", key="example", on_click=link.show, args=(EXAMPLE,)
         )
@@ -48,15 +49,17 @@ def draw(shown: Spec) -> None:
         return
     if found.job is not None:
         progress.ended(found.job)
+        if found.job.state == "failed":
+            return
     _invitation(shown)
 
 
 def _invitation(shown: Spec) -> None:
-    candidates = words.listed([choices.label(name) for name in shown.precisions])
+    precisions = words.listed([choices.label(name) for name in dict.fromkeys((shown.reference, *shown.precisions))])
     empty(
         "Not measured yet",
-        f"Press **Compare**: qfund loads {literal(shown.model)} in {choices.label(shown.reference)} and {candidates}, "
-        "runs all of them on the same text, and shows memory, dtypes, and where and how far the outputs differ. "
+        f"Press **Compare**: qfund loads {literal(shown.model)} in {precisions}, runs all of them on the "
+        "same text, and shows memory, dtypes, and where and how far the outputs differ. "
         "It runs on in the background if you close this page; its address leads back to it.",
         ":material/balance:",
     )

@@ -42,10 +42,7 @@ def draw(found: Found) -> None:
             key="download_json",
         )
     st.markdown("**The link to this comparison**")
-    if link.fits(report.spec):
-        st.code(link.address(report.spec), language=None, wrap_lines=True)
-    else:
-        st.caption("Its text is too long for a link: send the JSON file instead.")
+    link.draw(report.spec)
     st.markdown("**The same from the command line**")
     st.code(commands.shell(report.spec), language="bash", wrap_lines=True)
     st.markdown("**The same from Python**")

@@ -12,7 +12,9 @@ def draw(found: Found) -> None:
     assert report is not None
     frame = once(found, "fidelity text", tables.fidelity_text)
     if frame.empty:
-        st.info("No position could be compared, so there is nothing to say about fidelity.")
+        broken = any(result.nonfinite_positions for result in (report.reference, *report.results))
+        why = "No output is finite in both the reference and a candidate" if broken else "No position could be compared"
+        st.info(f"{why}, so there is nothing to say about fidelity.")
         return
     st.dataframe(
         frame,
@@ -58,8 +60,10 @@ def _differences(found: Found) -> None:
 
 
 def _memory_against_damage(found: Found) -> None:
+    report = found.report
+    assert report is not None
     frame = once(found, "memory against damage", tables.memory_against_damage)
-    st.markdown("**What the memory costs**")
+    st.markdown("**Memory against damage**")
     if frame.empty:
         st.caption("The candidates share no metric of damage.")
         return
@@ -74,4 +78,6 @@ def _memory_against_damage(found: Found) -> None:
         key="memory_against_damage",
         alt="Footprint of each candidate against its divergence from the reference",
     )
-    st.caption("Further left is smaller, further down is closer to the reference.")
+    st.caption(
+        f"Further left is smaller, further down is closer to the reference. {words.missing_phrase(report, frame)}"
+    )

@@ -1,13 +1,16 @@
 """The address bar holds the complete link of the comparison that is shown; a link that is opened says what to show."""
 
 from dataclasses import replace
+from urllib.parse import urlencode
 
 import streamlit as st
 
 from qfund import catalog
+from qfund.errors import QfundError
 from qfund.spec import Spec, from_query, to_query
 from qfund.ui import services
 
+LONGEST = 8000  # characters of an encoded link: browsers, servers and messengers cut longer ones
 _SHOWN = "shown"  # Spec
 _QUERY = "query"  # the query parameters that ``_SHOWN`` was read from or written to
 _PROBLEMS = "link_problems"
@@ -46,8 +49,31 @@ def show(spec: Spec, problems: list[str] | None = None) -> None:
 
 
 def fits(spec: Spec) -> bool:
-    """Whether a link can hold it: not with a text that was too long for this page."""
-    return spec.text is None or len(spec.text) <= services.MAX_TEXT
+    """Whether a link can hold it: not with a text that is too long for this page, or for what carries links."""
+    return spec.text is None or (len(spec.text) <= services.MAX_TEXT and len(_encoded(spec)) <= LONGEST)
+
+
+def names_a_folder(spec: Spec) -> bool:
+    """Whether the link names a folder on this machine, and so opens nowhere else."""
+    try:
+        return catalog.locate(spec.model).kind == "folder"
+    except QfundError:
+        return False
+
+
+def draw(spec: Spec) -> None:
+    """The complete link, with a button that copies it, or why there is none to send."""
+    if not fits(spec):
+        st.caption("The text is too long for a link: send the JSON file of the section Data instead.")
+        return
+    if names_a_folder(spec):
+        st.caption(
+            "This link names a folder on this machine and opens only here. To send the comparison, send the JSON file "
+            "of the section Data instead."
+        )
+    else:
+        st.caption("Opens exactly this comparison, with every choice written out.")
+    st.code(address(spec), language=None, wrap_lines=True)
 
 
 def _write(spec: Spec) -> None:
@@ -60,10 +86,12 @@ def _write(spec: Spec) -> None:
 
 def address(spec: Spec) -> str:
     """The complete link of a comparison, to be sent to somebody."""
-    from urllib.parse import urlencode
-
     base = (st.context.url or "").split("?")[0].rstrip("/")
-    return f"{base}/?{urlencode(to_query(spec), doseq=True)}"
+    return f"{base}/?{_encoded(spec)}"
+
+
+def _encoded(spec: Spec) -> str:
+    return urlencode(to_query(spec), doseq=True)
 
 
 def to_open(spec: Spec) -> dict[str, list[str]]:

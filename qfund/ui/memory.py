@@ -59,7 +59,7 @@ def _one_precision(found: Found) -> None:
         "Precision",
         names,
         format_func=tables.label,
-        default=names[min(1, len(names) - 1)],
+        default=tables.mixed(report),
         required=True,
         key="memory_precision",
         label_visibility="collapsed",

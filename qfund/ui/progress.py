@@ -17,7 +17,9 @@ def follow(key: str) -> None:
         st.rerun()
     with st.container(border=True, key="progress"), st.container(horizontal=True, vertical_alignment="center"):
         st.progress(min(max(job.share, 0.0), 1.0), text=_phase(job))
-        if st.button("Cancel", key=f"cancel_{key}", icon=":material/close:", help=_cancel_help(job)):
+        if st.button(
+            "Cancel", key=f"cancel_{key}", icon=":material/close:", help="Ends the job for everyone who waits for it."
+        ):
             services.jobs().cancel(key)
             st.rerun()
 
@@ -27,11 +29,6 @@ def _phase(job: Job) -> str:
         return f"Waiting: number {job.position} in the queue"
     phase = literal(job.phase) or "Starting"
     return f"{phase[:1].upper()}{phase[1:]} · {job.share:.0%}"
-
-
-def _cancel_help(job: Job) -> str:
-    others = job.visitors - 1
-    return f"Ends it for {others} other visitor{'s' * (others > 1)}, too." if others else "Ends this comparison."
 
 
 def ended(job: Job) -> None:

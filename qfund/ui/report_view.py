@@ -33,8 +33,4 @@ def _copy_link(found: Found) -> None:
     """The complete link, with a button that copies it."""
     assert found.report is not None
     with st.popover("Copy link", icon=":material/link:", key="copy_link"):
-        if link.fits(found.report.spec):
-            st.caption("Opens exactly this comparison, with every choice written out.")
-            st.code(link.address(found.report.spec), language=None, wrap_lines=True)
-        else:
-            st.caption("The text is too long for a link: send the JSON file of the section Data instead.")
+        link.draw(found.report.spec)

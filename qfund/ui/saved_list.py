@@ -15,9 +15,10 @@ ROWS = 10  # on one page of the list
 
 def draw(saved: list[Saved]) -> None:
     if not saved:
+        own = " Those of a visitor's own text are not listed: keep their links." if services.public() else ""
         empty(
-            "Nothing saved yet",
-            "Every comparison that is measured on this server appears here, with a link that opens it again.",
+            "Nothing to list yet" if own else "Nothing saved yet",
+            f"Every comparison that is measured on this server appears here, with a link that opens it again.{own}",
             ":material/inventory_2:",
         )
         if st.button("Go to Compare", type="primary", icon=":material/balance:"):
@@ -47,15 +48,27 @@ def _row(row: Saved) -> None:
 
 
 def _numbers(candidate: Headline) -> str:
+    if candidate.nonfinite_positions:
+        count = candidate.nonfinite_positions
+        where = f"{count:,} position{'s' * (count > 1)}"
+        broken = f":red[:material/warning: **not finite at {where}**]"
+        return ", ".join(part for part in (broken, literal(words.headline_numbers(candidate))) if part)
     return literal(words.headline_numbers(candidate)) or "nothing could be compared"
 
 
 def _facts(row: Saved) -> str:
-    text = "own text “" + row.text[:60].strip() + "…”" if row.text else "evaluation text"
-    parts = [f"{row.tokens:,} tokens", text, words.when(row.created), f"qfund {row.qfund}"]
+    parts = [*_input(row), words.when(row.created), f"qfund {row.qfund}"]
     if row.revision:
         parts.insert(0, f"revision {row.revision}")
     return literal(" · ".join(parts))
+
+
+def _input(row: Saved) -> list[str]:
+    if row.pictures:
+        return [f"{row.pictures:,} picture{'s' * (row.pictures > 1)}"]
+    cut = "…" if row.text and len(row.text) > 60 else ""
+    text = f"own text “{row.text[:60].strip()}{cut}”" if row.text else "evaluation text"
+    return [f"{row.tokens:,} token{'s' * (row.tokens != 1)}", text]
 
 
 def _actions(row: Saved) -> None:

@@ -8,11 +8,14 @@ from qfund.errors import QfundError
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~:$&@/])")
 
+_ADDRESS = re.compile(r"\bwww(?=\.)|\b\w+(?=://)|\bmailto(?=:)|\bxmpp(?=:)|(?<=\w)(?=@\w)", re.IGNORECASE)
+
 
 def literal(text: str) -> str:
     """Text that Markdown shows as it is. Names and messages may hold what a stranger wrote; an image in Markdown would
     make the visitor's browser call a foreign host."""
-    return _MARKDOWN.sub(r"\\\1", text.replace("\n", " "))
+    # Markdown also makes links of bare addresses, escaped or not, unless something stands inside them.
+    return _MARKDOWN.sub(r"\\\1", _ADDRESS.sub("\\g<0>\u2060", text.replace("\n", " ")))
 
 
 def failed(error: QfundError, what: str = "") -> None:

@@ -31,6 +31,10 @@ function draw(parent, state) {
   const position = (index) => index - shift
   const current = () => map.candidates[state.candidate]
   const values = () => (state.by === "diff" ? current().diff : current().kl)
+  // The first token of a chunk is not predicted; where the reference is not finite there is nothing to compare with.
+  const predicted = (index) =>
+    position(index) >= 0 && !(map.next && starts.has(index)) && (map.broken || map.reference.t[position(index)].length > 0)
+  const broken = (index) => predicted(index) && current().kl[position(index)] == null
 
   const buttons = map.candidates.map((candidate, index) => {
     const button = element("button", "", candidate.label)
@@ -76,13 +80,12 @@ function draw(parent, state) {
     spans.forEach((span, index) => {
       const place = position(index)
       const value = place < 0 ? undefined : values()[place]
-      const known = place >= 0 && map.reference.t[place].length > 0
-      const changed = value != null && !current().same[place]
+      const changed = value != null && current().same[place] === false
       const strength = value == null ? 0 : onlyChanged ? (changed ? 0.55 : 0) : heat(value, low, high)
       span.style.setProperty("--strength", strength.toFixed(3))
       span.classList.toggle("changed", changed)
-      span.classList.toggle("blank", !known)
-      span.classList.toggle("broken", known && value == null)
+      span.classList.toggle("blank", !predicted(index))
+      span.classList.toggle("broken", broken(index))
     })
     legend(low, high, onlyChanged)
     worst()
@@ -95,8 +98,9 @@ function draw(parent, state) {
     at(".ramp").style.background = `linear-gradient(to right, ${stops.join(", ")})`
     for (const part of [".low", ".ramp", ".high"]) at(part).hidden = onlyChanged || !(high > 0)
     at(".low").textContent = short(low)
-    at(".high").textContent = `${short(high)}${state.by === "kl" ? " nat" : ""}`
-    at(".changed-key").hidden = !current().same.includes(false)
+    at(".high").textContent = `${short(high)}${state.by === "kl" ? " nat" : " logit"}`
+    at(".changed-key").hidden = !current().same.some((same, place) => same === false && current().kl[place] != null)
+    at(".broken-key").hidden = !spans.some((_, index) => broken(index))
   }
 
   function ranked() {
@@ -116,13 +120,19 @@ function draw(parent, state) {
   function worst() {
     const found = values()
     const rows = ranked().slice(0, 10).map((index) => {
-      const button = element("button", "", visible(map.pieces[index]))
+      const button = element("button")
       button.type = "button"
-      button.append(element("i", "", short(found[position(index)])))
+      button.append(element("bdi", "", visible(map.pieces[index])), element("i", "", short(found[position(index)])))
       button.onclick = () => select(index, true)
       return button
     })
-    at(".worst-list").replaceChildren(...(rows.length ? rows : [element("span", "note", "Nowhere: the outputs are equal.")]))
+    at(".worst-list").replaceChildren(...(rows.length ? rows : [element("span", "note", nowhere())]))
+  }
+
+  function nowhere() {
+    if (!current().kl.some((value) => value != null)) return "Nothing here is finite, so nothing can be compared."
+    const where = spans.some((_, index) => broken(index)) ? " wherever both are finite" : ""
+    return `Nowhere: the outputs are equal${where}.`
   }
 
   function select(index, scroll) {
@@ -140,12 +150,11 @@ function draw(parent, state) {
 
   function inform(index) {
     const place = position(index)
-    const known = place >= 0 && map.reference.t[place].length > 0
     at(".where").replaceChildren(
-      element("span", "word", visible(map.pieces[index])),
+      element("bdi", "word", visible(map.pieces[index])),
       element("span", "place", `token ${(index + 1).toLocaleString("en")} of ${map.total.toLocaleString("en")}`),
     )
-    if (!known) {
+    if (!predicted(index)) {
       at(".facts").replaceChildren(element("span", "note", "Nothing comes before it in its chunk: it is not predicted."))
       at(".sides").replaceChildren()
       return
@@ -155,16 +164,16 @@ function draw(parent, state) {
     const facts = finite
       ? [
           fact("KL", `${short(candidate.kl[place])} nat`),
-          fact("mean |difference|", short(candidate.diff[place])),
+          fact("mean |difference|", `${short(candidate.diff[place])} logit`),
           fact("top token", candidate.same[place] ? "same" : "changed"),
         ]
       : [element("span", "note", "The outputs here are not finite: left out of every number.")]
     at(".facts").replaceChildren(...facts)
     const real = map.pieces[index]
-    at(".sides").replaceChildren(
-      side(`${map.reference.label} (reference) expects`, map.reference, place, real),
-      side(`${candidate.label} expects`, candidate, place, real),
-    )
+    const sides = []
+    if (map.reference.t[place].length) sides.push(side(`${map.reference.label} (reference) expects`, map.reference, place, real))
+    if (finite) sides.push(side(`${candidate.label} expects`, candidate, place, real))
+    at(".sides").replaceChildren(...sides)
   }
 
   function side(title, owner, place, real) {
@@ -181,7 +190,7 @@ function draw(parent, state) {
       fill.style.width = `${100 * share}%`
       fill.style.background = owner.colour
       track.append(fill)
-      row.append(element("span", "name", visible(piece)), track, element("span", "share", `${percent(share)} %`))
+      row.append(element("bdi", "name", visible(piece)), track, element("span", "share", `${percent(share)} %`))
       box.append(row)
     })
     return box
@@ -211,8 +220,9 @@ function tokenSpan(piece, index) {
   span.id = `token-${index}`
   span.setAttribute("role", "option")
   // A line break stays a line break, with a quiet sign in front of it, so that its colour can be seen.
-  for (const part of piece.split(/(\n)/)) {
-    if (part === "\n") span.append(element("span", "mark", "↵"), document.createTextNode("\n"))
+  for (const part of piece.split(/(\n|\uFFFD+)/)) {
+    if (part.startsWith("\uFFFD")) span.append(element("span", "mark", part)) // a part of a character
+    else if (part === "\n") span.append(element("span", "mark", "↵"), document.createTextNode("\n"))
     else if (part && !part.trim()) span.append(element("span", "mark", part.replaceAll(" ", "·").replaceAll("\t", "→")))
     else if (part) span.append(document.createTextNode(part))
   }

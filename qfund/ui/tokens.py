@@ -27,6 +27,7 @@ def payload(report: Report, key: str) -> bytes:
             "next": tokens.predicts_next,
             "total": tokens.total,
             "vocabulary": tokens.vocabulary,
+            "broken": report.reference.nonfinite_positions > 0,
             "reference": {**_named(reference), **_alternatives(tokens.reference)},
             "candidates": [
                 {

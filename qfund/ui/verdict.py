@@ -1,9 +1,8 @@
-"""The top of a report: each candidate in words and in three numbers, and what all of it was measured on."""
+"""The top of a report: each candidate in three numbers and in words, and what all of it was measured on."""
 
 import streamlit as st
 
 from qfund import words
-from qfund.precisions import PRECISIONS
 from qfund.report import PrecisionResult, Report
 from qfund.ui import cards
 from qfund.ui.states import literal
@@ -11,7 +10,7 @@ from qfund.units import bytes_text
 
 
 def headline(report: Report) -> None:
-    st.subheader(f"{literal(report.spec.model)}: {words.title(report)}", anchor=False, width="content")
+    st.subheader(literal(words.title(report)), anchor=False, width="content")
 
 
 def draw(report: Report) -> None:
@@ -22,20 +21,19 @@ def draw(report: Report) -> None:
         for found in words.verdicts(report):
             with st.container(border=True, gap="small", height="stretch"):
                 _card(report, found)
-    st.caption(literal(" ".join((f"{words.provenance(report)}.", *report.input.notes))))
+    st.caption(literal(" ".join((f"{words.provenance(report)}.", *words.notes(report)))))
 
 
 def _card(report: Report, found: words.Verdict) -> None:
     result = next(row for row in report.results if row.precision == found.precision)
     cards.title(found.precision)
+    with st.grid(3, min_column_width=88, gap="small"):
+        for name, value, help_text in _numbers(report, result):
+            st.metric(name, value, help=help_text)
     for alarm in found.alarms:
         st.error(alarm, icon=":material/warning:")
     st.markdown(literal(found.body))
-    with st.container(horizontal=True, gap="medium"):
-        for name, value, help_text in _numbers(report, result):
-            st.metric(name, value, help=help_text, width="content")
-    if found.precision in PRECISIONS:
-        st.caption(f"{PRECISIONS[found.precision].arithmetic}".capitalize() + ".")
+    st.caption(literal(words.arithmetic(result)))
 
 
 def _numbers(report: Report, result: PrecisionResult) -> list[tuple[str, str, str]]:

@@ -12,7 +12,8 @@ def draw(found: Found) -> None:
     report = found.report
     assert report is not None
     if report.tokens is None:
-        st.info(f"A {report.model.task} predicts no tokens, so there is no text to colour.")
+        task = f"{'An' if report.model.task[:1] in 'aeiou' else 'A'} {report.model.task}"
+        st.info(f"{task} predicts no tokens, so there is no text to colour.")
         return
     shown = len(report.tokens.pieces)
     rest = f" The first {shown:,} of {report.tokens.total:,} tokens are shown." if shown < report.tokens.total else ""
@@ -38,7 +39,7 @@ def _table(found: Found, candidates: list[str]) -> None:
         hide_index=True,
         column_config={
             "KL (nat)": st.column_config.NumberColumn(format="scientific"),
-            "mean |difference|": st.column_config.NumberColumn(format="scientific"),
+            "mean |difference| (logit)": st.column_config.NumberColumn(format="scientific"),
         },
         height=420,
         alt="Tokens of the text with the divergence at each, largest first",

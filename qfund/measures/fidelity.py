@@ -4,6 +4,7 @@ The models' outputs are upcast exactly to float64 before anything is computed; n
 where either model gives a non-finite value are left out of every statistic and counted.
 """
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 
@@ -31,19 +32,21 @@ class Kept:
 class Candidate:
     """Accumulates one candidate's comparison. Call ``positions()`` at the end."""
 
-    vectors: dict[str, list[Tensor]] = field(default_factory=dict)
+    # Flat arrays: thousands of small tensors that stay between large ones that are freed would scatter the heap, and
+    # the process would grow by a gigabyte.
+    vectors: "dict[str, array[float]]" = field(default_factory=dict)
     counts: Tensor = field(default_factory=lambda: torch.zeros(_BINS, dtype=torch.int64))
     zeros: int = 0
     nonfinite: int = 0
-    finite: list[Tensor] = field(default_factory=list)
+    finite: list[bool] = field(default_factory=list)
     kept: list[Kept] = field(default_factory=list)
 
     def add(self, name: str, values: Tensor) -> None:
-        self.vectors.setdefault(name, []).append(values.cpu())
+        self.vectors.setdefault(name, array("d")).frombytes(values.double().cpu().numpy().tobytes())
 
     def vector(self, name: str) -> Vector | None:
-        parts = self.vectors.get(name)
-        return None if parts is None else np.asarray(torch.cat(parts).double())
+        values = self.vectors.get(name)
+        return None if values is None else np.array(values)
 
     def count(self, absolute: Tensor) -> None:
         """Add |differences| to the histogram."""
@@ -100,7 +103,7 @@ class Comparison:
             log_q = exact.log_softmax(-1)
             good = finite & exact.isfinite().all(-1)
             candidate.nonfinite += int((~good).sum())
-            candidate.finite.append(good.cpu())
+            candidate.finite += good.tolist()
             absolute = (exact - reference).abs_()
             if not good.all():
                 absolute = absolute[good]

@@ -69,10 +69,9 @@ def _disagreement(
     kl: list[float | None] = [None] * shown
     mean_abs: list[float | None] = [None] * shown
     same: list[bool | None] = [None] * shown
-    finite = [bool(good) for part in candidate.finite for good in part]
     found = [candidate.vector(name) for name in ("kl", "mean_abs", "same_top1")]
     measured = zip(*(vector for vector in found if vector is not None), strict=True)
-    for place, good in zip(places, finite, strict=False):
+    for place, good in zip(places, candidate.finite, strict=False):
         if good:
             divergence, difference, agreed = next(measured)
             kl[place] = float(f"{divergence:.4g}")

@@ -1,6 +1,6 @@
 # The dashboard as a public server of the shipped models; fits a Hugging Face Space (sdk: docker, app_port: 7860) as it is.
 #   docker build -t qfund . && docker run --rm -p 7860:7860 qfund
-# PyPI's torch for Linux brings gigabytes of CUDA. For a small image name the index of PyTorch's CPU builds:
+# The usual torch for Linux brings gigabytes of CUDA. For a small image name the index of PyTorch's CPU builds:
 #   docker build --build-arg PIP_EXTRA_INDEX_URL=… -t qfund .
 # Results outlive the container with: docker run -v qfund:/home/qfund/data …
 

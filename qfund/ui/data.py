@@ -1,5 +1,7 @@
 """The section *Data*: take the numbers along, and make them again elsewhere."""
 
+from collections.abc import Callable
+
 import streamlit as st
 
 from qfund import report as reports
@@ -13,33 +15,17 @@ def draw(found: Found) -> None:
     assert report is not None
     name = f"qfund-{found.key[:8]}"
     with st.container(horizontal=True):
-        # Callables: nothing is encoded before somebody clicks.
-        st.download_button(
-            "Numbers (CSV)",
-            data=lambda: tables.export_csv(report),
-            file_name=f"{name}.csv",
-            mime="text/csv",
-            on_click="ignore",
-            icon=":material/table:",
-            key="download_csv",
+        _download("Numbers (CSV)", lambda: tables.export_csv(report), f"{name}.csv", "text/csv", "table", "csv")
+        _download(
+            "Tensors (CSV)", lambda: tables.tensors_csv(report), f"{name}-tensors.csv", "text/csv", "list", "tensors"
         )
-        st.download_button(
-            "Tensors (CSV)",
-            data=lambda: tables.tensors_csv(report),
-            file_name=f"{name}-tensors.csv",
-            mime="text/csv",
-            on_click="ignore",
-            icon=":material/list:",
-            key="download_tensors",
-        )
-        st.download_button(
+        _download(
             "Whole report (JSON)",
-            data=lambda: reports.to_json(report),
-            file_name=f"{name}.json",
-            mime="application/json",
-            on_click="ignore",
-            icon=":material/data_object:",
-            key="download_json",
+            lambda: reports.to_json(report),
+            f"{name}.json",
+            "application/json",
+            "data_object",
+            "json",
         )
     st.markdown("**The link to this comparison**")
     link.draw(report.spec)
@@ -47,3 +33,16 @@ def draw(found: Found) -> None:
     st.code(commands.shell(report.spec), language="bash", wrap_lines=True)
     st.markdown("**The same from Python**")
     st.code(commands.python(report.spec), language="python", wrap_lines=True)
+
+
+def _download(label: str, make: Callable[[], bytes], file_name: str, mime: str, icon: str, key: str) -> None:
+    """A button that saves what ``make`` gives; nothing is encoded before somebody clicks."""
+    st.download_button(
+        label,
+        data=make,
+        file_name=file_name,
+        mime=mime,
+        on_click="ignore",
+        icon=f":material/{icon}:",
+        key=f"download_{key}",
+    )

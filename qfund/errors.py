@@ -4,6 +4,7 @@ QfundError                  message + remedy; ``exit_code`` for the command line
 ├── UsageError              the request itself is wrong (exit code 2)
 │   ├── UnknownName         no such model, precision or metric; says which there are
 │   ├── InvalidSpec         a value out of range, a malformed link or document
+│   ├── UnavailablePrecision  a precision that this device cannot run, with the reason
 │   └── InvalidInput        the text cannot be measured: empty, one token, not decodable
 ├── ModelError              the checkpoint cannot be used (exit code 1)
 │   ├── ModelNotFound       no such folder or repository, or no network
@@ -44,6 +45,10 @@ class UnknownName(UsageError):
 
 
 class InvalidSpec(UsageError):
+    pass
+
+
+class UnavailablePrecision(UsageError):
     pass
 
 

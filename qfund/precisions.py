@@ -1,7 +1,8 @@
-"""The one table of precisions. A row is all that a further cast needs; every list elsewhere iterates this table."""
+"""The one table of precisions. A row is all that a further one needs; every list elsewhere iterates this table."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from qfund.errors import UnavailablePrecision
 from qfund.names import look_up
 
 
@@ -11,12 +12,24 @@ class Precision:
 
     Attributes:
         name: stable identifier, used on the command line and in links.
-        family: ``"float cast"`` or ``"integer"``.
+        family: one of ``FAMILIES``.
         bits: per quantised weight, scales not counted.
-        dtype: torch's name of the dtype that the checkpoint is loaded in; what a quantiser leaves alone stays in it.
-        quantizer: lazy ``"module:object"`` of a ``qfund.quantizers.walk.Quantizer``, or None for a cast.
+        dtype: torch's name of the dtype that the checkpoint is loaded in: the *base*, in which stays whatever a
+            quantiser leaves alone.
+        meaning: what it is, in one line.
         arithmetic: what the multiplications run in, so that nobody has to guess what "bf16" means here.
         sqnr_floor: dB of signal to quantisation noise that well-behaved (normal) weights must reach in tests.
+        quantizer: lazy ``"module:object"`` of a ``qfund.quantizers.quantizer.Quantizer``, or None for a cast.
+        product: lazy ``"module:object"`` of a ``qfund.quantizers.quantizer.Product`` where activations are quantised
+            too, as they come; None where the weights are dequantised before the multiplication.
+        granularity: how many weights share one scale.
+        storage: how the codes lie in memory.
+        scale_bits: of scales, and ``zero_point_bits`` of zero-points, for each weight of a large matrix.
+        scales_in_base: whether the scales have the base's dtype (torchao's integers in groups), and so weigh less on a
+            16-bit base.
+        emulated: what hardware made for the format would do otherwise; None where nothing is emulated.
+        device: the only kind of device that runs it; None for all.
+        variant_of: the row of which this one is the variant on another base.
     """
 
     name: str
@@ -28,55 +41,324 @@ class Precision:
     arithmetic: str
     sqnr_floor: float
     quantizer: str | None = None
-    granularity: str = "per tensor"
+    product: str | None = None
+    granularity: str = "no scales"
+    storage: str = "as they are"
+    scale_bits: float = 0.0
+    zero_point_bits: float = 0.0
+    scales_in_base: bool = False
+    emulated: str | None = None
+    device: str | None = None
+    variant_of: str | None = None
+
+    @property
+    def base(self) -> str:
+        """What people call the base: ``FP32``."""
+        return _BASES[self.dtype]
+
+    @property
+    def effective_bits(self) -> float:
+        """Per weight of a large matrix, scales and zero-points included."""
+        return self.bits + self.scale_bits + self.zero_point_bits
+
+    @property
+    def runs_on(self) -> str:
+        return "CUDA" if self.device == "cuda" else "CPU, CUDA"
+
+    @property
+    def weights_only(self) -> bool:
+        return self.product is None
+
+    @property
+    def treatment(self) -> str:
+        """What becomes of the kinds of modules, in one line."""
+        if self.family == STORED:
+            return "as whoever quantised the checkpoint chose"
+        if self.quantizer is None:
+            return "every weight; modules that transformers keeps in fp32 stay there"
+        if self.product:
+            return "linear layers; output head, embeddings, convolutions, stacked experts, norms and biases stay"
+        return (
+            "linear layers, convolutions and stacked experts; output head and embeddings only when asked for; norms "
+            "and biases stay"
+        )
+
+
+CAST, INTEGER, FLOAT, CODEBOOK, STORED = "float cast", "integer", "float quantised", "codebook", "as stored"
+#: Families in the order in which they are shown, and what each has in common.
+FAMILIES = {
+    CAST: "Every weight is rounded to a smaller float. No scales, nothing to choose.",
+    INTEGER: "Weights become whole numbers times a scale that a channel or a group shares.",
+    FLOAT: "Weights become very small floats times a scale: finer near zero, coarser far from it.",
+    CODEBOOK: "Weights become the nearest of 16 values times a scale; the values suit weights that are normal.",
+    STORED: "The checkpoint brings its own.",
+}
+_BASES = {"float64": "FP64", "float32": "FP32", "bfloat16": "BF16", "float16": "FP16", "auto": "as stored"}
+
+_DEQUANTISED = "weights are dequantised before each multiplication, which runs in {base}"
+_INTEGERS = "qfund.quantizers.integer:"
+_FLOATS = "qfund.quantizers.float8:"
+_MICRO = "qfund.quantizers.microscaling:"
+_CODES = "qfund.quantizers.codebook:"
+_PRODUCTS = "qfund.quantizers.activations:"
+
+
+def _cast(name: str, label: str, bits: int, dtype: str, meaning: str, floor: float) -> Precision:
+    low = label.lower()
+    return Precision(
+        name=name,
+        label=label,
+        family=CAST,
+        bits=bits,
+        dtype=dtype,
+        meaning=meaning,
+        arithmetic=f"whole model in {low}: weights, activations and logits",
+        sqnr_floor=floor,
+    )
+
+
+def _integers(name: str, label: str, bits: int, object_: str, group: int | None, floor: float) -> Precision:
+    """A symmetric, weight-only integer format on fp32."""
+    per = "output channel" if group is None else f"group of {group}"
+    packed = {8: "a byte each", 4: "two a byte", 2: "four a byte", 6: "4 + 2 bits, packed", 5: "4 + 1 bits, packed"}
+    return Precision(
+        name=name,
+        label=label,
+        family=INTEGER,
+        bits=bits,
+        dtype="float32",
+        meaning=f"{bits}-bit integers, symmetric around zero, one scale per {per}.",
+        arithmetic=_DEQUANTISED,
+        sqnr_floor=floor,
+        quantizer=_INTEGERS + object_,
+        granularity=f"per {per}",
+        storage=packed.get(bits, "2 + 1 bits, packed"),
+        scale_bits=32 / group if group else 0.0,
+        scales_in_base=bits < 8,
+    )
 
 
 _ROWS = (
+    _cast(
+        "fp64",
+        "FP64",
+        64,
+        "float64",
+        "Double precision: 11 exponent and 52 fraction bits. The yardstick for what fp32 itself rounds away.",
+        200.0,
+    ),
+    _cast(
+        "fp32",
+        "FP32",
+        32,
+        "float32",
+        "IEEE single precision: 8 exponent and 23 fraction bits. The usual reference.",
+        200.0,
+    ),
     Precision(
-        name="fp32",
-        label="FP32",
-        family="float cast",
+        name="tf32",
+        label="TF32",
+        family=CAST,
         bits=32,
         dtype="float32",
-        meaning="IEEE single precision: 8 exponent and 23 fraction bits. The usual reference.",
-        arithmetic="weights, activations and arithmetic in fp32",
+        meaning="fp32 in memory; the tensor cores round what they multiply to 10 fraction bits. Faster, no smaller.",
+        arithmetic="weights stored in fp32, rounded to 10 fraction bits in each multiplication, summed in fp32",
         sqnr_floor=200.0,
+        device="cuda",
     ),
-    Precision(
-        name="bf16",
-        label="BF16",
-        family="float cast",
-        bits=16,
-        dtype="bfloat16",
-        meaning="fp32's range with 7 fraction bits: nothing overflows, two to three digits remain.",
-        arithmetic="whole model in bf16: weights, activations and logits",
-        sqnr_floor=50.0,
+    _cast(
+        "bf16",
+        "BF16",
+        16,
+        "bfloat16",
+        "fp32's range with 7 fraction bits: nothing overflows, two to three digits remain.",
+        55.0,
     ),
-    Precision(
-        name="fp16",
-        label="FP16",
-        family="float cast",
-        bits=16,
-        dtype="float16",
-        meaning="IEEE half precision: 10 fraction bits, but values beyond 65504 overflow.",
-        arithmetic="whole model in fp16: weights, activations and logits",
-        sqnr_floor=65.0,
+    _cast(
+        "fp16",
+        "FP16",
+        16,
+        "float16",
+        "IEEE half precision: 10 fraction bits, but values beyond 65504 overflow.",
+        73.0,
     ),
+    _integers("int8", "INT8 weight-only", 8, "INT8_PER_CHANNEL", None, 41.0),
+    replace(
+        _integers("int8_dynamic", "INT8 dynamic", 8, "INT8_PER_CHANNEL", None, 41.0),
+        meaning="W8A8: weights as int8; activations become 8-bit integers too, token by token, as they come.",
+        arithmetic="8-bit integers are multiplied with 8-bit integers and summed exactly in 32 bits, then scaled",
+        product=_PRODUCTS + "INT8_DYNAMIC",
+    ),
+    _integers("int8_g32", "INT8 g32", 8, "INT8_G32", 32, 44.0),
+    _integers("int6", "INT6 g32", 6, "INT6_G32", 32, 32.0),
+    _integers("int5", "INT5 g32", 5, "INT5_G32", 32, 26.0),
+    _integers("int4", "INT4 g32", 4, "INT4_G32", 32, 20.0),
+    replace(
+        _integers("int4_asym", "INT4 g32 asym", 4, "INT4_G32_ASYM", 32, 21.0),
+        meaning="4-bit integers from the smallest to the largest weight of a group of 32: a scale and a zero-point.",
+        zero_point_bits=8 / 32,
+    ),
+    _integers("int4_g64", "INT4 g64", 4, "INT4_G64", 64, 19.0),
+    _integers("int4_g128", "INT4 g128", 4, "INT4_G128", 128, 18.0),
+    replace(
+        _integers("int4_dynamic", "INT4 dynamic", 4, "INT4_G32", 32, 20.0),
+        meaning="W4A8: weights as int4 in groups of 32; activations are rounded to 8-bit integers, token by token.",
+        arithmetic="activations are rounded to 8 bits, weights dequantised, and both multiplied in {base}",
+        product=_PRODUCTS + "INT4_DYNAMIC",
+        emulated="Kernels made for it multiply the integers themselves; only the rounding of sums differs.",
+    ),
+    _integers("int3", "INT3 g32", 3, "INT3_G32", 32, 13.0),
+    _integers("int2", "INT2 g32", 2, "INT2_G32", 32, 6.0),
     Precision(
-        name="int8",
-        label="INT8 weight-only",
-        family="integer",
+        name="fp8_e4m3",
+        label="FP8 E4M3",
+        family=FLOAT,
         bits=8,
         dtype="float32",
-        meaning="Linear weights as 8-bit integers, symmetric, one fp32 scale per output channel; the rest in fp32.",
-        arithmetic="weights stored in int8 and dequantised before each multiplication in fp32",
-        sqnr_floor=40.0,
-        quantizer="qfund.quantizers.integer:INT8_PER_CHANNEL",
+        meaning="8-bit floats with 3 fraction bits, one scale per output channel so that nothing passes 448.",
+        arithmetic=_DEQUANTISED,
+        sqnr_floor=31.0,
+        quantizer=_FLOATS + "FP8_E4M3",
         granularity="per output channel",
+        storage="a byte each",
+    ),
+    Precision(
+        name="fp8_e5m2",
+        label="FP8 E5M2",
+        family=FLOAT,
+        bits=8,
+        dtype="float32",
+        meaning="8-bit floats with 2 fraction bits and a wider range, one scale per output channel.",
+        arithmetic=_DEQUANTISED,
+        sqnr_floor=25.0,
+        quantizer=_FLOATS + "FP8_E5M2",
+        granularity="per output channel",
+        storage="a byte each",
+    ),
+    Precision(
+        name="fp8_dynamic",
+        label="FP8 dynamic",
+        family=FLOAT,
+        bits=8,
+        dtype="float32",
+        meaning="Weights as FP8 E4M3; activations become FP8 too, token by token, as they come.",
+        arithmetic="activations and weights are rounded to 8-bit floats and multiplied in {base}",
+        sqnr_floor=31.0,
+        quantizer=_FLOATS + "FP8_E4M3",
+        product=_PRODUCTS + "FP8_DYNAMIC",
+        granularity="per output channel",
+        storage="a byte each",
+        emulated="GPUs of compute capability 8.9 or newer multiply FP8 themselves; only the rounding of sums differs.",
+    ),
+    Precision(
+        name="mxfp8",
+        label="MXFP8",
+        family=FLOAT,
+        bits=8,
+        dtype="float32",
+        meaning="OCP microscaling: FP8 E4M3 values, 32 of which share one power of two.",
+        arithmetic=_DEQUANTISED,
+        sqnr_floor=30.0,
+        quantizer=_MICRO + "MXFP8",
+        granularity="per block of 32",
+        storage="a byte each",
+        scale_bits=8 / 32,
+        emulated="GPUs made for it multiply MXFP8 themselves and round activations to it too; here only weights are.",
+    ),
+    Precision(
+        name="mxfp4",
+        label="MXFP4",
+        family=FLOAT,
+        bits=4,
+        dtype="float32",
+        meaning="OCP microscaling: 4-bit floats (0 to 6 in eight steps), 32 of which share one power of two.",
+        arithmetic=_DEQUANTISED,
+        sqnr_floor=18.0,
+        quantizer=_MICRO + "MXFP4",
+        granularity="per block of 32",
+        storage="two a byte",
+        scale_bits=8 / 32,
+        emulated="GPUs made for it multiply MXFP4 themselves and round activations to it too; here only weights are.",
+    ),
+    Precision(
+        name="nvfp4",
+        label="NVFP4",
+        family=FLOAT,
+        bits=4,
+        dtype="float32",
+        meaning="NVIDIA's 4-bit floats: 16 share an FP8 scale, and all of a matrix one FP32 scale.",
+        arithmetic=_DEQUANTISED,
+        sqnr_floor=20.0,
+        quantizer=_MICRO + "NVFP4",
+        granularity="per block of 16, and per matrix",
+        storage="two a byte",
+        scale_bits=8 / 16,
+        emulated="GPUs made for it multiply NVFP4 themselves and round activations to it too; here only weights are.",
+    ),
+    Precision(
+        name="nf4",
+        label="NF4",
+        family=CODEBOOK,
+        bits=4,
+        dtype="float32",
+        meaning="QLoRA's 16 values, at equal shares of a normal distribution, scaled per block of 64.",
+        arithmetic=_DEQUANTISED,
+        sqnr_floor=20.0,
+        quantizer=_CODES + "NF4",
+        granularity="per block of 64",
+        storage="two a byte",
+        scale_bits=32 / 64,
+    ),
+    Precision(
+        name="fp4",
+        label="FP4",
+        family=CODEBOOK,
+        bits=4,
+        dtype="float32",
+        meaning="bitsandbytes' 4-bit floats as a table of 16 values, scaled per block of 64.",
+        arithmetic=_DEQUANTISED,
+        sqnr_floor=18.0,
+        quantizer=_CODES + "FP4",
+        granularity="per block of 64",
+        storage="two a byte",
+        scale_bits=32 / 64,
+    ),
+    Precision(
+        name="stored",
+        label="As stored",
+        family=STORED,
+        bits=0,
+        dtype="auto",
+        meaning="A checkpoint that is already quantised, as transformers reads it on this device.",
+        arithmetic="what the library that quantised it does on this device",
+        sqnr_floor=0.0,
     ),
 )
 
-PRECISIONS: dict[str, Precision] = {row.name: row for row in _ROWS}
+
+def _on_base(row: Precision, dtype: str) -> Precision:
+    """The row with its arithmetic said for its base."""
+    base = _BASES[dtype].lower()
+    return replace(row, dtype=dtype, arithmetic=row.arithmetic.format(base=base))
+
+
+def _on_bf16(row: Precision) -> Precision:
+    return replace(
+        _on_base(row, "bfloat16"),
+        name=f"{row.name}_bf16",
+        label=f"{row.label} on BF16",
+        meaning=f"{row.meaning} The rest of the model in BF16.",
+        scale_bits=row.scale_bits / 2 if row.scales_in_base else row.scale_bits,
+        variant_of=row.name,
+    )
+
+
+def _table() -> dict[str, Precision]:
+    table = {row.name: row if row.quantizer is None else _on_base(row, row.dtype) for row in _ROWS}
+    return table | {f"{row.name}_bf16": _on_bf16(row) for row in _ROWS if row.quantizer}
+
+
+PRECISIONS: dict[str, Precision] = _table()
 
 
 def precision(name: str) -> Precision:
@@ -86,3 +368,20 @@ def precision(name: str) -> Precision:
         UnknownName: with the closest name and all there are.
     """
     return look_up(PRECISIONS, name, "precision")
+
+
+def unavailable(row: Precision, device: str) -> str | None:
+    """Why a row cannot run on a torch device (``"cpu"``, ``"cuda:1"``), or None if it can."""
+    if row.device is not None and not device.startswith(row.device):
+        return f"{row.label} needs an NVIDIA GPU of compute capability 8.0 or newer; this process uses the CPU."
+    return None
+
+
+def require(row: Precision, device: str) -> None:
+    """Refuse a row that cannot run on a device.
+
+    Raises:
+        UnavailablePrecision: with the reason.
+    """
+    if reason := unavailable(row, device):
+        raise UnavailablePrecision(reason, "Choose another precision, or set QFUND_DEVICE=cuda on a machine with one.")

@@ -1,146 +1,317 @@
 """Apply a quantiser to a whole model, keep tied weights tied, and report what was converted and what was left.
 
-A converted module keeps its class and its forward: its ``weight`` becomes a property that dequantises what is stored.
-So any architecture runs unmodified (also where a parent reads ``child.weight`` itself); what is stored are buffers.
+A converted module keeps its class: each converted weight becomes a property that dequantises what is stored. So any
+architecture runs unmodified (also where a parent reads ``child.weight`` itself); what is stored are buffers.
 """
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from transformers import PreTrainedModel
+from transformers.models.falcon.modeling_falcon import FalconLinear
 from transformers.pytorch_utils import Conv1D
 
-from qfund.errors import NothingConverted
+from qfund.errors import CorruptCheckpoint, NothingConverted
 from qfund.precisions import Precision
+from qfund.quantizers.quantizer import Product, Quantizer, Shape
 from qfund.report import LeftModule
 
+Flat = Callable[[Tensor], Tensor]
 
-class Layout(NamedTuple):
-    """A stored tensor's dtype and shape."""
 
-    dtype: torch.dtype
-    shape: tuple[int, ...]
+@dataclass(frozen=True, slots=True)
+class View:
+    """How a parameter reads as a matrix [out, in] (``flat``), and the matrix as the parameter again (``unflat``)."""
+
+    flat: Flat
+    unflat: Callable[[Tensor, torch.Size], Tensor]
+
+    def shape(self, shape: torch.Size) -> Shape:
+        """Of the matrix."""
+        rows, columns = self.flat(torch.empty(shape, device="meta")).shape
+        return rows, columns
+
+
+LINEAR = View(lambda weight: weight, lambda matrix, shape: matrix)
+#: GPT-2's Conv1D holds [in, out].
+TRANSPOSED = View(lambda weight: weight.T, lambda matrix, shape: matrix.T)
+CONVOLUTION = View(lambda weight: weight.flatten(1), lambda matrix, shape: matrix.reshape(shape))
+#: Stacked experts: [experts, out, in], or [experts, in, out].
+EXPERTS = View(lambda weight: weight.flatten(0, 1), lambda matrix, shape: matrix.reshape(shape))
+EXPERTS_TRANSPOSED = View(
+    lambda weight: weight.transpose(1, 2).flatten(0, 1),
+    lambda matrix, shape: matrix.reshape(shape[0], shape[2], shape[1]).transpose(1, 2),
+)
+_EXPERT_WEIGHTS = ("gate_up_proj", "up_proj", "down_proj")
+#: Forwards that do no more than multiply and add the bias, so that a ``Product`` can stand for them.
+_MULTIPLY_ONLY = (nn.Linear.forward, Conv1D.forward, FalconLinear.forward)
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A parameter that is converted: ``weight`` of a Linear, ``down_proj`` of stacked experts."""
+
+    module: str
+    key: str
+    view: View
 
     @property
-    def bytes(self) -> int:
-        return math.prod(self.shape) * self.dtype.itemsize
-
-
-class Quantizer(Protocol):
-    """Turns a float weight [out, in] into named stored tensors and back; ``layout`` foretells them from the shape."""
-
-    def quantize(self, weight: Tensor) -> dict[str, Tensor]: ...
-    def dequantize(self, stored: Mapping[str, Tensor], dtype: torch.dtype) -> Tensor: ...
-    def layout(self, out_features: int, in_features: int) -> dict[str, Layout]: ...
-
-
-#: A stored tensor named ``data`` becomes the buffer ``weight_data`` of its module, ``scale`` becomes ``weight_scale``.
-PREFIX = "weight_"
+    def name(self) -> str:
+        return f"{self.module}.{self.key}".lstrip(".")
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a quantiser converts in a model (names of modules) and what it leaves, with the reason."""
+    """What a quantiser converts in a model, and which modules it leaves, with the reason.
 
-    converted: tuple[str, ...]
+    Each of ``groups`` is one parameter and holds all places that share it.
+    """
+
+    groups: tuple[tuple[Weight, ...], ...]
     left: tuple[LeftModule, ...]
 
+    @property
+    def converted(self) -> tuple[str, ...]:
+        """Names of modules."""
+        return tuple(dict.fromkeys(weight.module for group in self.groups for weight in group))
 
-def plan(model: nn.Module) -> Plan:
-    """Decide which modules are converted: every Linear and GPT-2 Conv1D but the output head.
 
-    Works on a model on the meta device too. A module that owns weights of two or more dimensions and is not converted
-    is listed with the reason; norms and biases are one-dimensional and always stay.
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a buffer of a converted module is: its ``kind`` as in ``report.TensorRow``, the ``element`` that it holds,
+    the dtype (``logical``) that the weight claims to have, and how many weights (``elements``) it stands for."""
+
+    kind: str
+    element: str
+    logical: str
+    elements: int
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """``saturated``: name of a weight → how many of its values were clipped; those with none are not listed."""
+
+    plan: Plan
+    saturated: dict[str, int] = field(default_factory=dict)
+
+
+def plan(model: nn.Module, also: Iterable[str] = (), product: bool = False) -> Plan:
+    """Decide what is converted: every Linear, GPT-2 Conv1D, convolution and stack of experts, but not the output head.
+
+    ``also`` adds kinds of modules (``"head"``, ``"embeddings"``); one that shares its weight with another takes it
+    along, so that they stay tied. With ``product``, activations are quantised too, so what is converted must be
+    multiplications of their own. Works on a model on the meta device too.
+
+    A module that owns weights of two or more dimensions and is not converted is listed with the reason; norms and
+    biases always stay.
     """
+    also = frozenset(also)
     # Of the parts too: a captioner's head is known to its text decoder only.
     parts = (part for part in model.modules() if isinstance(part, PreTrainedModel))
-    heads = [head for part in parts if (head := part.get_output_embeddings()) is not None]
-    uses: dict[int, int] = {}
-    for _, parameter in model.named_parameters(remove_duplicate=False):
-        uses[id(parameter)] = uses.get(id(parameter), 0) + 1
-    converted: list[str] = []
-    left: list[LeftModule] = []
+    heads = {id(head) for part in parts if (head := part.get_output_embeddings()) is not None}
+    users: dict[int, list[_User]] = {}
     for name, module in model.named_modules():
-        matrices = {key: value for key, value in module.named_parameters(recurse=False) if value.dim() >= 2}
-        if not matrices:
+        for key, parameter in module.named_parameters(recurse=False):
+            if parameter.dim() >= 2 and not key.endswith("_bias"):
+                user = _User(name, module, key, parameter, id(module) in heads)
+                users.setdefault(id(parameter), []).append(user)
+    groups: list[tuple[Weight, ...]] = []
+    left: dict[str, LeftModule] = {}
+    for shared in users.values():
+        asked = any(user.role in also for user in shared)
+        reasons = [reason for user in shared if (reason := user.why_left(asked, product))]
+        if not reasons:
+            groups.append(tuple(Weight(user.name, user.key, user.view) for user in shared))
             continue
-        why = _why_left(module, heads, matrices, uses)
-        if why is None:
-            converted.append(name)
-        else:
-            left.append(LeftModule(name or "(the model itself)", type(module).__name__, why))
-    return Plan(tuple(converted), tuple(left))
+        for user in shared:
+            why = user.why_left(asked, product) or f"shares its weight with {_others(user, shared)}"
+            left.setdefault(user.name, LeftModule(user.name or "(the model itself)", type(user.module).__name__, why))
+    order = {name: place for place, (name, _) in enumerate(model.named_modules())}
+    return Plan(tuple(groups), tuple(sorted(left.values(), key=lambda row: order.get(row.name, -1))))
 
 
-def _why_left(
-    module: nn.Module, heads: list[nn.Module], matrices: dict[str, nn.Parameter], uses: dict[int, int]
-) -> str | None:
-    if any(module is head for head in heads):
-        return "the output head: errors there go straight to the logits"
-    if isinstance(module, nn.Linear | Conv1D) and "weight" in matrices:
-        if uses[id(matrices["weight"])] > 1:
-            return "shares its weight with another module, which would become a second copy"
-        return None
-    if isinstance(module, nn.Embedding):
-        return "an embedding: a look-up, not a multiplication"
-    if "Conv" in type(module).__name__:
-        return "a convolution"
-    shapes = ", ".join(f"{key} {list(value.shape)}" for key, value in matrices.items())
-    return f"no Linear layer: it uses its own {shapes} directly"
+def _others(user: "_User", shared: list["_User"]) -> str:
+    return ", ".join(other.name for other in shared if other is not user)
+
+
+@dataclass(frozen=True, slots=True)
+class _User:
+    """One place that holds a parameter."""
+
+    name: str
+    module: nn.Module
+    key: str
+    parameter: nn.Parameter
+    head: bool
+
+    @property
+    def role(self) -> str | None:
+        """The name under which it is converted only when asked for."""
+        if self.head:
+            return "head"
+        return "embeddings" if isinstance(self.module, nn.Embedding) else None
+
+    @property
+    def view(self) -> View:
+        if isinstance(self.module, Conv1D):
+            return TRANSPOSED
+        if isinstance(self.module, _ConvNd):
+            return CONVOLUTION
+        if self.parameter.dim() == 3:
+            return EXPERTS_TRANSPOSED if getattr(self.module, "is_transposed", False) else EXPERTS
+        return LINEAR
+
+    def why_left(self, asked: bool, product: bool) -> str | None:
+        module = self.module
+        if self.head and not asked:
+            return "the output head: errors there go straight to the logits (converted when asked for: head)"
+        if isinstance(module, nn.Embedding):
+            return None if asked else "an embedding: a look-up, not a multiplication (converted when asked for)"
+        if isinstance(module, nn.Linear | Conv1D) and self.key == "weight":
+            if product and isinstance(module, NonDynamicallyQuantizableLinear):
+                return "its parent multiplies with its weight itself, so its activations are out of reach"
+            if product and type(module).forward not in _MULTIPLY_ONLY:
+                return f"{type(module).__name__} does more than multiply, so its activations are out of reach"
+            return None
+        if isinstance(module, _ConvTransposeNd):
+            return "a transposed convolution: its output channels are not its rows"
+        if isinstance(module, _ConvNd) and self.key == "weight":
+            return "a convolution: its activations are not quantised" if product else None
+        if self.parameter.dim() == 3 and self.key in _EXPERT_WEIGHTS and hasattr(module, "is_transposed"):
+            return (
+                "stacked experts: they multiply by themselves, so their activations are out of reach"
+                if product
+                else None
+            )
+        return f"no Linear layer: it uses its own {self.key} {list(self.parameter.shape)} directly"
 
 
 def quantizer_of(row: Precision) -> Quantizer | None:
     """The quantiser that a row of the table names, imported now; None for a cast."""
-    if row.quantizer is None:
-        return None
-    module, _, name = row.quantizer.partition(":")
-    found: Quantizer = getattr(__import__(module, fromlist=[name]), name)
+    found: Quantizer | None = _lazily(row.quantizer)
     return found
 
 
-def out_in(module: nn.Module, weight: Tensor) -> tuple[int, int]:
-    """A weight's shape as [out, in]; Conv1D stores it the other way round."""
-    first, second = weight.shape
-    return (second, first) if isinstance(module, Conv1D) else (first, second)
+def product_of(row: Precision) -> Product | None:
+    """How the row multiplies quantised activations, imported now; None where it leaves activations alone."""
+    found: Product | None = _lazily(row.product)
+    return found
 
 
-@torch.no_grad()
-def quantize_model(model: nn.Module, row: Precision) -> Plan:
-    """Convert a loaded float model in place.
+def _lazily(name: str | None) -> Any:
+    if name is None:
+        return None
+    module, _, object_ = name.partition(":")
+    return getattr(__import__(module, fromlist=[object_]), object_)
+
+
+def plan_of(model: nn.Module, row: Precision, also: Iterable[str] = ()) -> Plan:
+    """The plan of a row.
 
     Raises:
         NothingConverted: the model has no module that this precision converts.
     """
-    quantizer = quantizer_of(row)
-    assert quantizer is not None
-    found = plan(model)
-    if not found.converted:
+    found = plan(model, also, product=row.product is not None)
+    if not found.groups:
+        kinds = sorted({module.kind for module in found.left})
         raise NothingConverted(
-            f"{row.label} would convert nothing in {type(model).__name__}: it has no Linear layer outside its head.",
-            "Choose a float cast (bf16, fp16) for this model.",
+            f"{row.label} would convert nothing in {type(model).__name__}: its weights are in its output head or in "
+            f"{', '.join(kinds) or 'norms'}, which stay.",
+            "Choose a float cast (bf16, fp16) for this model, or a precision that also converts what it has.",
         )
-    for name in found.converted:
-        _convert(model.get_submodule(name), quantizer)
     return found
 
 
-def _convert(module: nn.Module, quantizer: Quantizer) -> None:
-    weight: Tensor = module.weight  # type: ignore[assignment]
-    transposed = isinstance(module, Conv1D)
-    stored = quantizer.quantize(weight.T if transposed else weight)
-    dtype = weight.dtype
-    del module.weight
+@torch.no_grad()
+def quantize_model(model: nn.Module, row: Precision, also: Iterable[str] = ()) -> Conversion:
+    """Convert a loaded float model in place.
+
+    Raises:
+        NothingConverted: the model has no module that this precision converts.
+        CorruptCheckpoint: a weight is NaN or infinite, which no scale can hold.
+    """
+    quantizer, product = quantizer_of(row), product_of(row)
+    assert quantizer is not None
+    found = plan_of(model, row, also)
+    saturated: dict[str, int] = {}
+    for group in found.groups:
+        clipped = _convert(model, group, quantizer, product)
+        if clipped:
+            saturated[group[0].name] = clipped
+    return Conversion(found, saturated)
+
+
+def parts_of(weight: str, shape: torch.Size, dtype: torch.dtype, view: View, quantizer: Quantizer) -> dict[str, Part]:
+    """Buffer's name → what it is, for one converted parameter."""
+    parts: dict[str, Part] = {}
+    elements = shape.numel()
+    for key, layout in quantizer.layout(view.shape(shape), dtype).items():
+        data = key.startswith("data")
+        element = quantizer.element if data else dtype_name(layout.dtype)
+        logical = dtype_name(dtype) if data else element
+        parts[f"{weight}_{key}"] = Part("weight" if data else "scale", element, logical, elements if data else 0)
+        if data:  # values that are split over several tensors are counted with the first
+            elements = 0
+    return parts
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """``float32``."""
+    return str(dtype).removeprefix("torch.")
+
+
+def _convert(model: nn.Module, group: tuple[Weight, ...], quantizer: Quantizer, product: Product | None) -> int:
+    """Convert one parameter wherever it is used; how many of its values were clipped."""
+    first = group[0]
+    parameter: nn.Parameter = getattr(model.get_submodule(first.module), first.key)
+    matrix = first.view.flat(parameter.detach())
+    if not matrix.isfinite().all():
+        count = int((~matrix.isfinite()).sum())
+        raise CorruptCheckpoint(
+            f"{count:,} of the {matrix.numel():,} values of {first.name} are NaN or infinite: no scale can hold them.",
+            "Check the checkpoint, or compare float casts only.",
+        )
+    stored = {key: tensor.contiguous() for key, tensor in quantizer.quantize(matrix).items()}
+    for weight in group:
+        _replace(model.get_submodule(weight.module), weight, parameter, quantizer, product, stored)
+    return quantizer.saturated(matrix, stored)
+
+
+def _replace(
+    module: nn.Module,
+    weight: Weight,
+    parameter: nn.Parameter,
+    quantizer: Quantizer,
+    product: Product | None,
+    stored: Mapping[str, Tensor],
+) -> None:
+    key, view, shape, dtype = weight.key, weight.view, parameter.shape, parameter.dtype
+    matrix = view.shape(shape)
+    names = {part: f"{key}_{part}" for part in stored}
+
+    def held(self: Any) -> dict[str, Tensor]:
+        return {part: getattr(self, name) for part, name in names.items()}
 
     def read(self: Any) -> Tensor:
-        restored = quantizer.dequantize({key: getattr(self, PREFIX + key) for key in stored}, dtype)
-        return restored.T if transposed else restored
+        return view.unflat(quantizer.dequantize(held(self), matrix, dtype), shape)
 
-    for key, tensor in stored.items():
-        module.register_buffer(PREFIX + key, tensor.contiguous())
+    def forward(self: Any, x: Tensor) -> Tensor:
+        assert product is not None
+        return product(x, quantizer, held(self), matrix, self.bias)
+
+    delattr(module, key)
+    for part, tensor in stored.items():
+        module.register_buffer(names[part], tensor)
     original = type(module)
+    parts = parts_of(key, shape, dtype, view, quantizer)
+    members: dict[str, Any] = {"quantized": {**getattr(original, "quantized", {}), **parts}}
     # nn.Module looks attributes up on the class first, so a property there stands for the deleted parameter.
-    module.__class__ = type(original.__name__, (original,), {"weight": property(read), "quantizer": quantizer})
+    members[key] = property(read)
+    if product is not None and isinstance(module, nn.Linear | Conv1D):
+        members["forward"] = forward
+    module.__class__ = type(original.__name__, (original,), members)

@@ -4,9 +4,9 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ import torch
 import transformers
 from transformers.pytorch_utils import Conv1D
 
-from qfund import catalog, footprint
+from qfund import catalog, footprint, prequantised
 from qfund.checkpoint import Checkpoint
 from qfund.errors import CorruptCheckpoint, InvalidSpec, OutOfBudget, QfundError
-from qfund.precisions import Precision
+from qfund.precisions import STORED, Precision, require
 from qfund.quantizers import walk
+from qfund.report import LeftModule
 from qfund.tasks import model_class
 from qfund.units import bytes_text
 
@@ -27,27 +28,80 @@ transformers.utils.logging.disable_progress_bar()
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """``plan`` is None for a cast; ``transformers_bytes`` is ``get_memory_footprint()`` before any forward."""
+    """A model in memory, ready to run.
+
+    Attributes:
+        transformers_bytes: ``get_memory_footprint()`` before any forward.
+        converted, left: modules that were quantised, and those with weights of two or more dimensions that were not.
+        saturated: name of a weight → how many of its values the format clipped.
+        note: a sentence about how it runs, where there is something to say.
+    """
 
     model: Any
     footprint: footprint.Footprint
     transformers_bytes: int
-    plan: walk.Plan | None
     seconds: float
+    converted: tuple[str, ...] = ()
+    left: tuple[LeftModule, ...] = ()
+    saturated: dict[str, int] = field(default_factory=dict)
+    note: str | None = None
 
 
-def load(checkpoint: Checkpoint, row: Precision) -> LoadedModel:
-    """Read the weights straight into the row's dtype, then quantise where the row says so.
+def load(checkpoint: Checkpoint, row: Precision, also: Sequence[str] = ()) -> LoadedModel:
+    """Read the weights straight into the row's dtype, then quantise where the row says so, and ``also`` the kinds of
+    modules named there (``qfund.spec.ALSO``).
+
+    Raises:
+        CorruptCheckpoint: tensors missing or of other shapes than the architecture's, or not finite where quantised.
+        NothingConverted: the quantiser found nothing to convert.
+        UnavailablePrecision: this device cannot run it.
+    """
+    started = time.perf_counter()
+    device = _device()
+    require(row, str(device))
+    if row.family == STORED:
+        return _as_stored(checkpoint, device, started)
+    model = read(checkpoint, row.dtype).to(device)
+    conversion = walk.quantize_model(model, row, also) if row.quantizer else walk.Conversion(walk.Plan((), ()))
+    if row.dtype == "float16" and device.type == "cpu":
+        _turn_conv1d(model)
+    return LoadedModel(
+        model=model,
+        footprint=footprint.stored(model),
+        transformers_bytes=int(model.get_memory_footprint()),
+        seconds=time.perf_counter() - started,
+        converted=conversion.plan.converted,
+        left=conversion.plan.left,
+        saturated=conversion.saturated,
+    )
+
+
+def _as_stored(checkpoint: Checkpoint, device: torch.device, started: float) -> LoadedModel:
+    """A checkpoint that is quantised already, as transformers reads it."""
+    found = prequantised.load_stored(checkpoint, device)
+    assert checkpoint.quantisation is not None
+    notes = [f"The checkpoint is {checkpoint.quantisation.description}.", *([found.note] if found.note else [])]
+    return LoadedModel(
+        model=found.model,
+        footprint=footprint.of_library(found.model),
+        transformers_bytes=int(found.model.get_memory_footprint()),
+        seconds=time.perf_counter() - started,
+        converted=found.converted,
+        left=found.left,
+        note=" ".join(notes),
+    )
+
+
+def read(checkpoint: Checkpoint, dtype: str) -> Any:
+    """The plain model in main memory, read straight into a torch dtype, ready to run.
 
     Raises:
         CorruptCheckpoint: tensors missing or of other shapes than the architecture's.
-        NothingConverted: the quantiser found nothing to convert.
     """
-    started = time.perf_counter()
     try:
         model, info = model_class(checkpoint).from_pretrained(
             checkpoint.folder,
-            dtype=getattr(torch, row.dtype),
+            dtype=getattr(torch, dtype),
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
@@ -68,13 +122,21 @@ def load(checkpoint: Checkpoint, row: Precision) -> LoadedModel:
         raise CorruptCheckpoint(
             f"{checkpoint.folder.name} has other shapes than its config: {_some(mismatched)}.", again
         )
-    model.eval().requires_grad_(False)
-    plan = walk.quantize_model(model, row) if row.quantizer else None
-    model.to(_device())
-    if row.dtype == "float16" and model.device.type == "cpu":
-        _turn_conv1d(model)
-    transformers_bytes = int(model.get_memory_footprint())
-    return LoadedModel(model, footprint.stored(model), transformers_bytes, plan, time.perf_counter() - started)
+    return model.eval().requires_grad_(False)
+
+
+@contextmanager
+def arithmetic(row: Precision) -> Iterator[None]:
+    """Let multiplications of fp32 on a GPU run in TF32 for that row alone; cuDNN would do so for every convolution."""
+    cuda: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
+    before = [part.fp32_precision for part in cuda]
+    for part in cuda:
+        part.fp32_precision = "tf32" if row.name == "tf32" else "ieee"
+    try:
+        yield
+    finally:
+        for part, setting in zip(cuda, before, strict=True):
+            part.fp32_precision = setting
 
 
 def _turn_conv1d(model: Any) -> None:
@@ -117,6 +179,11 @@ def default_budget() -> int:
     return int(min(limits) * 0.6)
 
 
+#: Checkpoint id, precision, and what else was quantised.
+Key = tuple[str, ...]
+Loader = Callable[[Checkpoint, Precision, Sequence[str]], LoadedModel]
+
+
 class ModelCache:
     """Loaded models, least recently used first out, within a budget in bytes.
 
@@ -124,12 +191,14 @@ class ModelCache:
     a time, so two callers who want one key cause one load.
     """
 
-    def __init__(self, budget: int, loader: Callable[[Checkpoint, Precision], LoadedModel] = load) -> None:
+    def __init__(
+        self, budget: int, loader: Callable[[Checkpoint, Precision, Sequence[str]], LoadedModel] = load
+    ) -> None:
         self.budget = budget
         self._loader = loader
         self._lock = threading.Lock()
-        self._held: OrderedDict[tuple[str, str], LoadedModel] = OrderedDict()
-        self._leases: dict[tuple[str, str], int] = {}
+        self._held: OrderedDict[Key, LoadedModel] = OrderedDict()
+        self._leases: dict[Key, int] = {}
 
     @property
     def used(self) -> int:
@@ -137,22 +206,24 @@ class ModelCache:
         return sum(held.footprint.bytes for held in self._held.values())
 
     @property
-    def keys(self) -> tuple[tuple[str, str], ...]:
-        """(checkpoint id, precision) of the models held now, least recently used first."""
+    def keys(self) -> tuple[Key, ...]:
+        """Of the models held now, least recently used first."""
         return tuple(self._held)
 
     @contextmanager
-    def lease(self, checkpoint: Checkpoint, row: Precision, predicted: int) -> Iterator[LoadedModel]:
+    def lease(
+        self, checkpoint: Checkpoint, row: Precision, predicted: int, also: Sequence[str] = ()
+    ) -> Iterator[LoadedModel]:
         """The model, loaded if it is not held, and kept at least until the block ends.
 
         Raises:
             OutOfBudget: it does not fit beside the models in use.
         """
-        key = (checkpoint.id, row.name)
+        key = (checkpoint.id, row.name, *also) if row.quantizer else (checkpoint.id, row.name)
         with self._lock:
             if key not in self._held:
                 self._make_room(predicted, f"{checkpoint.folder.name} in {row.label}")
-                self._held[key] = self._loader(checkpoint, row)
+                self._held[key] = self._loader(checkpoint, row, also)
             self._held.move_to_end(key)
             found = self._held[key]
             self._leases[key] = self._leases.get(key, 0) + 1

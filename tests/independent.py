@@ -37,20 +37,31 @@ def load(folder: Path, dtype: torch.dtype) -> Any:
 
 
 def rounded(model: Any, left: Sequence[str]) -> Any:
-    """A float model whose Linear and Conv1D weights, but those of the modules ``left``, went through 8 bits.
+    """A float model whose Linear, Conv1D and convolution weights and stacked experts, but those of the modules
+    ``left``, went through 8 bits.
 
     One scale a row of [out, in], the largest magnitude over 127.5; in float32, half to even.
     """
     for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Linear | Conv1D) and name not in left:
-            weight = module.weight.detach().numpy()
-            rows = weight.T if isinstance(module, Conv1D) else weight
-            scale = np.abs(rows).max(1, keepdims=True) / np.float32(127.5)
-            whole = np.clip(np.rint(rows * (np.float32(1) / scale)), -128, 127)
-            restored = (whole * scale).astype(np.float32)
-            kept = restored.T if isinstance(module, Conv1D) else restored
-            module.weight.data = torch.from_numpy(np.ascontiguousarray(kept))
+        if name in left:
+            continue
+        if isinstance(module, Conv1D):
+            module.weight.data = _in_8_bits(module.weight.detach().numpy().T).T
+        elif isinstance(module, torch.nn.Linear | torch.nn.Conv1d | torch.nn.Conv2d):
+            module.weight.data = _in_8_bits(module.weight.detach().numpy())
+        elif type(module).__name__.endswith("Experts"):
+            for key in ("gate_up_proj", "down_proj"):
+                experts = [_in_8_bits(expert) for expert in getattr(module, key).detach().numpy()]
+                getattr(module, key).data = torch.stack(experts)
     return model
+
+
+def _in_8_bits(weight: Any) -> Tensor:
+    """[out, …] there and back."""
+    rows = weight.reshape(len(weight), -1)
+    scale = np.abs(rows).max(1, keepdims=True) / np.float32(127.5)
+    whole = np.clip(np.rint(rows * (np.float32(1) / scale)), -128, 127)
+    return torch.from_numpy((whole * scale).astype(np.float32).reshape(weight.shape))
 
 
 def tokens(folder: Path, text: str) -> list[int]:

@@ -9,13 +9,17 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from qfund import checkpoint, footprint
+from qfund.errors import NothingConverted
 from qfund.loading import load
-from qfund.precisions import PRECISIONS
+from qfund.precisions import PRECISIONS, STORED, Precision, unavailable
+from qfund.quantizers import walk
 from tests import checkpoints, independent
-from tests.test_architectures import ALL, CASES, CASTS, NOTHING_TO_CONVERT, measured
+from tests.test_architectures import ALL, CASES, CASTS, measured
 
 NAMES = list(CASES)
-PAIRS = [(name, precision) for name in NAMES for precision in (CASTS if name in NOTHING_TO_CONVERT else ALL)]
+PAIRS = [(name, precision) for name in NAMES for precision in ALL]
+#: Every row that this device can load.
+ROWS = [row for row in PRECISIONS.values() if row.family != STORED and not unavailable(row, "cpu")]
 
 
 def _result(name: str, precision: str) -> Any:
@@ -43,16 +47,82 @@ def test_a_cast_takes_what_transformers_counts(name: str, precision: str) -> Non
     assert sum(share.parameters for share in result.dtypes.values()) == plain.num_parameters()
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in NOTHING_TO_CONVERT])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_row_is_foretold_to_the_byte(name: str) -> None:
+    """Every precision of the table on every architecture: names, shapes, dtypes, bytes, ties."""
+    found = checkpoint.read(checkpoints.folder(name))
+    everything = ("head", "embeddings")
+    asked = [(row, ()) for row in ROWS] + [
+        (PRECISIONS[name], everything) for name in ("int8", "int4_asym_bf16", "nf4", "nvfp4_bf16", "int8_dynamic")
+    ]
+    for row, also in asked:
+        try:
+            foretold = footprint.predict(found, row, also)
+        except NothingConverted:
+            assert row.product and "resnet" in name
+            continue
+        counted = load(found, row, also).footprint
+        assert foretold.tensors == counted.tensors, row.name
+        assert foretold.bytes == counted.bytes == _formula(name, row, also), row.name
+        if row.quantizer:
+            assert counted.bits_per_weight is not None and counted.bits_per_weight >= row.bits
+
+
+def _formula(name: str, row: Precision, also: tuple[str, ...]) -> int:
+    """Bytes by arithmetic on the shapes of the plain model, apart from any quantiser's code."""
+    dtype = getattr(torch, row.dtype)
+    plain = independent.load(checkpoints.folder(name), dtype)
+    total = plain.get_memory_footprint()
+    if row.quantizer is None:
+        return int(total)
+    for group in walk.plan_of(plain, row, also).groups:
+        module = plain.get_submodule(group[0].module)
+        parameter = module.get_parameter(group[0].key)
+        rows, columns = parameter.shape[0], parameter.shape[1:].numel()
+        if parameter.dim() == 3 and "experts" in group[0].module:
+            rows, columns = parameter.shape[:2].numel(), parameter.shape[2]
+        if isinstance(module, Conv1D):
+            rows, columns = columns, rows
+        total += _converted_bytes(row, rows, columns, parameter.element_size())
+        total -= parameter.numel() * parameter.element_size()
+    return int(total)
+
+
+def _converted_bytes(row: Precision, n: int, k: int, base: int) -> int:
+    """Of one matrix [n, k] whose base dtype has ``base`` bytes."""
+    kind = row.variant_of or row.name
+    if kind in ("nf4", "fp4"):
+        return math.ceil(n * k / 2) + 4 * math.ceil(n * k / 64)
+    if kind in ("mxfp8", "mxfp4"):
+        return n * (k if kind == "mxfp8" else math.ceil(k / 2)) + n * math.ceil(k / 32)
+    if kind == "nvfp4":
+        return n * math.ceil(k / 2) + n * math.ceil(k / 16) + 4
+    if kind in ("int8", "int8_dynamic") or kind.startswith("fp8"):
+        return n * k + 4 * n
+    if kind == "int8_g32":
+        return n * k + 4 * n * math.ceil(k / 32)
+    bits = row.bits
+    planes = [width for width in (4, 2, 1) if bits & width]
+    data = n * sum(math.ceil(k * width / 8) for width in planes)
+    groups = n * math.ceil(k / int(kind.partition("_g")[2] or 32))
+    return data + groups * (base + (kind == "int4_asym"))
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_int8_takes_one_byte_a_weight_and_four_a_row(name: str) -> None:
     plain = independent.load(checkpoints.folder(name), torch.float32)
     expected = plain.get_memory_footprint()
     scales = 0
     for module_name, module in plain.named_modules():
-        if isinstance(module, nn.Linear | Conv1D) and module_name not in CASES[name].left:
+        if isinstance(module, nn.Linear | Conv1D | nn.Conv1d | nn.Conv2d) and module_name not in CASES[name].left:
             rows = module.weight.shape[1 if isinstance(module, Conv1D) else 0]
             expected += module.weight.numel() * (1 - 4) + rows * 4
             scales += rows * 4
+        if module_name.endswith(".mlp.experts"):
+            for weight in (module.gate_up_proj, module.down_proj):
+                rows = weight.shape[:2].numel()
+                expected += weight.numel() * (1 - 4) + rows * 4
+                scales += rows * 4
     result = _result(name, "int8")
     assert result.footprint_bytes == expected
     assert result.parts["scales"] == scales
@@ -72,6 +142,9 @@ def test_rows_sum_to_every_total(name: str, precision: str) -> None:
     for row in result.tensors:
         owner = row if row.shared_with is None else by_name[row.shared_with]
         assert (owner.shape, owner.dtype, owner.shared_with) == (row.shape, row.dtype, None)
+        assert row.storage == row.dtype and row.parameters == (math.prod(row.shape) if row.kind == "weight" else 0) * (
+            owner is row
+        )
         assert row.bytes == (math.prod(row.shape) * sizes[row.dtype] if owner is row else 0)
 
 
@@ -159,3 +232,17 @@ def test_a_loaded_model_holds_what_its_rows_say(precision: str) -> None:
     for tensor in [*loaded.model.parameters(), *loaded.model.buffers()]:
         storages[tensor.untyped_storage().data_ptr()] = tensor.numel() * tensor.element_size()
     assert loaded.footprint.bytes == sum(storages.values())
+
+
+def test_dtypes_say_what_is_stored_what_it_is_stored_in_and_what_the_weight_claims() -> None:
+    loaded = load(checkpoint.read(checkpoints.folder("llama")), PRECISIONS["int3_bf16"])
+    weight = loaded.model.get_submodule("model.layers.0.mlp.up_proj").weight
+    rows = {row.name: row for row in loaded.footprint.tensors}
+    data = rows["model.layers.0.mlp.up_proj.weight_data"]
+    assert (data.dtype, data.storage, data.logical) == ("int3", "uint8", "bfloat16")
+    assert str(weight.dtype) == "torch.bfloat16"
+    assert data.parameters == weight.numel() == 48 * 32 and data.bytes == 48 * (8 + 4)
+    scale = rows["model.layers.0.mlp.up_proj.weight_scale"]
+    assert (scale.dtype, scale.storage, scale.kind, scale.parameters) == ("bfloat16", "bfloat16", "scale", 0)
+    assert loaded.footprint.bits_per_weight is not None
+    assert loaded.footprint.dtypes["int3"].parameters == loaded.footprint.quantized

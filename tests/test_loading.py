@@ -3,6 +3,7 @@
 import gc
 import threading
 import weakref
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch import nn
 
 from qfund.catalog import CATALOG
 from qfund.checkpoint import Checkpoint, read
-from qfund.errors import InvalidSpec, OutOfBudget
+from qfund.errors import InvalidSpec, OutOfBudget, UnavailablePrecision
 from qfund.footprint import Footprint
 from qfund.loading import LoadedModel, ModelCache, default_budget, load
 from qfund.measures.compare import groups
@@ -30,13 +31,13 @@ class Counting:
         self.used_before: list[int] = []
         self.cache: ModelCache | None = None
 
-    def __call__(self, checkpoint: Checkpoint, row: Precision) -> LoadedModel:
+    def __call__(self, checkpoint: Checkpoint, row: Precision, also: Sequence[str]) -> LoadedModel:
         assert self.cache is not None
         self.loads.append(row.name)
         self.used_before.append(self.cache.used)
         size = SIZES[row.name]
-        rows = (TensorRow("weight", (size,), "int8", size, "weight"),)
-        return LoadedModel(nn.Identity(), Footprint(rows), size, None, 0.0)
+        rows = (TensorRow("weight", (size,), "int8", "int8", "int8", size, size, "weight"),)
+        return LoadedModel(nn.Identity(), Footprint(rows), size, 0.0)
 
 
 def caching(budget: int) -> tuple[ModelCache, Counting]:
@@ -66,11 +67,20 @@ def test_one_load_per_key() -> None:
 def test_the_least_recently_used_goes_first_and_before_the_load() -> None:
     cache, loader = caching(70)
     use(cache, FP32, BF16, FP32, FP16)  # fp32 40 + bf16 20 + fp16 20 > 70: bf16 must go, for fp32 was used since
-    assert [name for _, name in cache.keys] == ["fp32", "fp16"]
+    assert [name for _, name, *_ in cache.keys] == ["fp32", "fp16"]
     assert loader.used_before == [0, 40, 40], "room was made before fp16 was loaded"
     use(cache, BF16)
-    assert [name for _, name in cache.keys] == ["fp16", "bf16"]
+    assert [name for _, name, *_ in cache.keys] == ["fp16", "bf16"]
     assert cache.used <= cache.budget
+
+
+def test_what_else_was_quantised_is_part_of_the_key() -> None:
+    cache, loader = caching(1000)
+    for also in ((), ("head",), ("head",), ("head", "embeddings")):
+        for row in (INT8, FP32):
+            with cache.lease(CHECKPOINT, row, 10, also):
+                pass
+    assert loader.loads == ["int8", "fp32", "int8", "int8"], "a cast has nothing else to quantise"
 
 
 def test_an_evicted_model_is_freed() -> None:
@@ -95,7 +105,7 @@ def test_what_is_leased_stays() -> None:
 
 
 def test_a_load_that_fails_leaves_no_trace() -> None:
-    def failing(checkpoint: Checkpoint, row: Precision) -> LoadedModel:
+    def failing(checkpoint: Checkpoint, row: Precision, also: Sequence[str]) -> LoadedModel:
         raise OSError("disk")
 
     cache = ModelCache(100, failing)
@@ -139,7 +149,7 @@ def test_the_real_loader_on_the_toy_model() -> None:
         assert (fp32.footprint.bytes, bf16.footprint.bytes, cache.used) == (120, 60, 180)
     with cache.lease(checkpoint, INT8, 112) as int8:
         assert int8.footprint.bytes == 112
-        assert [name for _, name in cache.keys] == ["bf16", "int8"]
+        assert [name for _, name, *_ in cache.keys] == ["bf16", "int8"]
     assert load(checkpoint, BF16).model is not bf16.model
 
 
@@ -157,3 +167,9 @@ def test_a_device_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("QFUND_DEVICE", "cuda:77")
     with pytest.raises(InvalidSpec, match="QFUND_DEVICE=cuda:77"):
         load(read(CATALOG["dummy"].folder), FP32)
+
+
+def test_a_precision_that_this_device_cannot_run_is_refused_before_anything_is_read() -> None:
+    with pytest.raises(UnavailablePrecision, match="TF32 needs an NVIDIA GPU") as caught:
+        load(CHECKPOINT, PRECISIONS["tf32"])
+    assert "QFUND_DEVICE" in caught.value.remedy and caught.value.exit_code == 2

@@ -1,4 +1,4 @@
-"""What each precision is, what each metric means, and how to read the numbers."""
+"""What kinds of precision there are, what each metric means, and how to read the numbers."""
 
 import streamlit as st
 
@@ -17,6 +17,7 @@ st.markdown(
     """
 - **Memory** is the *footprint*: the bytes of all stored weights, scales and buffers, counted in the loaded model,
   tied weights once. Beside it stands what shapes and dtypes alone predict.
+- **Bits per weight** count scales and zero-points too: 4-bit integers in groups of 32 take 5 bits, or 4.5 on BF16.
 - **Top-1 agreement** says how often the most likely token stays the same. It moves even where little changes, because
   two tokens may have been nearly equally likely.
 - **KL divergence** sees the whole distribution, so it finds damage that perplexity misses. It is 0 for equal
@@ -27,11 +28,16 @@ st.markdown(
   independent, so read it as a lower bound.
 - **Positions that are not finite** (NaN or infinity, mostly FP16 overflow) are counted, shown and left out of every
   average.
+- **Emulated** means that hardware made for the format would also multiply in it. The damage shown here comes from
+  rounding the weights (and activations where it says so); nothing is said about that hardware's speed.
+- **Times** are ratios to the reference's, measured in turns on one machine, and only where libraries were asked for.
 """
 )
 
 st.header("Precisions", anchor=False)
-cards.precisions()
+st.markdown("A precision is a way to hold a model's weights. Every quantised one also exists with the rest in BF16.")
+cards.families()
+st.page_link(shell.precisions_page(), label="All precisions, side by side", icon=":material/stacked_line_chart:")
 
 st.header("Metrics", anchor=False)
 cards.metrics()

@@ -24,6 +24,8 @@ def compare(
     max_tokens: int = DEFAULT_TOKENS,
     context: int | None = None,
     revision: str | None = None,
+    also: Iterable[str] = (),
+    libraries: bool = False,
     progress: Callable[[str, float], None] | None = None,
 ) -> Report:
     """Compare candidate precisions of a model with a reference precision, in this process; nothing is stored.
@@ -36,13 +38,19 @@ def compare(
         max_tokens: at most this many tokens of it are used.
         context: tokens per chunk; None takes the model's own, at most 512.
         revision: branch, tag or commit of a Hub id.
+        also: what quantisers convert besides: ``"head"``, ``"embeddings"``.
+        libraries: run the libraries that implement the candidates too, and time everything in turns.
         progress: called with what is being done and the share that is done.
 
     Raises:
         qfund.errors.QfundError: with a message and a remedy.
     """
+    from qfund import backends
     from qfund.engine import compute
 
+    backends.quiet()
+
     candidates = (precisions,) if isinstance(precisions, str) else tuple(precisions)
-    spec = Spec(model, reference, candidates, text, max_tokens, context, revision)
-    return compute(spec, progress=progress)
+    spec = Spec(model, reference, candidates, text, max_tokens, context, revision, tuple(also), libraries)
+    report: Report = compute(spec, progress=progress)
+    return report

@@ -11,15 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from qfund import catalog, report, spec
+from qfund import backends, catalog, report, spec
 from qfund.engine import compute
 from qfund.errors import InvalidInput, QfundError
 from qfund.metrics import METRICS
-from qfund.precisions import PRECISIONS
+from qfund.precisions import PRECISIONS, Precision, unavailable
 from qfund.store import Store
 from qfund.version import VERSION
 
 _APP = Path(__file__).resolve().parent.parent / "app.py"
+_BESIDE = 4  # candidates whose columns fit beside each other in a terminal
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -27,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     options = parser().parse_args(arguments)
     # Before torch is imported: threads that wait must not spin, or a shared machine is several times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    backends.quiet()
     try:
         options.run(options)
         sys.stdout.flush()
@@ -58,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         metavar="P",
         default=[*spec.DEFAULT_CANDIDATES],
-        help=f"candidates among {', '.join(PRECISIONS)} (default: {' '.join(spec.DEFAULT_CANDIDATES)})",
+        help=f"candidates, names of `qfund ls precisions` (default: {' '.join(spec.DEFAULT_CANDIDATES)})",
     )
     compare.add_argument("--reference", metavar="P", default="fp32", help="compare with this one (default: fp32)")
     text = compare.add_mutually_exclusive_group()
@@ -77,6 +79,18 @@ def parser() -> argparse.ArgumentParser:
         "--context", type=int, metavar="N", help="tokens per chunk (default: the model's, at most 512)"
     )
     compare.add_argument("--revision", metavar="R", help="branch, tag or commit of a Hub id")
+    compare.add_argument(
+        "--also",
+        nargs="+",
+        metavar="M",
+        default=[],
+        help=f"quantise these too: {', '.join(f'{name} ({what})' for name, what in spec.ALSO.items())}",
+    )
+    compare.add_argument(
+        "--libraries",
+        action="store_true",
+        help="run the installed libraries that implement the candidates too, and time everything in turns",
+    )
     compare.add_argument("--json", action="store_true", help="print the whole report as one JSON document")
     compare.add_argument("--quiet", action="store_true", help="print no progress")
     compare.add_argument("--fresh", action="store_true", help="measure again even if the result is stored")
@@ -111,8 +125,10 @@ def _compare(options: argparse.Namespace) -> None:
         max_tokens=options.max_tokens,
         context=options.context,
         revision=options.revision,
+        also=tuple(name.lower() for given in options.also for name in given.split(",") if name),
+        libraries=options.libraries,
     )
-    found = compute(
+    found: report.Report = compute(
         asked,
         store=None if options.no_store else Store(),
         fresh=options.fresh,
@@ -158,22 +174,42 @@ def _print(found: report.Report) -> None:
         print(f"\n{verdict.sentence}")
         for alarm in verdict.alarms:
             print(f"! {alarm}")
+        for caution in verdict.cautions:
+            print(f"  {caution}")
     print()
-    print(tables.fidelity_text(found).drop(columns=["Definition", "Better"]).to_string(index=False))
+    if len(found.results) > _BESIDE:
+        # Under the short names of `qfund ls metrics`, so that a row stays one line.
+        names = {tables.heading(name): name for name in METRICS}
+        print(tables.fidelity_by_precision(found).rename(columns=names).to_string(index=False))
+    else:
+        print(tables.fidelity_text(found).drop(columns=["Definition", "Better"]).to_string(index=False))
     print()
     print(tables.footprints_text(found).to_string(index=False))
+    if found.spec.libraries:
+        print()
+        shown = tables.libraries_text(found).drop(columns=["Call", "Note", "Problem"], errors="ignore")
+        print(shown.to_string(index=False))
+        for problem in words.library_problems(found):
+            print(f"  {problem}")
 
 
 def _list(options: argparse.Namespace) -> None:
     if options.what == "models":
         rows = [(entry.name, entry.description) for entry in catalog.CATALOG.values()]
     elif options.what == "precisions":
-        rows = [(row.name, f"{row.label}: {row.meaning}") for row in PRECISIONS.values()]
+        rows = [(row.name, _precision(row)) for row in PRECISIONS.values()]
     else:
         rows = [(row.name, f"{row.label}: {row.definition}") for row in METRICS.values()]
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
         print(f"{name:{width}}  {text}")
+
+
+def _precision(row: Precision) -> str:
+    """``INT4 g32 · 5 bits per weight · CPU, CUDA · 4-bit integers …``; where it does not run here, the reason first."""
+    bits = [f"{row.effective_bits:.4g} bits per weight"] if row.effective_bits else []
+    reason = unavailable(row, catalog.device())
+    return " · ".join([row.label, *bits, row.runs_on, *([f"not here: {reason}"] if reason else []), row.meaning])
 
 
 def _run(options: argparse.Namespace) -> None:

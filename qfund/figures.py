@@ -5,12 +5,13 @@ meaning are set here, one for each precision and one for each dtype, the same in
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from qfund.precisions import PRECISIONS
+from qfund.precisions import CAST, FAMILIES, PRECISIONS
 from qfund.units import bytes_text, number_text
 
 #: Ten colours that stay apart for colour-blind eyes; ``.streamlit/config.toml`` names the same (a test compares them).
@@ -28,6 +29,8 @@ PALETTE = (
 )
 OTHER = "#8A8F98"
 QUIET = "#747B86"  # text that reads on white and on the dark theme
+#: More candidates are drawn smaller, and their distributions as a heat map.
+FEW = 8
 #: A treemap with more boxes shows its first levels; a click opens the next.
 MANY_BOXES = 300
 
@@ -37,23 +40,55 @@ CONFIG: dict[str, Any] = {"displayModeBar": False, "displaylogo": False, "scroll
 _PATTERNS = {"weights": "", "scales": "/", "buffers": "x"}
 
 
+def _shades() -> dict[str, str]:
+    """Name of a precision → colour. What everybody compares first has the palette's first colours; the others follow in
+    the table's order, the second and the third time round in another shade. A variant on another base has the colour of
+    its row and is told by an open mark or a dashed line."""
+    first = ("fp32", "bf16", "fp16", "int8")
+    rows = [row for row in PRECISIONS.values() if row.variant_of is None]
+    rows.sort(key=lambda row: (row.name not in first, row.family == CAST))
+    ordered = [*first, *(row.name for row in rows if row.name not in first)]
+    shades = {name: _shade(PALETTE[place % 10], place // 10) for place, name in enumerate(ordered)}
+    return shades | {row.name: shades[row.variant_of] for row in PRECISIONS.values() if row.variant_of}
+
+
+def _shade(colour: str, round_: int) -> str:
+    """The colour itself, then halfway to white (a dark one) or to black (a light one), then the other way."""
+    if not round_:
+        return colour
+    lighter = (_luminance(colour) < 0.2) == (round_ == 1)
+    return "#" + "".join(f"{round(0.55 * part + 115 if lighter else 0.7 * part):02X}" for part in _rgb(colour))
+
+
 def precision_colour(name: str) -> str:
-    """By the place in the table of precisions."""
-    names = list(PRECISIONS)
-    return PALETTE[names.index(name) % len(PALETTE)] if name in names else OTHER
+    """The same in every figure; see ``_shades``."""
+    return _SHADES.get(name, OTHER)
+
+
+def is_variant(name: str) -> bool:
+    """Whether it is drawn with an open mark or a dashed line: the row of that colour, on another base."""
+    return name in PRECISIONS and PRECISIONS[name].variant_of is not None
+
+
+#: A dtype that is not called like its precision.
+_DTYPES = {"float8_e4m3fn": "fp8_e4m3", "float8_e5m2": "fp8_e5m2", "float4_e2m1": "mxfp4"}
 
 
 def dtype_colour(dtype: str) -> str:
     """The colour of the precision that stores its weights in this dtype; integers of the precision of that name."""
     for row in PRECISIONS.values():
-        if (row.quantizer is None and row.dtype == dtype) or row.name == dtype:
+        if (row.quantizer is None and row.dtype == dtype) or row.name == _DTYPES.get(dtype, dtype):
             return precision_colour(row.name)
     return OTHER
 
 
-def _translucent(colour: str, alpha: float) -> str:
+def _rgb(colour: str) -> tuple[int, int, int]:
     red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
-    return f"rgba({red},{green},{blue},{alpha})"
+    return red, green, blue
+
+
+def _translucent(colour: str, alpha: float) -> str:
+    return f"rgba({','.join(map(str, _rgb(colour)))},{alpha})"
 
 
 def _literal(name: str) -> str:
@@ -62,10 +97,23 @@ def _literal(name: str) -> str:
 
 
 def _ink(colour: str) -> str:
-    """Black or white, whichever is easier to read on a colour (relative luminance after WCAG)."""
-    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    """Black or white, whichever is easier to read on a colour."""
+    return "black" if _luminance(colour) > 0.179 else "white"
+
+
+def _luminance(colour: str) -> float:
+    """Relative luminance after WCAG."""
+    parts = [part / 255 for part in _rgb(colour)]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-    return "black" if sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True)) > 0.179 else "white"
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+_SHADES = _shades()
+
+
+def _row_height(rows: int) -> int:
+    """Height of a figure with one bar a row: bars become thinner where there are many."""
+    return 86 + rows * (46 if rows <= FEW else 28)
 
 
 def _figure(height: int, **layout: Any) -> go.Figure:
@@ -84,7 +132,10 @@ def _figure(height: int, **layout: Any) -> go.Figure:
 
 
 def differences(frame: pd.DataFrame, quantity: str = "logit difference") -> go.Figure:
-    """The distribution of |difference|, one stepped line for each candidate over a logarithmic axis."""
+    """The distribution of |difference| over a logarithmic axis: a stepped line for each candidate, or, where there are
+    many, a row of a heat map for each."""
+    if frame["precision"].nunique() > FEW:
+        return _heat_map(frame, quantity)
     figure = _figure(340, hovermode="closest")
     for name, rows in frame.groupby("precision", sort=False):
         label = rows["label"].iloc[0]
@@ -93,7 +144,12 @@ def differences(frame: pd.DataFrame, quantity: str = "logit difference") -> go.F
             y=100 * rows["share"],
             name=label,
             mode="lines",
-            line={"color": precision_colour(str(name)), "width": 2, "shape": "hvh"},
+            line={
+                "color": precision_colour(str(name)),
+                "width": 2,
+                "shape": "hvh",
+                "dash": "dash" if is_variant(str(name)) else "solid",
+            },
             fill="tozeroy",
             fillcolor=_translucent(precision_colour(str(name)), 0.12),
             customdata=rows[["low", "high"]],
@@ -101,12 +157,35 @@ def differences(frame: pd.DataFrame, quantity: str = "logit difference") -> go.F
                 f"<b>{label}</b><br>%{{customdata[0]:.2e}} to %{{customdata[1]:.2e}}<br>%{{y:.2f}} %<extra></extra>"
             ),
         )
+    _axis_of_differences(figure, frame, quantity)
+    figure.update_yaxes(title="share of all outputs (%)", rangemode="tozero")
+    return figure
+
+
+def _axis_of_differences(figure: go.Figure, frame: pd.DataFrame, quantity: str) -> None:
     # A long thin tail of tiny differences would take half of the width.
     shown = frame[frame["share"] > 2e-4]
     if not shown.empty:
         figure.update_xaxes(range=[math.log10(shown["low"].min()), math.log10(frame["high"].max())])
     figure.update_xaxes(type="log", title=f"|{quantity}|", exponentformat="power", dtick=1, showgrid=True)
-    figure.update_yaxes(title="share of all outputs (%)", rangemode="tozero")
+
+
+def _heat_map(frame: pd.DataFrame, quantity: str) -> go.Figure:
+    labels = list(dict.fromkeys(frame["label"]))
+    grid = frame.pivot_table(index="label", columns="centre", values="share", sort=False).reindex(labels)
+    grid = 100 * grid[sorted(grid.columns)].fillna(0.0)
+    figure = _figure(60 + 20 * len(labels))
+    figure.add_heatmap(
+        x=list(grid.columns),
+        y=labels,
+        z=grid.to_numpy(),
+        colorscale=[[0, _translucent(PALETTE[0], 0)], [1, PALETTE[0]]],
+        showscale=False,
+        ygap=3,
+        hovertemplate="<b>%{y}</b><br>about %{x:.2e}<br>%{z:.2f} % of all outputs<extra></extra>",
+    )
+    _axis_of_differences(figure, frame, quantity)
+    figure.update_yaxes(autorange="reversed", ticklabelstandoff=8, showgrid=False, dtick=1)
     return figure
 
 
@@ -120,16 +199,29 @@ def memory_against_damage(frame: pd.DataFrame, reference_bytes: int) -> go.Figur
     figure = _figure(340, showlegend=False)
     title = frame["name"].iloc[0] + (f" ({frame['unit'].iloc[0]})" if frame["unit"].iloc[0] else "")
     lossy = frame[frame["value"] > 0]
+    few = len(frame) <= FEW
+    # Towards the middle, so that no label leaves the picture or crosses the reference's line.
+    named = {
+        row["precision"]: "middle right" if row["bytes"] / divisor < 0.55 * widest else "middle left"
+        for row in frame.to_dict("records")
+    }
+    decades = [0, 1]
+    if not lossy.empty:
+        smallest, largest = 0.8 * lossy["value"].min(), 1.25 * lossy["value"].max()
+        decades = [math.floor(math.log10(smallest)), math.ceil(math.log10(largest))]
+    right = widest * 1.12
+    if not few:
+        named = _named(lossy, "bytes", 400 / (right * divisor) * lossy["bytes"], _pixels(lossy["value"], decades, 230))
     for row in (frame if lossy.empty else lossy).to_dict("records"):
         figure.add_scatter(
             x=[row["bytes"] / divisor],
             y=[row["value"]],
-            error_y={"array": [row["se"]], "thickness": 1.5, "width": 6} if row["se"] and pd.notna(row["se"]) else None,
+            # Of many the errors would be smaller than the marks, and strike through the open ones.
+            error_y={"array": [row["se"]], "thickness": 1.5, "width": 6} if few and pd.notna(row["se"]) else None,
             mode="markers+text",
-            marker={"color": precision_colour(row["precision"]), "size": 14},
-            text=[row["label"]],
-            # Towards the middle, so that no label leaves the picture or crosses the reference's line.
-            textposition="middle right" if row["bytes"] / divisor < 0.55 * widest else "middle left",
+            marker=_mark(row["precision"], 14 if few else 10),
+            text=[row["label"] if row["precision"] in named else ""],
+            textposition=named.get(row["precision"], "middle right"),
             hovertemplate=(
                 f"<b>{row['label']}</b><br>{bytes_text(row['bytes'])}<br>"
                 f"{row['name']}: {number_text(row['value'])} {row['unit']}<extra></extra>"
@@ -141,12 +233,147 @@ def memory_against_damage(frame: pd.DataFrame, reference_bytes: int) -> go.Figur
         line={"dash": "dot", "color": OTHER, "width": 1.5},
         annotation={"text": "reference", "textangle": -90, "xanchor": "left", "xshift": 3, "font": {"color": OTHER}},
     )
-    figure.update_xaxes(title=f"footprint ({unit})", range=[0, widest * 1.12], showgrid=True)
+    figure.update_xaxes(title=f"footprint ({unit})", range=[0, right], showgrid=True)
     if lossy.empty:
         figure.update_yaxes(title=title, type="linear", range=[-0.1, 1], tickvals=[0])
         return figure
-    decades = [math.floor(math.log10(0.8 * lossy["value"].min())), math.ceil(math.log10(1.25 * lossy["value"].max()))]
-    figure.update_yaxes(title=title, type="log", range=decades, exponentformat="power", dtick=1)
+    figure.update_yaxes(
+        title=title, type="log", range=decades, exponentformat="power", dtick=1 + (decades[1] - decades[0]) // 9
+    )
+    return figure
+
+
+def _mark(precision: str, size: int) -> dict[str, Any]:
+    colour = precision_colour(precision)
+    return {
+        "color": colour,
+        "size": size,
+        "symbol": f"circle{'-open' * is_variant(precision)}",
+        "line": {"width": 2, "color": colour},
+    }
+
+
+def _frontier(frame: pd.DataFrame, size: str) -> pd.DataFrame:
+    """The rows to which no other is both smaller and closer to the reference, the smallest first."""
+    ordered = frame.sort_values([size, "value"], kind="stable")
+    return ordered[ordered["value"] < ordered["value"].cummin().shift(fill_value=math.inf)]
+
+
+def _pixels(values: "pd.Series[float]", range_: Sequence[float], length: int) -> "pd.Series[float]":
+    """Where values stand on a logarithmic axis of so many pixels; the range is in powers of ten, as Plotly's."""
+    low, high = range_
+    return length * (values.map(math.log10) - low) / (high - low)
+
+
+def _named(frame: pd.DataFrame, size: str, x: "pd.Series[float]", y: "pd.Series[float]") -> dict[str, str]:
+    """Precision → where its label stands, for as many as there is room for; ``x`` and ``y`` are in pixels.
+
+    Those of the frontier come first and stand below left, where by definition nothing else is; then the others, above
+    right.
+    """
+    points = pd.DataFrame({"x": x, "y": y, "label": frame["label"]}).set_index(frame["precision"])
+    best = list(_frontier(frame, size)["precision"])
+    boxes: list[tuple[float, float, float, float]] = []
+    named = {}
+    for name in (*best, *(name for name in points.index if name not in best)):
+        left, wide = points.loc[name, "x"], 6.5 * len(points.loc[name, "label"])
+        bottom = points.loc[name, "y"]
+        box = (left - wide - 5, bottom - 18, left - 5, bottom - 4)
+        if name not in best:
+            box = (left + 5, bottom + 4, left + wide + 5, bottom + 18)
+            inside = points["x"].between(box[0] - 7, box[2] + 7) & points["y"].between(box[1] - 3, box[3] + 5)
+            if inside.any():
+                continue
+        if not any(box[0] < x1 and x0 < box[2] and box[1] < y1 and y0 < box[3] for x0, y0, x1, y1 in boxes):
+            boxes.append(box)
+            named[name] = "bottom left" if name in best else "top right"
+    return named
+
+
+def bits_against_damage(frame: pd.DataFrame) -> go.Figure:
+    """Bits of a weight against KL divergence, one colour a family; a line through those that nothing beats on both."""
+    figure = _figure(480, hovermode="closest")
+    best = _frontier(frame, "bits")
+    wide = [math.log10(0.8 * frame["bits"].min()), math.log10(1.25 * frame["bits"].max())]
+    high = [math.log10(0.8 * frame["value"].min()), math.log10(1.25 * frame["value"].max())]
+    named = _named(frame, "bits", _pixels(frame["bits"], wide, 900), _pixels(frame["value"], high, 360))
+    figure.add_scatter(
+        x=best["bits"],
+        y=best["value"],
+        mode="lines",
+        name="nothing is both smaller and closer",
+        line={"color": OTHER, "width": 1.5, "dash": "dot"},
+        hoverinfo="skip",
+    )
+    for family in FAMILIES:
+        rows = frame[frame["family"] == family]
+        if rows.empty:
+            continue
+        figure.add_scatter(
+            x=rows["bits"],
+            y=rows["value"],
+            mode="markers+text",
+            name=family,
+            marker={
+                "color": family_colour(family),
+                "size": 11,
+                "opacity": 0.85,
+                "symbol": ["circle-open" if is_variant(name) else "circle" for name in rows["precision"]],
+                "line": {"width": 2, "color": family_colour(family)},
+            },
+            text=[label if name in named else "" for name, label in zip(rows["precision"], rows["label"], strict=True)],
+            textposition=[named.get(name, "top right") for name in rows["precision"]],
+            customdata=[
+                [label, f"{bits:.4g}", bytes_text(count), number_text(value)]
+                for label, bits, count, value in zip(
+                    rows["label"], rows["bits"], rows["bytes"], rows["value"], strict=True
+                )
+            ],
+            hovertemplate=(
+                "<b>%{customdata[0]}</b><br>%{customdata[1]} bits per weight<br>KL divergence %{customdata[3]} nat<br>"
+                "whole model %{customdata[2]}<extra></extra>"
+            ),
+            cliponaxis=False,
+        )
+    figure.update_xaxes(
+        title="bits per weight, scales included",
+        type="log",
+        tickvals=[2, 3, 4, 5, 6, 8, 16, 32, 64],
+        range=wide,
+        showgrid=True,
+    )
+    figure.update_yaxes(title="KL divergence to the reference (nat)", type="log", exponentformat="power", dtick=1)
+    return figure
+
+
+def family_colour(family: str) -> str:
+    return PALETTE[list(FAMILIES).index(family) % len(PALETTE)] if family in FAMILIES else OTHER
+
+
+def latency(frame: pd.DataFrame) -> go.Figure:
+    """The time of a forward as a ratio to the reference's: left of the line at 1 is faster."""
+    shown = frame[frame["ratio"].notna()]
+    names = [f"{row['label']} · {row['library']}" for row in shown.to_dict("records")]
+    figure = _figure(_row_height(len(shown)), bargap=0.35, showlegend=False)
+    figure.add_bar(
+        y=names,
+        x=shown["ratio"],
+        orientation="h",
+        error_x={"array": shown["se"].fillna(0.0), "thickness": 1.5, "width": 4, "color": QUIET},
+        marker={
+            # qfund's own time of a quantised model is no format's time: it stands back.
+            "color": [
+                OTHER if library == "qfund" and PRECISIONS[name].quantizer else precision_colour(name)
+                for name, library in zip(shown["precision"], shown["library"], strict=True)
+            ],
+            "line": {"width": 0},
+        },
+        customdata=shown["latency"],
+        hovertemplate="<b>%{y}</b><br>%{customdata}<extra></extra>",
+    )
+    figure.add_vline(x=1, line={"dash": "dot", "color": QUIET, "width": 1.5})
+    figure.update_xaxes(title="time of a forward ÷ the reference's", rangemode="tozero", showgrid=True)
+    figure.update_yaxes(autorange="reversed", ticklabelstandoff=8)
     return figure
 
 
@@ -159,7 +386,7 @@ def _byte_unit(largest: int) -> tuple[float, str]:
 def footprints(parts: pd.DataFrame, totals: pd.DataFrame) -> go.Figure:
     """Stored bytes of each precision, stacked by part, with the prediction from shapes as a mark beside them."""
     divisor, unit = _byte_unit(int(totals[["footprint", "predicted"]].max().max()))
-    figure = _figure(86 + 46 * len(totals), barmode="stack", bargap=0.35)
+    figure = _figure(_row_height(len(totals)), barmode="stack", bargap=0.35)
     for part, rows in parts.groupby("part", sort=False):
         if not rows["bytes"].sum():
             continue
@@ -194,14 +421,14 @@ def footprints(parts: pd.DataFrame, totals: pd.DataFrame) -> go.Figure:
         x=totals["predicted"] / divisor,
         mode="markers",
         name="predicted from shapes",
-        marker={"symbol": "line-ns", "size": 22, "line": {"width": 2.5, "color": OTHER}},
-        customdata=[bytes_text(count) for count in totals["predicted"]],
+        marker={"symbol": "line-ns", "size": 22 if len(totals) <= FEW else 14, "line": {"width": 2.5, "color": OTHER}},
+        customdata=["not predicted" if pd.isna(count) else bytes_text(count) for count in totals["predicted"]],
         hovertemplate="<b>%{y}</b><br>predicted: %{customdata}<extra></extra>",
     )
     for row in totals.to_dict("records"):
         figure.add_annotation(
             y=row["label"],
-            x=max(row["footprint"], row["predicted"]) / divisor,
+            x=max(row["footprint"], row["predicted"]) / divisor,  # the footprint where nothing was predicted
             text=f" {bytes_text(row['footprint'])}",
             showarrow=False,
             xanchor="left",
@@ -220,7 +447,7 @@ def _pattern(part: str) -> dict[str, Any]:
 def dtype_shares(frame: pd.DataFrame) -> go.Figure:
     """Which dtypes a precision's bytes are in, each bar adding up to 100 %."""
     labels = list(dict.fromkeys(frame["label"]))
-    figure = _figure(86 + 46 * len(labels), barmode="stack", bargap=0.35)
+    figure = _figure(_row_height(len(labels)), barmode="stack", bargap=0.35)
     for dtype, rows in frame.groupby("dtype", sort=False):
         figure.add_bar(
             y=rows["label"],
@@ -228,7 +455,7 @@ def dtype_shares(frame: pd.DataFrame) -> go.Figure:
             orientation="h",
             name=str(dtype),
             marker={"color": dtype_colour(str(dtype)), "line": {"width": 0}},
-            text=[f"{100 * share:.3g} %" if share >= 0.12 else "" for share in rows["share"]],
+            text=[f"{100 * share:.3g} %" if share >= 0.12 and len(labels) <= FEW else "" for share in rows["share"]],
             textposition="inside",
             insidetextanchor="middle",
             textfont={"color": _ink(dtype_colour(str(dtype)))},

@@ -3,15 +3,17 @@
 Byte columns hold bytes and time columns hold seconds; whoever draws a frame chooses the unit to show.
 """
 
+import math
 from typing import TypeAlias
 
 import pandas as pd
 
+from qfund import backends
 from qfund.metrics import METRICS
-from qfund.precisions import PRECISIONS
-from qfund.report import PrecisionResult, Report
-from qfund.units import bytes_text, seconds_text
-from qfund.words import BETTER, metric_text
+from qfund.precisions import PRECISIONS, Precision, unavailable
+from qfund.report import LibraryRun, PrecisionResult, Report
+from qfund.units import bytes_text, number_text, seconds_text
+from qfund.words import BETTER, FEW, latency_phrase, metric_text
 
 _Node: TypeAlias = tuple[str, ...]  # a path of names in a model
 
@@ -60,8 +62,7 @@ def fidelity_text(report: Report) -> pd.DataFrame:
     names = [name for name in METRICS if any(name in result.fidelity for result in report.results)]
     rows = []
     for name in names:
-        unit = METRICS[name].unit.replace("share", "%")
-        row = {"Metric": METRICS[name].label + (f" ({unit})" if unit else "")}
+        row = {"Metric": heading(name)}
         for result in report.results:
             row[label(result.precision)] = _cell(result, name)
         row[f"{label(report.reference.precision)} (reference)"] = _cell(report.reference, name)
@@ -77,6 +78,50 @@ def _cell(result: PrecisionResult, name: str) -> str:
     return "not finite" if result.nonfinite_positions and not result.fidelity else "–"
 
 
+def heading(metric: str) -> str:
+    """``KL divergence, mean (nat)``."""
+    unit = METRICS[metric].unit.replace("share", "%")
+    return METRICS[metric].label + (f" ({unit})" if unit else "")
+
+
+def fidelity_by_precision(report: Report) -> pd.DataFrame:
+    """``fidelity_text`` turned round, for many candidates: one row a candidate, one column a metric."""
+    columns = fidelity_text(report).drop(columns=["Better", "Definition"]).set_index("Metric").T
+    columns.columns.name = None
+    return columns.rename_axis("Precision").reset_index()
+
+
+def overview(report: Report) -> pd.DataFrame:
+    """One row a candidate with the numbers that tell most, as numbers, so that a reader can sort by them."""
+    whole = report.reference.footprint_bytes
+    rows = []
+    for result in report.results:
+        found = result.fidelity
+        rows.append(
+            {
+                "Precision": label(result.precision),
+                "Memory": 100 * result.footprint_bytes / whole if whole else None,
+                "Stored": bytes_text(result.footprint_bytes),
+                "Bits per weight": weight_bits(result),
+                "KL": found["kl_mean"].value if "kl_mean" in found else None,
+                "Same top-1": 100 * found["top1_agreement"].value if "top1_agreement" in found else None,
+                "Perplexity ×": _cell(result, "perplexity_ratio"),
+                "Cosine": found["hidden_cosine"].value if "hidden_cosine" in found else None,
+            }
+        )
+    frame = pd.DataFrame(rows)
+    kept = [name for name in frame.columns if not (frame[name].isna() | (frame[name] == "–")).all()]
+    return frame[kept]
+
+
+def weight_bits(result: PrecisionResult) -> float | None:
+    """What one weight takes, scales and zero-points included: as counted, or the width of a cast."""
+    if result.bits_per_weight is not None:
+        return result.bits_per_weight
+    row = PRECISIONS.get(result.precision)
+    return float(row.bits) if row is not None and row.quantizer is None and row.bits else None
+
+
 def footprints(report: Report) -> pd.DataFrame:
     """One row a precision, the reference first: stored, predicted and reported bytes, never mixed."""
     whole = report.reference.footprint_bytes
@@ -86,7 +131,8 @@ def footprints(report: Report) -> pd.DataFrame:
             "label": label(result.precision),
             "footprint": result.footprint_bytes,
             "ratio": result.footprint_bytes / whole if whole else float("nan"),
-            "predicted": result.predicted_bytes,
+            "bits_per_weight": weight_bits(result),
+            "predicted": float("nan") if result.predicted_bytes is None else result.predicted_bytes,
             "transformers": result.transformers_bytes,
             **{part: result.parts.get(part, 0) for part in PARTS},
             "converted": result.converted,
@@ -137,13 +183,17 @@ def tensors(result: PrecisionResult) -> pd.DataFrame:
             "name": tensor.name,
             "shape": " × ".join(map(str, tensor.shape)) or "scalar",
             "dtype": tensor.dtype,
+            "stored in": tensor.storage,
+            "reads as": tensor.logical,
+            "weights": tensor.parameters,
             "bytes": tensor.bytes,
             "kind": tensor.kind,
             "shared with": tensor.shared_with or "",
         }
         for tensor in result.tensors
     ]
-    return pd.DataFrame(rows, columns=["name", "shape", "dtype", "bytes", "kind", "shared with"])
+    columns = ["name", "shape", "dtype", "stored in", "reads as", "weights", "bytes", "kind", "shared with"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def modules(result: PrecisionResult) -> pd.DataFrame:
@@ -199,10 +249,161 @@ def modules(result: PrecisionResult) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["id", "parent", "label", "bytes", "dtype", "dtypes", "name"])
 
 
-def left_modules(result: PrecisionResult) -> pd.DataFrame:
-    """One row a module that a quantiser left as it was."""
-    rows = [{"name": module.name, "kind": module.kind, "why": module.why} for module in result.left_modules]
-    return pd.DataFrame(rows, columns=["name", "kind", "why"])
+def conversion(result: PrecisionResult) -> pd.DataFrame:
+    """One row a module with weights: what a quantiser left as it was and why, then what it converted."""
+    rows = [{"module": left.name, "": "left", "kind": left.kind, "why": left.why} for left in result.left_modules]
+    rows += [{"module": name, "": "converted", "kind": "", "why": ""} for name in result.converted_modules]
+    return pd.DataFrame(rows, columns=["module", "", "kind", "why"])
+
+
+def libraries(report: Report) -> pd.DataFrame:
+    """One row for each candidate as a library runs it, after qfund's own. Times are ratios to the reference's."""
+    rows = [
+        {
+            "precision": result.precision,
+            "label": label(result.precision),
+            "library": run.library,
+            "version": run.version,
+            "call": run.implementation,
+            "bytes": run.footprint_bytes,
+            "own_bytes": result.footprint_bytes,
+            "transformers": run.transformers_bytes,
+            "ratio": run.latency.value if run.latency else None,
+            "se": run.latency.se if run.latency else None,
+            "latency": latency_phrase(run.latency),
+            "converted": run.converted,
+            "left": run.left,
+            "difference": run.max_abs_diff,
+            "note": run.note or "",
+            "problem": run.problem or "",
+        }
+        for result in report.results
+        for run in (_own_run(report, result), *result.libraries)
+    ]
+    return pd.DataFrame(rows)
+
+
+def _own_run(report: Report, result: PrecisionResult) -> LibraryRun:
+    """qfund's own model as a row beside the libraries'."""
+    row = PRECISIONS.get(result.precision)
+    return LibraryRun(
+        library="qfund",
+        version=report.qfund,
+        implementation="",
+        footprint_bytes=result.footprint_bytes,
+        transformers_bytes=result.transformers_bytes,
+        converted=result.converted,
+        left=result.left,
+        latency=result.latency,
+        note=OWN_RUN if row is not None and row.quantizer else None,
+    )
+
+
+#: What a time of qfund's own model is a time of.
+OWN_RUN = "qfund's own model is made to be exact, not fast: its time says nothing about the format."
+
+
+def libraries_text(report: Report) -> pd.DataFrame:
+    """``libraries`` for a reader."""
+    frame = libraries(report)
+    shown = pd.DataFrame({"Precision": frame["label"]})
+    shown["Run by"] = [
+        f"{name} {version}".strip() for name, version in zip(frame["library"], frame["version"], strict=True)
+    ]
+    shown["Forward ÷ reference's"] = frame["latency"]
+    shown["Stored (B)"] = [_count(value) for value in frame["bytes"]]
+    shown["qfund's (B)"] = [_count(value) for value in frame["own_bytes"]]
+    shown["transformers (B)"] = [_count(value) for value in frame["transformers"]]
+    for column in ("converted", "left"):  # nothing is known of what was not run
+        known = zip(frame[column], frame["bytes"], strict=True)
+        shown[column.capitalize()] = ["–" if pd.isna(bytes_) else f"{count:,}" for count, bytes_ in known]
+    shown["Largest difference"] = ["–" if pd.isna(value) else number_text(value) for value in frame["difference"]]
+    shown["Problem"], shown["Note"], shown["Call"] = frame["problem"], frame["note"], frame["call"]
+    # A column in which nothing stands says nothing.
+    return shown[[name for name in shown.columns if not shown[name].isin(["", "–"]).all()]]
+
+
+def left_by_libraries(report: Report) -> pd.DataFrame:
+    """One row a module that qfund converts and a library did not."""
+    rows = [
+        {
+            "Precision": label(result.precision),
+            "Library": run.library,
+            "module": left.name,
+            "kind": left.kind,
+            "why": left.why,
+        }
+        for result in report.results
+        for run in result.libraries
+        for left in run.left_modules
+    ]
+    return pd.DataFrame(rows, columns=["Precision", "Library", "module", "kind", "why"])
+
+
+def _count(value: float | None) -> str:
+    return "–" if value is None or pd.isna(value) else f"{value:,.0f}"
+
+
+def precisions(device: str) -> pd.DataFrame:
+    """The table of precisions, one row each, with what runs on this device and which libraries here have it."""
+    return pd.DataFrame([_precision(row, device) for row in PRECISIONS.values()])
+
+
+def _precision(row: Precision, device: str) -> dict[str, object]:
+    return {
+        "name": row.name,
+        "label": row.label,
+        "family": row.family,
+        "base": row.base,
+        "here": unavailable(row, device) or "yes",
+        "bits": row.bits,
+        "effective": row.effective_bits,
+        "granularity": row.granularity,
+        "storage": row.storage,
+        "quantised": "–" if row.quantizer is None else "weights" if row.weights_only else "weights and activations",
+        "arithmetic": row.arithmetic,
+        "emulated": row.emulated or "",
+        "runs_on": row.runs_on,
+        "treatment": row.treatment,
+        "sqnr": row.sqnr_floor,
+        **{name: _library(row, name, device) for name in backends.BACKENDS},
+        "meaning": row.meaning,
+    }
+
+
+def _library(row: Precision, backend: str, device: str) -> str:
+    """Whether a library really stores and runs it here: ``yes``, why not, or ``–`` where it does not know it."""
+    found = [each for each in backends.implementations(row.name) if each.backend == backend]
+    return (backends.unavailable(found[0], device) or "yes") if found else "–"
+
+
+def reasons(precisions: pd.DataFrame) -> list[str]:
+    """Why rows of ``precisions``, or libraries, do not run here: each reason once."""
+    columns = [precisions[name] for name in ("here", *backends.BACKENDS)]
+    return [reason for reason in pd.concat(columns).drop_duplicates() if reason not in ("yes", "–")]
+
+
+def bits_against_damage(report: Report) -> pd.DataFrame:
+    """One row a candidate: bits of a weight, footprint and KL divergence. Those without a finite one are left out, and
+    those that are wider than the reference."""
+    widest = weight_bits(report.reference) or math.inf
+    rows = [
+        {
+            "precision": result.precision,
+            "label": label(result.precision),
+            "family": PRECISIONS[result.precision].family,
+            "bits": bits,
+            "bytes": result.footprint_bytes,
+            "value": result.fidelity["kl_mean"].value,
+            "se": result.fidelity["kl_mean"].se,
+        }
+        for result in report.results
+        if "kl_mean" in result.fidelity
+        and result.precision in PRECISIONS
+        and (bits := weight_bits(result)) is not None
+        and bits <= widest
+    ]
+    return pd.DataFrame(rows, columns=["precision", "label", "family", "bits", "bytes", "value", "se"])
 
 
 def differences(report: Report) -> pd.DataFrame:
@@ -243,7 +444,7 @@ DAMAGE = ("kl_mean", "mean_abs_logit_diff", "mean_abs_hidden_diff", "max_abs_poo
 
 def memory_against_damage(report: Report) -> pd.DataFrame:
     """One row a candidate: its footprint beside the first of ``DAMAGE`` that all have. One of which nothing is
-    finite is left out."""
+    finite is left out, and among many one that is larger than the reference, which would push the others together."""
     compared = [row for row in report.results if row.fidelity]
     shared = [name for name in DAMAGE if compared and all(name in row.fidelity for row in compared)]
     if not shared:
@@ -261,6 +462,7 @@ def memory_against_damage(report: Report) -> pd.DataFrame:
             "se": result.fidelity[name].se,
         }
         for result in compared
+        if len(compared) <= FEW or result.footprint_bytes <= report.reference.footprint_bytes
     ]
     return pd.DataFrame(rows)
 
@@ -328,8 +530,20 @@ def export_csv(report: Report) -> bytes:
             "predicted_bytes": result.predicted_bytes,
             "transformers_bytes": result.transformers_bytes,
             **{f"{part}_bytes": result.parts.get(part, 0) for part in PARTS},
+            **{f"{run.library}_bytes": run.footprint_bytes for run in result.libraries},
         }
         rows += [{**of, "quantity": name, "value": count, "unit": "B"} for name, count in sizes.items()]
+        rows.append({**of, "quantity": "bits_per_weight", "value": weight_bits(result), "unit": "bit"})
+        if result.saturation:
+            numbers = {"value": result.saturation.weights, "n": result.saturation.of, "unit": ""}
+            rows.append({**of, "quantity": "saturated_weights", **numbers})
+        if result.range:
+            rows.append({**of, "quantity": "headroom", "value": result.range.headroom, "unit": ""})
+        times = {"qfund": result.latency} | {run.library: run.latency for run in result.libraries}
+        for library, ratio in times.items():
+            if ratio is not None:
+                numbers = {"value": ratio.value, "se": ratio.se, "n": ratio.n, "unit": ratio.unit}
+                rows.append({**of, "quantity": f"latency_{library}", **numbers})
         rows.append({**of, "quantity": "nonfinite_positions", "value": result.nonfinite_positions, "unit": ""})
         for name, estimate in result.fidelity.items():
             numbers = {"value": estimate.value, "se": estimate.se, "n": estimate.n, "unit": estimate.unit}
@@ -369,8 +583,11 @@ def footprints_text(report: Report) -> pd.DataFrame:
     shown = pd.DataFrame({"Precision": frame["label"]})
     shown["Stored"] = [bytes_text(count) for count in frame["footprint"]]
     shown["Of the reference"] = [f"{100 * ratio:.4g} %" for ratio in frame["ratio"]]
+    shown["Bits per weight"] = ["–" if pd.isna(bits) else f"{bits:.4g}" for bits in frame["bits_per_weight"]]
     titles = {"footprint": "Stored (B)", "predicted": "Predicted (B)", "transformers": "transformers (B)"}
     for column, title in (titles | {part: f"{part.capitalize()} (B)" for part in PARTS}).items():
-        shown[title] = [f"{count:,}" for count in frame[column]]
+        shown[title] = ["not predicted" if pd.isna(count) else f"{count:,.0f}" for count in frame[column]]
     shown["One pass"] = [seconds_text(seconds) for seconds in frame["forward_seconds"]]
+    if any(result.latency for result in measured(report)):
+        shown["Forward ÷ reference's"] = ["1", *(latency_phrase(row.latency) for row in measured(report)[1:])]
     return shown

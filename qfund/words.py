@@ -3,6 +3,7 @@ standard error, and what is not finite is said first."""
 
 import math
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from qfund.metrics import METRICS, Estimate
 from qfund.precisions import PRECISIONS
 from qfund.report import PrecisionResult, Report
+from qfund.spec import ALSO
 from qfund.store import Headline
 from qfund.units import bytes_text, number_text, seconds_text
 
@@ -23,6 +25,11 @@ _GLUE = re.compile(r"(?<=[×±]) | (?=[±%×])|(?<=\d) (?=[KMGT]?i?B\b)")
 SIGMAS = 2.0
 #: Predictions that a claim about perplexity needs: the error of a few says little about the error of the next few.
 ENOUGH = 30
+#: As many candidates are told one by one; more stand in a table.
+FEW = 6
+#: Activations that come within this factor of the largest number that their dtype holds are worth a word.
+LITTLE_HEADROOM = 2.0
+MUCH_HEADROOM = 1e4
 #: safetensors' name of a float dtype → what people call it, and its bits.
 _STORED = {
     "F64": ("FP64", 64),
@@ -36,13 +43,15 @@ _STORED = {
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One candidate in words: ``memory`` and ``outputs`` are phrases, ``alarms`` are sentences to be said loudly."""
+    """One candidate in words: ``memory`` and ``outputs`` are phrases, ``alarms`` are sentences to be said loudly and
+    ``cautions`` quietly."""
 
     precision: str
     label: str
     memory: str
     outputs: tuple[str, ...]
     alarms: tuple[str, ...]
+    cautions: tuple[str, ...] = ()
 
     @property
     def sentence(self) -> str:
@@ -205,14 +214,61 @@ def _output_phrases(report: Report, result: PrecisionResult) -> tuple[str, ...]:
 
 
 def _alarms(result: PrecisionResult) -> tuple[str, ...]:
-    if not result.nonfinite_positions:
-        return ()
-    where = _plural(result.nonfinite_positions, "position")
-    rest = (
-        "They are counted here and left out of every other number." if result.fidelity else "None is left to compare."
-    )
-    remedy = " FP16 ends at 65,504: use BF16." if result.precision == "fp16" else ""
-    return (f"{_label(result.precision)}: {where} gave outputs that are not finite (NaN or infinity). {rest}{remedy}",)
+    """What is not finite: at how many positions, and in which module it began."""
+    name, alarms = _label(result.precision), []
+    begins = result.range.first_nonfinite if result.range else None
+    row = PRECISIONS.get(result.precision)
+    remedy = " FP16 ends at 65,504: use BF16." if row and row.dtype == "float16" else ""
+    if result.nonfinite_positions:
+        where = _plural(result.nonfinite_positions, "position")
+        rest = (
+            "They are counted here and left out of every other number."
+            if result.fidelity
+            else "None is left to compare."
+        )
+        alarms.append(f"{name}: {where} gave outputs that are not finite (NaN or infinity). {rest}")
+    if begins:
+        assert result.range is not None
+        kind = f" ({result.range.first_nonfinite_kind})" if result.range.first_nonfinite_kind else ""
+        count = result.range.nonfinite_modules
+        affected = f"; {_plural(count, 'module')} {'is' if count == 1 else 'are'} affected" if count else ""
+        alarms.append(f"{name}: the first values that are not finite come out of {begins}{kind}{affected}.")
+    return (*alarms[:-1], alarms[-1] + remedy) if alarms else ()
+
+
+def _cautions(result: PrecisionResult) -> tuple[str, ...]:
+    """What went well but only just, and weights that were clipped."""
+    name, cautions, seen, clipped = _label(result.precision), [], result.range, result.saturation
+    if seen is not None and seen.first_nonfinite is None and seen.headroom < LITTLE_HEADROOM:
+        cautions.append(
+            f"{name} came within × {number_text(seen.headroom)} of its limit ({number_text(seen.largest)} of "
+            f"{number_text(seen.limit)} in {seen.largest_module})."
+        )
+    if clipped is not None and clipped.weights:
+        beyond = (
+            "lies beyond its largest code and was" if clipped.weights == 1 else ("lie beyond its largest code and were")
+        )
+        cautions.append(
+            f"{name}: {clipped.weights:,} of {_plural(clipped.of, 'weight')} {beyond} clipped, first in "
+            f"{clipped.first}{_clip_remedy(result.precision)}."
+        )
+    return tuple(cautions)
+
+
+def _clip_remedy(precision: str) -> str:
+    if precision.startswith(("mxfp4", "mxfp8")):
+        return ": a scale that is not a power of two would keep them (NVFP4, or FP8 with per-row scales)"
+    return ""
+
+
+def headroom_phrase(result: PrecisionResult) -> str | None:
+    """How far activations stayed from the end of what their dtype holds; None where that was not watched."""
+    seen = result.range
+    if seen is None or seen.first_nonfinite is not None or not math.isfinite(seen.headroom):
+        return None
+    far = seen.headroom >= MUCH_HEADROOM
+    rest = "nowhere near its limit" if far else f"{number_text(seen.headroom)} times that would still be finite"
+    return f"The largest activation was {number_text(seen.largest)} in {seen.largest_module}: {rest}."
 
 
 def verdict(report: Report, result: PrecisionResult) -> Verdict:
@@ -222,6 +278,7 @@ def verdict(report: Report, result: PrecisionResult) -> Verdict:
         memory=memory_phrase(result, report.reference),
         outputs=_output_phrases(report, result),
         alarms=_alarms(result),
+        cautions=_cautions(result),
     )
 
 
@@ -235,8 +292,18 @@ def reference_alarms(report: Report) -> tuple[str, ...]:
 
 def title(report: Report) -> str:
     """``pydoc-llama: FP32 against BF16, FP16 and INT8 weight-only``."""
-    names = [_label(result.precision) for result in report.results]
-    return f"{report.spec.model}: {_label(report.reference.precision)} against {listed(names)}"
+    return f"{report.spec.model}: {against(report.reference.precision, [row.precision for row in report.results])}"
+
+
+def against(reference: str, candidates: Sequence[str]) -> str:
+    """``FP32 against BF16 and FP16``; only how many where they would fill a paragraph."""
+    return f"{_label(reference)} against {together(candidates)}"
+
+
+def together(precisions: Iterable[str]) -> str:
+    """``FP32, BF16 and FP16``, each once; only how many where they would fill a paragraph."""
+    names = [_label(name) for name in dict.fromkeys(precisions)]
+    return listed(names) if len(names) <= FEW + 1 else f"{len(names)} precisions"
 
 
 def listed(names: list[str]) -> str:
@@ -297,16 +364,23 @@ def stored_phrase(report: Report) -> list[str]:
 
 
 def notes(report: Report) -> tuple[str, ...]:
-    """What a reader must know about the input, and about a reference that is wider than what is stored."""
+    """What a reader must know about the input, about what was quantised besides, and about a reference that is wider
+    than what is stored."""
+    found = (*report.input.notes, *([f"{also_phrase(report.spec.also)}."] if report.spec.also else []))
     stored = _stored(report)
     row = PRECISIONS.get(report.reference.precision)
     if not stored or row is None or row.quantizer or any(_STORED.get(name, ("", 99))[1] >= row.bits for name in stored):
-        return report.input.notes
+        return found
     upcast = (
         f"The checkpoint is stored in {listed([_stored_name(dtype) for dtype in stored])}; {row.label} is its upcast, "
         "so “half the memory” is against an upcast."
     )
-    return (*report.input.notes, upcast)
+    return (*found, upcast)
+
+
+def also_phrase(also: Sequence[str]) -> str:
+    """``Quantised too: the output head and token and position embeddings``."""
+    return f"Quantised too: {listed([ALSO[name] for name in also if name in ALSO])}"
 
 
 def arithmetic(result: PrecisionResult) -> str:
@@ -316,7 +390,8 @@ def arithmetic(result: PrecisionResult) -> str:
         return ""
     kept = {name: share.bytes for name, share in result.dtypes.items() if name != row.dtype and share.parameters}
     if row.quantizer or not kept or not result.footprint_bytes:
-        return f"{row.arithmetic[:1].upper()}{row.arithmetic[1:]}."
+        emulated = f" Emulated here: {row.emulated}" if row.emulated else ""
+        return f"{row.arithmetic[:1].upper()}{row.arithmetic[1:]}.{emulated}"
     share = 100 * sum(kept.values()) / result.footprint_bytes
     return f"{row.label} but for {share:.2g} % of the bytes in {listed(list(kept))} (modules that transformers keeps)."
 
@@ -331,11 +406,45 @@ def input_phrase(report: Report) -> str:
 
 def gap_phrase(result: PrecisionResult) -> str | None:
     """Why a prediction and the stored bytes differ, said only where they do."""
+    if result.predicted_bytes is None:
+        return f"{_label(result.precision)} was not predicted: nothing foretells how a checkpoint was quantised."
     gap = result.footprint_bytes - result.predicted_bytes
     if not gap:
         return None
     more = "more" if gap > 0 else "less"
     return f"{_label(result.precision)} takes {bytes_text(abs(gap))} {more} than shapes alone predict."
+
+
+def transformers_phrase(results: Iterable[PrecisionResult]) -> str:
+    """Where ``get_memory_footprint()`` says something else than is stored, and why it can."""
+    names = [_label(result.precision) for result in results if result.transformers_bytes != result.footprint_bytes]
+    if not names:
+        return ""
+    return (
+        f"For {listed(names)} the third figure is another one: it adds up what parameters and buffers claim to be, "
+        "which for weights that are packed, tied or wrapped is not what is stored."
+    )
+
+
+def library_problems(report: Report) -> list[str]:
+    """Why libraries could not run candidates, each reason once."""
+    told: dict[tuple[str, str], list[str]] = {}
+    for result in report.results:
+        for run in result.libraries:
+            if run.problem:
+                told.setdefault((run.library, run.problem), []).append(_label(result.precision))
+    return [f"{listed(names)} with {library}: {problem}" for (library, problem), names in told.items()]
+
+
+def latency_phrase(ratio: Estimate | None) -> str:
+    """The time of a forward beside the reference's, said only as far as the error allows."""
+    if ratio is None:
+        return "not measured here"
+    if not math.isfinite(ratio.value):
+        return "not finite"
+    if ratio.se is not None and abs(ratio.value - 1) <= SIGMAS * ratio.se:
+        return f"no measurable difference (× {estimate_text(ratio)})"
+    return f"× {estimate_text(ratio)}"
 
 
 #: The numbers that stand above a verdict, the first two that a task gives, under names for which a card has room.
@@ -392,22 +501,34 @@ def headline_numbers(candidate: Headline) -> str:
 def missing_phrase(report: Report, frame: "pd.DataFrame") -> str:
     """Which candidates ``figures.memory_against_damage`` cannot draw on its axis, and why."""
     zero = [_label(name) for name in frame["precision"][frame["value"] <= 0]]
-    broken = [_label(result.precision) for result in report.results if result.precision not in set(frame["precision"])]
+    missing = [result for result in report.results if result.precision not in set(frame["precision"])]
+    wide = [row for row in missing if row.fidelity and row.footprint_bytes > report.reference.footprint_bytes]
+    larger = [_label(result.precision) for result in wide]
+    broken = [_label(result.precision) for result in missing if result not in wide]
     parts = []
     if zero and len(zero) < len(frame):
         has = "has" if len(zero) == 1 else "have"
         parts.append(f"{listed(zero)} {has} a loss of exactly 0, which no logarithmic axis shows.")
     if broken:
         parts.append(f"{listed(broken)} {'is' if len(broken) == 1 else 'are'} not finite and so not in the picture.")
+    if larger:
+        takes = "takes" if len(larger) == 1 else "take"
+        parts.append(f"{listed(larger)} {takes} more memory than the reference and would be far to the right.")
     return " ".join(parts)
 
 
 def equal_phrase(report: Report) -> str:
     """How much of the outputs does not differ at all."""
-    parts = []
+    parts: dict[str, float] = {}
     for result in report.results:
         if result.differences is not None:
             outputs = sum(result.differences.counts) + result.differences.zeros
             if outputs:
-                parts.append(f"{_label(result.precision)} {100 * result.differences.zeros / outputs:.2g} %")
-    return f"Exactly equal, and so not in the picture: {', '.join(parts)} of all outputs." if parts else ""
+                parts[_label(result.precision)] = 100 * result.differences.zeros / outputs
+    if not parts:
+        return ""
+    told = [f"{name} {share:.2g} %" for name, share in parts.items()]
+    if len(told) > FEW:
+        least, most = min(parts, key=lambda name: parts[name]), max(parts, key=lambda name: parts[name])
+        told = [f"from {parts[least]:.2g} % ({least}) to {parts[most]:.2g} % ({most})"]
+    return f"Exactly equal, and so not in the picture: {', '.join(told)} of all outputs."

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from qfund.metrics import Positions, estimates, perplexity_of
+from qfund.precisions import PRECISIONS, STORED, Precision
 from qfund.report import (
     SCHEMA,
     Alternatives,
@@ -23,20 +24,24 @@ from qfund.report import (
 from qfund.spec import Spec
 
 PIECES = ("Return", " the", " number", " of", " items", "\n", " in", " a", " list", ".")
-_ITEMSIZE = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}
+_ITEMSIZE = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 
 
-def _tensors(precision: str) -> tuple[TensorRow, ...]:
-    base = {"bf16": "bfloat16", "fp16": "float16"}.get(precision, "float32")
+def _tensors(row: Precision) -> tuple[TensorRow, ...]:
+    base = row.dtype if row.dtype in _ITEMSIZE else "float32"
     shapes = {"model.embed.weight": (50, 8), "model.layers.0.proj.weight": (8, 8), "model.norm.weight": (8,)}
     rows = []
     for name, shape in shapes.items():
-        dtype = "int8" if precision == "int8" and "proj" in name else base
-        rows.append(TensorRow(name, shape, dtype, int(np.prod(shape)) * _ITEMSIZE[dtype], "weight"))
-        if dtype == "int8":
-            rows.append(TensorRow(name + ".scale", (8, 1), "float32", 32, "scale"))
-    rows.append(TensorRow("lm_head.weight", (50, 8), base, 0, "weight", shared_with="model.embed.weight"))
-    rows.append(TensorRow("model.inv_freq", (4,), "float32", 16, "buffer"))
+        weights = int(np.prod(shape))
+        if row.quantizer and "proj" in name:
+            element = row.name.partition("_")[0]
+            storage = "int8" if element == "int8" else "uint8"
+            rows.append(TensorRow(name, shape, element, storage, base, weights, weights * row.bits // 8, "weight"))
+            rows.append(TensorRow(name + ".scale", (8, 1), "float32", "float32", "float32", 0, 32, "scale"))
+        else:
+            rows.append(TensorRow(name, shape, base, base, base, weights, weights * _ITEMSIZE[base], "weight"))
+    rows.append(TensorRow("lm_head.weight", (50, 8), base, base, base, 0, 0, "weight", "model.embed.weight"))
+    rows.append(TensorRow("model.inv_freq", (4,), "float32", "float32", "float32", 0, 16, "buffer"))
     return tuple(rows)
 
 
@@ -53,31 +58,33 @@ def _result(precision: str, noise: float) -> PrecisionResult:
         nll_reference=nll,
         nll_candidate=nll + scale,
     )
-    tensors = _tensors(precision)
+    table_row = PRECISIONS[precision]
+    tensors = _tensors(table_row)
     dtypes: dict[str, DtypeShare] = {}
     parts = {"weights": 0, "scales": 0, "buffers": 0}
     for row in tensors:
         held = dtypes.get(row.dtype, DtypeShare(0, 0))
-        stored = 0 if row.shared_with or row.kind != "weight" else int(np.prod(row.shape))
-        dtypes[row.dtype] = DtypeShare(held.parameters + stored, held.bytes + row.bytes)
+        dtypes[row.dtype] = DtypeShare(held.parameters + row.parameters, held.bytes + row.bytes)
         parts[row.kind + "s"] += row.bytes
     total = sum(parts.values())
     return PrecisionResult(
         precision=precision,
         footprint_bytes=total,
-        predicted_bytes=total,
+        predicted_bytes=None if table_row.family == STORED else total,
         transformers_bytes=total,
         parts=parts,
         dtypes=dtypes,
-        converted=int(precision == "int8"),
+        converted=int(table_row.quantizer is not None),
         left=1,
         fidelity=estimates(positions) if noise else {"perplexity": perplexity_of(nll)},
         nonfinite_positions=0,
         forward_seconds=0.1,
         tensors=tensors,
+        converted_modules=("model.layers.0.proj",) if table_row.quantizer else (),
         left_modules=(LeftModule("lm_head", "Linear", "shares its weight with the embedding"),)
-        if precision == "int8"
+        if table_row.quantizer
         else (),
+        bits_per_weight=table_row.effective_bits if table_row.quantizer else None,
         differences=Histogram(-12.0, 0.1, tuple(int(x) for x in random.integers(0, 40, 160)), 12) if noise else None,
     )
 
@@ -92,7 +99,8 @@ def make_report(spec: Spec | None = None) -> Report:
         tokens = [tuple(int(x) for x in random.permutation(len(PIECES))[:5]) for _ in range(n)]
         return Alternatives(tuple(tokens), tuple(tuple(round(float(p), 4) for p in row) for row in probabilities))
 
-    noises = {"fp16": 0.002, "bf16": 0.02, "int8": 0.06}
+    noises = {row.name: 0.01 * 2.0 ** (8 - row.effective_bits) for row in PRECISIONS.values()}
+    noises |= {"fp16": 0.002, "bf16": 0.02, "int8": 0.06}
     return Report(
         schema=SCHEMA,
         qfund="0.1.0",
@@ -110,7 +118,7 @@ def make_report(spec: Spec | None = None) -> Report:
         model=ModelFacts("LlamaForCausalLM", "causal language model", 472, {"F32": 1888}),
         input=InputFacts("evaluation text", "0" * 64, n, 1, 256, ("The text was read in 1 chunk of 256 tokens.",)),
         reference=_result(spec.reference, 0.0),
-        results=tuple(_result(name, noises.get(name, 0.01)) for name in spec.precisions),
+        results=tuple(_result(name, noises[name]) for name in spec.precisions),
         tokens=TokenMap(
             pieces=PIECES,
             chunk_starts=(0,),
@@ -120,8 +128,8 @@ def make_report(spec: Spec | None = None) -> Report:
             reference=alternatives(),
             candidates={
                 name: TokenDisagreement(
-                    kl=(None, *(round(float(x), 6) for x in random.exponential(noises.get(name, 0.01), n - 1))),
-                    mean_abs=(None, *(round(float(x), 6) for x in random.exponential(noises.get(name, 0.01), n - 1))),
+                    kl=(None, *(round(float(x), 6) for x in random.exponential(noises[name], n - 1))),
+                    mean_abs=(None, *(round(float(x), 6) for x in random.exponential(noises[name], n - 1))),
                     same_top1=tuple(bool(x) for x in random.random(n) < 0.9),
                     alternatives=alternatives(),
                 )

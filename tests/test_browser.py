@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Playwright, expect, sync_playwright
 
 from qfund import catalog
 from qfund.engine import key_of
@@ -198,7 +198,7 @@ def test_every_page_and_section_is_drawn_in_every_light_and_width(arrive: Arrive
         expect(visit.page.get_by_role("tab", name=section)).to_have_attribute("aria-selected", "true")
         wide = visit.page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth")
         assert wide <= width, f"{section} scrolls sideways"
-    for path, title in (("/saved", "Saved comparisons"), ("/guide", "Guide")):
+    for path, title in (("/precisions", "Precisions"), ("/saved", "Saved comparisons"), ("/guide", "Guide")):
         visit.open(path).drawn()
         expect(visit.page.get_by_role("heading", name=title, exact=True)).to_be_visible()
         assert visit.page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth") <= width
@@ -209,6 +209,7 @@ def test_every_page_and_section_is_drawn_in_every_light_and_width(arrive: Arrive
     [
         ("/saved", "Saved comparisons"),
         ("/guide", "Guide"),
+        ("/precisions", "Precisions"),
         (link(Spec("dummy", max_tokens=99)), "What lower precision"),
     ],
 )
@@ -218,12 +219,48 @@ def test_a_page_can_be_the_first_request_to_a_fresh_server(
     visit = arrive(at=fresh).open(path).drawn()
     heading(visit, title)
     navigation = visit.page.get_by_test_id("stTopNavLink")
-    expect(navigation).to_have_count(3)
+    expect(navigation).to_have_count(4)
     assert [text.strip() for text in navigation.all_inner_texts()][-1].endswith("Guide")
-    assert visit.page.title().startswith(("qfund", "Compare", "Saved", "Guide"))
+    assert visit.page.title().startswith(("qfund", "Compare", "Precisions", "Saved", "Guide"))
     if "?" in path:
         assert visit.query()["tokens"] == ["99"]
         expect(visit.page.get_by_text("Not measured yet")).to_be_visible()
+
+
+def chips(visit: Visit) -> Locator:
+    """The candidates that are chosen."""
+    return visit.page.locator(".st-key-choice_precisions [data-tag]")
+
+
+def test_sets_of_candidates_are_taken_at_once_and_kept_by_a_link(arrive: Arrive) -> None:
+    visit = arrive().open("/?model=dummy&tokens=31").drawn()
+    visit.page.get_by_role("button", name="Sets").click()
+    visit.page.get_by_role("menuitem", name="From 8 bits down to 2").click()
+    expect(chips(visit)).to_have_text([f"INT{bits} g32" for bits in (8, 6, 5, 4, 3, 2)])
+    visit.page.get_by_role("button", name="Remove INT8 g32").click()
+    expect(chips(visit)).to_have_count(5)
+    expect(visit.page.get_by_text("These choices are not the comparison shown below")).to_be_visible()
+
+
+def test_precisions_are_filtered_selected_and_compared(arrive: Arrive, fresh: Server) -> None:
+    """From a cold link to the page, by its table, to a comparison of two rows."""
+    visit = arrive(at=fresh).open("/precisions?base=BF16").drawn()
+    page = visit.page
+    expect(page.get_by_role("radio", name="BF16")).to_be_checked()
+    page.get_by_role("button", name="Codebook").click()
+    page.wait_for_url(re.compile("family=Codebook"))
+    table = page.get_by_test_id("stDataFrame").first
+    expect(table.locator("tbody td[aria-colindex='2']")).to_have_text(["nf4_bf16", "fp4_bf16"])
+    compare = page.locator(".st-key-compare_these button")
+    expect(compare).to_be_disabled()
+    for row, said in enumerate(("NF4 on BF16", "NF4 on BF16 and FP4 on BF16")):  # drawn on a canvas: clicked by place
+        table.click(position={"x": 17, "y": 52 + 33 * row})
+        expect(compare).to_have_text(re.compile(f"Compare {said} on pydoc-llama"))
+    compare.click()
+    page.wait_for_url(re.compile("p=nf4_bf16&p=fp4_bf16"))
+    expect(chips(visit)).to_have_text(["NF4 on BF16", "FP4 on BF16"])
+    expect(page.get_by_text("Not measured yet")).to_be_visible()
+    assert visit.query() == to_query(replace(catalog.EXAMPLE, precisions=("nf4_bf16", "fp4_bf16")))
 
 
 def test_compare_a_model_end_to_end(arrive: Arrive, server: Server) -> None:
@@ -234,9 +271,8 @@ def test_compare_a_model_end_to_end(arrive: Arrive, server: Server) -> None:
     page.get_by_role("option", name="dummy").click()
     expect(page.get_by_text("These choices are not the comparison shown below")).to_be_visible()
     assert visit.query()["model"] == ["pydoc-llama"], "a draft is not what is shown"
-    candidates = page.get_by_role("toolbar", name="Candidates")
-    candidates.get_by_role("button", name="FP16").click()
-    expect(candidates.get_by_role("button", name="FP16")).to_have_attribute("aria-pressed", "false")
+    page.get_by_role("button", name="Remove FP16").click()
+    expect(chips(visit)).to_have_text(["BF16", "INT8 weight-only"])
     page.get_by_role("button", name="Compare", exact=True).click()
     page.wait_for_url(re.compile("model=dummy"))
     page.reload()  # the job outlives the page

@@ -11,6 +11,7 @@ from qfund import cli, report
 from qfund.metrics import METRICS
 from qfund.precisions import PRECISIONS
 from qfund.spec import Spec
+from tests.reports import make_report
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -91,6 +92,9 @@ def test_words_and_tables_for_people(capsys: pytest.CaptureFixture[str]) -> None
         (("compare", "pydoc-lama"), 2, "Did you mean: pydoc-llama?"),
         (("compare", "dummy", "--precision", "bf17"), 2, "Did you mean: bf16?"),
         (("compare", "dummy", "--reference", "fp33"), 2, "Did you mean: fp32?"),
+        (("compare", "dummy", "--precision", "tf32"), 2, "TF32 needs an NVIDIA GPU"),
+        (("compare", "dummy", "--precision", "tf32"), 2, "Choose another precision"),
+        (("compare", "dummy", "--also", "heads"), 2, "Did you mean: head?"),
         (("compare", "dummy", "--max-tokens", "0"), 2, "max_tokens is 0"),
         (("compare", "dummy", "--max-tokens", "x"), 2, "invalid int value"),
         (("compare", "dummy", "--context", "64"), 2, "at most 2 tokens"),
@@ -153,6 +157,38 @@ def test_ls_lists_the_table(what: str, capsys: pytest.CaptureFixture[str]) -> No
     assert run("ls", what) == 0
     names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert names == list({"models": ["pydoc-llama", "dummy"], "precisions": PRECISIONS, "metrics": METRICS}[what])
+
+
+def test_ls_says_what_a_weight_takes_and_what_cannot_run_here(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("ls", "precisions") == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert "INT4 g32 · 5 bits per weight · CPU, CUDA · 4-bit integers" in lines["int4"]
+    assert "4.5 bits per weight" in lines["int4_bf16"]
+    assert "· CUDA · not here: TF32 needs an NVIDIA GPU" in lines["tf32"]
+    assert sum("not here:" in line for line in lines.values()) == 1
+
+
+def test_many_candidates_are_printed_below_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = make_report(Spec("dummy", precisions=("bf16", "int8", "int4", "int3", "nf4"), libraries=True))
+    document = tmp_path / "report.json"
+    document.write_bytes(report.to_json(found))
+    assert run("show", str(document)) == 0
+    printed = capsys.readouterr().out
+    (line,) = (line for line in printed.splitlines() if line.lstrip().startswith("NF4 ") and "±" in line)
+    assert len(line) < 180
+    assert "Forward ÷ reference's" in printed and "not measured here" in printed
+
+
+def test_also_and_libraries_reach_the_spec(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Spec] = []
+
+    def remember(wanted: Spec, **_: object) -> report.Report:
+        asked.append(wanted)
+        return make_report(Spec("dummy"))
+
+    monkeypatch.setattr(cli, "compute", remember)
+    assert run("compare", "dummy", "--also", "HEAD,embeddings", "--libraries", "--no-store") == 0
+    assert asked == [Spec("dummy", also=("head", "embeddings"), libraries=True)]
 
 
 def test_ls_and_help_need_no_torch() -> None:

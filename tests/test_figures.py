@@ -1,17 +1,22 @@
 """Figures: one colour for one thing, axes with units, the numbers of the frame, and nothing but the frame."""
 
+import math
 import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import plotly.graph_objects as go
 import plotly.io
 import pytest
 
 from qfund import figures, tables, words
+from qfund.metrics import Estimate
 from qfund.precisions import PRECISIONS
-from qfund.report import Report, TensorRow
+from qfund.report import LibraryRun, Report, TensorRow
+from qfund.spec import Spec
+from qfund.ui import choices
 from tests.reports import make_report
 
 CONFIG = Path(__file__).parent.parent / ".streamlit/config.toml"
@@ -50,7 +55,9 @@ def test_the_palette_is_the_themes() -> None:
 
 
 def test_a_precision_has_one_colour_everywhere(report: Report) -> None:
-    assert len({figures.precision_colour(name) for name in PRECISIONS}) == min(len(PRECISIONS), 10)
+    assert [figures.precision_colour(name) for name in ("fp32", "bf16", "fp16", "int8")] == list(figures.PALETTE[:4])
+    drawn_alike = {(figures.precision_colour(name), figures.is_variant(name)) for name in PRECISIONS}
+    assert len(drawn_alike) == len(PRECISIONS), "a variant has its row's colour, and an open mark"
     drawn = every(report)
     assert [trace.line.color for trace in drawn["differences"].data] == [
         figures.precision_colour(name) for name in ("bf16", "fp16", "int8")
@@ -66,6 +73,74 @@ def test_a_dtype_has_the_colour_of_the_precision_that_stores_it() -> None:
     assert figures.dtype_colour("float32") == figures.precision_colour("fp32")
     assert figures.dtype_colour("int8") == figures.precision_colour("int8")
     assert figures.dtype_colour("int64") == figures.OTHER
+
+
+@pytest.mark.parametrize("preset", list(choices.PRESETS))
+def test_what_is_compared_together_has_different_colours(preset: str) -> None:
+    names = choices.PRESETS[preset]
+    assert len({figures.precision_colour(name) for name in names}) == len(names)
+
+
+def test_many_candidates_are_rows_of_a_heat_map() -> None:
+    names = tuple(name for name in PRECISIONS if name not in ("fp32", "stored", "tf32"))
+    drawn = every(make_report(Spec("dummy", precisions=names)))
+    (heat,) = drawn["differences"].data
+    assert heat.type == "heatmap" and list(heat.y) == [PRECISIONS[name].label for name in names]
+    shares = tables.differences(make_report(Spec("dummy", precisions=names)))
+    assert heat.z.sum(axis=1) == pytest.approx(100 * shares.groupby("label", sort=False)["share"].sum())
+    assert drawn["footprints"].layout.height < 46 * len(names)
+    named = [trace.text[0] for trace in drawn["damage"].data if trace.text[0]]
+    assert 0 < len(named) < len(names), "labels that would stand on each other are left out"
+    many = make_report(Spec("dummy", precisions=names))
+    assert words.missing_phrase(many, tables.memory_against_damage(many)) == (
+        "FP64 takes more memory than the reference and would be far to the right."
+    )
+
+
+def damages(*rows: tuple[str, float, float]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {"precision": name, "label": name, "family": PRECISIONS[name].family, "bits": bits, "bytes": 8, "value": kl}
+            for name, bits, kl in rows
+        ]
+    )
+
+
+def test_the_line_joins_what_nothing_beats_on_both() -> None:
+    frame = damages(("bf16", 16, 1e-4), ("fp16", 16, 1e-6), ("int8", 8.1, 1e-5), ("nf4", 4.5, 1e-2), ("fp4", 4.5, 2e-2))
+    figure = figures.bits_against_damage(frame)
+    assert list(zip(figure.data[0].x, figure.data[0].y, strict=True)) == [(4.5, 1e-2), (8.1, 1e-5), (16, 1e-6)]
+    assert sum(len(trace.x) for trace in figure.data[1:]) == len(frame)
+    assert {trace.name for trace in figure.data[1:]} == {"float cast", "integer", "codebook"}
+    labels = {
+        text: place for trace in figure.data[1:] for text, place in zip(trace.text, trace.textposition, strict=True)
+    }
+    assert labels["nf4"] == "bottom left" and labels["fp4"] == "top right"
+
+
+def test_a_variant_on_another_base_has_an_open_mark() -> None:
+    figure = figures.bits_against_damage(damages(("int8", 8.1, 1e-5), ("int8_bf16", 8.1, 1e-4)))
+    assert list(figure.data[1].marker.symbol) == ["circle", "circle-open"]
+
+
+def test_times_stand_beside_a_line_at_one(report: Report) -> None:
+    run = LibraryRun("torchao", "0.17.0", "A()", latency=Estimate(0.8, 0.02, 9, "×"))
+    missing = LibraryRun("bitsandbytes", "", "B()", problem="not installed")
+    own = replace(report.results[2], latency=Estimate(1.3, 0.1, 9, "×"), libraries=(run, missing))
+    figure = figures.latency(tables.libraries(replace(report, results=(own,))))
+    (bars,) = figure.data
+    assert list(bars.y) == ["INT8 weight-only · qfund", "INT8 weight-only · torchao"]
+    assert list(bars.x) == [1.3, 0.8] and list(bars.error_x.array) == [0.1, 0.02]
+    assert list(bars.marker.color) == [figures.OTHER, figures.precision_colour("int8")]
+    assert figure.layout.shapes[0].x0 == figure.layout.shapes[0].x1 == 1
+
+
+def test_what_was_not_predicted_has_no_mark(report: Report) -> None:
+    unforeseen = replace(report.results[0], predicted_bytes=None)
+    figure = every(replace(report, results=(unforeseen, *report.results[1:])))["footprints"]
+    predicted = next(trace for trace in figure.data if trace.type == "scatter")
+    assert math.isnan(predicted.x[1]) and predicted.customdata[1] == "not predicted"
+    assert figure.layout.annotations[1].text == " 960 B"
 
 
 def test_axes_have_units(report: Report) -> None:
@@ -86,7 +161,7 @@ def test_bars_hold_the_bytes(report: Report) -> None:
             drawn[label] += length * 1024
     assert drawn == pytest.approx({tables.label(row.precision): row.footprint_bytes for row in tables.measured(report)})
     predicted = next(trace for trace in figure.data if trace.type == "scatter")
-    assert list(predicted.x) == pytest.approx([row.predicted_bytes / 1024 for row in tables.measured(report)])
+    assert list(predicted.x) == pytest.approx([row.footprint_bytes / 1024 for row in tables.measured(report)])
 
 
 def test_shares_of_dtypes_fill_each_bar(report: Report) -> None:
@@ -130,7 +205,7 @@ def test_patterns_of_bars_are_explained(report: Report) -> None:
 
 def test_names_of_tensors_are_text_and_no_markup(report: Report) -> None:
     name = '<a href="http://example.com">x</a>.<b>weight</b>'
-    result = replace(report.reference, tensors=(TensorRow(name, (2,), "float32", 8, "weight"),))
+    result = replace(report.reference, tensors=(TensorRow(name, (2,), *("float32",) * 3, 2, 8, "weight"),))
     figure = figures.modules(tables.modules(result))
     shown: list[Any] = [*figure.data[0].labels, *(row[0] for row in figure.data[0].customdata)]
     assert not any("<" in text for text in shown)
@@ -138,6 +213,6 @@ def test_names_of_tensors_are_text_and_no_markup(report: Report) -> None:
 
 @pytest.mark.parametrize("count", [3, 900])
 def test_large_models_show_their_first_levels(report: Report, count: int) -> None:
-    rows = tuple(TensorRow(f"layers.{index}.weight", (1,), "float32", 4, "weight") for index in range(count))
+    rows = tuple(TensorRow(f"layers.{index}.weight", (1,), *("float32",) * 3, 1, 4, "weight") for index in range(count))
     figure = figures.modules(tables.modules(replace(report.reference, tensors=rows)))
     assert figure.data[0].maxdepth == (-1 if count == 3 else 4)

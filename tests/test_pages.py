@@ -19,8 +19,8 @@ from qfund.engine import key_of
 from qfund.engine.jobs import Job
 from qfund.errors import EngineError, ModelNotFound, QueueFull, StoreError, WorkerDied
 from qfund.metrics import METRICS, Estimate
-from qfund.precisions import PRECISIONS
-from qfund.report import Report
+from qfund.precisions import FAMILIES, PRECISIONS, STORED, unavailable
+from qfund.report import LibraryRun, Range, Report, Saturation
 from qfund.spec import Spec, to_query
 from qfund.store import Store
 from qfund.ui import choices, commands, link, services
@@ -169,14 +169,18 @@ def test_choices_reach_the_engine(opened: Open, jobs: FakeJobs) -> None:
     at = opened()
     at.selectbox(key="choice_model").set_value("dummy")
     at.selectbox(key="choice_reference").set_value("bf16")
-    at.pills(key="choice_precisions").set_value(["int8", "fp16"])
+    at.multiselect(key="choice_precisions").set_value(["nf4", "int8", "fp16"])
+    at.pills(key="choice_also").set_value(["embeddings"])
+    at.toggle(key="choice_libraries").set_value(True)
     at.selectbox(key="choice_tokens").set_value(1024)
     at.segmented_control(key="choice_source").set_value("Your own text").run()
     assert "These choices are not the comparison shown below" in texts(at)
     assert at.query_params["model"] == "pydoc-llama"
     at.text_area(key="choice_text").set_value("1 0 0 1").run()
     at.button(key="compare").click().run()
-    assert jobs.submitted == [Spec("dummy", "bf16", ("fp16", "int8"), "1 0 0 1", 1024)]
+    (spec,) = jobs.submitted
+    assert spec == Spec("dummy", "bf16", ("fp16", "int8", "nf4"), "1 0 0 1", 1024, also=("embeddings",), libraries=True)
+    assert at.query_params["also"] == "embeddings" and at.query_params["libraries"] == "1"
     assert at.query_params["model"] == "dummy"
     assert at.query_params["text"] == "1 0 0 1"
 
@@ -187,7 +191,7 @@ def test_what_is_stored_is_shown_at_once(opened: Open, jobs: FakeJobs, store: St
     at = opened()
     at.selectbox(key="choice_model").set_value("dummy")
     at.selectbox(key="choice_reference").set_value("bf16")
-    at.pills(key="choice_precisions").set_value(["fp32", "int8"])
+    at.multiselect(key="choice_precisions").set_value(["fp32", "int8"])
     at.selectbox(key="choice_tokens").set_value(1024)
     at.number_input(key="choice_context").set_value(2)
     at.button(key="compare").click().run()
@@ -236,9 +240,34 @@ def test_an_unknown_model_that_is_typed_changes_nothing(
 
 def test_no_candidate_is_an_error_with_a_remedy(opened: Open, jobs: FakeJobs) -> None:
     at = opened()
-    at.pills(key="choice_precisions").set_value([]).run()
+    at.multiselect(key="choice_precisions").set_value([]).run()
     at.button(key="compare").click().run()
     assert "No candidate precision is named" in texts(at) and not jobs.submitted
+
+
+def test_what_this_device_cannot_run_is_told_and_never_started(opened: Open, jobs: FakeJobs) -> None:
+    at = opened()
+    picker = at.multiselect(key="choice_precisions")
+    assert "TF32 (needs a CUDA GPU)" in picker.options
+    assert picker.options[-1] == "As stored (for quantised checkpoints)"
+    picker.set_value(["tf32", "bf16"]).run()
+    for _ in range(2):  # when it is chosen, and when it is asked for all the same
+        (said,) = (error.value.replace("\\", "") for error in at.error)
+        assert "TF32 needs an NVIDIA GPU" in said and "Choose another precision" in said
+        at.button(key="compare").click().run()
+    assert not jobs.submitted and not at.exception
+
+
+def test_a_link_to_what_this_device_cannot_run_says_so(opened: Open) -> None:
+    at = opened(to_query(Spec("dummy", "tf32", ("bf16",), also=("head",), libraries=True)))
+    assert "TF32 needs an NVIDIA GPU" in at.error[0].value.replace("\\", "")
+    assert at.pills(key="choice_also").value == ["head"] and at.toggle(key="choice_libraries").value
+
+
+def test_sets_hold_what_runs_on_a_cpu() -> None:
+    for names in choices.PRESETS.values():
+        assert len(names) > 1 and not [name for name in names if unavailable(PRECISIONS[name], "cpu")]
+    assert sorted(choices.OFFERED) == sorted(PRECISIONS)
 
 
 def test_an_empty_text_is_refused(opened: Open, jobs: FakeJobs) -> None:
@@ -322,7 +351,7 @@ def test_a_broken_store_is_told_and_the_page_works(opened: Open, store: Store, m
 
 
 def test_a_report_that_could_not_be_saved_is_shown_and_says_so(opened: Open, jobs: FakeJobs) -> None:
-    jobs.set(FULL, state="done", report=make_report(FULL), warning="This result was not saved. The disk is full.")
+    jobs.set(FULL, state="done", result=make_report(FULL), warning="This result was not saved. The disk is full.")
     at = opened(to_query(FULL))
     assert "This result was not saved" in texts(at)
     assert "dummy: BF16 against FP32 and INT8 weight-only" in texts(at)
@@ -334,6 +363,53 @@ def test_values_that_are_not_finite_are_said_loudly(opened: Open, store: Store) 
     store.put(key_of(FULL), replace(report, results=(report.results[0], broken)))
     at = opened(to_query(FULL))
     assert any("4 positions gave outputs that are not finite" in error.value for error in at.error)
+
+
+EVERY = replace(catalog.EVERY_PRECISION, model="dummy")
+
+
+@pytest.mark.parametrize("name", ["Fidelity", "Where", "Memory", "Data"])
+def test_every_section_is_drawn_for_every_precision(opened: Open, store: Store, name: str) -> None:
+    report = make_report(EVERY)
+    broken = replace(report.results[2], nonfinite_positions=4, fidelity={})
+    store.put(key_of(EVERY), replace(report, results=(*report.results[:2], broken, *report.results[3:])))
+    at = opened(to_query(EVERY), **section(name))
+    assert "dummy: FP32 against 43 precisions" in texts(at)
+    assert not at.metric, "a table instead of cards"
+    assert list(at.dataframe[0].value["Precision"]) == [PRECISIONS[each].label for each in EVERY.precisions]
+    (error,) = at.error
+    assert "FP16: 4 positions gave outputs that are not finite" in error.value.replace("\\", "")
+
+
+def test_libraries_are_a_section_where_they_were_asked_for(opened: Open, store: Store) -> None:
+    spec = Spec("dummy", precisions=("int8",), libraries=True)
+    report = make_report(spec)
+    runs = (
+        LibraryRun("torchao", "0.17.0", "A()", 999, 999, 1, latency=Estimate(1.3, 0.02, 9, "×"), note="Note."),
+        LibraryRun("bitsandbytes", "", "B()", problem="bitsandbytes is not installed."),
+    )
+    own = replace(report.results[0], latency=Estimate(1.5, 0.1, 9, "×"), libraries=runs)
+    store.put(key_of(spec), replace(report, results=(own,)))
+    at = opened(to_query(spec), **section("Libraries"))
+    assert len(at.get("plotly_chart")) == 1
+    assert "INT8 weight-only with bitsandbytes: bitsandbytes is not installed." in texts(at)
+    assert "faster" in texts(at) and "speed-up" not in texts(at)
+    bare = opened(**section("Libraries"))  # a section that this report does not have
+    assert [tab.label.split()[-1] for tab in bare.tabs] == ["Fidelity", "Where", "Memory", "Data"]
+
+
+def test_what_came_near_a_limit_is_said_quietly(opened: Open, store: Store) -> None:
+    report = make_report(FULL)
+    near = replace(
+        report.results[1],
+        saturation=Saturation(3, 64, "a_b_c.weight"),
+        range=Range(65504.0, 46_800.0, "model.a_b_c", 1.4),
+    )
+    store.put(key_of(FULL), replace(report, results=(report.results[0], near)))
+    at = opened(to_query(FULL))
+    assert not at.error
+    assert "came within × 1.4 of its limit (46,800 of 65,504 in model.a_b_c)" in texts(at)
+    assert "first in a_b_c.weight" in texts(at)
 
 
 @pytest.mark.parametrize("name", ["Fidelity", "Where", "Memory", "Data"])
@@ -411,6 +487,14 @@ def test_a_saved_comparison_opens_with_its_complete_link(opened: Open, store: St
     assert at.selectbox(key="choice_tokens").value == 77
 
 
+def test_a_saved_comparison_says_what_was_asked_for_besides(opened: Open, store: Store) -> None:
+    store.put("one", make_report(Spec("dummy", also=("head",), libraries=True)))
+    assert "Quantised too: the output head · with libraries and times" in texts(opened(page=SAVED))
+    store.put("one", make_report(catalog.EVERY_PRECISION))
+    shown = texts(opened(page=SAVED))
+    assert "FP32 against 43 precisions" in shown and "and 37 more" in shown
+
+
 def test_a_saved_list_that_cannot_be_read_says_why(opened: Open, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(limit: int = 200) -> list[object]:
         raise StoreError("The database file is damaged.", "Move it away.")
@@ -419,11 +503,51 @@ def test_a_saved_list_that_cannot_be_read_says_why(opened: Open, store: Store, m
     assert "The database file is damaged" in texts(opened(page=SAVED))
 
 
-def test_the_guide_explains_every_precision_and_every_metric(opened: Open) -> None:
+PRECISIONS_PAGE = "pages/precisions.py"
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "every_precision", lambda: make_report(catalog.EVERY_PRECISION))
+
+
+@pytest.mark.usefixtures("measured")
+def test_the_page_of_precisions_has_every_row(opened: Open) -> None:
+    at = opened(page=PRECISIONS_PAGE)
+    at.segmented_control(key="base").set_value("Either").run()
+    formats, measured = (frame.value for frame in at.dataframe)
+    assert list(formats["name"]) == list(PRECISIONS)
+    assert formats.set_index("name").loc["tf32", "here"].startswith("TF32 needs")
+    assert len(measured) == len(catalog.EVERY_PRECISION.precisions)
+    assert len(at.get("plotly_chart")) == 1
+    assert "23 November 2026" in texts(at), "what was measured says when and on what"
+    assert at.button(key="compare_these").disabled
+
+
+@pytest.mark.usefixtures("measured")
+def test_precisions_are_filtered_by_family_and_base(opened: Open) -> None:
+    at = opened(page=PRECISIONS_PAGE)
+    assert {"tf32", "bf16", "int4", "stored"} <= set(at.dataframe[0].value["name"])
+    assert not [name for name in at.dataframe[0].value["name"] if name.endswith("_bf16")]
+    at.pills(key="family").set_value(["codebook"])
+    at.segmented_control(key="base").set_value("BF16").run()
+    assert list(at.dataframe[0].value["name"]) == ["nf4_bf16", "fp4_bf16"]
+    assert list(at.dataframe[1].value["Precision"]) == ["NF4 on BF16", "FP4 on BF16"]
+    assert not at.exception
+
+
+def test_precisions_that_were_not_measured_invite(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "every_precision", lambda: None)
+    at = opened(page=PRECISIONS_PAGE)
+    assert "Not measured yet" in texts(at)
+    assert len(at.dataframe) == 1 and not at.get("plotly_chart")
+
+
+def test_the_guide_explains_every_family_and_every_metric(opened: Open) -> None:
     at = opened(page="pages/guide.py")
     shown = texts(at) + "\n".join(str(html.value) for html in at.html)
-    for precision in PRECISIONS.values():
-        assert precision.meaning in shown and precision.label in shown
+    for family, meaning in FAMILIES.items():
+        assert family == STORED or (family.capitalize() in shown and meaning in shown)
     for metric in METRICS.values():
         assert metric.definition in shown and metric.label in shown
 
@@ -438,7 +562,7 @@ def test_a_visitor_who_comes_back_finds_what_was_there(opened: Open, store: Stor
     assert at.query_params["model"] == "dummy"
 
 
-@pytest.mark.parametrize("page", [SAVED, "pages/guide.py", "pages/compare.py"])
+@pytest.mark.parametrize("page", [SAVED, "pages/guide.py", "pages/compare.py", PRECISIONS_PAGE])
 @pytest.mark.usefixtures("cold")
 def test_a_page_that_a_fresh_server_runs_by_itself_draws_itself_inside_the_app(opened: Open, page: str) -> None:
     at = opened(page=page)
@@ -509,7 +633,12 @@ def test_a_text_that_no_link_can_hold_opens_from_the_list(opened: Open, store: S
     assert "too long for a link" in texts(at)
 
 
-HARD = (FULL, Spec("own/model", text="--json -x 'quoted' \n two lines", revision="v1.0"), Spec("/a folder/m"))
+HARD = (
+    FULL,
+    replace(FULL, also=("head", "embeddings"), libraries=True),
+    Spec("own/model", text="--json -x 'quoted' \n two lines", revision="v1.0"),
+    Spec("/a folder/m"),
+)
 
 
 @pytest.mark.parametrize("spec", HARD)
@@ -523,6 +652,8 @@ def test_the_command_line_that_is_shown_asks_for_the_same(spec: Spec) -> None:
         options.max_tokens,
         options.context,
         options.revision,
+        tuple(options.also),
+        options.libraries,
     )
     assert asked == spec
 
@@ -551,7 +682,7 @@ class Refuse:
 sys.meta_path.insert(0, Refuse())
 from streamlit.testing.v1 import AppTest
 at = AppTest.from_file("app.py", default_timeout=60).run()
-for page in ("pages/saved.py", "pages/guide.py", "pages/compare.py"):
+for page in ("pages/saved.py", "pages/guide.py", "pages/precisions.py", "pages/compare.py"):
     assert not at.exception, at.exception
     at.switch_page(page).run()
 assert not at.exception, at.exception

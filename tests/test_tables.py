@@ -4,11 +4,24 @@ import csv
 import io
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from qfund import tables
-from qfund.metrics import METRICS
-from qfund.report import Alternatives, Histogram, PrecisionResult, Report, TensorRow, TokenDisagreement
+from qfund.metrics import METRICS, Estimate
+from qfund.precisions import PRECISIONS
+from qfund.report import (
+    Alternatives,
+    Histogram,
+    LeftModule,
+    LibraryRun,
+    PrecisionResult,
+    Range,
+    Report,
+    Saturation,
+    TensorRow,
+    TokenDisagreement,
+)
 from qfund.spec import Spec
 from tests.reports import make_report
 
@@ -19,7 +32,7 @@ def report() -> Report:
 
 
 def tensor(name: str, count: int, dtype: str = "float32", kind: str = "weight", shared: str | None = None) -> TensorRow:
-    return TensorRow(name, (count // 4,), dtype, count, kind, shared)
+    return TensorRow(name, (count // 4,), dtype, dtype, "float32", count // 4, count, kind, shared)
 
 
 def holding(result: PrecisionResult, *rows: TensorRow) -> PrecisionResult:
@@ -225,6 +238,119 @@ def test_the_export_of_tensors_has_all_precisions(report: Report) -> None:
     assert len(rows) == sum(len(result.tensors) for result in (report.reference, *report.results))
 
 
-def test_left_modules_say_why(report: Report) -> None:
-    assert list(tables.left_modules(report.results[2])["why"]) == ["shares its weight with the embedding"]
-    assert tables.left_modules(report.results[0]).empty
+def test_every_module_is_converted_or_says_why_it_was_left(report: Report) -> None:
+    frame = tables.conversion(report.results[2])
+    assert frame.to_dict("split")["data"] == [
+        ["lm_head", "left", "Linear", "shares its weight with the embedding"],
+        ["model.layers.0.proj", "converted", "", ""],
+    ]
+    assert tables.conversion(report.results[0]).empty
+
+
+def test_a_tensor_says_what_it_is_and_what_it_claims_to_be() -> None:
+    (result,) = make_report(Spec("dummy", precisions=("int4_bf16",))).results
+    rows = tables.tensors(result).set_index("name")
+    packed = rows.loc["model.layers.0.proj.weight"]
+    assert (packed["dtype"], packed["stored in"], packed["reads as"]) == ("int4", "uint8", "bfloat16")
+    assert (packed["weights"], packed["bytes"]) == (64, 32)
+
+
+def test_bits_of_a_weight_are_those_of_a_cast_or_as_counted(report: Report) -> None:
+    assert [tables.weight_bits(result) for result in report.results] == [16.0, 16.0, 8.0]
+    assert tables.weight_bits(replace(report.results[2], bits_per_weight=8.25)) == 8.25
+    assert tables.weight_bits(replace(report.results[0], precision="stored")) is None
+    assert list(tables.footprints_text(report)["Bits per weight"]) == ["32", "16", "16", "8"]
+
+
+def test_what_was_not_predicted_is_not_filled_in(report: Report) -> None:
+    unforeseen = replace(report.results[0], predicted_bytes=None)
+    frame = tables.footprints_text(replace(report, results=(unforeseen, *report.results[1:])))
+    assert list(frame["Predicted (B)"]) == ["1,904", "not predicted", "960", "1,744"]
+
+
+def test_many_candidates_stand_below_each_other(report: Report) -> None:
+    beside, below = tables.fidelity_text(report), tables.fidelity_by_precision(report)
+    assert list(below["Precision"]) == ["BF16", "FP16", "INT8 weight-only", "FP32 (reference)"]
+    assert list(below.columns) == ["Precision", *beside["Metric"]]
+    assert list(below["KL divergence, mean (nat)"]) == list(
+        beside.set_index("Metric").loc["KL divergence, mean (nat)"][list(below["Precision"])]
+    )
+
+
+def test_the_overview_has_a_row_a_candidate(report: Report) -> None:
+    frame = tables.overview(broken(report, 1))
+    assert list(frame.columns) == [
+        *("Precision", "Memory", "Stored", "Bits per weight", "KL", "Same top-1", "Perplexity ×")
+    ]
+    assert list(frame["Memory"]) == pytest.approx([100 * 960 / 1904, 100 * 960 / 1904, 100 * 1744 / 1904])
+    assert frame["KL"].iloc[0] == report.results[0].fidelity["kl_mean"].value
+    assert frame["Perplexity ×"].iloc[1] == "not finite" and pd.isna(frame["KL"].iloc[1])
+
+
+def test_libraries_stand_beside_qfunds_own(report: Report) -> None:
+    run = LibraryRun(
+        "torchao",
+        "0.17.0",
+        "A()",
+        footprint_bytes=1000,
+        transformers_bytes=3000,
+        left_modules=(LeftModule("conv", "Conv1d", "no kernel"),),
+        latency=Estimate(1.3, 0.02, 9, "×"),
+        max_abs_diff=1.5e-5,
+        note="Note.",
+    )
+    missing = LibraryRun("bitsandbytes", "", "B()", problem="bitsandbytes is not installed.")
+    own = replace(report.results[2], latency=Estimate(1.01, 0.02, 9, "×"), libraries=(run, missing))
+    report = replace(report, results=(report.results[0], own))
+    frame = tables.libraries(report)
+    assert list(frame["library"]) == ["qfund", "qfund", "torchao", "bitsandbytes"]
+    assert list(frame["bytes"].iloc[:3]) == [960, 1744, 1000] and pd.isna(frame["bytes"].iloc[3])
+    assert list(frame["note"]) == ["", tables.OWN_RUN, "Note.", ""]  # a cast runs as it is
+    shown = tables.libraries_text(report)
+    assert list(shown["Forward ÷ reference's"]) == [
+        "not measured here",
+        "no measurable difference (× 1.01 ± 0.02)",
+        "× 1.30 ± 0.02",
+        "not measured here",
+    ]
+    assert list(shown["Run by"]) == ["qfund 0.1.0", "qfund 0.1.0", "torchao 0.17.0", "bitsandbytes"]
+    assert list(shown["transformers (B)"]) == ["960", "1,744", "3,000", "–"]
+    assert list(shown["Largest difference"]) == ["–", "–", "1.50e-5", "–"]
+    assert list(shown["Converted"]) == ["0", "1", "0", "–"]
+    assert tables.left_by_libraries(report).to_dict("split")["data"] == [
+        ["INT8 weight-only", "torchao", "conv", "Conv1d", "no kernel"]
+    ]
+
+
+def test_the_table_of_precisions_has_every_row_and_why_not() -> None:
+    frame = tables.precisions("cpu").set_index("name")
+    assert list(frame.index) == list(PRECISIONS)
+    assert frame.loc["int4_bf16", "effective"] == 4.5 and frame.loc["int4", "effective"] == 5.0
+    assert frame.loc["tf32", "here"].startswith("TF32 needs an NVIDIA GPU")
+    assert frame.loc["tf32", "torchao"] == "–"
+    assert "bf16" in frame.loc["mxfp4", "torchao"], "in a bf16 model only"
+    assert frame.loc["int8_dynamic", "quantised"] == "weights and activations"
+    assert set(frame["here"]) - {"yes"} == {frame.loc["tf32", "here"]}
+    told = tables.reasons(frame)
+    assert told[0] == frame.loc["tf32", "here"] and len(told) == len(set(told)) > 1
+
+
+def test_bits_against_damage_is_of_what_is_no_wider_than_the_reference() -> None:
+    frame = tables.bits_against_damage(make_report(Spec("dummy", precisions=("fp64", "bf16", "nf4"))))
+    assert list(frame["precision"]) == ["bf16", "nf4"] and list(frame["bits"]) == [16.0, 4.5]
+
+
+def test_the_export_has_what_quantising_and_timing_found(report: Report) -> None:
+    own = replace(
+        report.results[2],
+        saturation=Saturation(3, 64, "a"),
+        range=Range(3e38, 30.0, "a", 1e37),
+        latency=Estimate(1.25, 0.5, 9, "×"),
+        libraries=(LibraryRun("torchao", "0.17.0", "A()", 1000, latency=Estimate(0.75, 0.25, 9, "×")),),
+    )
+    rows = list(csv.DictReader(io.StringIO(tables.export_csv(replace(report, results=(own,))).decode())))
+    found = {row["quantity"]: (row["value"], row["se"], row["n"]) for row in rows if row["precision"] == "int8"}
+    assert found["bits_per_weight"] == ("8", "", "") or found["bits_per_weight"] == ("8.0", "", "")
+    assert found["saturated_weights"] == ("3", "", "64") and float(found["headroom"][0]) == 1e37
+    assert found["latency_qfund"] == ("1.25", "0.5", "9") and found["latency_torchao"] == ("0.75", "0.25", "9")
+    assert found["torchao_bytes"][0] == "1000"

@@ -6,7 +6,8 @@ import pytest
 
 from qfund import words
 from qfund.metrics import Estimate
-from qfund.report import DtypeShare, PrecisionResult, Report
+from qfund.precisions import PRECISIONS
+from qfund.report import DtypeShare, Histogram, LibraryRun, PrecisionResult, Range, Report, Saturation
 from qfund.store import Headline
 from tests.reports import make_report
 
@@ -158,6 +159,13 @@ def test_what_the_checkpoint_stores_is_said_and_an_upcast_reference_too(report: 
     assert words.stored_phrase(stored(report)) == [] and words.notes(stored(report)) == report.input.notes
 
 
+def test_what_was_quantised_besides_is_said(report: Report) -> None:
+    also = replace(report, spec=replace(report.spec, also=("head", "embeddings")))
+    said = "Quantised too: the output head and token and position embeddings."
+    assert words.notes(also) == (*report.input.notes, said)
+    assert words.notes(stored(also, BF16=990))[-2] == said
+
+
 def test_a_card_says_which_weights_stay_wider(report: Report) -> None:
     fp16, int8 = report.results[1:]
     assert words.arithmetic(fp16) == "Whole model in fp16: weights, activations and logits."  # a buffer is no weight
@@ -165,7 +173,15 @@ def test_a_card_says_which_weights_stay_wider(report: Report) -> None:
     assert words.arithmetic(replace(fp16, footprint_bytes=100, dtypes=wide)) == (
         "FP16 but for 23 % of the bytes in float32 (modules that transformers keeps)."
     )
-    assert words.arithmetic(int8).startswith("Weights stored in int8")
+    assert words.arithmetic(int8) == "Weights are dequantised before each multiplication, which runs in fp32."
+
+
+def test_what_is_emulated_says_what_hardware_made_for_it_would_do(report: Report) -> None:
+    mxfp4 = replace(report.results[2], precision="mxfp4")
+    assert words.arithmetic(mxfp4).endswith(
+        " Emulated here: GPUs made for it multiply MXFP4 themselves and round activations to it too; here only weights "
+        "are."
+    )
 
 
 def test_the_sentence_of_a_language_model(report: Report) -> None:
@@ -233,6 +249,85 @@ def test_what_is_not_finite_is_said_loudly(report: Report) -> None:
     assert words.reference_alarms(replace(report, reference=some))
 
 
+def seen(headroom: float, first: str | None = None, kind: str | None = None, modules: int = 0) -> Range:
+    return Range(65504.0, 46_800.0, "model.layers.3.mlp.down_proj", headroom, first, kind, modules)
+
+
+def test_the_module_where_what_is_not_finite_begins_is_named(report: Report) -> None:
+    first = "model.layers.3.mlp.down_proj"
+    fp16 = replace(report.results[1], range=seen(0.0, first, "Linear", 12))
+    assert words.verdict(report, fp16).alarms == (
+        "FP16: the first values that are not finite come out of model.layers.3.mlp.down_proj (Linear); 12 modules are "
+        "affected. FP16 ends at 65,504: use BF16.",
+    )
+    outputs, begins = words.verdict(report, replace(fp16, nonfinite_positions=3)).alarms
+    assert outputs.endswith("left out of every other number.") and begins.endswith("use BF16.")
+    one = replace(fp16, precision="bf16", range=seen(0.0, first, None, 1))
+    assert words.verdict(report, one).alarms == (
+        f"BF16: the first values that are not finite come out of {first}; 1 module is affected.",
+    )
+    assert words.verdict(report, one).cautions == () and words.headroom_phrase(one) is None
+
+
+@pytest.mark.parametrize(("headroom", "said"), [(1.4, True), (1.99, True), (2.0, False), (7e33, False)])
+def test_little_headroom_is_worth_a_word(report: Report, headroom: float, said: bool) -> None:
+    result = replace(report.results[1], range=seen(headroom))
+    assert words.verdict(report, result).alarms == ()
+    assert bool(words.verdict(report, result).cautions) == said
+    if headroom == 1.4:
+        assert words.verdict(report, result).cautions == (
+            "FP16 came within × 1.4 of its limit (46,800 of 65,504 in model.layers.3.mlp.down_proj).",
+        )
+        assert words.headroom_phrase(result) == (
+            "The largest activation was 46,800 in model.layers.3.mlp.down_proj: 1.4 times that would still be finite."
+        )
+    if headroom > words.MUCH_HEADROOM:
+        assert str(words.headroom_phrase(result)).endswith("mlp.down_proj: nowhere near its limit.")
+    assert words.headroom_phrase(report.results[1]) is None
+
+
+def test_weights_that_were_clipped_are_told_without_alarm(report: Report) -> None:
+    clipped = replace(report.results[2], saturation=Saturation(3214, 4_066_560, "model.layers.0.q_proj"))
+    found = words.verdict(report, replace(clipped, precision="mxfp4"))
+    assert found.alarms == ()
+    assert found.cautions == (
+        "MXFP4: 3,214 of 4,066,560 weights lie beyond its largest code and were clipped, first in "
+        "model.layers.0.q_proj: a scale that is not a power of two would keep them (NVFP4, or FP8 with per-row "
+        "scales).",
+    )
+    one = words.verdict(report, replace(clipped, saturation=Saturation(1, 9, "a"))).cautions
+    assert one == ("INT8 weight-only: 1 of 9 weights lies beyond its largest code and was clipped, first in a.",)
+
+
+def test_times_are_said_only_as_far_as_the_error_allows() -> None:
+    assert words.latency_phrase(None) == "not measured here"
+    assert words.latency_phrase(Estimate(1.3, 0.02, 9, "×")) == "× 1.30 ± 0.02"
+    assert words.latency_phrase(Estimate(0.97, 0.02, 9, "×")) == "no measurable difference (× 0.97 ± 0.02)"
+    assert words.latency_phrase(Estimate(0.9, None, 1, "×")) == "× 0.9"
+
+
+def test_why_a_library_could_not_run_is_said_once(report: Report) -> None:
+    missing = (LibraryRun("bitsandbytes", "", "A()", problem="It is not installed."),)
+    runs = tuple(replace(result, libraries=missing) for result in report.results[:2])
+    good = replace(report.results[2], libraries=(LibraryRun("torchao", "1", "B()", 9),))
+    assert words.library_problems(replace(report, results=(*runs, good))) == [
+        "BF16 and FP16 with bitsandbytes: It is not installed."
+    ]
+
+
+def test_the_figure_that_people_know_is_explained_where_it_differs(report: Report) -> None:
+    assert words.transformers_phrase(report.results) == ""
+    other = replace(report.results[2], transformers_bytes=1)
+    said = words.transformers_phrase((*report.results[:2], other))
+    assert said.startswith("For INT8 weight-only the third figure is another one:")
+
+
+def test_many_candidates_are_counted_and_not_listed(report: Report) -> None:
+    assert words.against("fp32", ("bf16", "int4")) == "FP32 against BF16 and INT4 g32"
+    assert words.against("fp32", list(PRECISIONS)[:9]) == "FP32 against 9 precisions"
+    assert words.together(("bf16", "bf16", "int4")) == "BF16 and INT4 g32"
+
+
 def test_the_body_breaks_no_line_within_a_number(report: Report) -> None:
     for result in report.results:
         body = words.verdict(report, result).body
@@ -286,6 +381,8 @@ def test_a_gap_between_stored_and_predicted_is_explained(report: Report) -> None
     assert words.gap_phrase(result) is None
     more = replace(result, predicted_bytes=result.footprint_bytes - 2048)
     assert words.gap_phrase(more) == "BF16 takes 2 KiB more than shapes alone predict."
+    unforeseen = words.gap_phrase(replace(result, precision="stored", predicted_bytes=None))
+    assert unforeseen == "As stored was not predicted: nothing foretells how a checkpoint was quantised."
 
 
 def test_equal_outputs_are_counted(report: Report) -> None:
@@ -293,3 +390,10 @@ def test_equal_outputs_are_counted(report: Report) -> None:
     assert histogram is not None
     whole = sum(histogram.counts) + histogram.zeros
     assert f"BF16 {100 * histogram.zeros / whole:.2g} %" in words.equal_phrase(report)
+
+
+def test_equal_outputs_of_many_are_a_range(report: Report) -> None:
+    equal = Histogram(0.0, 1.0, (50,), 50), Histogram(0.0, 1.0, (99,), 1)
+    results = [replace(report.results[0], precision=name, differences=equal[0]) for name in list(PRECISIONS)[:8]]
+    few = replace(report, results=(*results, replace(report.results[2], differences=equal[1])))
+    assert words.equal_phrase(few).endswith("from 1 % (INT8 weight-only) to 50 % (FP64) of all outputs.")

@@ -2,31 +2,31 @@
 
 import streamlit as st
 
-from qfund.figures import precision_colour
+from qfund.figures import is_variant, precision_colour
 from qfund.metrics import METRICS
-from qfund.precisions import PRECISIONS
+from qfund.precisions import FAMILIES, PRECISIONS, STORED
 from qfund.ui.states import literal
 from qfund.words import BETTER
 
 
 def title(precision: str) -> None:
-    """A precision's label beside the dot of its colour. Only this project's own table goes into this HTML."""
+    """A precision's label beside the dot of its colour, a ring for a variant on another base. Only this project's own
+    table goes into this HTML."""
+    colour = precision_colour(precision)
+    filled = f"background:{'transparent' if is_variant(precision) else colour};border:.16em solid {colour}"
     st.html(
         '<div style="display:flex;align-items:center;gap:.55em;font-weight:650;font-size:1.08em">'
-        f'<span style="width:.8em;height:.8em;border-radius:50%;background:{precision_colour(precision)}"></span>'
+        f'<span style="width:.8em;height:.8em;box-sizing:border-box;border-radius:50%;{filled}"></span>'
         f"{PRECISIONS[precision].label if precision in PRECISIONS else ''}</div>"
     )
 
 
-def precisions() -> None:
-    with st.grid(4, min_column_width=260):
-        for row in PRECISIONS.values():
-            with st.container(border=True, height="stretch", gap="small"):
-                title(row.name)
-                st.markdown(literal(row.meaning))
-                st.caption(
-                    f"{row.bits} bits · {literal(row.arithmetic)} · `{row.name}` on the command line and in links"
-                )
+def families() -> None:
+    """The families of precisions, one line each, with the names of their rows."""
+    for family, meaning in FAMILIES.items():
+        rows = [row.label for row in PRECISIONS.values() if row.family == family and row.variant_of is None]
+        if family != STORED:
+            st.markdown(f"**{family.capitalize()}** · {literal(meaning)}  \n:small[:gray[{literal(', '.join(rows))}]]")
 
 
 def metrics() -> None:

@@ -6,18 +6,41 @@ import streamlit as st
 
 from qfund import catalog
 from qfund.errors import InvalidInput, QfundError
-from qfund.precisions import PRECISIONS
-from qfund.spec import MAX_TOKENS, Spec, checked
+from qfund.precisions import FLOAT, PRECISIONS, STORED, Precision, require, unavailable
+from qfund.spec import ALSO, DEFAULT_CANDIDATES, MAX_TOKENS, Spec, checked
 from qfund.ui import services
+from qfund.ui.states import failed
 
 #: Amounts of text on offer; a link may name any other.
 TOKENS = (256, 1024, 4096, 16_384, 65_536)
 OWN_TEXT = "Your own text"
 EVALUATION = "Evaluation text"
 
-_KEYS = ("model", "reference", "precisions", "source", "text", "tokens", "context", "revision")
+_KEYS = ("model", "reference", "precisions", "source", "text", "tokens", "context", "revision", "also", "libraries")
+
+
+def _of(bits: int) -> tuple[str, ...]:
+    return tuple(row.name for row in PRECISIONS.values() if row.bits == bits and row.variant_of is None)
+
+
+#: Names in the order in which they are offered: variants on another base after all others, and last what only a
+#: checkpoint that is quantised already can be compared in.
+OFFERED = tuple(
+    sorted(PRECISIONS, key=lambda name: (PRECISIONS[name].family == STORED, PRECISIONS[name].variant_of is not None))
+)
+#: Sets of candidates that belong together.
+PRESETS = {
+    "BF16, FP16 and INT8": DEFAULT_CANDIDATES,
+    "16-bit casts": _of(16),
+    "Everything with 8 bits": _of(8),
+    "Everything with 4 bits": _of(4),
+    "From 8 bits down to 2": ("int8_g32", "int6", "int5", "int4", "int3", "int2"),
+    "Small floats": tuple(row.name for row in PRECISIONS.values() if row.family == FLOAT and row.variant_of is None),
+    "On a BF16 base": ("bf16", "int8_bf16", "fp8_e4m3_bf16", "int4_bf16", "nf4_bf16"),
+}
 
 _BEGAN_AT = "choices_began_at"
+_CANDIDATES = 560  # pixels of the candidates with their sets, so that they stand beside the reference
 _FIELD = 66  # pixels of a select box with its label, so that buttons stand beside it
 
 
@@ -32,6 +55,8 @@ def seed(spec: Spec) -> None:
         "tokens": spec.max_tokens,
         "context": spec.context,
         "revision": spec.revision or "",
+        "also": list(spec.also),
+        "libraries": spec.libraries,
     }
     for name in _KEYS:
         st.session_state[f"choice_{name}"] = values[name]
@@ -45,8 +70,12 @@ def follow(shown: Spec) -> None:
         state[_BEGAN_AT] = shown
 
 
-def label(precision: str) -> str:
-    return PRECISIONS[precision].label
+def _option(precision: str) -> str:
+    """The label, with what an option needs that cannot be chosen for every model or on every device."""
+    row = PRECISIONS[precision]
+    if row.family == STORED:
+        return f"{row.label} (for quantised checkpoints)"
+    return f"{row.label} (needs a CUDA GPU)" if unavailable(row, catalog.device()) else row.label
 
 
 def _model_title(model: str) -> str:
@@ -61,22 +90,28 @@ def draw() -> bool:
             _model()
             st.selectbox(
                 "Reference",
-                list(PRECISIONS),
-                format_func=label,
+                OFFERED,
+                format_func=_option,
                 key="choice_reference",
                 width=150,
                 help="The precision that the candidates are compared with.",
                 persist_state="session",
             )
-            st.pills(
-                "Candidates",
-                list(PRECISIONS),
-                selection_mode="multi",
-                format_func=label,
-                key="choice_precisions",
-                help="The precisions to judge. What each of them is: see the Guide.",
-                persist_state="session",
-            )
+            with st.container(horizontal=True, vertical_alignment="bottom", width=_CANDIDATES, key="candidates"):
+                st.multiselect(
+                    "Candidates",
+                    OFFERED,
+                    format_func=_option,
+                    key="choice_precisions",
+                    placeholder="Choose precisions",
+                    select_all=False,
+                    wrap=True,
+                    help="The precisions to judge. What each of them is: see the page Precisions.",
+                    persist_state="session",
+                )
+                st.menu_button(
+                    "Sets", list(PRESETS), key="preset", icon=":material/playlist_add_check:", on_click=_take_preset
+                )
         with st.container(horizontal=True, vertical_alignment="top", key="choice_row"):
             st.segmented_control(
                 "Text",
@@ -111,7 +146,27 @@ def draw() -> bool:
                 label_visibility="collapsed",
                 persist_state="session",
             )
+        if not clicked and (missing := _unavailable()):
+            failed(missing)
     return clicked
+
+
+def _take_preset() -> None:
+    st.session_state["choice_precisions"] = list(PRESETS[st.session_state["preset"]])
+
+
+def _unavailable() -> QfundError | None:
+    """Why a precision that is chosen cannot run here."""
+    try:
+        for row in _rows(draft()):
+            require(row, catalog.device())
+    except QfundError as error:
+        return error
+    return None
+
+
+def _rows(spec: Spec) -> list[Precision]:
+    return [PRECISIONS[name] for name in (spec.reference, *spec.precisions) if name in PRECISIONS]
 
 
 def _model() -> None:
@@ -125,7 +180,7 @@ def _model() -> None:
         options,
         format_func=_model_title,
         key="choice_model",
-        width=380,
+        width=350,
         accept_new_options=bool(kinds),
         help=f"A model that ships with qfund.{hint} Only safetensors are read, and no code that comes with a model.",
         persist_state="session",
@@ -153,6 +208,24 @@ def _options() -> None:
             help="A branch, tag or commit. The report keeps the commit that was read.",
             persist_state="session",
         )
+        st.pills(
+            "Quantise too",
+            list(ALSO),
+            selection_mode="multi",
+            format_func=lambda name: name.capitalize() if name == "embeddings" else "Output head",
+            key="choice_also",
+            help="Most quantisers leave both in the base's dtype: errors in the output head go straight to the logits, "
+            "and embeddings are looked up, not multiplied. Where they share one weight, one takes the other along.",
+            persist_state="session",
+        )
+        st.toggle(
+            "Run the libraries too and time everything",
+            key="choice_libraries",
+            help="torchao and bitsandbytes, where they are installed and have the precision, really store and run it: "
+            "their bytes, their time beside the reference's, and how far their outputs are from qfund's own. Takes "
+            "several times as long. Smaller is often not faster on a CPU: only what is measured is shown.",
+            persist_state="session",
+        )
 
 
 def draft() -> Spec:
@@ -167,6 +240,8 @@ def draft() -> Spec:
         max_tokens=int(state["choice_tokens"]),
         context=None if context is None else int(context),
         revision=str(state["choice_revision"] or "").strip() or None,
+        also=tuple(state["choice_also"] or ()),
+        libraries=bool(state["choice_libraries"]),
     )
 
 
@@ -187,7 +262,10 @@ def asked() -> Spec:
             )
     if spec.max_tokens > MAX_TOKENS:
         spec = replace(spec, max_tokens=MAX_TOKENS)
-    return checked(spec)
+    spec = checked(spec)
+    for row in _rows(spec):
+        require(row, catalog.device())
+    return spec
 
 
 def differs(shown: Spec) -> bool:

@@ -13,6 +13,10 @@ def shell(spec: Spec) -> str:
         words += ["--context", str(spec.context)]
     if spec.revision is not None:
         words += ["--revision", spec.revision]
+    if spec.also:
+        words += ["--also", *spec.also]
+    if spec.libraries:
+        words.append("--libraries")
     if spec.text is not None:
         words.append(f"--text={spec.text}")  # with "=", so that a text may begin with a hyphen
     return shlex.join(words)
@@ -26,4 +30,8 @@ def python(spec: Spec) -> str:
         value = getattr(spec, name)
         if value is not None:
             arguments.append(f"{name}={value!r}")
+    if spec.also:
+        arguments.append(f"also={list(spec.also)!r}")
+    if spec.libraries:
+        arguments.append("libraries=True")
     return f"import qfund\n\nreport = qfund.compare({', '.join(arguments)})\n"

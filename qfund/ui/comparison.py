@@ -55,7 +55,7 @@ def draw(shown: Spec, said: QfundError | None = None) -> None:
 
 
 def _invitation(shown: Spec) -> None:
-    precisions = words.listed([choices.label(name) for name in dict.fromkeys((shown.reference, *shown.precisions))])
+    precisions = words.together((shown.reference, *shown.precisions))
     empty(
         "Not measured yet",
         f"Press **Compare**: qfund loads {literal(shown.model)} in {precisions}, runs all of them on the "

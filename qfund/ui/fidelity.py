@@ -1,5 +1,8 @@
 """The section *Fidelity*: how far each candidate's outputs are from the reference's."""
 
+from typing import Any
+
+import pandas as pd
 import streamlit as st
 
 from qfund import figures, tables, words
@@ -16,13 +19,16 @@ def draw(found: Found) -> None:
         why = "No output is finite in both the reference and a candidate" if broken else "No position could be compared"
         st.info(f"{why}, so there is nothing to say about fidelity.")
         return
+    many = len(report.results) > words.FEW
     st.dataframe(
-        frame,
+        once(found, "fidelity by precision", tables.fidelity_by_precision) if many else frame,
         hide_index=True,
         column_config={
             "Metric": st.column_config.TextColumn(pinned=True, width=225),
+            "Precision": st.column_config.TextColumn(pinned=True),
             "Definition": st.column_config.TextColumn(width="large"),
             "Better": st.column_config.TextColumn(width=90),
+            **(_explained(frame) if many else {}),
         },
         key="fidelity_table",
         alt="Every metric of every candidate with its standard error and definition",
@@ -35,6 +41,12 @@ def draw(found: Found) -> None:
         _differences(found)
     with right:
         _memory_against_damage(found)
+
+
+def _explained(frame: pd.DataFrame) -> dict[str, Any]:
+    """Each metric as a column with its definition."""
+    rows = frame.to_dict("records")
+    return {row["Metric"]: st.column_config.TextColumn(help=row["Definition"]) for row in rows}
 
 
 def _differences(found: Found) -> None:

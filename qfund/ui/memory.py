@@ -4,8 +4,10 @@ import streamlit as st
 
 from qfund import figures, tables, words
 from qfund.report import PrecisionResult
+from qfund.ui import columns
 from qfund.ui.drawn import once
 from qfund.ui.services import Found
+from qfund.ui.states import literal
 
 
 def draw(found: Found) -> None:
@@ -42,11 +44,13 @@ def _numbers(found: Found) -> None:
         key="footprint_table",
         alt="Footprint, prediction and parts of every precision",
     )
-    gaps = [gap for result in tables.measured(report) if (gap := words.gap_phrase(result))]
+    results = tables.measured(report)
+    gaps = [gap for result in results if (gap := words.gap_phrase(result))]
     st.caption(
         "*Stored* is counted in the loaded model, tied weights once; *predicted* comes from shapes and dtypes alone; "
         "*transformers* is what `get_memory_footprint()` reports; *one pass* is the time of this run, no benchmark. "
-        + (" ".join(gaps) if gaps else "Here stored and predicted agree to the byte.")
+        + literal(" ".join(gaps) or "Here stored and predicted agree to the byte.")
+        + f" {literal(words.transformers_phrase(results))}"
     )
 
 
@@ -55,15 +59,27 @@ def _one_precision(found: Found) -> None:
     assert report is not None
     names = [result.precision for result in tables.measured(report)]
     st.markdown("**Module by module**")
-    chosen = st.segmented_control(
-        "Precision",
-        names,
-        format_func=tables.label,
-        default=tables.mixed(report),
-        required=True,
-        key="memory_precision",
-        label_visibility="collapsed",
-    )
+    # Buttons for a few, a list that can be searched for many.
+    if len(names) <= words.FEW + 1:
+        chosen = st.segmented_control(
+            "Precision",
+            names,
+            format_func=tables.label,
+            default=tables.mixed(report),
+            required=True,
+            key="memory_precision",
+            label_visibility="collapsed",
+        )
+    else:
+        chosen = st.selectbox(
+            "Precision",
+            names,
+            index=names.index(tables.mixed(report)),
+            format_func=tables.label,
+            key="memory_one_of_many",
+            width=300,
+            label_visibility="collapsed",
+        )
     chosen = chosen if chosen in names else names[0]
     result = tables.result_of(report, chosen)
     st.plotly_chart(
@@ -78,6 +94,10 @@ def _one_precision(found: Found) -> None:
         hide_index=True,
         column_config={
             "name": st.column_config.TextColumn(pinned=True, width="large"),
+            "dtype": st.column_config.TextColumn(help="What one value is."),
+            "stored in": st.column_config.TextColumn(help="The dtype that holds it in memory."),
+            "reads as": st.column_config.TextColumn(help="What the module's weight claims to be when it is used."),
+            "weights": st.column_config.NumberColumn(format="localized", help="How many weights it stands for."),
             "bytes": st.column_config.NumberColumn(format="localized"),
         },
         height=360,
@@ -87,10 +107,21 @@ def _one_precision(found: Found) -> None:
 
 
 def _conversion(result: PrecisionResult) -> None:
-    """What a quantiser converted, what it left and why."""
+    """What a quantiser converted, what it left and why, and how near activations came to the end of their dtype."""
+    if headroom := words.headroom_phrase(result):
+        st.caption(literal(headroom))
     if not result.converted and not result.left_modules:
         return
-    st.caption(f"{result.converted:,} modules were converted and {result.left:,} left as they were.")
-    if result.left_modules:
-        with st.expander(f"Left as they were: {result.left:,} and why", icon=":material/rule:"):
-            st.dataframe(tables.left_modules(result), hide_index=True, alt="Modules that were left, and why")
+    frame = tables.conversion(result)
+    said = f"Modules converted: {result.converted:,}. Left as they were, and why: {result.left:,}"
+    if frame.empty:
+        st.caption(said)
+        return
+    with st.expander(said, icon=":material/rule:"):
+        st.dataframe(
+            frame,
+            hide_index=True,
+            column_config={"module": st.column_config.TextColumn(pinned=True, width="large")},
+            height="auto" if len(frame) <= columns.ROWS else columns.HEIGHT,
+            alt="Modules that were converted, and modules that were left, with the reason",
+        )

@@ -2,13 +2,14 @@
 
 import streamlit as st
 
-from qfund.ui import data, fidelity, link, memory, verdict, where
+from qfund.ui import data, fidelity, libraries, link, memory, verdict, where
 from qfund.ui.services import Found
 
 SECTIONS = {
     ":material/insights: Fidelity": fidelity.draw,
     ":material/text_fields: Where": where.draw,
     ":material/memory: Memory": memory.draw,
+    ":material/speed: Libraries": libraries.draw,
     ":material/download: Data": data.draw,
 }
 
@@ -21,9 +22,12 @@ def draw(found: Found) -> None:
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
             verdict.headline(found.report)
             _copy_link(found)
-        verdict.draw(found.report)
-        tabs = st.tabs(list(SECTIONS), key="section", on_change="rerun")
-        for tab, section in zip(tabs, SECTIONS.values(), strict=True):
+        verdict.draw(found)
+        sections = {
+            title: draw for title, draw in SECTIONS.items() if found.report.spec.libraries or draw != libraries.draw
+        }
+        tabs = st.tabs(list(sections), key="section", on_change="rerun")
+        for tab, section in zip(tabs, sections.values(), strict=True):
             if tab.open:
                 with tab:
                     section(found)

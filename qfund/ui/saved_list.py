@@ -38,10 +38,11 @@ def _row(row: Saved) -> None:
         st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"),
     ):
         with st.container(gap="xsmall", width="stretch"):
-            against = words.listed([label(name) for name in row.precisions])
-            st.markdown(f"**{literal(row.model)}** · {label(row.reference)} against {against}")
-            for candidate in row.candidates:
+            st.markdown(f"**{literal(row.model)}** · {words.against(row.reference, row.precisions)}")
+            for candidate in row.candidates[: words.FEW]:
                 st.markdown(f"{label(candidate.precision)}: {_numbers(candidate)}")
+            if len(row.candidates) > words.FEW:
+                st.caption(f"and {len(row.candidates) - words.FEW} more")
             st.caption(_facts(row))
         with st.container(horizontal=True, width="content"):
             _actions(row)
@@ -58,6 +59,10 @@ def _numbers(candidate: Headline) -> str:
 
 def _facts(row: Saved) -> str:
     parts = [*_input(row), words.when(row.created), f"qfund {row.qfund}"]
+    if row.libraries:
+        parts.insert(0, "with libraries and times")
+    if row.also:
+        parts.insert(0, words.also_phrase(row.also))
     if row.revision:
         parts.insert(0, f"revision {row.revision}")
     return literal(" · ".join(parts))

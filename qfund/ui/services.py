@@ -121,6 +121,13 @@ def find(spec: Spec) -> Found:
     return Found(spec, key, report, job, problem)
 
 
+@st.cache_resource(show_spinner=False)
+def every_precision() -> Found | None:
+    """The shipped comparison of the example model in every precision; read once for each server."""
+    report = catalog.every_precision()
+    return None if report is None else Found(report.spec, "every precision", report)
+
+
 def saved_report(key: str) -> Report | None:
     """A stored report by its key.
 

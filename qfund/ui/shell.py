@@ -18,6 +18,10 @@ def compare_page() -> Page:
     return st.Page(ROOT / "pages/compare.py", title="Compare", icon=":material/balance:", default=True)
 
 
+def precisions_page() -> Page:
+    return st.Page(ROOT / "pages/precisions.py", title="Precisions", icon=":material/stacked_line_chart:")
+
+
 def saved_page() -> Page:
     return st.Page(ROOT / "pages/saved.py", title="Saved", icon=":material/inventory_2:")
 
@@ -30,7 +34,7 @@ def _frame() -> Page:
     # An emoji as page icon: a Material one, also one taken over from the navigation, makes browsers fetch a font from a
     # foreign host.
     st.set_page_config(page_title="qfund", page_icon="⚖️", layout="wide")
-    return st.navigation([compare_page(), saved_page(), guide_page()], position="top")
+    return st.navigation([compare_page(), precisions_page(), saved_page(), guide_page()], position="top")
 
 
 def run() -> None:

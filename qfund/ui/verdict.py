@@ -2,9 +2,11 @@
 
 import streamlit as st
 
-from qfund import words
+from qfund import tables, words
 from qfund.report import PrecisionResult, Report
-from qfund.ui import cards
+from qfund.ui import cards, columns
+from qfund.ui.drawn import once
+from qfund.ui.services import Found
 from qfund.ui.states import literal
 from qfund.units import bytes_text
 
@@ -13,15 +15,38 @@ def headline(report: Report) -> None:
     st.subheader(literal(words.title(report)), anchor=False, width="content")
 
 
-def draw(report: Report) -> None:
+def draw(found: Found) -> None:
+    report = found.report
+    assert report is not None
     for alarm in words.reference_alarms(report):
-        st.error(f"**The reference itself is not sound.** {alarm}", icon=":material/warning:")
-    columns = 2 if len(report.results) in (1, 2, 4) else 3
-    with st.grid(columns, min_column_width=300):
-        for found in words.verdicts(report):
-            with st.container(border=True, gap="small", height="stretch"):
-                _card(report, found)
+        st.error(f"**The reference itself is not sound.** {literal(alarm)}", icon=":material/warning:")
+    if len(report.results) <= words.FEW:
+        with st.grid(2 if len(report.results) in (1, 2, 4) else 3, min_column_width=300):
+            for verdict in words.verdicts(report):
+                with st.container(border=True, gap="small", height="stretch"):
+                    _card(report, verdict)
+    else:
+        _table(found)
     st.caption(literal(" ".join((f"{words.provenance(report)}.", *words.notes(report)))))
+
+
+def _table(found: Found) -> None:
+    """Many candidates: one row each, to be sorted, and whatever is wrong with any of them below."""
+    report = found.report
+    assert report is not None
+    st.dataframe(
+        once(found, "overview", tables.overview),
+        hide_index=True,
+        column_config=columns.OVERVIEW,
+        height="auto" if len(report.results) <= columns.ROWS else columns.HEIGHT,
+        key="overview",
+        alt="Every candidate with its memory, bits per weight and distance from the reference; can be sorted",
+    )
+    verdicts = words.verdicts(report)
+    if alarms := [alarm for verdict in verdicts for alarm in verdict.alarms]:
+        st.error("\n\n".join(map(literal, alarms)), icon=":material/warning:")
+    if cautions := [caution for verdict in verdicts for caution in verdict.cautions]:
+        st.caption("\n\n".join(f":material/info: {literal(caution)}" for caution in cautions))
 
 
 def _card(report: Report, found: words.Verdict) -> None:
@@ -31,8 +56,10 @@ def _card(report: Report, found: words.Verdict) -> None:
         for name, value, help_text in _numbers(report, result):
             st.metric(name, value, help=help_text)
     for alarm in found.alarms:
-        st.error(alarm, icon=":material/warning:")
+        st.error(literal(alarm), icon=":material/warning:")
     st.markdown(literal(found.body))
+    for caution in found.cautions:
+        st.caption(f":material/info: {literal(caution)}")
     st.caption(literal(words.arithmetic(result)))
 
 

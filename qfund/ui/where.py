@@ -30,9 +30,7 @@ def draw(found: Found) -> None:
 
 
 def _table(found: Found, candidates: list[str]) -> None:
-    chosen = st.segmented_control(
-        "Candidate", candidates, format_func=tables.label, default=candidates[0], required=True, key="where_candidate"
-    )
+    chosen = st.selectbox("Candidate", candidates, format_func=tables.label, key="where_candidate", width=300)
     chosen = chosen if chosen in candidates else candidates[0]
     st.dataframe(
         once(found, f"disagreements {chosen}", lambda report: tables.disagreements(report, chosen)),

@@ -8,8 +8,9 @@ from pathlib import Path
 from qfund import checkpoint, pydoc_text, report
 from qfund.errors import InvalidSpec, ModelNotFound, QfundError
 from qfund.names import unknown
+from qfund.precisions import PRECISIONS, STORED, unavailable
 from qfund.report import Report
-from qfund.spec import Spec
+from qfund.spec import Request, Spec
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
@@ -45,6 +46,15 @@ CATALOG: dict[str, Entry] = {
 }
 
 EXAMPLE = Spec("pydoc-llama")
+#: The example in every precision that a CPU runs.
+EVERY_PRECISION = Spec(
+    "pydoc-llama",
+    precisions=tuple(
+        row.name
+        for row in PRECISIONS.values()
+        if row.name != EXAMPLE.reference and row.family != STORED and not unavailable(row, "cpu")
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +111,13 @@ def _must_be_allowed(kind: str) -> None:
         )
 
 
-def identity(spec: Spec) -> str:
-    """What identifies the model's content and the device it runs on, for keys of jobs and stored reports. No torch.
+def identity(request: Request) -> str:
+    """What identifies the model's content and the device it runs on, for keys of jobs and stored results. No torch.
 
     Raises:
         QfundError: as ``locate`` and ``checkpoint.read``.
     """
-    source = locate(spec.model, spec.revision)
+    source = locate(request.model, request.revision)
     if source.folder is None:
         return f"hub:{source.name}@{source.revision or 'main'} on {device()}"
     return f"{checkpoint.read(source.folder).id} on {device()}"
@@ -138,11 +148,20 @@ def evaluation_text(source: Source) -> tuple[str, list[str]]:
 def showcase(spec: Spec) -> Report | None:
     """The comparison that ships with a catalog model (``models/<name>/comparison.json``), where it is of exactly this
     ``Spec`` and of exactly the weights that are there."""
+    return _shipped(spec, "comparison.json")
+
+
+def every_precision() -> Report | None:
+    """The shipped comparison of the example model in every precision that a CPU runs, without tokens and tensors."""
+    return _shipped(EVERY_PRECISION, "precisions.json")
+
+
+def _shipped(spec: Spec, name: str) -> Report | None:
     entry = CATALOG.get(spec.model)
     if entry is None:
         return None
     try:
-        found = report.from_json((entry.folder / "comparison.json").read_bytes())
+        found = report.from_json((entry.folder / name).read_bytes())
         current = checkpoint.content_id(entry.folder)
     except (OSError, QfundError):
         return None

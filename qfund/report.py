@@ -9,7 +9,7 @@ from qfund.metrics import Estimate
 from qfund.spec import Spec
 
 #: Raised whenever the meaning or the shape of a stored report changes; another schema is recomputed, never misread.
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +62,25 @@ class DtypeShare:
 
 @dataclass(frozen=True, slots=True)
 class TensorRow:
-    """One stored tensor. ``kind`` is ``"weight"``, ``"buffer"`` or ``"scale"``; ``shared_with`` names the tensor whose
-    storage this one uses (a tied weight): its bytes are counted there, and ``bytes`` is 0 here."""
+    """One stored tensor.
+
+    Attributes:
+        shape: of what is stored; of a packed weight that is bytes.
+        dtype: what one value is: ``"int4"``.
+        storage: torch's name of the dtype that holds it: ``"uint8"``.
+        logical: the dtype that the module's weight claims to have: ``"float32"``.
+        parameters: how many weights it stands for.
+        kind: ``"weight"``, ``"buffer"`` or ``"scale"`` (zero-points too).
+        shared_with: the tensor whose storage this one uses (a tied weight): bytes and parameters are counted there,
+            and are 0 here.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
+    storage: str
+    logical: str
+    parameters: int
     bytes: int
     kind: str
     shared_with: str | None = None
@@ -94,17 +107,80 @@ class Histogram:
 
 
 @dataclass(frozen=True, slots=True)
+class Range:
+    """How close activations came to the largest number of the dtype that they are held in.
+
+    ``largest`` is the largest finite magnitude that any module gave or was given, ``headroom`` is ``limit / largest``
+    (0 once a value was not finite). ``first_nonfinite`` is the innermost module, in the order of execution, where
+    values that are not finite first appeared, and ``nonfinite_modules`` how many gave such values. Where a sum or a
+    product made them that this module computes by itself, ``before`` names the module that they were given to.
+    """
+
+    limit: float
+    largest: float
+    largest_module: str
+    headroom: float
+    first_nonfinite: str | None = None
+    first_nonfinite_kind: str | None = None
+    nonfinite_modules: int = 0
+    before: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Saturation:
+    """Weights that a format clipped because they lie beyond its largest code: how many, and in which weight first."""
+
+    weights: int
+    of: int
+    first: str
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryRun:
+    """A precision as a library really stores and runs it, beside qfund's own.
+
+    Attributes:
+        footprint_bytes: every inner tensor counted once; ``transformers_bytes`` is ``get_memory_footprint()``.
+        converted, left: modules; ``left_modules`` says of those that qfund converts and the library did not, why.
+        latency: time of a forward as a ratio to the reference's, in turns, the median over ``n`` rounds; its error is
+            that of the median (its 95 % interval over 2 · 1.96). None where it could not be run.
+        max_abs_diff: largest difference of outputs from those of qfund's own model on the same batch.
+        note: what is particular about its way of storing or running.
+        problem: why it could not be run, or what is wrong with what it gave; None where all is well.
+    """
+
+    library: str
+    version: str
+    implementation: str
+    footprint_bytes: int | None = None
+    transformers_bytes: int | None = None
+    converted: int = 0
+    left: int = 0
+    left_modules: tuple[LeftModule, ...] = ()
+    latency: Estimate | None = None
+    seconds: float | None = None
+    max_abs_diff: float | None = None
+    note: str | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PrecisionResult:
     """One precision of one model on one input.
 
     ``footprint_bytes`` is the measured count of stored tensors (tied ones once), split in ``parts`` (weights, scales,
-    buffers); ``predicted_bytes`` comes from shapes alone; ``transformers_bytes`` is ``get_memory_footprint()``.
+    buffers); ``predicted_bytes`` comes from shapes alone (None where nothing foretells them);
+    ``transformers_bytes`` is ``get_memory_footprint()``. ``bits_per_weight`` is that of the converted weights, scales
+    and zero-points included.
     ``fidelity`` maps a metric's name to its estimate against the reference (for the reference: its perplexity only).
+    ``note`` is a sentence about how it runs, where there is something to say.
+    ``converted_modules`` and ``left_modules`` name every module with weights of two or more dimensions. ``latency`` is
+    the time of a forward as a ratio to the reference's, measured in turns where libraries were asked for.
     """
 
     precision: str
     footprint_bytes: int
-    predicted_bytes: int
+    predicted_bytes: int | None
     transformers_bytes: int
     parts: dict[str, int]
     dtypes: dict[str, DtypeShare]
@@ -114,8 +190,15 @@ class PrecisionResult:
     nonfinite_positions: int
     forward_seconds: float
     tensors: tuple[TensorRow, ...] = ()
+    converted_modules: tuple[str, ...] = ()
     left_modules: tuple[LeftModule, ...] = ()
+    bits_per_weight: float | None = None
+    saturation: Saturation | None = None
+    range: Range | None = None
+    note: str | None = None
     differences: Histogram | None = None
+    latency: Estimate | None = None
+    libraries: tuple[LibraryRun, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,13 @@
 """``Spec``: one comparison as a frozen value: the link, the command line, the cache key, the export's header."""
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import msgspec
 
 from qfund.errors import InvalidSpec, QfundError
+from qfund.names import look_up
 from qfund.precisions import PRECISIONS, precision
 
 #: Version of the link format (the parameter ``v``).
@@ -15,6 +16,17 @@ MAX_TOKENS = 1_000_000
 MAX_TEXT = 4_000_000  # characters
 DEFAULT_CANDIDATES = ("bf16", "fp16", "int8")
 DEFAULT_TOKENS = 16_384
+#: Kinds of modules that quantisers leave alone unless they are asked for.
+ALSO = {"head": "the output head", "embeddings": "token and position embeddings"}
+
+
+class Request(Protocol):
+    """What is asked of a model: a ``Spec``, or another frozen dataclass that names the model as it does."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def revision(self) -> str | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +41,8 @@ class Spec:
         max_tokens: at most this many tokens of the text are used, from its start.
         context: tokens per chunk; None takes the model's own context, at most 512.
         revision: branch, tag or commit of a Hub id; None takes ``main``.
+        also: what quantisers convert besides linear layers, convolutions and experts: names of ``ALSO``.
+        libraries: run the libraries that implement the candidates too, and time everything in turns.
     """
 
     model: str
@@ -38,6 +52,8 @@ class Spec:
     max_tokens: int = DEFAULT_TOKENS
     context: int | None = None
     revision: str | None = None
+    also: tuple[str, ...] = ()
+    libraries: bool = False
 
 
 def checked(spec: Spec) -> Spec:
@@ -60,8 +76,11 @@ def checked(spec: Spec) -> Spec:
         raise InvalidSpec(f"context is {spec.context}.", "Give a number of tokens from 2 to 131,072.")
     if spec.text is not None and len(spec.text) > MAX_TEXT:
         raise InvalidSpec(f"The text has {len(spec.text):,} characters.", f"Give at most {MAX_TEXT:,}.")
+    for name in spec.also:
+        look_up(ALSO, name, "kind of module")
     ordered = tuple(name for name in PRECISIONS if name in spec.precisions)
-    return replace(spec, model=spec.model.strip(), precisions=ordered, revision=spec.revision or None)
+    also = tuple(name for name in ALSO if name in spec.also)
+    return replace(spec, model=spec.model.strip(), precisions=ordered, revision=spec.revision or None, also=also)
 
 
 def to_json(spec: Spec) -> bytes:
@@ -80,15 +99,10 @@ def from_json(document: bytes) -> Spec:
         raise InvalidSpec(f"Not a comparison: {error}.", "Export it again.") from error
 
 
-def digest(spec: Spec, model_id: str) -> str:
-    """A key for jobs and stored reports: equal for equal comparisons of equal weights."""
-    return hashlib.sha256(to_json(spec) + b"\n" + model_id.encode()).hexdigest()[:32]
-
-
-# The link: short names, every parameter written, candidates as repeats of ``p``.
+# The link: short names, candidates as repeats of ``p``. Every parameter is written but the two that came later.
 _NUMBERS = {"tokens": "max_tokens", "context": "context"}
 _STRINGS = {"model": "model", "ref": "reference", "text": "text", "rev": "revision"}
-QUERY_NAMES = frozenset({"v", "p", *_NUMBERS, *_STRINGS})
+QUERY_NAMES = frozenset({"v", "p", "also", "libraries", *_NUMBERS, *_STRINGS})
 
 
 def to_query(spec: Spec) -> dict[str, list[str]]:
@@ -104,6 +118,10 @@ def to_query(spec: Spec) -> dict[str, list[str]]:
         elif short != "text":
             query[short] = [""]
     query["p"] = list(spec.precisions)
+    if spec.also:
+        query["also"] = list(spec.also)
+    if spec.libraries:
+        query["libraries"] = ["1"]
     return query
 
 
@@ -143,6 +161,13 @@ def from_query(query: Mapping[str, Iterable[str]], default: Spec) -> tuple[Spec,
             problems.append(f"Ignored unknown precision {', '.join(repr(name[:40]) for name in ignored)} in the link.")
         spec, problem = _with(spec, "precisions", known or default.precisions, "p")
         problems += problem
+    if "also" in given or "p" in given:  # a link that names precisions and no ``also`` asks for none
+        also = [name for name in given.get("also", ()) if name]
+        if ignored := [name for name in also if name not in ALSO]:
+            problems.append(f"Ignored unknown {', '.join(repr(name[:40]) for name in ignored)} of also= in the link.")
+        spec = replace(spec, also=tuple(name for name in ALSO if name in also))
+    if "libraries" in given or "p" in given:
+        spec = replace(spec, libraries=given.get("libraries", ["0"])[-1] == "1")
     return spec, problems
 
 

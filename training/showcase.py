@@ -1,4 +1,4 @@
-"""Measure what the first page opens on, and keep it beside the model:  python -m training.showcase
+"""Measure what the pages open on, and keep it beside the model:  python -m training.showcase
 
 Run it again whenever the weights, the precisions or the report's schema change; a test fails while it is out of date.
 """
@@ -7,17 +7,38 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the worker runs
 
-from qfund import report
-from qfund.catalog import CATALOG, EXAMPLE
-from qfund.measures.compare import compare
-from qfund.spec import checked
+from dataclasses import replace
+from pathlib import Path
+
+from qfund import backends, report
+from qfund.catalog import CATALOG, EVERY_PRECISION, EXAMPLE
+from qfund.engine import compute
+from qfund.report import PrecisionResult, Report
+from qfund.spec import Spec, checked
+
+
+def measure(spec: Spec) -> Report:
+    found: Report = compute(checked(spec), progress=lambda phase, share: print(f"{share:4.0%} {phase}", flush=True))
+    return found
+
+
+def without_tensors(result: PrecisionResult) -> PrecisionResult:
+    return replace(result, tensors=(), converted_modules=())
+
+
+def write(found: Report, name: str) -> None:
+    target: Path = CATALOG[found.spec.model].folder / name
+    target.write_bytes(report.to_json(found))
+    print(f"{target}: {target.stat().st_size:,} bytes")
 
 
 def main() -> None:
-    found = compare(checked(EXAMPLE), lambda phase, share: print(f"{share:4.0%} {phase}", flush=True))
-    target = CATALOG[EXAMPLE.model].folder / "comparison.json"
-    target.write_bytes(report.to_json(found))
-    print(f"{target}: {target.stat().st_size:,} bytes")
+    backends.quiet()
+    write(measure(EXAMPLE), "comparison.json")
+    # Of many precisions only the numbers are drawn; tokens and tensors would weigh megabytes.
+    found = measure(EVERY_PRECISION)
+    results = tuple(without_tensors(result) for result in found.results)
+    write(replace(found, tokens=None, reference=without_tensors(found.reference), results=results), "precisions.json")
 
 
 if __name__ == "__main__":

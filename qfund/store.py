@@ -1,4 +1,4 @@
-"""The database of reports: SQLAlchemy, one SQLite file unless ``QFUND_DATABASE_URL`` names another database.
+"""The database of results: SQLAlchemy, one SQLite file unless ``QFUND_DATABASE_URL`` names another database.
 
 What is here has been measured and can be measured again, so whatever this version cannot read counts as absent.
 Nothing is opened or made before the first use, and reading makes nothing. No connection is held between calls,
@@ -50,6 +50,16 @@ _reports = sa.Table(
     sa.Column("summary", sa.Text, nullable=False),
     sa.Column("document", sa.LargeBinary(2**31 - 1), nullable=False),  # a length, so that MySQL takes a LONGBLOB
 )
+#: The results of every kind but comparisons, which nobody lists. It came later: a database of this SCHEMA may lack it.
+_documents = sa.Table(
+    "qfund_documents",
+    _tables,
+    sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("kind", sa.String(64), nullable=False),
+    sa.Column("schema", sa.Integer, nullable=False),
+    sa.Column("created", sa.Float(53), nullable=False),
+    sa.Column("document", sa.LargeBinary(2**31 - 1), nullable=False),
+)
 
 Answer = TypeVar("Answer")
 
@@ -85,6 +95,8 @@ class Saved:
     qfund: str
     candidates: tuple[Headline, ...]
     pictures: int = 0
+    also: tuple[str, ...] = ()
+    libraries: bool = False
 
 
 def home() -> Path:
@@ -103,8 +115,8 @@ def home() -> Path:
 
 
 class Store:
-    """Reports by key (``qfund.spec.digest``). Threads and processes may share a database; every method may raise a
-    ``StoreError``, and only the calling one fails with it."""
+    """Reports and other documents by key (``qfund.engine.key_of``). Threads and processes may share a database; every
+    method may raise a ``StoreError``, and only the calling one fails with it."""
 
     def __init__(self, url: str | None = None) -> None:
         self._url = url or os.environ.get("QFUND_DATABASE_URL") or None
@@ -145,17 +157,47 @@ class Store:
             "summary": msgspec.json.encode(_summary(key, report)).decode(),
             "document": zlib.compress(reports.to_json(report)),
         }
-        with self._errors(), self._engine.begin() as connection:
-            _prepare(connection)
-            _upsert(connection, _reports, row)
+        self._put(_reports, row)
+
+    def document(self, key: str, kind: str, schema: int) -> bytes | None:
+        """The document under ``key``, if it is of this kind and schema."""
+        columns = _documents.c
+        wanted = sa.select(columns.document).where(columns.key == key, columns.kind == kind, columns.schema == schema)
+
+        def find(connection: sa.Connection) -> bytes | None:
+            there = sa.inspect(connection).has_table(_documents.name)
+            return connection.execute(wanted).scalar_one_or_none() if there else None
+
+        found = self._read(find)
+        try:
+            return None if found is None else zlib.decompress(found)
+        except zlib.error:
+            return None
+
+    def put_document(self, key: str, kind: str, schema: int, document: bytes) -> None:
+        """Keep ``document`` under ``key``, in the place of an earlier one."""
+        row = {
+            "key": key,
+            "kind": kind,
+            "schema": schema,
+            "created": time.time(),
+            "document": zlib.compress(document),
+        }
+        self._put(_documents, row)
 
     def delete(self, key: str) -> None:
-        """Forget the report under ``key``, if there is one."""
+        """Forget what is under ``key``, if there is anything."""
         with self._errors():
             if self._exists():
                 with self._engine.begin() as connection:
                     _prepare(connection)
-                    connection.execute(sa.delete(_reports).where(_reports.c.key == key))
+                    for table in (_reports, _documents):
+                        connection.execute(sa.delete(table).where(table.c.key == key))
+
+    def _put(self, table: sa.Table, row: dict[str, object]) -> None:
+        with self._errors(), self._engine.begin() as connection:
+            _prepare(connection)
+            _upsert(connection, table, row)
 
     def _read(self, query: Callable[[sa.Connection], Answer]) -> Answer | None:
         """What ``query`` finds in a database of this schema; None where there are no tables of it yet."""
@@ -290,18 +332,16 @@ def _schema(connection: sa.Connection) -> int | None:
 
 
 def _prepare(connection: sa.Connection) -> None:
-    """Make the tables where there are none. Reports of an earlier schema are set aside under another name."""
-    if _schema(connection) == SCHEMA:
+    """Make the tables that are not there. Those of an earlier schema are set aside under another name."""
+    if _schema(connection) == SCHEMA and sa.inspect(connection).has_table(_documents.name):
         return
     if connection.dialect.name in _ALONE:
         connection.exec_driver_sql(_ALONE[connection.dialect.name])
     found = _schema(connection)  # again: another process may have been faster
-    if found == SCHEMA:
-        return
-    if sa.inspect(connection).has_table(_reports.name):
-        connection.execute(
-            sa.text(f"ALTER TABLE {_reports.name} RENAME TO {_reports.name}_{found or 0}_{time.time_ns()}")
-        )
+    for table in (_reports, _documents):
+        if found != SCHEMA and sa.inspect(connection).has_table(table.name):
+            aside = f"{table.name}_{found or 0}_{time.time_ns()}"
+            connection.execute(sa.text(f"ALTER TABLE {table.name} RENAME TO {aside}"))
     for table in _tables.sorted_tables:
         connection.execute(CreateTable(table, if_not_exists=True))
     _upsert(connection, _meta, {"name": "schema", "value": str(SCHEMA)})
@@ -374,4 +414,6 @@ def _summary(key: str, report: Report) -> Saved:
         qfund=report.qfund,
         candidates=tuple(candidates),
         pictures=report.input.chunks if report.input.source == "pictures" else 0,
+        also=spec.also,
+        libraries=spec.libraries,
     )

@@ -1,6 +1,7 @@
 """Jobs, the worker process and what they say to each other. No torch: workers are fakes, or the real one with a fake
 measure."""
 
+import ast
 import json
 import os
 import signal
@@ -10,7 +11,8 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import FrozenInstanceError, replace
+from dataclasses import FrozenInstanceError, fields, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
@@ -18,12 +20,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qfund import engine
 from qfund import report as reports
-from qfund.engine import compute, key_of, messages
+from qfund.engine import compute, keep, key_of, messages, recall
 from qfund.engine import jobs as jobs_module
 from qfund.engine import process as process_module
 from qfund.engine.jobs import Job, Jobs
+from qfund.engine.kinds import KINDS, Kind, kind_of, lazily
 from qfund.engine.process import Process
 from qfund.errors import (
     ERRORS,
@@ -44,9 +46,10 @@ from qfund.errors import (
     WorkerDied,
 )
 from qfund.report import Report
-from qfund.spec import Spec
+from qfund.spec import Request, Spec
 from qfund.store import Store
 from tests.reports import make_report
+from tests.toys import TOYS, Shout, Shouted, Sum, Total
 
 ROOT = Path(__file__).resolve().parent.parent
 DEADLINE = 60.0  # seconds after which a test that waits has failed
@@ -102,7 +105,7 @@ for line in sys.stdin:
     if request["type"] == "warm":
         log("warm")
         continue
-    what, *rest = (request["spec"]["text"] or "do").split()
+    what, *rest = (request["request"]["text"] or "do").split()
     log(what)
     if what == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -126,7 +129,10 @@ for line in sys.stdin:
     elif what == "child":
         subprocess.Popen(["sh", "-c", f"exec sleep 600 > {here}/gate"])
         open(here + "/never").read()
-    say(type="done", report=report | {"spec": request["spec"]})
+    elif what == "malformed":
+        say(type="done", result={"words": "no report"})
+        continue
+    say(type="done", result=report | {"spec": request["request"]})
 """
 
 
@@ -240,7 +246,7 @@ def test_a_finished_job_is_computed_anew_when_submitted_again(bench: Bench) -> N
     jobs = bench.jobs()
     finished(jobs, jobs.submit(spec()))
     again = jobs.submit(spec())
-    assert again.active and again.report is None and again.visitors == 1
+    assert again.active and again.result is None and again.visitors == 1
     assert finished(jobs, again).state == "done"
     assert bench.log() == ["start", "do", "do"]
 
@@ -434,9 +440,10 @@ def test_a_worker_that_died_between_jobs_is_replaced(bench: Bench) -> None:
     assert finished(jobs, jobs.submit(spec("after"))).state == "done"
 
 
-def test_a_worker_that_talks_nonsense_is_replaced(bench: Bench) -> None:
+@pytest.mark.parametrize("text", ["garbage", "malformed"])
+def test_a_worker_that_talks_nonsense_is_replaced(bench: Bench, text: str) -> None:
     jobs = bench.jobs()
-    job = finished(jobs, jobs.submit(spec("garbage")))
+    job = finished(jobs, jobs.submit(spec(text)))
     assert isinstance(job.error, WorkerDied) and "cannot be read" in job.error.message
     assert finished(jobs, jobs.submit(spec("after"))).state == "done"
     assert bench.log().count("start") == 2
@@ -507,7 +514,7 @@ def test_what_is_wrong_with_a_spec_is_said_at_once(bench: Bench) -> None:
 
 def test_finished_jobs_are_forgotten_oldest_first(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs_module, "KEEP_FINISHED", 5)
-    monkeypatch.setattr(jobs_module, "KEEP_REPORTS", 2)
+    monkeypatch.setattr(jobs_module, "KEEP_RESULTS", 2)
     jobs = bench.jobs(capacity=20)
     done = [finished(jobs, jobs.submit(spec("do", 10 + i))) for i in range(3)]
     assert [jobs.get(job.key) is not None for job in done] == [False, True, True]
@@ -666,6 +673,10 @@ def test_the_real_worker_is_cancelled_and_replaced(real: Jobs) -> None:
     assert finished(real, real.submit(spec())).state == "done"
 
 
+def measure(request: Request, kind: str = "compare") -> messages.Measure:
+    return messages.Measure(kind, messages.document(request))
+
+
 def converse(*requests: messages.Request | bytes, command: list[str] = COMMAND) -> list[messages.Event]:
     """Everything that a worker says until it has answered each measurement."""
     process = Process(command)
@@ -691,7 +702,7 @@ def converse(*requests: messages.Request | bytes, command: list[str] = COMMAND) 
 
 
 def test_progress_is_throttled_but_names_every_phase_and_stays_within_bounds() -> None:
-    said = converse(messages.Measure(spec("busy")))
+    said = converse(measure(spec("busy")))
     assert isinstance(said[0], messages.Ready)
     steps = [event for event in said if isinstance(event, messages.Progress)]
     assert list(dict.fromkeys(step.phase for step in steps)) == [
@@ -707,15 +718,33 @@ def test_progress_is_throttled_but_names_every_phase_and_stays_within_bounds() -
 
 
 def test_a_request_that_cannot_be_read_gets_an_answer_and_does_no_harm() -> None:
-    said = converse(b"no JSON", b'{"type": "fly"}', messages.Warm(), messages.Measure(spec()))
+    said = converse(b"no JSON", b'{"type": "fly"}', messages.Warm(), measure(spec()))
     failed = [event.error for event in said if isinstance(event, messages.Failed)]
     assert failed == ["InvalidSpec", "InvalidSpec"]
     assert isinstance(said[-1], messages.Done)
 
 
+@pytest.mark.parametrize(
+    ("message", "kind", "words"),
+    [
+        ({"kind": "compere", "request": {"model": "m"}}, UnknownName, "Did you mean: compare?"),
+        ({"kind": "compare", "request": {"precisions": []}}, InvalidSpec, "missing required field `model`"),
+        ({"kind": "compare", "request": {"model": 5}}, InvalidSpec, "$.model"),
+        ({"kind": "compare"}, InvalidSpec, "`request`"),
+    ],
+)
+def test_an_unknown_kind_or_a_malformed_request_is_named(
+    message: dict[str, object], kind: type[QfundError], words: str
+) -> None:
+    _, failed, *_, done = converse(json.dumps({"type": "measure"} | message).encode(), measure(spec()))
+    assert isinstance(failed, messages.Failed) and isinstance(done, messages.Done)
+    assert type(failed.exception()) is kind
+    assert words in str(failed.exception())
+
+
 def test_a_measure_that_cannot_be_imported_fails_when_it_is_needed() -> None:
     command = [*COMMAND[:-1], "no_such_module:compare"]
-    said = converse(messages.Warm(), messages.Measure(spec()), command=command)
+    said = converse(messages.Warm(), measure(spec()), command=command)
     assert isinstance(said[-1], messages.Failed) and "no_such_module" in said[-1].message
 
 
@@ -726,7 +755,7 @@ from qfund.engine import messages
 from qfund.engine.process import Process
 from qfund.spec import Spec
 worker = Process(sys.argv[1:])
-worker.send(messages.Measure(Spec("a-model", text="wait")))
+worker.send(messages.Measure("compare", messages.document(Spec("a-model", text="wait"))))
 for event in worker.events():
     if isinstance(event, messages.Progress) and event.phase.startswith("pid"):
         print("waits", flush=True)
@@ -748,7 +777,115 @@ for event in worker.events():
 def test_the_worker_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PYTHONPATH", raising=False)
-    assert isinstance(converse(messages.Measure(spec()))[-1], messages.Done)
+    assert isinstance(converse(measure(spec()))[-1], messages.Done)
+
+
+# Other kinds of jobs.
+
+
+@pytest.fixture
+def toys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, kind in TOYS.items():
+        monkeypatch.setitem(KINDS, name, kind)
+
+
+@pytest.fixture
+def toy_jobs(toys: None) -> Iterator[Jobs]:
+    jobs = Jobs(Store("sqlite://"), command=[sys.executable, "-m", "tests.toys"], identify=weights)
+    yield jobs
+    jobs.close()
+
+
+def test_one_worker_does_jobs_of_several_kinds_and_equal_ones_once(toy_jobs: Jobs) -> None:
+    shouts = [toy_jobs.submit(Shout("a-model", "naïve 🦙")) for _ in range(5)]
+    sums = [toy_jobs.submit(Sum("a-model", numbers)) for numbers in ((1, 2, 3), (3, 2, 1), (4,), (2, 1, 3))]
+    assert len({job.key for job in shouts}) == 1
+    assert len({job.key for job in sums}) == 2
+    shouted, six, four = (finished(toy_jobs, job) for job in (shouts[0], sums[0], sums[2]))
+    assert (shouted.result, shouted.visitors, shouted.report) == (Shouted("NAÏVE 🦙"), 5, None)
+    assert (six.result, six.visitors, six.request) == (Total(6, nth=1), 3, Sum("a-model", (1, 2, 3)))
+    assert four.result == Total(4, nth=2)
+    assert toy_jobs.find(Sum("a-model", (2, 3, 1))) == six
+    for job in (shouted, six, four):
+        assert job.warning is None
+        assert recall(toy_jobs._store, kind_of(job.request), job.key) == job.result
+
+
+def test_a_job_of_another_kind_is_cancelled_and_the_next_gets_another_worker(toy_jobs: Jobs) -> None:
+    job, after = toy_jobs.submit(Sum("a-model", (-1,))), toy_jobs.submit(Shout("a-model", "after"))
+    pid = running(toy_jobs, job)
+    assert toy_jobs.cancel(job.key)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert isinstance(finished(toy_jobs, job).error, Cancelled)
+    assert finished(toy_jobs, after).result == Shouted("AFTER")
+
+
+def test_a_measure_that_gives_a_result_of_another_kind_has_failed(toy_jobs: Jobs) -> None:
+    job = finished(toy_jobs, toy_jobs.submit(Shout("a-model", "wrong")))
+    assert isinstance(job.error, EngineError) and "returned Total, not a Shouted" in job.error.message
+    assert recall(toy_jobs._store, kind_of(job.request), job.key) is None
+
+
+def test_a_kind_that_only_the_server_knows_is_an_error(toys: None, bench: Bench) -> None:
+    jobs = bench.jobs(command=COMMAND)
+    job = finished(jobs, jobs.submit(Shout("a-model", "words")))
+    assert isinstance(job.error, UnknownName) and "Unknown kind of job 'shout'" in job.error.message
+
+
+def test_compute_finds_stored_results_of_any_kind(toys: None) -> None:
+    store = Store("sqlite://")
+    first: Total = compute(Sum("a-model", (5, 7)), store=store, identify=weights)
+    again: Total = compute(Sum("a-model", (7, 5)), store=store, identify=weights)
+    assert first.total == 12 and again == first
+    fresh: Total = compute(Sum("a-model", (5, 7)), store=store, fresh=True, identify=weights)
+    assert fresh.nth > first.nth
+    assert compute(Sum("a-model", (7, 5)), store=store, identify=weights) == fresh
+    assert compute(Sum("a-model", (7, 5)), store=store, identify=lambda request: "other").nth > fresh.nth
+    assert store.saved() == []
+    with pytest.raises(InvalidSpec, match="nothing to add"):
+        compute(Sum("a-model", ()), identify=weights)
+
+
+@pytest.mark.parametrize("document", [b"", b"no JSON", b"{}", b'{"words": 5}'])
+def test_a_stored_result_that_cannot_be_read_is_absent(toys: None, document: bytes) -> None:
+    store, asked, kind = Store("sqlite://"), Shout("a-model", "words"), TOYS["shout"]
+    key = key_of(asked, weights)
+    assert keep(store, key, asked, Shouted("WORDS"), weights) is None
+    assert recall(store, kind, key) == Shouted("WORDS")
+    assert recall(store, replace(kind, schema=4), key) is None
+    store.put_document(key, kind.name, 3, document)
+    assert recall(store, kind, key) is None
+    assert compute(asked, store=store, identify=weights) == recall(store, kind, key) == Shouted("WORDS")
+
+
+def test_equal_values_of_two_kinds_have_two_keys(toys: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = key_of(Shout("a-model", "words"), weights)
+    monkeypatch.setitem(KINDS, "shout", replace(TOYS["shout"], name="whisper"))
+    assert key_of(Shout("a-model", "words"), weights) != key
+
+
+def test_a_request_of_no_kind_is_a_mistake_of_the_caller(bench: Bench) -> None:
+    asked = Shout("a-model", "words")
+    jobs = bench.jobs()
+    for call in (kind_of, key_of, compute, jobs.submit, jobs.find):
+        with pytest.raises(TypeError, match=r"tests\.toys:Shout"):
+            call(asked)
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_every_row_names_what_is_there(kind: Kind) -> None:
+    request, result = lazily(kind.request), lazily(kind.result)
+    for type_ in (request, result):
+        assert type_.__dataclass_params__.frozen
+    assert {"model", "revision"} <= {field.name for field in fields(request)}
+    assert callable(lazily(kind.identify)) and (kind.check is None or callable(lazily(kind.check)))
+    module, _, function = kind.measure.partition(":")
+    found = find_spec(module)  # which imports no torch
+    assert found is not None and found.origin is not None
+    tree = ast.parse(Path(found.origin).read_text("utf-8"))
+    assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert KINDS[kind.name] is kind
 
 
 # Messages.
@@ -766,10 +903,11 @@ def test_any_error_crosses(message: str, remedy: str, name: str) -> None:
 
 @given(st.text())
 def test_any_text_crosses(text: str) -> None:
-    request = messages.Measure(spec(text))
-    line = messages.line(request)
+    line = messages.line(measure(spec(text)))
     assert line.count(b"\n") == 1
-    assert messages.request(line) == request
+    request = messages.request(line)
+    assert isinstance(request, messages.Measure)
+    assert KINDS[request.kind].read_request(request.request) == spec(text)
     assert json.loads(line)["type"] == "measure"
 
 
@@ -844,13 +982,20 @@ def test_compute_without_a_store_warns_of_nothing() -> None:
 
 
 def test_compute_finds_its_measure_and_identity_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "MEASURE", "tests.test_engine:fake_measure")
-    monkeypatch.setattr(engine, "IDENTIFY", "tests.test_engine:weights")
+    named = replace(KINDS["compare"], measure=f"{__name__}:fake_measure", identify=f"{__name__}:weights")
+    monkeypatch.setitem(KINDS, "compare", named)
     assert compute(spec()) == make_report(spec())
 
 
 def test_importing_the_engine_imports_no_torch_and_no_database() -> None:
-    script = "import sys, qfund.engine.jobs, qfund.engine.worker; print(sorted({0}&set(sys.modules)))"
+    script = """
+import sys, qfund.engine.jobs, qfund.engine.worker
+from qfund.engine.kinds import KINDS, lazily
+for kind in KINDS.values():
+    for name in filter(None, (kind.request, kind.result, kind.check, kind.identify)):
+        lazily(name)
+print(sorted({0} & set(sys.modules)))
+"""
     names = "{'torch', 'transformers', 'pandas', 'streamlit', 'sqlalchemy', 'multiprocessing'}"
     out = subprocess.run(
         [sys.executable, "-c", script.replace("{0}", names)],

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -210,6 +211,72 @@ def test_another_database(report: Report) -> None:
     assert store.get("qfund-test") is None
 
 
+# Documents of other kinds.
+
+
+def test_a_document_comes_back_to_who_asks_for_its_kind_and_schema(store: Store, file: Path) -> None:
+    assert store.document("key", "kind", 1) is None
+    assert not file.exists()
+    store.put_document("key", "kind", 1, b"first")
+    store.put_document("key", "kind", 1, b"second" * 10_000)
+    store.put_document("other", "kind", 1, b"")
+    assert store.document("key", "kind", 1) == b"second" * 10_000
+    assert store.document("other", "kind", 1) == b""
+    assert store.document("key", "another", 1) is None
+    assert store.document("key", "kind", 2) is None
+    assert store.saved() == [] and store.get("key") is None
+    assert file.stat().st_size < 100_000
+
+
+def test_deleting_forgets_documents_and_reports_alike(store: Store, report: Report) -> None:
+    for key in ("key", "kept"):
+        store.put_document(key, "kind", 1, b"document")
+    store.put("report", report)
+    store.delete("key")
+    store.delete("report")
+    assert store.document("key", "kind", 1) is None
+    assert store.document("kept", "kind", 1) == b"document"
+    assert store.get("report") is None
+
+
+def test_a_damaged_document_is_absent(store: Store, file: Path) -> None:
+    store.put_document("key", "kind", 1, b"document")
+    execute(file, "UPDATE qfund_documents SET document = ?", b"no zlib")
+    assert store.document("key", "kind", 1) is None
+
+
+def test_when_a_document_was_kept_is_known(store: Store, file: Path) -> None:
+    before = time.time()
+    store.put_document("key", "kind", 1, b"document")
+    connection = sqlite3.connect(file)
+    ((created,),) = connection.execute("SELECT created FROM qfund_documents").fetchall()
+    connection.close()
+    assert before <= created <= time.time()
+
+
+@pytest.mark.parametrize("first", ["put", "put_document", "delete"])
+def test_a_database_from_before_there_were_documents_gains_them(
+    store: Store, file: Path, report: Report, first: str
+) -> None:
+    store.put("key", report)
+    execute(file, "DROP TABLE qfund_documents")
+    later = Store(f"sqlite:///{file}")
+    assert later.document("document", "kind", 1) is None
+    assert later.get("key") == report
+    if first == "put":
+        later.put("another", report)
+    elif first == "delete":
+        later.delete("another")
+    later.put_document("document", "kind", 1, b"document")
+    assert later.document("document", "kind", 1) == b"document"
+    assert later.get("key") == report
+    assert "key" in [saved.key for saved in later.saved()]
+    connection = sqlite3.connect(file)
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    connection.close()
+    assert tables == {"qfund_meta", "qfund_reports", "qfund_documents"}
+
+
 def test_a_dialect_without_upsert(store: Store, report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store._engine.dialect, "name", "another")
     store.put("key", report)
@@ -290,6 +357,21 @@ def test_tables_of_an_earlier_version_are_set_aside(store: Store, file: Path, re
     connection = sqlite3.connect(file)
     (name,) = connection.execute("SELECT name FROM sqlite_master WHERE name LIKE 'qfund_reports_0_%'").fetchone()
     assert connection.execute(f"SELECT words FROM {name}").fetchall() == [("from long ago",)]
+    connection.close()
+
+
+def test_documents_of_an_earlier_version_are_set_aside_with_the_reports(
+    store: Store, file: Path, report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put("key", report)
+    store.put_document("document", "kind", 1, b"document")
+    monkeypatch.setattr(stores, "SCHEMA", stores.SCHEMA + 1)
+    store.put_document("new", "kind", 1, b"new")
+    assert (store.document("document", "kind", 1), store.document("new", "kind", 1)) == (None, b"new")
+    assert store.get("key") is None
+    connection = sqlite3.connect(file)
+    names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE name LIKE 'qfund_%_1_%'")]
+    assert sorted(name.rsplit("_", 2)[0] for name in names) == ["qfund_documents", "qfund_reports"]
     connection.close()
 
 
@@ -414,15 +496,20 @@ sys.stdin.readline()
 for i in range(15):
     store.put("shared", renamed(report, f"{sys.argv[3]}-{i}"))
     store.put(f"{sys.argv[3]}-{i}", renamed(report, f"{sys.argv[3]}-{i}"))
+    store.put_document("shared", "kind", 1, f"{sys.argv[3]}-{i}".encode())
     assert store.get("shared") is not None
     assert len(store.saved()) > i
 """
 
 
-@pytest.mark.parametrize("earlier", [False, True], ids=["new file", "tables of an earlier version"])
-def test_processes_may_write_at_once(store: Store, file: Path, report: Report, earlier: bool) -> None:
-    if earlier:
+@pytest.mark.parametrize("there", ["nothing", "tables of an earlier version", "no table of documents"])
+def test_processes_may_write_at_once(store: Store, file: Path, report: Report, there: str) -> None:
+    if there == "tables of an earlier version":
         make_tables_of_an_earlier_version(file)
+    elif there == "no table of documents":
+        store.put("key", report)
+        execute(file, "DELETE FROM qfund_reports")
+        execute(file, "DROP TABLE qfund_documents")
     document = file.with_suffix(".json")
     document.write_bytes(reports.to_json(report))
     writers = [
@@ -451,6 +538,7 @@ def test_processes_may_write_at_once(store: Store, file: Path, report: Report, e
             assert found is not None and found.spec.model == f"{name}-{i}"
     shared = store.get("shared")
     assert shared is not None and shared.spec.model in ("a-14", "b-14", "c-14")
+    assert store.document("shared", "kind", 1) in (b"a-14", b"b-14", b"c-14")
     assert len(store.saved()) == 46
     connection = sqlite3.connect(file)
     assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)

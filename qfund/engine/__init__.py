@@ -1,62 +1,76 @@
-"""Run a ``Spec`` and keep its ``Report``.
+"""Measure what a request asks (a ``Spec``, or another of ``qfund.engine.kinds``) and keep the result.
 
 ``compute`` does it in this process, for the command line and Python. ``qfund.engine.jobs.Jobs`` does it in a worker
 process, for the web server. Importing either imports no torch.
 """
 
-import importlib
+import hashlib
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from qfund.engine.kinds import Kind, kind_of, lazily
 from qfund.errors import InvalidInput, QfundError, StoreError
-from qfund.report import Report
-from qfund.spec import Spec, checked, digest
+from qfund.spec import Request
 
 if TYPE_CHECKING:
     from qfund.store import Store
 
 #: ``(phase, share)``: what is being done, and the share of the whole job that is done, 0 to 1.
 Progress = Callable[[str, float], None]
-Measure = Callable[[Spec, Progress], Report]
-Identify = Callable[[Spec], str]
-
-MEASURE = "qfund.measures.compare:compare"
-IDENTIFY = "qfund.catalog:identity"
+Measure = Callable[[Any, Progress], Any]
+Identify = Callable[[Any], str]
 
 
-def lazily(name: str) -> Any:
-    """The function that ``"module:function"`` names, imported now."""
-    module, _, function = name.partition(":")
-    return getattr(importlib.import_module(module), function)
-
-
-def key_of(spec: Spec, identify: Identify | None = None) -> str:
-    """The key of ``spec`` for jobs and stored reports: equal for equal comparisons of equal weights.
+def key_of(request: Request, identify: Identify | None = None) -> str:
+    """The key of ``request`` for jobs and stored results: equal for equal requests of one kind and equal weights.
 
     Raises:
-        QfundError: a malformed ``spec``, or a model that is not there.
+        QfundError: a malformed request, or a model that is not there.
     """
-    spec = checked(spec)
+    kind = kind_of(request)
+    request = kind.checked(request)
     try:
-        return digest(spec, (identify or lazily(IDENTIFY))(spec))
+        parts = kind.name.encode(), msgspec.json.encode(request), (identify or lazily(kind.identify))(request).encode()
     except UnicodeEncodeError as error:  # lone surrogates, as Python makes of bytes that are not UTF-8
         raise InvalidInput("The input is not valid Unicode text.", "Save it as UTF-8 and give it again.") from error
+    return hashlib.sha256(b"\n".join(parts)).hexdigest()[:32]
 
 
-def keep(store: "Store", key: str, spec: Spec, report: Report, identify: Identify | None = None) -> str | None:
-    """Put a fresh report into the store; a sentence that says why not, where that fails. Never raises for the store."""
+def recall(store: "Store", kind: Kind, key: str) -> Any | None:
+    """The stored result under ``key``; None if there is none that this version of qfund can read.
+
+    Raises:
+        StoreError: the database refuses.
+    """
+    if kind.schema is None:
+        return store.get(key)
+    document = store.document(key, kind.name, kind.schema)
     try:
-        if key_of(spec, identify) != key:
-            return "The model changed while it was measured, so this result was not saved. Compare again."
-        store.put(key, report)
+        return None if document is None else kind.read_result(document)
+    except msgspec.DecodeError:
+        return None
+
+
+def keep(store: "Store", key: str, request: Request, result: Any, identify: Identify | None = None) -> str | None:
+    """Put a fresh result into the store; a sentence that says why not, where that fails. Never raises for the store."""
+    kind = kind_of(request)
+    try:
+        if key_of(request, identify) != key:
+            return "The model changed while it was measured, so this result was not saved. Measure again."
+        if kind.schema is None:
+            store.put(key, result)
+        else:
+            store.put_document(key, kind.name, kind.schema, msgspec.json.encode(result))
     except QfundError as error:
         return f"This result was not saved. {error}"
     return None
 
 
 def compute(
-    spec: Spec,
+    request: Request,
     *,
     store: "Store | None" = None,
     fresh: bool = False,
@@ -64,32 +78,33 @@ def compute(
     warn: Callable[[str], object] = warnings.warn,
     measure: Measure | None = None,
     identify: Identify | None = None,
-) -> Report:
-    """The report of ``spec``: the stored one, or measured in this process and stored.
+) -> Any:
+    """The result of ``request`` (of a ``Spec`` its ``Report``): the stored one, or measured in this process and stored.
 
     Args:
         store: where to look and to keep; None for neither.
-        fresh: measure even if there is a stored report.
+        fresh: measure even if there is a stored result.
         progress: called as work goes on.
-        warn: called with a sentence when the store refuses; the report is returned all the same.
-        measure, identify: in place of ``qfund.measures.compare.compare`` and ``qfund.catalog.identity``.
+        warn: called with a sentence when the store refuses; the result is returned all the same.
+        measure, identify: in place of those that the request's kind names.
 
     Raises:
-        QfundError: whatever is wrong with the spec, the model or the input.
+        QfundError: whatever is wrong with the request, the model or the input.
     """
-    spec = checked(spec)
-    key = key_of(spec, identify)
+    kind = kind_of(request)
+    request = kind.checked(request)
+    key = key_of(request, identify)
     if store is not None and not fresh:
         try:
-            found = store.get(key)
+            found = recall(store, kind, key)
         except StoreError as error:
             warn(f"The saved results cannot be read. {error}")
             store = None
         else:
             if found is not None:
                 return found
-    report: Report = (measure or lazily(MEASURE))(spec, progress or (lambda phase, share: None))
-    problem = keep(store, key, spec, report, identify) if store is not None else None
+    result = (measure or lazily(kind.measure))(request, progress or (lambda phase, share: None))
+    problem = keep(store, key, request, result, identify) if store is not None else None
     if problem:
         warn(problem)
-    return report
+    return result

@@ -1,4 +1,4 @@
-"""The queue of comparisons in the web server: one worker process, one job at a time, equal jobs computed once."""
+"""The queue of jobs in the web server: one worker process, one job at a time, equal jobs computed once."""
 
 import logging
 import os
@@ -13,19 +13,20 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from qfund.engine import Identify, keep, key_of, messages
+from qfund.engine.kinds import kind_of
 from qfund.engine.process import Process
 from qfund.errors import Cancelled, EngineError, QfundError, QueueFull, TimedOut, UsageError, WorkerDied
 from qfund.report import Report
-from qfund.spec import Spec, checked
+from qfund.spec import Request
 
 if TYPE_CHECKING:
     from qfund.store import Store
 
 CAPACITY = 8  # jobs that may wait
 TIME_LIMIT = 1800.0  # seconds
-#: Finished jobs that are remembered, and how many of them may hold a report (the store has them all).
+#: Finished jobs that are remembered, and how many of them may hold a result (the store has them all).
 KEEP_FINISHED = 50
-KEEP_REPORTS = 8
+KEEP_RESULTS = 8
 COMMAND = (sys.executable, "-m", "qfund.engine.worker")
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -42,11 +43,11 @@ class Job:
         visitors: how many submissions are served by this job.
         submitted, started, finished: seconds since the epoch.
         error: why it failed or was cancelled.
-        report: when done; ``warning`` says why it could not be saved.
+        result: when done, of the type that the request's kind has; ``warning`` says why it could not be saved.
     """
 
     key: str
-    spec: Spec
+    request: Request
     state: State = "queued"
     phase: str = ""
     share: float = 0.0
@@ -56,12 +57,17 @@ class Job:
     started: float | None = None
     finished: float | None = None
     error: QfundError | None = None
-    report: Report | None = None
+    result: Any = None
     warning: str | None = None
 
     @property
     def active(self) -> bool:
         return self.state in ("queued", "running")
+
+    @property
+    def report(self) -> Report | None:
+        """The result of a comparison."""
+        return self.result if isinstance(self.result, Report) else None
 
 
 class _Record:
@@ -75,11 +81,11 @@ class Jobs:
     """Thread-safe; one lives as long as the web server. Nothing is started before the first ``submit`` or ``warm``.
 
     Args:
-        store: where reports are kept.
+        store: where results are kept.
         command: how a worker is started.
         capacity: how many jobs may wait; None reads ``QFUND_QUEUE`` (8 if unset).
         time_limit: seconds that a job may run; None reads ``QFUND_TIME_LIMIT`` (1800 if unset).
-        identify: in place of ``qfund.catalog.identity``.
+        identify: in place of what the kinds name.
 
     Raises:
         UsageError: a setting that is no number above 0.
@@ -108,14 +114,14 @@ class Jobs:
         self._keep_warm = self._warm_wanted = False
         self._closed = False
 
-    def submit(self, spec: Spec) -> Job:
-        """Ask for a comparison. An equal one that waits or runs is joined; a finished one is computed anew.
+    def submit(self, request: Request) -> Job:
+        """Ask for a measurement. An equal one that waits or runs is joined; a finished one is computed anew.
 
         Raises:
             QueueFull: too many wait.
-            QfundError: a malformed spec, or a model that is not there.
+            QfundError: a malformed request, or a model that is not there.
         """
-        key = key_of(spec, self._identify)
+        key = key_of(request, self._identify)
         with self._changed:
             if self._closed:
                 raise EngineError("The server is shutting down.", "Try again in a moment.")
@@ -127,16 +133,16 @@ class Jobs:
             waiting = len(self._queue) - (not running)  # where none runs, the first in the queue is about to
             if waiting >= self._capacity:
                 raise QueueFull(f"The queue is full ({waiting} waiting).", "Try again in a few minutes.")
-            record = _Record(Job(key, checked(spec), submitted=time.time()))
+            record = _Record(Job(key, kind_of(request).checked(request), submitted=time.time()))
             self._records.pop(key, None)
             self._records[key] = record
             self._queue.append(record)
             self._start()
             return self._moment(record)
 
-    def find(self, spec: Spec) -> Job | None:
-        """The latest job for ``spec``, if it is remembered. Raises as ``key_of``."""
-        return self.get(key_of(spec, self._identify))
+    def find(self, request: Request) -> Job | None:
+        """The latest job for ``request``, if it is remembered. Raises as ``key_of``."""
+        return self.get(key_of(request, self._identify))
 
     def get(self, key: str) -> Job | None:
         """The latest job of that key, if it is remembered."""
@@ -155,7 +161,7 @@ class Jobs:
 
     def cancel(self, key: str) -> bool:
         """End a job, for all who wait for it; False if none of that key waits or runs."""
-        error = Cancelled("The comparison was cancelled.", "Compare again to start it anew.")
+        error = Cancelled("The job was cancelled.", "Start it again.")
         with self._changed:
             record = self._records.get(key)
             if record is None or not record.job.active:
@@ -174,7 +180,7 @@ class Jobs:
 
     def close(self) -> None:
         """Cancel everything and end the worker."""
-        error = Cancelled("The server was shut down.", "Compare again to start it anew.")
+        error = Cancelled("The server was shut down.", "Start it again in a moment.")
         with self._changed:
             self._closed = True
             for record in [record for record in self._records.values() if record.job.active]:
@@ -219,9 +225,9 @@ class Jobs:
     def _forget(self) -> None:
         """Locked. Drop the oldest of too many finished jobs."""
         finished = [record.job for record in self._records.values() if not record.job.active]
-        with_report = [job for job in finished if job.report is not None]
+        with_result = [job for job in finished if job.result is not None]
         for job in (
-            finished[: max(0, len(finished) - KEEP_FINISHED)] + with_report[: max(0, len(with_report) - KEEP_REPORTS)]
+            finished[: max(0, len(finished) - KEEP_FINISHED)] + with_result[: max(0, len(with_result) - KEEP_RESULTS)]
         ):
             self._records.pop(job.key, None)
 
@@ -258,44 +264,46 @@ class Jobs:
         timer.daemon = True
         timer.start()
         try:
-            outcome = self._follow(worker, record)
+            result, failed = self._follow(worker, record)
         finally:
             timer.cancel()
-        if isinstance(outcome, messages.Done):
-            report = outcome.report
-            # First the store, so that whoever sees the job done finds the report there too.
-            warning = keep(self._store, record.job.key, record.job.spec, report, self._identify)
+        if failed is None:
+            # First the store, so that whoever sees the job done finds the result there too.
+            warning = keep(self._store, record.job.key, record.job.request, result, self._identify)
             with self._changed:
                 over = not record.job.active
                 if not over:
-                    self._conclude(record, "done", phase="Done", share=1.0, report=report, warning=warning)
+                    self._conclude(record, "done", phase="Done", share=1.0, result=result, warning=warning)
         else:
             with self._changed:
                 over = not record.job.active
                 if not over:
-                    self._conclude(record, "failed", outcome.exception())
-        if over or (isinstance(outcome, messages.Failed) and outcome.spent):
+                    self._conclude(record, "failed", failed.exception())
+        if over or (failed is not None and failed.spent):
             # Another thread has concluded the job and is ending the worker, perhaps only in a moment.
             self._discard()
 
-    def _follow(self, worker: Process, record: _Record) -> messages.Done | messages.Failed:
-        """Let the worker do the job, and listen.
+    def _follow(self, worker: Process, record: _Record) -> tuple[Any, messages.Failed | None]:
+        """Let the worker do the job, and listen: the result, or why there is none.
 
         Raises:
             WorkerDied: if it does not get to the end.
         """
         try:
-            worker.send(messages.Measure(record.job.spec))
+            kind = kind_of(record.job.request)
+            worker.send(messages.Measure(kind.name, messages.document(record.job.request)))
             for event in worker.events():
-                if isinstance(event, messages.Done | messages.Failed):
-                    return event
+                if isinstance(event, messages.Failed):
+                    return None, event
+                if isinstance(event, messages.Done):
+                    return kind.read_result(event.result), None
                 if isinstance(event, messages.Progress):
                     with self._changed:
                         if record.job.active:
                             self._set(record, phase=event.phase, share=event.share)
         except msgspec.DecodeError as error:
             _log.error("The worker sent what cannot be read: %s", error)
-            raise WorkerDied("The worker sent what cannot be read.", "See the log; then compare again.") from error
+            raise WorkerDied("The worker sent what cannot be read.", "See the log; then start it again.") from error
         except OSError as error:
             _log.warning("The worker is gone: %s", error)
         worker.end(patience=5.0)
@@ -313,8 +321,8 @@ class Jobs:
     def _time_out(self, record: _Record) -> None:
         limit = f"{self._time_limit:g} s" if self._time_limit < 120 else f"{self._time_limit / 60:g} minutes"
         error = TimedOut(
-            f"The comparison was ended at the time limit of {limit}.",
-            "Choose fewer tokens, fewer precisions or a smaller model; who runs the server can raise QFUND_TIME_LIMIT.",
+            f"The job was ended at the time limit of {limit}.",
+            "Choose a smaller model, or fewer tokens or precisions; who runs the server can raise QFUND_TIME_LIMIT.",
         )
         with self._changed:
             worker = self._conclude(record, "failed", error) if record.job.active else None

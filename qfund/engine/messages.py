@@ -1,20 +1,20 @@
-"""What the web server and the worker say to each other: JSON lines, one message a line.
+"""What the web server and the worker say to each other: JSON lines, one message a line. Requests and results travel as
+documents, to be read as the types that their kind has (``qfund.engine.kinds``).
 
 To the worker's standard input: ``measure``, ``warm``. From its standard output: ``ready`` once, then for each
 ``measure`` any number of ``progress`` and one ``done`` or ``failed``. ``warm`` has no answer.
 """
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
 from qfund.errors import ERRORS, EngineError, QfundError
-from qfund.report import Report
-from qfund.spec import Spec
 
 
 class Measure(msgspec.Struct, frozen=True, tag="measure"):
-    spec: Spec
+    kind: str
+    request: msgspec.Raw
 
 
 class Warm(msgspec.Struct, frozen=True, tag="warm"):
@@ -33,7 +33,7 @@ class Progress(msgspec.Struct, frozen=True, tag="progress"):
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):
-    report: Report
+    result: msgspec.Raw
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
@@ -53,6 +53,10 @@ Event: TypeAlias = Ready | Progress | Done | Failed
 
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 _events: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+
+
+def document(value: Any) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(value))
 
 
 def line(message: Request | Event) -> bytes:

@@ -13,7 +13,7 @@ from qfund.errors import WorkerDied
 #: Seconds that a worker has to end by itself before it is killed.
 GRACE = 2.0
 _ROOT = Path(__file__).resolve().parent.parent.parent
-_REMEDY = "Compare again: a fresh worker takes over."
+_REMEDY = "Start it again: a fresh worker takes over."
 
 
 class Process:

@@ -17,14 +17,18 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 import msgspec
 
-from qfund.engine import MEASURE, lazily, messages
-from qfund.errors import EngineError, InvalidSpec, OutOfBudget, QfundError
-from qfund.report import Report
+from qfund import backends
+from qfund.engine import messages
+from qfund.engine.kinds import KINDS, Kind, lazily
+from qfund.errors import EngineError, InvalidSpec, OutOfBudget, QfundError, UnknownName
+from qfund.names import look_up
 
 #: Seconds between two progress events of one phase.
 INTERVAL = 0.1
@@ -122,7 +126,7 @@ def failure_of(error: BaseException) -> messages.Failed:
     traceback.print_exception(error)
     if out_of_memory(error):
         told: QfundError = OutOfBudget(
-            "The comparison needs more memory than there is.",
+            "This needs more memory than there is.",
             "Choose a smaller model, a shorter context or fewer tokens, or use a machine with more memory.",
         )
         return messages.failure(told, spent=True)
@@ -134,26 +138,37 @@ def failure_of(error: BaseException) -> messages.Failed:
     return messages.failure(told)
 
 
-def answer(channel: Channel, line: bytes, measure: str) -> bool:
+def warm(kinds: Mapping[str, Kind]) -> None:
+    """Import what a comparison needs; most of it serves the other kinds too."""
+    try:
+        importlib.import_module(kinds["compare"].measure.partition(":")[0])
+    except Exception as error:  # told when a job needs it
+        traceback.print_exception(error)
+
+
+def answer(channel: Channel, line: bytes, kinds: Mapping[str, Kind]) -> bool:
     """Do what one request asks; False if the process should not be used any more."""
     try:
-        request = messages.request(line)
+        message = messages.request(line)
+        if isinstance(message, messages.Warm):
+            warm(kinds)
+            return True
+        kind = look_up(kinds, message.kind, "kind of job")
+        request = kind.read_request(message.request)
     except msgspec.DecodeError as error:
         channel.send(messages.failure(InvalidSpec(f"Not a request: {error}.")))
         return True
-    if isinstance(request, messages.Warm):
-        try:
-            importlib.import_module(measure.partition(":")[0])
-        except Exception as error:  # told when a job needs it
-            traceback.print_exception(error)
+    except UnknownName as error:
+        channel.send(messages.failure(error))
         return True
     try:
         reporter = Reporter(channel)
         reporter("Starting", 0.0)
-        report = lazily(measure)(request.spec, reporter)
-        if not isinstance(report, Report):
-            raise TypeError(f"{measure} returned {type(report).__name__}, not a Report")
-        channel.send(messages.Done(report))
+        result = lazily(kind.measure)(request, reporter)
+        wanted = lazily(kind.result)
+        if not isinstance(result, wanted):
+            raise TypeError(f"{kind.measure} returned {type(result).__name__}, not a {wanted.__name__}")
+        channel.send(messages.Done(messages.document(result)))
     except (Exception, SystemExit) as error:
         failed = failure_of(error)
         channel.send(failed)
@@ -163,12 +178,14 @@ def answer(channel: Channel, line: bytes, measure: str) -> bool:
 
 def main() -> NoReturn:
     parser = argparse.ArgumentParser(prog="python -m qfund.engine.worker", description=__doc__)
-    parser.add_argument("--measure", default=MEASURE, metavar="MODULE:FUNCTION", help="in place of %(default)s")
-    arguments = parser.parse_args()
+    compare = KINDS["compare"]
+    parser.add_argument("--measure", default=compare.measure, metavar="MODULE:FUNCTION", help="in place of %(default)s")
+    kinds = KINDS | {"compare": replace(compare, measure=parser.parse_args().measure)}
     channel = Channel(*take_streams())
     settle()
+    backends.quiet()
     channel.send(messages.Ready())
-    while answer(channel, channel.receive(), arguments.measure):
+    while answer(channel, channel.receive(), kinds):
         pass
     leave()
 

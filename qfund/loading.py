@@ -73,6 +73,7 @@ def load(checkpoint: Checkpoint, row: Precision, also: Sequence[str] = ()) -> Lo
         converted=conversion.plan.converted,
         left=conversion.plan.left,
         saturated=conversion.saturated,
+        note=" ".join(conversion.notes) or None,
     )
 
 
@@ -159,7 +160,9 @@ def _device() -> torch.device:
         found = torch.device(catalog.device())
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError) as error:
-        raise InvalidSpec(f"QFUND_DEVICE={catalog.device()} cannot be used here: {error}", "Set it to cpu.") from error
+        raise InvalidSpec(
+            f"QFUND_DEVICE={catalog.device()} cannot be used here: {str(error).rstrip('.')}.", "Set it to cpu."
+        ) from error
     return found
 
 

@@ -22,7 +22,8 @@ class Precision:
         quantizer: lazy ``"module:object"`` of a ``qfund.quantizers.quantizer.Quantizer``, or None for a cast.
         product: lazy ``"module:object"`` of a ``qfund.quantizers.quantizer.Product`` where activations are quantised
             too, as they come; None where the weights are dequantised before the multiplication.
-        granularity: how many weights share one scale.
+        granularity: which weights share one scale, and the dtype of the scales.
+        group: how many weights of a row share one, where that is less than the row.
         storage: how the codes lie in memory.
         scale_bits: of scales, and ``zero_point_bits`` of zero-points, for each weight of a large matrix.
         scales_in_base: whether the scales have the base's dtype (torchao's integers in groups), and so weigh less on a
@@ -43,6 +44,7 @@ class Precision:
     quantizer: str | None = None
     product: str | None = None
     granularity: str = "no scales"
+    group: int | None = None
     storage: str = "as they are"
     scale_bits: float = 0.0
     zero_point_bits: float = 0.0
@@ -131,7 +133,8 @@ def _integers(name: str, label: str, bits: int, object_: str, group: int | None,
         arithmetic=_DEQUANTISED,
         sqnr_floor=floor,
         quantizer=_INTEGERS + object_,
-        granularity=f"per {per}",
+        granularity=f"per {per}, in {'the base' if bits < 8 else 'FP32'}",
+        group=group,
         storage=packed.get(bits, "2 + 1 bits, packed"),
         scale_bits=32 / group if group else 0.0,
         scales_in_base=bits < 8,
@@ -219,7 +222,7 @@ _ROWS = (
         arithmetic=_DEQUANTISED,
         sqnr_floor=31.0,
         quantizer=_FLOATS + "FP8_E4M3",
-        granularity="per output channel",
+        granularity="per output channel, in FP32",
         storage="a byte each",
     ),
     Precision(
@@ -232,7 +235,7 @@ _ROWS = (
         arithmetic=_DEQUANTISED,
         sqnr_floor=25.0,
         quantizer=_FLOATS + "FP8_E5M2",
-        granularity="per output channel",
+        granularity="per output channel, in FP32",
         storage="a byte each",
     ),
     Precision(
@@ -246,7 +249,7 @@ _ROWS = (
         sqnr_floor=31.0,
         quantizer=_FLOATS + "FP8_E4M3",
         product=_PRODUCTS + "FP8_DYNAMIC",
-        granularity="per output channel",
+        granularity="per output channel, in FP32",
         storage="a byte each",
         emulated="GPUs of compute capability 8.9 or newer multiply FP8 themselves; only the rounding of sums differs.",
     ),
@@ -260,7 +263,8 @@ _ROWS = (
         arithmetic=_DEQUANTISED,
         sqnr_floor=30.0,
         quantizer=_MICRO + "MXFP8",
-        granularity="per block of 32",
+        granularity="per block of 32, powers of two",
+        group=32,
         storage="a byte each",
         scale_bits=8 / 32,
         emulated="GPUs made for it multiply MXFP8 themselves and round activations to it too; here only weights are.",
@@ -275,7 +279,8 @@ _ROWS = (
         arithmetic=_DEQUANTISED,
         sqnr_floor=18.0,
         quantizer=_MICRO + "MXFP4",
-        granularity="per block of 32",
+        granularity="per block of 32, powers of two",
+        group=32,
         storage="two a byte",
         scale_bits=8 / 32,
         emulated="GPUs made for it multiply MXFP4 themselves and round activations to it too; here only weights are.",
@@ -290,7 +295,8 @@ _ROWS = (
         arithmetic=_DEQUANTISED,
         sqnr_floor=20.0,
         quantizer=_MICRO + "NVFP4",
-        granularity="per block of 16, and per matrix",
+        granularity="per block of 16 in FP8, per matrix in FP32",
+        group=16,
         storage="two a byte",
         scale_bits=8 / 16,
         emulated="GPUs made for it multiply NVFP4 themselves and round activations to it too; here only weights are.",
@@ -305,7 +311,7 @@ _ROWS = (
         arithmetic=_DEQUANTISED,
         sqnr_floor=20.0,
         quantizer=_CODES + "NF4",
-        granularity="per block of 64",
+        granularity="per block of 64, in FP32",
         storage="two a byte",
         scale_bits=32 / 64,
     ),
@@ -319,7 +325,7 @@ _ROWS = (
         arithmetic=_DEQUANTISED,
         sqnr_floor=18.0,
         quantizer=_CODES + "FP4",
-        granularity="per block of 64",
+        granularity="per block of 64, in FP32",
         storage="two a byte",
         scale_bits=32 / 64,
     ),

@@ -124,6 +124,7 @@ class Range:
     first_nonfinite_kind: str | None = None
     nonfinite_modules: int = 0
     before: str | None = None
+    bad_weights: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,8 @@ class LibraryRun:
         converted, left: modules; ``left_modules`` says of those that qfund converts and the library did not, why.
         latency: time of a forward as a ratio to the reference's, in turns, the median over ``n`` rounds; its error is
             that of the median (its 95 % interval over 2 · 1.96). None where it could not be run.
-        max_abs_diff: largest difference of outputs from those of qfund's own model on the same batch.
+        max_abs_diff: largest difference of outputs from those of qfund's own model on the same batch; None where the
+            two do not convert the same modules.
         note: what is particular about its way of storing or running.
         problem: why it could not be run, or what is wrong with what it gave; None where all is well.
     """

@@ -8,7 +8,7 @@ import msgspec
 
 from qfund.errors import InvalidSpec, QfundError
 from qfund.names import look_up
-from qfund.precisions import PRECISIONS, precision
+from qfund.precisions import PRECISIONS, STORED, precision
 
 #: Version of the link format (the parameter ``v``).
 LINK_VERSION = 1
@@ -79,6 +79,8 @@ def checked(spec: Spec) -> Spec:
     for name in spec.also:
         look_up(ALSO, name, "kind of module")
     ordered = tuple(name for name in PRECISIONS if name in spec.precisions)
+    if all(PRECISIONS[name].family == STORED for name in ordered):  # nothing else can stand beside it
+        spec = replace(spec, reference=ordered[0])
     also = tuple(name for name in ALSO if name in spec.also)
     return replace(spec, model=spec.model.strip(), precisions=ordered, revision=spec.revision or None, also=also)
 

@@ -1,5 +1,6 @@
 """What a comparison says of precisions besides fidelity: ranges, clipped weights, libraries, quantised checkpoints."""
 
+import importlib.util
 import json
 import math
 import shutil
@@ -9,12 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from qfund import backends, report
+from qfund import report
 from qfund.errors import CorruptCheckpoint, UnavailablePrecision, UnsupportedModel
 from qfund.measures import compare as measure
 from qfund.measures.compare import compare
 from qfund.report import PrecisionResult
-from qfund.spec import Spec
+from qfund.spec import Spec, checked
 from tests import checkpoints, test_prequantised
 
 TEXT = checkpoints.TEXT
@@ -55,6 +56,7 @@ def test_the_module_where_fp16_overflows_is_named(tmp_path: Path) -> None:
     seen = found["fp16"].range
     assert seen is not None
     assert (seen.first_nonfinite, seen.first_nonfinite_kind, seen.headroom) == (name, "Linear", 0.0)
+    assert seen.bad_weights == 0, "what it computed was too large, not what it holds"
     assert seen.nonfinite_modules >= 2, "what comes after it is not finite either"
     assert found["bf16"].range is None and found["int8"].range is None, "nothing to say of them"
 
@@ -91,6 +93,7 @@ def test_weights_that_are_nan_cannot_be_quantised_but_can_be_cast(tmp_path: Path
     assert found["bf16"].nonfinite_positions > 0 and not found["bf16"].fidelity
     seen = found["bf16"].range
     assert seen is not None and seen.first_nonfinite == "model.layers.1.self_attn.q_proj"
+    assert seen.bad_weights == 1, "its weights are to blame"
 
 
 def test_a_row_of_zeros_stays_zero_in_every_format(tmp_path: Path) -> None:
@@ -108,9 +111,23 @@ def test_head_and_embeddings_are_quantised_when_asked_for() -> None:
     plain = _compare(checkpoints.folder("llama-untied"), "int8")["int8"]
     whole = _compare(checkpoints.folder("llama-untied"), "int8", also=("head", "embeddings"))["int8"]
     assert set(whole.converted_modules) - set(plain.converted_modules) == {"lm_head", "model.embed_tokens"}
+    assert plain.note is whole.note is None
     saved = 2 * checkpoints.VOCABULARY * (3 * checkpoints.WIDTH - 4)
     assert plain.footprint_bytes - whole.footprint_bytes == saved
     assert whole.fidelity["kl_mean"].value > plain.fidelity["kl_mean"].value
+
+
+def test_a_tied_weight_says_that_it_was_quantised_for_both() -> None:
+    found = _compare(checkpoints.folder("llama"), "int8", also=("head",))["int8"]
+    assert found.note == "model.embed_tokens and lm_head share one weight: both are quantised, and stay tied."
+    assert {"model.embed_tokens", "lm_head"} <= set(found.converted_modules)
+
+
+def test_rows_that_are_no_whole_groups_are_named() -> None:
+    """48 inputs in groups of 32; torchao refuses them."""
+    note = _compare(checkpoints.folder("llama"), "int4")["int4"].note
+    assert note is not None and note.startswith("In 2 of 14 weights the last group of each row is shorter than 32")
+    assert "model.layers.0.mlp.down_proj.weight: 48 inputs" in note
 
 
 def test_a_precision_of_another_device_is_refused_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,11 +164,17 @@ def test_libraries_run_beside_and_give_the_same(wide: Path) -> None:
         assert one.transformers_bytes != one.footprint_bytes
 
 
+def test_outputs_of_other_models_are_not_compared(wide: Path) -> None:
+    """Libraries leave embeddings, so theirs would be another model's outputs."""
+    own = _compare(wide, "int4", also=("embeddings",), libraries=True)["int4"]
+    one = own.libraries[0]
+    assert one.left == 1 and one.max_abs_diff is None and one.latency is not None
+    assert one.note is not None and "leaves 1 of the modules" in one.note
+
+
 def test_a_library_that_is_missing_says_what_to_install(wide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    find = backends.importlib.util.find_spec
-    monkeypatch.setattr(
-        backends.importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else find(name)
-    )
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else find(name))
     run = _compare(wide, "nf4", libraries=True)["nf4"].libraries[0]
     assert run.problem is not None and "pip install bitsandbytes" in run.problem
     assert run.latency is None and run.footprint_bytes is None
@@ -192,6 +215,12 @@ def test_a_quantised_checkpoint_is_never_quantised_or_cast_again(quantised: Path
     with pytest.raises(UnsupportedModel, match=r"is already quantised \(torchao") as caught:
         _compare(quantised, precision, reference="stored")
     assert "`stored`" in caught.value.remedy
+
+
+def test_what_is_stored_is_its_own_reference(quantised: Path) -> None:
+    """Nobody has to name the reference, since no other is possible."""
+    assert checked(Spec(str(quantised), precisions=("stored",))).reference == "stored"
+    assert set(_compare(quantised, "stored")) == {"stored"}
 
 
 def test_a_plain_checkpoint_has_no_stored_form() -> None:

@@ -15,16 +15,16 @@ ROOT = Path(__file__).resolve().parent.parent
 #: The rooms of the house, foundations first. A file imports from its own room and from lower floors only.
 FLOORS = (
     "errors units version",
-    "names",
+    "names quantisation",
     "precisions metrics pydoc_text",
     "spec",
     "report",
     "checkpoint",
     "catalog",
-    "lesson pictures hub",
+    "lesson pictures hub backends",
     "tasks",
     "quantizers",
-    "footprint",
+    "footprint prequantised",
     "loading",
     "inputs environment",
     "measures",
@@ -39,8 +39,8 @@ FLOORS = (
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
 #: Rooms that never wait for torch: the web process imports them.
 LIGHT = {
-    *("errors", "units", "version", "names", "precisions", "metrics", "pydoc_text", "spec", "report", "checkpoint"),
-    *("catalog", "store", "words", "tables", "figures", "ui", "pages", "app"),
+    *("errors", "units", "version", "names", "quantisation", "precisions", "metrics", "pydoc_text", "spec", "report"),
+    *("checkpoint", "catalog", "store", "words", "tables", "figures", "ui", "pages", "app"),
 }
 FILES = sorted([ROOT / "app.py", *(ROOT / "pages").glob("*.py"), *(ROOT / "qfund").rglob("*.py")])
 

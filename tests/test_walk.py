@@ -171,6 +171,35 @@ def test_what_cannot_have_its_activations_quantised_is_left_by_rows_that_do() ->
     assert "its parent multiplies" in why["attention.out_proj"]
 
 
+@pytest.mark.parametrize("name", [name for name in CASES if name != "resnet-encoder"])
+def test_every_layer_with_quantised_activations_is_really_called(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A layer whose weight somebody else multiplies by would run with its activations as they are, and nobody knew."""
+    called: set[int] = set()
+
+    def watched(row: Precision) -> Callable[..., Any]:
+        def product(x: Any, quantizer: Any, stored: Any, shape: Any, bias: Any) -> Any:
+            called.add(stored["data"].data_ptr())
+            return nn.functional.linear(x, quantizer.dequantize(stored, shape, x.dtype), bias)
+
+        return product
+
+    monkeypatch.setattr(walk, "product_of", watched)
+    model, found = _quantised(name, PRECISIONS["int8_dynamic"])
+    independent.run(model, batches_of(name)[:1])
+    assert found.converted
+    never = [part for part in found.converted if model.get_submodule(part).weight_data.data_ptr() not in called]
+    assert not never
+
+
+def test_mamba_multiplies_by_one_weight_itself() -> None:
+    """``dt_proj`` is never called, so its activations would silently stay as they are."""
+    _, found = _quantised("mamba", PRECISIONS["int8_dynamic"])
+    assert {name.rpartition(".")[2] for name in found.converted} == {"in_proj", "x_proj", "out_proj"}
+    why = {row.name.rpartition(".")[2]: row.why for row in found.left}
+    assert "its parent multiplies with its weight itself" in why["dt_proj"]
+    assert any(name.endswith("dt_proj") for name in _quantised("mamba")[1].converted), "weights alone are in reach"
+
+
 @pytest.mark.parametrize("also", [("head",), ("embeddings",), ("head", "embeddings")])
 @pytest.mark.parametrize("row", ["int8", "int4_asym", "nvfp4"])
 @pytest.mark.parametrize("name", ["llama", "gpt2", "t5", "bert-masked"])

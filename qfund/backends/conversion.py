@@ -86,7 +86,7 @@ class Converter(ABC):
 
     def _apply(self, model: nn.Module, modules: Sequence[str]) -> Conversion:
         uses = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
-        code = _code(model)
+        code = code_of(model)
         converted: list[str] = []
         left: list[LeftModule] = []
         faults: dict[str, list[str]] = {}
@@ -130,7 +130,7 @@ class Converter(ABC):
     def _read_elsewhere(self, code: str, key: str) -> str | None:
         """Mamba multiplies by ``dt_proj.weight`` itself; T5 casts its activations to ``wo.weight.dtype``."""
         weight = rf"\b{re.escape(key)}\.weight"
-        if re.search(rf"{weight}\s*@|@\s*(?:\w+\.)*{weight}\b(?!\.)", code):
+        if multiplies_by(code, key):
             return "the model's own code multiplies by its weight, without calling it"
         if not self.keeps_dtype and re.search(rf"{weight}\.dtype\b", code):
             return "the model's own code asks for its dtype, which would be the stored one"
@@ -146,7 +146,13 @@ def _some(names: list[str]) -> str:
     return f"{', '.join(names[:3])}{more}"
 
 
-def _code(model: nn.Module) -> str:
+def multiplies_by(code: str, key: str) -> bool:
+    """Whether code multiplies by the weight of a part named ``key`` itself, without calling the part."""
+    weight = rf"\b{re.escape(key)}\.weight"
+    return re.search(rf"{weight}\s*@|@\s*(?:\w+\.)*{weight}\b(?!\.)", code) is not None
+
+
+def code_of(model: nn.Module) -> str:
     """The source files of all classes in a model, but torch's."""
     files = sorted({type(module).__module__ for module in model.modules()})
     return "\n".join(_source(file) for file in files if file.partition(".")[0] != "torch")

@@ -19,7 +19,7 @@ from qfund.measures import libraries, tokens
 from qfund.measures.fidelity import Candidate, Comparison
 from qfund.measures.ranges import Watch
 from qfund.metrics import Estimate, estimates, perplexity_of
-from qfund.precisions import PRECISIONS, STORED, Precision, require
+from qfund.precisions import PRECISIONS, STORED, Precision, precision, require
 from qfund.report import SCHEMA, ModelFacts, PrecisionResult, Range, Report, Saturation
 from qfund.spec import Spec, checked
 from qfund.units import bytes_text
@@ -54,9 +54,11 @@ def compare(spec: Spec, progress: Progress = lambda phase, share: None) -> Repor
         folder, revision = hub.download(source.name, source.revision, model_cache().budget, progress)
     found = checkpoint.read(folder)
     names = (spec.reference, *spec.precisions)
-    for name in names:
-        require(PRECISIONS[name], catalog.device())
-        prequantised.check(found, PRECISIONS[name].family == STORED, PRECISIONS[name].label)
+    if found.quantisation is not None:  # first of all, so that nobody is told to choose what will be refused too
+        prequantised.readable(found, torch.device(catalog.device()))
+    for row in map(precision, names):
+        require(row, catalog.device())
+        prequantised.check(found, row.family == STORED, row.label)
     task = tasks.task_of(found)
     prepared = inputs.prepare(spec, source, found, task)
     predictions = {

@@ -77,6 +77,9 @@ def _convert(
         return LibraryRun(row.backend, version, row.call, note=note, problem=problem), None
     difference = (given.double() - outputs.double()).abs().max().item()
     problem = conversion.problem
+    if conversion.left:
+        more = f"It leaves {len(conversion.left)} of the modules that qfund quantises, so outputs are not compared."
+        note = f"{note} {more}" if note else more
     if not math.isfinite(difference):
         problem = problem or f"{row.backend}'s outputs are not finite."
     made = LibraryRun(
@@ -88,7 +91,7 @@ def _convert(
         converted=len(conversion.converted),
         left=len(conversion.left),
         left_modules=conversion.left,
-        max_abs_diff=difference if math.isfinite(difference) else None,
+        max_abs_diff=difference if math.isfinite(difference) and not conversion.left else None,
         note=note,
         problem=problem,
     )

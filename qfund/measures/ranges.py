@@ -146,6 +146,7 @@ class Watch:
             first_nonfinite_kind=kind,
             nonfinite_modules=len(self._nonfinite),
             before=self._first.module if self._first and self._first.given and first != INPUTS else None,
+            bad_weights=0 if kind is None else _bad(self._model.get_submodule(_path(first))),
         )
 
     def _owner(self, seen: _Seen) -> str:
@@ -157,6 +158,11 @@ class Watch:
             if type(self._model.get_submodule(name)) not in _PASSING:
                 return name
         return ROOT
+
+
+def _bad(module: nn.Module) -> int:
+    """How many values of a module's own weights are not finite."""
+    return sum(int((~parameter.isfinite()).sum()) for parameter in module.parameters(recurse=False))
 
 
 def _path(name: str | None) -> str:

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from transformers.models.falcon.modeling_falcon import FalconLinear
 from transformers.pytorch_utils import Conv1D
 
+from qfund.backends.conversion import code_of, multiplies_by
 from qfund.errors import CorruptCheckpoint, NothingConverted
 from qfund.precisions import Precision
 from qfund.quantizers.quantizer import Product, Quantizer, Shape
@@ -94,10 +95,12 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """``saturated``: name of a weight → how many of its values were clipped; those with none are not listed."""
+    """``saturated``: name of a weight → how many of its values were clipped; those with none are not listed.
+    ``notes`` are sentences for people."""
 
     plan: Plan
     saturated: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def plan(model: nn.Module, also: Iterable[str] = (), product: bool = False) -> Plan:
@@ -114,11 +117,13 @@ def plan(model: nn.Module, also: Iterable[str] = (), product: bool = False) -> P
     # Of the parts too: a captioner's head is known to its text decoder only.
     parts = (part for part in model.modules() if isinstance(part, PreTrainedModel))
     heads = {id(head) for part in parts if (head := part.get_output_embeddings()) is not None}
+    code = code_of(model) if product else ""
     users: dict[int, list[_User]] = {}
     for name, module in model.named_modules():
         for key, parameter in module.named_parameters(recurse=False):
             if parameter.dim() >= 2 and not key.endswith("_bias"):
-                user = _User(name, module, key, parameter, id(module) in heads)
+                elsewhere = product and multiplies_by(code, name.rpartition(".")[2])
+                user = _User(name, module, key, parameter, id(module) in heads, elsewhere)
                 users.setdefault(id(parameter), []).append(user)
     groups: list[tuple[Weight, ...]] = []
     left: dict[str, LeftModule] = {}
@@ -148,6 +153,7 @@ class _User:
     key: str
     parameter: nn.Parameter
     head: bool
+    elsewhere: bool  # whether somebody else multiplies by it
 
     @property
     def role(self) -> str | None:
@@ -173,7 +179,7 @@ class _User:
         if isinstance(module, nn.Embedding):
             return None if asked else "an embedding: a look-up, not a multiplication (converted when asked for)"
         if isinstance(module, nn.Linear | Conv1D) and self.key == "weight":
-            if product and isinstance(module, NonDynamicallyQuantizableLinear):
+            if product and (self.elsewhere or isinstance(module, NonDynamicallyQuantizableLinear)):
                 return "its parent multiplies with its weight itself, so its activations are out of reach"
             if product and type(module).forward not in _MULTIPLY_ONLY:
                 return f"{type(module).__name__} does more than multiply, so its activations are out of reach"
@@ -239,11 +245,36 @@ def quantize_model(model: nn.Module, row: Precision, also: Iterable[str] = ()) -
     assert quantizer is not None
     found = plan_of(model, row, also)
     saturated: dict[str, int] = {}
+    notes = (*_shared(model, found), *_ragged(model, found, row))
     for group in found.groups:
         clipped = _convert(model, group, quantizer, product)
         if clipped:
             saturated[group[0].name] = clipped
-    return Conversion(found, saturated)
+    return Conversion(found, saturated, notes)
+
+
+def _shared(model: nn.Module, found: Plan) -> Iterable[str]:
+    """Embeddings that came along with their head, or the other way round."""
+    for group in found.groups:
+        if len(group) > 1 and any(isinstance(model.get_submodule(one.module), nn.Embedding) for one in group):
+            yield f"{' and '.join(one.module for one in group)} share one weight: both are quantised, and stay tied."
+
+
+def _ragged(model: nn.Module, found: Plan, row: Precision) -> Iterable[str]:
+    """Rows that are no whole groups: libraries refuse them."""
+    if row.group is None:
+        return
+    columns = {
+        group[0].name: group[0].view.shape(model.get_submodule(group[0].module).get_parameter(group[0].key).shape)[1]
+        for group in found.groups
+    }
+    ragged = {name: count for name, count in columns.items() if count % row.group}
+    if ragged:
+        name, count = next(iter(ragged.items()))
+        yield (
+            f"In {len(ragged):,} of {len(columns):,} weights the last group of each row is shorter than {row.group} "
+            f"(first in {name}: {count:,} inputs)."
+        )
 
 
 def parts_of(weight: str, shape: torch.Size, dtype: torch.dtype, view: View, quantizer: Quantizer) -> dict[str, Part]:

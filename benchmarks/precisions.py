@@ -86,7 +86,7 @@ def _libraries(result: PrecisionResult) -> Iterator[str]:
 
 
 def _matrix() -> None:
-    from qfund import checkpoint, footprint
+    from qfund import checkpoint, skeleton
     from qfund.errors import QfundError
     from qfund.loading import load
     from tests.checkpoints import CHECKPOINTS, folder
@@ -103,7 +103,7 @@ def _matrix() -> None:
                 continue
             try:
                 model = load(found, row)
-                errors.append(abs(model.footprint.bytes - footprint.predict(found, row).bytes))
+                errors.append(abs(model.footprint.bytes - skeleton.predict(found, row).bytes))
             except QfundError as error:
                 refused.append((row.name, error.message))
                 continue

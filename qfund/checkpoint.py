@@ -2,20 +2,42 @@
 
 import hashlib
 import json
+import math
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
+
+from qfund import quantisation
 from qfund.errors import CorruptCheckpoint, ModelNotFound, UnsafeCheckpoint, UnsupportedModel
+from qfund.quantisation import Quantisation
 
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 #: Files above this size are identified by header, size and time of change instead of their whole content.
 _HASHED_WHOLE = 256 * 1024**2
 _TICK = 2_000_000_000  # ns; some file systems stamp to two seconds
-_LARGEST_HEADER = 100 * 1024**2  # bytes, the limit of the safetensors format
+#: Bytes of a header that are read. The format allows 100 MB, for which Python needs a gigabyte; this is room for
+#: 120,000 tensors in one file, and DeepSeek-V3 has 90,000 in 163.
+LARGEST_HEADER = 16 * 1024**2
+#: Bytes of a config or an index: DeepSeek-V3's index has 9 million.
+LARGEST_JSON = 32 * 1024**2
+_MOST_DIMENSIONS = 64  # as many as torch has
+#: safetensors' dtypes and their bits.
+_BITS = {
+    **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
+    **dict.fromkeys(("F32", "I32", "U32"), 32),
+    **dict.fromkeys(("F16", "BF16", "I16", "U16"), 16),
+    **dict.fromkeys(("F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "I8", "U8", "BOOL"), 8),
+    **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
+    "F4": 4,
+}
+_AGAIN = "Download or save the file again."
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-_NOT_CONTENT = ("README.md", "comparison.json", "training.json", ".gitattributes")
+_NOT_CONTENT = ("README.md", "comparison.json", "precisions.json", "training.json", ".gitattributes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +48,25 @@ class StoredTensor:
     shape: tuple[int, ...]
     bytes: int
 
+    @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def is_coded(self) -> bool:
+        """Whether the elements are codes of a quantised weight, not numbers: in 8 bits or fewer, or packed integers."""
+        return self.dtype.startswith(("F8", "F6", "F4")) or self.dtype in ("I8", "U8", "I16", "U16", "I32", "U32")
+
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
+    """``quantisation`` is None for the ordinary checkpoint, whose weights are floats."""
+
     folder: Path
     config: dict[str, Any]
     tensors: dict[str, StoredTensor]
     id: str
+    quantisation: Quantisation | None = None
 
     @property
     def architecture(self) -> str:
@@ -47,14 +81,23 @@ def read(folder: Path) -> Checkpoint:
         ModelNotFound: no such folder, it holds no model, or its files cannot be read.
         UnsafeCheckpoint: its weights are pickled.
         CorruptCheckpoint: a file is truncated, malformed or missing.
-        UnsupportedModel: it names no architecture, or is already quantised.
+        UnsupportedModel: it names no architecture, is a GGUF file, or is quantised and does not say how.
     """
+    return _read(folder, content_id)
+
+
+def read_headers(folder: Path) -> Checkpoint:
+    """As ``read``, but no byte of a weight is read: the id (``headers:…``) is that of config and headers alone."""
+    return _read(folder, None)
+
+
+def _read(folder: Path, identify: Callable[[Path], str] | None) -> Checkpoint:
     try:
-        config = _read_config(folder)
-        tensors: dict[str, StoredTensor] = {}
-        for path in _weight_files(folder):
-            tensors |= read_header(path)
-        return Checkpoint(folder, config, tensors, content_id(folder))
+        config = read_config(folder)
+        index, paths = _weight_files(folder)
+        headers = {path.name: read_header(path) for path in paths}
+        found = assemble(folder, folder.name, config, index, headers)
+        return replace(found, id=identify(folder)) if identify else found
     except OSError as error:
         raise ModelNotFound(
             f"{error.filename or folder} cannot be read: {error.strerror or error}.",
@@ -62,20 +105,60 @@ def read(folder: Path) -> Checkpoint:
         ) from error
 
 
+def assemble(
+    folder: Path,
+    name: str,
+    config: dict[str, Any],
+    index: Mapping[str, str] | None,
+    headers: Mapping[str, Mapping[str, StoredTensor]],
+) -> Checkpoint:
+    """One checkpoint of what was read of its files: the headers by file, and which file the index names for a tensor.
+
+    Raises:
+        CorruptCheckpoint: a tensor is not where the index says, or two files disagree on it.
+        UnsupportedModel: it is quantised and does not say how.
+    """
+    for tensor, file in (index or {}).items():
+        if tensor not in headers[file]:
+            raise CorruptCheckpoint(
+                f"The index of {name} says that {file} holds {_short(tensor)}; it does not.", _AGAIN
+            )
+    tensors: dict[str, StoredTensor] = {}
+    for file, header in headers.items():
+        for tensor, stored in header.items():
+            if tensors.setdefault(tensor, stored) != stored:
+                raise CorruptCheckpoint(f"Two files of {name} hold {_short(tensor)}, {file} another one.", _AGAIN)
+    quantised = quantisation.find(config)
+    if quantised is None:
+        _must_be_floats(name, tensors)
+    identity = hashlib.sha256(msgspec.json.encode([config, tensors], order="deterministic")).hexdigest()
+    return Checkpoint(folder, config, tensors, f"headers:{identity}", quantised)
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
+        if (size := path.stat().st_size) > LARGEST_JSON:
+            raise CorruptCheckpoint(f"{path} has {size:,} bytes; at most {LARGEST_JSON:,} are read.", _AGAIN)
         found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CorruptCheckpoint(f"{path} cannot be read as JSON: {error}.", "Download the checkpoint again.") from error
     if not isinstance(found, dict):
         raise CorruptCheckpoint(f"{path} holds no JSON object.", "Download the checkpoint again.")
     return found
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config.json of a folder, which names an architecture.
+
+    Raises:
+        ModelNotFound: there is none.
+        CorruptCheckpoint: it is no JSON object.
+        UnsupportedModel: it names no architecture.
+    """
     if not folder.is_dir():
         raise ModelNotFound(f"There is no folder {folder}.", "Check the path, or name a catalog model or a Hub id.")
     if not (folder / "config.json").is_file():
+        _must_not_be_gguf(folder)
         raise ModelNotFound(
             f"{folder} holds no config.json, so it is no Hugging Face checkpoint.",
             "Name the folder that save_pretrained() wrote: config.json beside *.safetensors.",
@@ -86,63 +169,152 @@ def _read_config(folder: Path) -> dict[str, Any]:
             f"The config.json in {folder} names no architecture, so the model's head is unknown.",
             "Save the model again with save_pretrained(), which writes it.",
         )
-    if quantised := config.get("quantization_config"):
-        method = quantised.get("quant_method", "unknown") if isinstance(quantised, dict) else "unknown"
-        raise UnsupportedModel(
-            f"This checkpoint is already quantised ({method}); its original weights are gone.",
-            "Name the original checkpoint, so that every precision starts from the same weights.",
-        )
     return config
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if single.is_file():
-        return [single]
-    if index.is_file():
-        shards = _read_json(index).get("weight_map")
-        if not isinstance(shards, dict) or not shards:
-            raise CorruptCheckpoint(f"{index} maps no weights.", "Download the checkpoint again.")
-        paths = [folder / Path(str(name)).name for name in sorted(set(shards.values()))]
+def _must_not_be_gguf(folder: Path) -> None:
+    if found := sorted(folder.glob("*.gguf")):
+        raise UnsupportedModel(
+            f"{found[0].name} is a GGUF file, quantised for llama.cpp; qfund reads safetensors.",
+            "Name the checkpoint that it was made from.",
+        )
+
+
+def _must_be_floats(model: str, tensors: Mapping[str, StoredTensor]) -> None:
+    """Codes taken for numbers, without their scales, would be another model."""
+    for name, tensor in tensors.items():
+        if tensor.is_coded and "weight" in name:
+            raise UnsupportedModel(
+                f"{model} holds {_short(name)} in {tensor.dtype}, and its config.json does not say how it is "
+                "quantised.",
+                "Name the original checkpoint, or one with a quantization_config.",
+            )
+
+
+def _weight_files(folder: Path) -> tuple[dict[str, str] | None, list[Path]]:
+    """The index, where there is one, and the files of weights."""
+    if (folder / WEIGHTS).is_file():
+        return None, [folder / WEIGHTS]
+    if (folder / INDEX).is_file():
+        index = read_index(folder / INDEX)
+        paths = [folder / name for name in sorted(set(index.values()))]
         if missing := [path.name for path in paths if not path.is_file()]:
-            raise CorruptCheckpoint(f"{folder} lacks {', '.join(missing)}.", "Download the missing files.")
-        return paths
+            few = f"{', '.join(missing[:3])}{' …' * (len(missing) > 3)}"
+            raise CorruptCheckpoint(f"{folder} lacks {few}.", "Download the missing files.")
+        return index, paths
+    _must_not_be_gguf(folder)
     if any(path.suffix in _PICKLES for path in folder.iterdir()):
         raise UnsafeCheckpoint(
             f"{folder} holds pickled weights only; loading them could run any code, so qfund refuses.",
             "Save the model again with save_pretrained(), which writes safetensors.",
         )
-    raise ModelNotFound(f"{folder} holds no weights (model.safetensors).", "Download the checkpoint's weights.")
+    raise ModelNotFound(f"{folder} holds no weights ({WEIGHTS}).", "Download the checkpoint's weights.")
+
+
+def read_index(path: Path) -> dict[str, str]:
+    """Tensor → file, as ``model.safetensors.index.json`` maps them.
+
+    Raises:
+        CorruptCheckpoint: it maps nothing, or to something else than a file beside it.
+    """
+    shards = _read_json(path).get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        raise CorruptCheckpoint(f"{path} maps no weights.", "Download the checkpoint again.")
+    for file in shards.values():
+        if (
+            not isinstance(file, str)
+            or not file.endswith(".safetensors")
+            or len(file) > 255
+            or set(file) & set("/\\\0")
+        ):
+            raise CorruptCheckpoint(f"{path} maps weights to {_short(str(file))}, which is no shard.", _AGAIN)
+    return shards
 
 
 def read_header(path: Path) -> dict[str, StoredTensor]:
     """Names, dtypes and shapes of a safetensors file, from its header alone.
 
     Raises:
-        CorruptCheckpoint: the header is malformed, or the file is not as long as it says.
+        CorruptCheckpoint: the header is malformed or lies, or the file is not as long as it says.
     """
-    again = "Download or save the file again."
     size = path.stat().st_size
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(size - 8, _LARGEST_HEADER):
-            raise CorruptCheckpoint(f"{path} is truncated or no safetensors file: {size:,} bytes.", again)
-        try:
-            header = json.loads(file.read(length))
-            header.pop("__metadata__", None)
-            ends = [8 + length]
-            tensors: dict[str, StoredTensor] = {}
-            for name, row in header.items():
-                start, end = map(int, row["data_offsets"])
-                tensors[name] = StoredTensor(str(row["dtype"]), tuple(map(int, row["shape"])), end - start)
-                ends.append(8 + length + end)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CorruptCheckpoint(f"The header of {path} is malformed.", again) from error
-    if max(ends) != size:
+        length = header_length(file.read(8), size, str(path))
+        return parse_header(file.read(length), size - 8 - length, str(path))
+
+
+def header_length(start: bytes, size: int, where: str) -> int:
+    """Bytes of the header that follows the first eight of a file of ``size`` bytes; ``where`` names it in messages.
+
+    Raises:
+        CorruptCheckpoint: the file is too short for it, or it is too long to be read.
+    """
+    length = int.from_bytes(start, "little")
+    if len(start) < 8 or length > size - 8:
+        raise CorruptCheckpoint(f"{where} is truncated or no safetensors file: {size:,} bytes.", _AGAIN)
+    if length > LARGEST_HEADER:
         raise CorruptCheckpoint(
-            f"{path} is truncated or damaged: its header promises {max(ends):,} bytes, the file has {size:,}.", again
+            f"{where} begins with a header of {length:,} bytes; at most {LARGEST_HEADER:,} are read.", _AGAIN
+        )
+    return length
+
+
+class _Row(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    dtype: str
+    shape: list[Annotated[int, msgspec.Meta(ge=0)]]
+    data_offsets: tuple[Annotated[int, msgspec.Meta(ge=0)], Annotated[int, msgspec.Meta(ge=0)]]
+
+
+_ROWS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ROW = msgspec.json.Decoder(_Row)
+_METADATA = msgspec.json.Decoder(dict[str, str] | None)
+
+
+def parse_header(raw: bytes, data: int, where: str) -> dict[str, StoredTensor]:
+    """The tensors of a header, which must fill the ``data`` bytes behind it without gap or overlap.
+
+    Raises:
+        CorruptCheckpoint: it does not, or is malformed.
+    """
+
+    def lie(what: str) -> CorruptCheckpoint:
+        return CorruptCheckpoint(f"The header of {where} is malformed: {what}.", _AGAIN)
+
+    try:
+        found = _ROWS.decode(raw)
+        metadata = _METADATA.decode(found.pop("__metadata__", "null")) or {}
+        rows = {name: _ROW.decode(row) for name, row in found.items()}
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise lie(str(error)) from error
+    if raw.count(b'"data_offsets"') - ("data_offsets" in metadata) > len(rows):
+        raise lie("it names a tensor twice")
+    tensors: dict[str, StoredTensor] = {}
+    for name, row in rows.items():
+        start, end = row.data_offsets
+        if (bits := _BITS.get(row.dtype)) is None:
+            raise lie(f"{_short(name)} is of dtype {_short(row.dtype)}, which safetensors does not have")
+        if len(row.shape) > _MOST_DIMENSIONS:
+            raise lie(f"{_short(name)} has {len(row.shape):,} dimensions")
+        if math.prod(row.shape) * bits != 8 * (end - start):
+            shape = "×".join(map(str, row.shape[:8])) or "a scalar"
+            raise lie(f"{_short(name)} is {shape} in {row.dtype}, which are not {end - start:,} bytes")
+        tensors[name] = StoredTensor(row.dtype, tuple(row.shape), end - start)
+    place = 0
+    for start, end, name in sorted((*row.data_offsets, name) for name, row in rows.items()):
+        if start != place:
+            raise lie(f"{_short(name)} {'overlaps with another tensor' if start < place else 'begins behind a gap'}")
+        place = end
+    if place != data:
+        raise CorruptCheckpoint(
+            f"{where} is truncated or damaged: its header promises {place:,} bytes of weights, the file has {data:,}.",
+            _AGAIN,
         )
     return tensors
+
+
+def _short(name: str) -> str:
+    """Names from a file may be of any length."""
+    return name if len(name) <= 100 else f"{name[:100]}…"
 
 
 def content_id(folder: Path) -> str:

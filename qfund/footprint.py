@@ -1,22 +1,16 @@
-"""The bytes that a model's stored tensors take: counted in a loaded model, and foretold from shapes alone."""
+"""The bytes that a loaded model's stored tensors take, each counted once."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.core_model_loading import build_glob_alternation
 
 from qfund.backends.counting import stored_parts
-from qfund.checkpoint import Checkpoint
-from qfund.errors import UnsupportedModel
-from qfund.precisions import Precision
 from qfund.quantizers import walk
-from qfund.quantizers.quantizer import Layout, Quantizer
+from qfund.quantizers.quantizer import Layout
 from qfund.report import DtypeShare, TensorRow
-from qfund.tasks import model_class, read_config
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +73,7 @@ def stored(model: nn.Module) -> Footprint:
         place = (tensor.data_ptr(), tensor.numel())
         shared = seen.setdefault(place, name) if tensor.numel() else name
         layout = Layout(tensor.dtype, tuple(tensor.shape))
-        rows.append(_row(name, layout, part, None if shared == name else shared))
+        rows.append(tensor_row(name, layout, part, None if shared == name else shared))
     return Footprint(tuple(rows))
 
 
@@ -98,7 +92,8 @@ def _plain(kind: str, dtype: torch.dtype, elements: int) -> walk.Part:
     return walk.Part(kind, name, name, elements)
 
 
-def _row(name: str, layout: Layout, part: walk.Part, shared: str | None) -> TensorRow:
+def tensor_row(name: str, layout: Layout, part: walk.Part, shared: str | None) -> TensorRow:
+    """``shared`` names the tensor where these bytes and parameters are counted."""
     return TensorRow(
         name=name,
         shape=layout.shape,
@@ -136,77 +131,3 @@ def of_library(model: nn.Module) -> Footprint:
             )
         )
     return Footprint(tuple(rows))
-
-
-def predict(checkpoint: Checkpoint, row: Precision, also: Iterable[str] = ()) -> Footprint:
-    """What ``stored`` will count for this checkpoint in this precision, without reading a weight.
-
-    The model is built on the meta device in the row's dtype; transformers' own plan says which modules it keeps in
-    another; a quantiser's ``layout`` replaces what it converts.
-
-    Raises:
-        UnsupportedModel: the architecture cannot be built.
-        NothingConverted: the model has no module that this precision converts.
-    """
-    dtype = getattr(torch, row.dtype)
-    model = _on_meta(checkpoint, dtype)
-    kept = _kept_dtypes(model, dtype)
-    quantizer = walk.quantizer_of(row)
-    groups = walk.plan_of(model, row, also).groups if quantizer else ()
-    converted = {weight.name: (weight, group[0]) for group in groups for weight in group}
-    rows: list[TensorRow] = []
-    seen: dict[int, str] = {}
-    for prefix, module in model.named_modules():
-        replaced: list[TensorRow] = []  # buffers that come after the module's own
-        tensors = [
-            *((key, tensor, "weight") for key, tensor in module.named_parameters(recurse=False)),
-            *((key, tensor, "buffer") for key, tensor in module.named_buffers(recurse=False)),
-        ]
-        for key, tensor, kind in tensors:
-            name = f"{prefix}.{key}".lstrip(".")
-            found = kept(name, tensor)
-            if quantizer and name in converted:
-                replaced += _foretold(*converted[name], tensor.shape, found, quantizer)
-                continue
-            shared = seen.setdefault(id(tensor), name)
-            part = _plain(kind, found, tensor.numel() if kind == "weight" else 0)
-            rows.append(_row(name, Layout(found, tuple(tensor.shape)), part, None if shared == name else shared))
-        rows += replaced
-    return Footprint(tuple(rows))
-
-
-def _foretold(
-    weight: walk.Weight, first: walk.Weight, shape: torch.Size, dtype: torch.dtype, quantizer: Quantizer
-) -> Iterable[TensorRow]:
-    """The rows that stand for one converted parameter; ``first`` is the place where its bytes are counted."""
-    layouts = quantizer.layout(weight.view.shape(shape), dtype)
-    parts = walk.parts_of(weight.key, shape, dtype, weight.view, quantizer)
-    for (buffer, part), layout in zip(parts.items(), layouts.values(), strict=True):
-        where = f"{first.module}.{first.key}_{buffer.removeprefix(weight.key + '_')}".lstrip(".")
-        yield _row(f"{weight.module}.{buffer}".lstrip("."), layout, part, None if weight is first else where)
-
-
-def _on_meta(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
-    config = read_config(checkpoint)
-    try:
-        with torch.device("meta"):
-            return model_class(checkpoint)._from_config(config, dtype=dtype)
-    except Exception as error:  # architectures raise whatever their code raises, ImportError for a missing library
-        raise UnsupportedModel(
-            f"{checkpoint.architecture} cannot be built from its config.json: {type(error).__name__}: {error}",
-            "Check the file, install what the model needs, or choose another model.",
-        ) from error
-
-
-def _kept_dtypes(model: Any, dtype: torch.dtype) -> Callable[[str, Tensor], torch.dtype]:
-    """Tensor's name → the dtype it will have: transformers keeps some modules in float32."""
-    plan: dict[str, torch.dtype] = model._get_dtype_plan(dtype)
-    if not plan:
-        return lambda name, tensor: tensor.dtype
-    pattern, by_group, _ = build_glob_alternation(list(plan))
-
-    def kept(name: str, tensor: Tensor) -> torch.dtype:
-        match = pattern.search(name) if tensor.is_floating_point() else None
-        return plan[by_group[match.lastgroup]] if match and match.lastgroup else tensor.dtype
-
-    return kept

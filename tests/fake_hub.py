@@ -1,5 +1,6 @@
 """A Hub of one repository on this machine: the addresses, headers and errors that ``huggingface_hub`` asks for."""
 
+import contextlib
 import hashlib
 import json
 import re
@@ -13,11 +14,13 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class FakeHub:
-    """``folder`` is served as ``repository``; ``asked`` lists the paths of all requests."""
+    """``folder`` is served as ``repository``; ``asked`` lists the paths of all requests, ``sent`` what files were sent:
+    name, first byte and the one behind the last."""
 
-    def __init__(self, folder: Path, repository: str, gated: bool = False) -> None:
-        self.folder, self.repository, self.gated = folder, repository, gated
+    def __init__(self, folder: Path, repository: str, gated: bool = False, ranges: bool = True) -> None:
+        self.folder, self.repository, self.gated, self.ranges = folder, repository, gated, ranges
         self.asked: list[str] = []
+        self.sent: list[tuple[str, int, int]] = []
         self.url = ""
 
     @contextmanager
@@ -37,12 +40,21 @@ class FakeHub:
                 path = self.path.partition("?")[0]
                 hub.asked.append(path)
                 code, headers, content = hub.respond(path)
+                wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range") or "")
+                first, end = 0, len(content)
+                if wanted and hub.ranges and code == 200:
+                    code, first, end = 206, int(wanted[1]), min(int(wanted[2]) + 1, len(content))
+                    headers |= {"Content-Range": f"bytes {first}-{end - 1}/{len(content)}"}
+                    content = content[first:end]
+                if body and "/resolve/" in path and code < 300:
+                    hub.sent.append((path.rpartition("/")[2], first, end))
                 self.send_response(code)
                 for name, value in ({"Content-Length": str(len(content))} | headers).items():
                     self.send_header(name, value)
                 self.end_headers()
                 if body:
-                    self.wfile.write(content)
+                    with contextlib.suppress(ConnectionError):  # who has read enough hangs up
+                        self.wfile.write(content)
 
             def log_message(self, format: str, *args: object) -> None:
                 """Quiet."""

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from qfund import checkpoint, footprint
+from qfund import checkpoint, footprint, skeleton
 from qfund.errors import NothingConverted
 from qfund.loading import load
 from qfund.precisions import PRECISIONS, STORED, Precision, unavailable
@@ -30,7 +30,7 @@ def _result(name: str, precision: str) -> Any:
 def test_prediction_is_exact(name: str, precision: str) -> None:
     """Row by row: names, shapes, dtypes, bytes, ties; in the order of the model."""
     result = _result(name, precision)
-    foretold = footprint.predict(checkpoint.read(checkpoints.folder(name)), PRECISIONS[precision])
+    foretold = skeleton.predict(checkpoint.read(checkpoints.folder(name)), PRECISIONS[precision])
     assert result.predicted_bytes == result.footprint_bytes == foretold.bytes
 
     def key(row: Any) -> tuple[str, str]:
@@ -57,7 +57,7 @@ def test_every_row_is_foretold_to_the_byte(name: str) -> None:
     ]
     for row, also in asked:
         try:
-            foretold = footprint.predict(found, row, also)
+            foretold = skeleton.predict(found, row, also)
         except NothingConverted:
             assert row.product and "resnet" in name
             continue

@@ -16,23 +16,29 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = (
     "errors units version",
     "names quantisation",
-    "precisions metrics pydoc_text",
+    "precisions metrics pydoc_text budgets kv_cache",
     "spec",
-    "report",
+    "report fits",
+    "load_peaks",
     "checkpoint",
     "catalog",
     "lesson pictures hub backends",
+    "plan",
     "tasks",
     "quantizers",
     "footprint prequantised",
+    "skeleton",
     "loading",
     "inputs environment",
     "measures",
     "store",
     "engine",
-    "words",
+    "words memory_words",
     "tables",
+    "memory_tables",
     "figures",
+    "memory_figures",
+    "commands",
     "cli ui",
     "__init__ __main__ pages app",
 )
@@ -40,7 +46,8 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.s
 #: Rooms that never wait for torch: the web process imports them.
 LIGHT = {
     *("errors", "units", "version", "names", "quantisation", "precisions", "metrics", "pydoc_text", "spec", "report"),
-    *("checkpoint", "catalog", "store", "words", "tables", "figures", "ui", "pages", "app"),
+    *("checkpoint", "catalog", "store", "words", "tables", "figures", "ui", "pages", "app", "commands"),
+    *("budgets", "kv_cache", "fits", "load_peaks", "plan", "memory_words", "memory_tables", "memory_figures"),
 }
 FILES = sorted([ROOT / "app.py", *(ROOT / "pages").glob("*.py"), *(ROOT / "qfund").rglob("*.py")])
 

@@ -71,6 +71,13 @@ KINDS: dict[str, Kind] = {
             check="qfund.plan:checked",
         ),
         Kind(
+            "fits",
+            "qfund.fits:FitsRequest",
+            "qfund.fits:Fits",
+            "qfund.measures.fits:fits",
+            check="qfund.fits:checked",
+        ),
+        Kind(
             "load-peak",
             "qfund.load_peaks:LoadPeakRequest",
             "qfund.load_peaks:LoadPeaks",

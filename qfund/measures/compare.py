@@ -13,7 +13,6 @@ from torch import Tensor
 
 from qfund import catalog, checkpoint, environment, hub, inputs, prequantised, tasks
 from qfund.errors import OutOfBudget, UnsupportedModel
-from qfund.footprint import predict
 from qfund.loading import LoadedModel, ModelCache, arithmetic, default_budget
 from qfund.measures import libraries, tokens
 from qfund.measures.fidelity import Candidate, Comparison
@@ -21,6 +20,7 @@ from qfund.measures.ranges import Watch
 from qfund.metrics import Estimate, estimates, perplexity_of
 from qfund.precisions import PRECISIONS, STORED, Precision, precision, require
 from qfund.report import SCHEMA, ModelFacts, PrecisionResult, Range, Report, Saturation
+from qfund.skeleton import predict, predict_all
 from qfund.spec import Spec, checked
 from qfund.units import bytes_text
 from qfund.version import VERSION
@@ -61,9 +61,8 @@ def compare(spec: Spec, progress: Progress = lambda phase, share: None) -> Repor
         prequantised.check(found, row.family == STORED, row.label)
     task = tasks.task_of(found)
     prepared = inputs.prepare(spec, source, found, task)
-    predictions = {
-        name: predict(found, PRECISIONS[name], spec.also).bytes for name in names if PRECISIONS[name].family != STORED
-    }
+    foretold = predict_all(found, [row for row in map(precision, names) if row.family != STORED], spec.also)
+    predictions = {name: prediction.bytes for name, prediction in foretold.items()}
     sizes = {name: predictions.get(name, _room_as_stored(found)) for name in names}
     if spec.libraries:  # each library begins with a float model of its own, one candidate after the other
         for name in spec.precisions:

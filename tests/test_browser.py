@@ -210,6 +210,7 @@ def test_every_page_and_section_is_drawn_in_every_light_and_width(arrive: Arrive
         ("/saved", "Saved comparisons"),
         ("/guide", "Guide"),
         ("/precisions", "Precisions"),
+        ("/memory", "Memory, to the byte"),
         (link(Spec("dummy", max_tokens=99)), "What lower precision"),
     ],
 )
@@ -219,12 +220,44 @@ def test_a_page_can_be_the_first_request_to_a_fresh_server(
     visit = arrive(at=fresh).open(path).drawn()
     heading(visit, title)
     navigation = visit.page.get_by_test_id("stTopNavLink")
-    expect(navigation).to_have_count(4)
+    expect(navigation).to_have_count(5)
     assert [text.strip() for text in navigation.all_inner_texts()][-1].endswith("Guide")
-    assert visit.page.title().startswith(("qfund", "Compare", "Precisions", "Saved", "Guide"))
+    assert visit.page.title().startswith(("qfund", "Compare", "Memory", "Precisions", "Saved", "Guide"))
     if "?" in path:
         assert visit.query()["tokens"] == ["99"]
         expect(visit.page.get_by_text("Not measured yet")).to_be_visible()
+
+
+def test_memory_from_a_cold_link_to_another_context(arrive: Arrive, fresh: Server) -> None:
+    """Headers at once, the exact plan from the worker, a bar that follows the slider, and a link that keeps it."""
+    visit = arrive(at=fresh).open("/memory?model=pydoc-llama&budget=16GiB&context=512").drawn()
+    page = visit.page
+    # The footprint of the shipped comparison: 8,133,248 bytes in BF16.
+    expect(page.get_by_test_id("stMetric").filter(has_text="BF16, exact")).to_contain_text("7.76 MiB", timeout=PATIENCE)
+    first = page.locator(".ytick text").first
+    expect(first).to_contain_text("best", timeout=PATIENCE)
+    before = first.text_content()
+    slider = page.get_by_role("slider", name="Context")
+    slider.press("ArrowRight")
+    expect(first).not_to_have_text(before or "", timeout=PATIENCE)
+    page.wait_for_url(re.compile("context=1024"))
+    page.reload()
+    expect(page.get_by_text("1,024 tokens × 1 in 16 GiB")).to_be_visible(timeout=PATIENCE)
+    for section in ("Sizes, explained", "Loading", "Modules", "Data"):
+        page.get_by_role("tab", name=section).click()
+        expect(page.get_by_role("tab", name=section)).to_have_attribute("aria-selected", "true")
+        visit.drawn()
+    expect(page.get_by_text("qfund fits pydoc-llama --budget 16GiB --context 1024")).to_be_visible()
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_memory_never_scrolls_sideways(arrive: Arrive, width: int) -> None:
+    visit = arrive(width=width, dark=width == 390).open("/memory").drawn()
+    expect(visit.page.get_by_test_id("stTabs")).to_be_visible(timeout=PATIENCE)
+    for section in ("Sizes, explained", "Loading", "Modules", "Data", "Will it fit?"):
+        visit.page.get_by_role("tab", name=section).click()
+        visit.drawn()
+        assert visit.page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth") <= width, section
 
 
 def chips(visit: Visit) -> Locator:

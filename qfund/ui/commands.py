@@ -1,8 +1,10 @@
-"""A ``Spec`` as the command line and as the Python call that ask for the same."""
+"""What a page shows as the command lines and as the Python call that ask for the same."""
 
 import shlex
 
+from qfund.budgets import GPUS
 from qfund.spec import Spec
+from qfund.ui.memory_link import Asked
 
 
 def shell(spec: Spec) -> str:
@@ -35,3 +37,17 @@ def python(spec: Spec) -> str:
     if spec.libraries:
         arguments.append("libraries=True")
     return f"import qfund\n\nreport = qfund.compare({', '.join(arguments)})\n"
+
+
+def memory(asked: Asked) -> list[str]:
+    """``qfund plan …``, ``qfund fits …`` and ``qfund load-peak …`` of the page Memory."""
+    of = ["--revision", asked.revision] if asked.revision else []
+    also = ["--also", *asked.also] if asked.also else []
+    precisions = ["--precision", *asked.precisions]
+    work = ["--gpu" if asked.budget in GPUS else "--budget", asked.budget]
+    work += ["--context", str(asked.context), "--batch", str(asked.batch), *(["--kv", asked.kv] if asked.kv else [])]
+    return [
+        shlex.join(["qfund", "plan", asked.model, *precisions, *also, *of]),
+        shlex.join(["qfund", "fits", asked.model, *work, *precisions, *also, *of]),
+        shlex.join(["qfund", "load-peak", asked.model, "--precision", asked.load, *of]),
+    ]

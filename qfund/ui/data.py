@@ -15,11 +15,11 @@ def draw(found: Found) -> None:
     assert report is not None
     name = f"qfund-{found.key[:8]}"
     with st.container(horizontal=True):
-        _download("Numbers (CSV)", lambda: tables.export_csv(report), f"{name}.csv", "text/csv", "table", "csv")
-        _download(
+        download("Numbers (CSV)", lambda: tables.export_csv(report), f"{name}.csv", "text/csv", "table", "csv")
+        download(
             "Tensors (CSV)", lambda: tables.tensors_csv(report), f"{name}-tensors.csv", "text/csv", "list", "tensors"
         )
-        _download(
+        download(
             "Whole report (JSON)",
             lambda: reports.to_json(report),
             f"{name}.json",
@@ -35,7 +35,7 @@ def draw(found: Found) -> None:
     st.code(commands.python(report.spec), language="python", wrap_lines=True)
 
 
-def _download(label: str, make: Callable[[], bytes], file_name: str, mime: str, icon: str, key: str) -> None:
+def download(label: str, make: Callable[[], bytes], file_name: str, mime: str, icon: str, key: str) -> None:
     """A button that saves what ``make`` gives; nothing is encoded before somebody clicks."""
     st.download_button(
         label,

@@ -7,20 +7,26 @@ import importlib
 import os
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
 import streamlit as st
 
-from qfund import catalog
-from qfund.engine import key_of
+from qfund import catalog, plan
+from qfund.engine import key_of, recall
 from qfund.engine.jobs import Job, Jobs
+from qfund.engine.kinds import kind_of
 from qfund.errors import QfundError
+from qfund.plan import HeaderPlan, PlanRequest
 from qfund.report import Report
-from qfund.spec import Spec
+from qfund.spec import Request, Spec
 from qfund.store import Saved, Store
 
 #: Decoded reports that a server keeps: some megabytes each.
 KEPT = 24
+#: Earlier comparisons of a model that are read for the bytes that they counted.
+READ = 8
 #: The longest own text that this page takes, in characters; the command line takes longer ones.
 MAX_TEXT = 4000
 
@@ -57,19 +63,19 @@ def public() -> bool:
 
 
 class _Reports:
-    """Decoded reports by key, the least recently used forgotten first: a rerun decodes no JSON."""
+    """Decoded reports and other results by key, the least recently used forgotten first: a rerun decodes no JSON."""
 
     def __init__(self) -> None:
-        self._held: OrderedDict[str, Report] = OrderedDict()
+        self._held: OrderedDict[str, Any] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: str) -> Report | None:
+    def get(self, key: str) -> Any | None:
         with self._lock:
             if key in self._held:
                 self._held.move_to_end(key)
             return self._held.get(key)
 
-    def put(self, key: str, report: Report) -> None:
+    def put(self, key: str, report: Any) -> None:
         with self._lock:
             self._held[key] = report
             self._held.move_to_end(key)
@@ -119,6 +125,102 @@ def find(spec: Spec) -> Found:
     if report is not None and problem is None:
         _reports().put(key, report)
     return Found(spec, key, report, job, problem)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is known about a request of any kind: its result, or the latest job for it, or neither. ``problem`` says why
+    the store did not give or keep the result."""
+
+    key: str
+    result: Any = None
+    job: Job | None = None
+    problem: str | None = None
+
+
+def look_up(request: Request) -> Answer:
+    """What is known about ``request``; never starts work.
+
+    Raises:
+        QfundError: a malformed request, or a model that cannot be identified.
+    """
+    key = key_of(request)
+    if (held := _reports().get(key)) is not None:
+        return Answer(key, held)
+    result, problem = None, None
+    try:
+        result = recall(store(), kind_of(request), key)
+    except QfundError as error:
+        problem = f"Saved results cannot be read. {error}"
+    job = jobs().get(key)
+    if job is not None and job.state == "done":
+        result, problem = job.result or result, job.warning or problem
+    if result is not None and problem is None and not (job and job.active):  # it may be measured anew just now
+        _reports().put(key, result)
+    return Answer(key, result, job, problem)
+
+
+def ask(request: Request) -> Answer:
+    """As ``look_up``, and starts the work where nothing is known. Only for what takes a second and little memory: a
+    link that is opened may do it.
+
+    Raises:
+        QfundError: as ``look_up``; or too many jobs wait.
+    """
+    found = look_up(request)
+    if found.result is None and found.job is None:
+        job = jobs().submit(request)
+        return Answer(found.key, job.result, job, found.problem)
+    return found
+
+
+def forget_answer(key: str) -> None:
+    """It is being measured anew."""
+    _reports().forget(key)
+
+
+def headers(request: PlanRequest) -> HeaderPlan:
+    """What the checkpoint's headers alone tell, in every float cast, read in this process: milliseconds on a disk.
+
+    Raises:
+        QfundError: the model is not there, or its headers are malformed.
+    """
+    if catalog.locate(request.model, request.revision).folder is not None:
+        return plan.headers(replace(request, precisions=()), _silently)
+    found = _hub_headers(request)
+    if isinstance(found, QfundError):
+        raise found
+    return found
+
+
+@st.cache_data(ttl=120, max_entries=32, show_spinner="Reading headers from the Hub")
+def _hub_headers(request: PlanRequest) -> HeaderPlan | QfundError:
+    """A failure is remembered too, so that a rerun asks the network nothing."""
+    try:
+        return plan.headers(replace(request, precisions=()), _silently)
+    except QfundError as error:
+        return error
+
+
+def _silently(phase: str, share: float) -> None:
+    """No progress: there is little to wait for."""
+
+
+def reports_of(model: str, revision: str | None, also: tuple[str, ...]) -> Iterator[Report]:
+    """Comparisons of exactly these weights that were measured earlier, newest first, then the one that ships.
+
+    Raises:
+        QfundError: the model cannot be identified, or the store refuses.
+    """
+    identity = catalog.identity(Spec(model, revision=revision))
+    rows = [row for row in store().saved() if (row.model, row.revision, row.also) == (model, revision, also)]
+    for row in rows[:READ]:
+        report = saved_report(row.key)
+        if report is not None and identity == f"{report.environment.model_id} on {catalog.device()}":
+            yield report
+    shipped = every_precision() if model == catalog.EXAMPLE.model and not also else None
+    if shipped is not None and shipped.report is not None:
+        yield shipped.report
 
 
 @st.cache_resource(show_spinner=False)

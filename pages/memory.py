@@ -1,0 +1,17 @@
+"""How much memory a model takes in every precision: foretold, measured while loading, and whether it fits."""
+
+import streamlit as st
+
+from qfund.ui import memory_choices, memory_link, memory_view, shell, states
+
+shell.require()
+
+st.title("Memory, to the byte", anchor=False)
+st.caption("What a model takes in every precision, before a weight is loaded, and whether it fits.")
+
+asked, new = memory_link.opened()
+memory_choices.follow(asked, new)
+asked = memory_choices.model(asked)
+memory_link.show(asked)
+states.told(memory_link.problems())
+memory_view.draw(asked)

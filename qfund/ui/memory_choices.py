@@ -1,0 +1,161 @@
+"""What a visitor of the page Memory chooses: the model above, what it is to do below."""
+
+from dataclasses import replace
+
+import streamlit as st
+
+from qfund import catalog
+from qfund.budgets import GPUS
+from qfund.fits import MAX_BATCH, MAX_CONTEXT
+from qfund.kv_cache import KV_CHOICES, KV_FORMATS
+from qfund.precisions import PRECISIONS, STORED
+from qfund.spec import ALSO
+from qfund.tables import label
+from qfund.ui import memory_link
+from qfund.ui.memory_link import MACHINE, SECTIONS, Asked
+
+OFFERED = tuple(
+    sorted(
+        (name for name, row in PRECISIONS.items() if row.family != STORED),
+        key=lambda name: PRECISIONS[name].variant_of is not None,
+    )
+)
+#: Tokens on offer; a link may name any other number.
+CONTEXTS = tuple(2**power for power in range(7, 21))
+AS_COMPUTED = "as computed"
+
+
+def follow(asked: Asked, new: bool) -> None:
+    """Let the widgets begin at ``asked``: when a link is opened, and when somebody comes back from another page."""
+    values = {
+        "model": asked.model,
+        "precisions": list(asked.precisions),
+        "revision": asked.revision or "",
+        "also": list(asked.also),
+        "budget": asked.budget,
+        "context": asked.context,
+        "batch": asked.batch,
+        "kv": asked.kv or AS_COMPUTED,
+        "load": asked.load,
+        "section": SECTIONS[asked.section],
+    }
+    for name, value in values.items():
+        if new or f"memory_{name}" not in st.session_state:
+            st.session_state[f"memory_{name}"] = value
+
+
+def model(asked: Asked) -> Asked:
+    """Which model, in which precisions."""
+    allowed = catalog.allowed()
+    kinds = [name for kind, name in (("folder", "a local folder"), ("hub", "a Hub id (owner/name)")) if kind in allowed]
+    hint = f" Or type {' or '.join(kinds)}; of a Hub id only headers are fetched." if kinds else ""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        name = st.selectbox(
+            "Model",
+            # The model of a link is always an option, also where the server will then refuse it with a clear message.
+            list(dict.fromkeys([*catalog.CATALOG, st.session_state["memory_model"] or asked.model])),
+            format_func=lambda name: catalog.CATALOG[name].title if name in catalog.CATALOG else name,
+            key="memory_model",
+            width=350,
+            accept_new_options=bool(kinds),
+            help=f"A model that ships with qfund.{hint}",
+            persist_state="session",
+        )
+        precisions = st.multiselect(
+            "Precisions",
+            OFFERED,
+            format_func=label,
+            key="memory_precisions",
+            placeholder="Choose precisions",
+            select_all=False,
+            wrap=True,
+            width=560,
+            persist_state="session",
+        )
+        with st.popover("Options", icon=":material/tune:"):
+            revision = st.text_input(
+                "Revision of a Hub id",
+                key="memory_revision",
+                max_chars=200,
+                placeholder="main",
+                persist_state="session",
+            )
+            also = st.pills(
+                "Quantise too",
+                list(ALSO),
+                selection_mode="multi",
+                format_func=lambda name: ALSO[name].capitalize(),
+                key="memory_also",
+                persist_state="session",
+            )
+    return replace(
+        asked,
+        model=str(name or asked.model).strip(),
+        revision=(revision or "").strip() or None,
+        precisions=tuple(name for name in PRECISIONS if name in precisions) or asked.precisions,
+        also=tuple(name for name in ALSO if name in (also or ())),
+    )
+
+
+def workload(asked: Asked) -> Asked:
+    """What the model is to do, and in how much memory."""
+    with st.container(horizontal=True, vertical_alignment="bottom", key="memory_workload"):
+        budget = st.selectbox(
+            "Memory",
+            list(dict.fromkeys([MACHINE, *GPUS, st.session_state["memory_budget"] or MACHINE])),
+            format_func=lambda name: "This machine, what is free now" if name == MACHINE else _gpu(name),
+            key="memory_budget",
+            accept_new_options=True,
+            width=300,
+            help="This machine, a GPU, or type an amount: 16GiB.",
+            persist_state="session",
+        )
+        context = st.select_slider(
+            "Context",
+            sorted({*CONTEXTS, st.session_state["memory_context"]}),
+            format_func=lambda count: f"{count:,} tokens",
+            key="memory_context",
+            width=330,
+            help=f"Tokens of each sequence, prompt and answer together; a link may name any number to {MAX_CONTEXT:,}.",
+            persist_state="session",
+        )
+        batch = st.number_input(
+            "Batch",
+            min_value=1,
+            max_value=MAX_BATCH,
+            step=1,
+            key="memory_batch",
+            width=130,
+            help="Sequences at once.",
+            persist_state="session",
+        )
+        kv = st.selectbox(
+            "KV cache in",
+            (AS_COMPUTED, *KV_CHOICES),
+            format_func=lambda name: name if name == AS_COMPUTED else name.upper(),
+            key="memory_kv",
+            width=150,
+            help="; ".join(f"{name.upper()}: {KV_FORMATS[name].meaning}" for name in KV_CHOICES[3:]),
+            persist_state="session",
+        )
+    asked = replace(
+        asked,
+        budget=str(budget or MACHINE).strip(),
+        context=int(context),
+        batch=int(batch or 1),
+        kv=None if kv == AS_COMPUTED else kv,
+    )
+    memory_link.show(asked)
+    return asked
+
+
+def _gpu(name: str) -> str:
+    return GPUS[name].title if name in GPUS else name
+
+
+def load(asked: Asked) -> Asked:
+    """The precision whose ways to load are looked at."""
+    name = st.selectbox("Load in", OFFERED, format_func=label, key="memory_load", width=300, persist_state="session")
+    asked = replace(asked, load=name if name in OFFERED else asked.load)
+    memory_link.show(asked)
+    return asked

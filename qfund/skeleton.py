@@ -110,25 +110,28 @@ class Skeleton:
         yield from later
 
 
+class Skeletons:
+    """One checkpoint's skeletons, each built when a precision on its base is first asked for."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+        self._built: dict[str, Skeleton] = {}
+
+    def footprint(self, row: Precision, also: Iterable[str] = ()) -> Footprint:
+        """What ``footprint.stored`` will count in this precision, without reading a weight.
+
+        Raises:
+            UnsupportedModel: the architecture cannot be built.
+            NothingConverted: the model has no module that this precision converts.
+        """
+        if row.dtype not in self._built:
+            self._built[row.dtype] = Skeleton(self._checkpoint, getattr(torch, row.dtype))
+        return self._built[row.dtype].footprint(row, tuple(also))
+
+
 def predict(checkpoint: Checkpoint, row: Precision, also: Iterable[str] = ()) -> Footprint:
-    """What ``footprint.stored`` will count for this checkpoint in this precision, without reading a weight.
-
-    Raises:
-        UnsupportedModel: the architecture cannot be built.
-        NothingConverted: the model has no module that this precision converts.
-    """
-    return predict_all(checkpoint, (row,), also)[row.name]
-
-
-def predict_all(checkpoint: Checkpoint, rows: Iterable[Precision], also: Iterable[str] = ()) -> dict[str, Footprint]:
-    """``predict`` for several precisions, by name: the model is built once a base dtype."""
-    built: dict[str, Skeleton] = {}
-    found = {}
-    for row in rows:
-        if row.dtype not in built:
-            built[row.dtype] = Skeleton(checkpoint, getattr(torch, row.dtype))
-        found[row.name] = built[row.dtype].footprint(row, tuple(also))
-    return found
+    """``Skeletons.footprint`` for one precision."""
+    return Skeletons(checkpoint).footprint(row, also)
 
 
 class _Codes:

@@ -20,7 +20,7 @@ from qfund.measures.ranges import Watch
 from qfund.metrics import Estimate, estimates, perplexity_of
 from qfund.precisions import PRECISIONS, STORED, Precision, precision, require
 from qfund.report import SCHEMA, ModelFacts, PrecisionResult, Range, Report, Saturation
-from qfund.skeleton import predict, predict_all
+from qfund.skeleton import Skeletons, predict
 from qfund.spec import Spec, checked
 from qfund.units import bytes_text
 from qfund.version import VERSION
@@ -61,8 +61,10 @@ def compare(spec: Spec, progress: Progress = lambda phase, share: None) -> Repor
         prequantised.check(found, row.family == STORED, row.label)
     task = tasks.task_of(found)
     prepared = inputs.prepare(spec, source, found, task)
-    foretold = predict_all(found, [row for row in map(precision, names) if row.family != STORED], spec.also)
-    predictions = {name: prediction.bytes for name, prediction in foretold.items()}
+    skeletons = Skeletons(found)
+    predictions = {
+        row.name: skeletons.footprint(row, spec.also).bytes for row in map(precision, names) if row.family != STORED
+    }
     sizes = {name: predictions.get(name, _room_as_stored(found)) for name in names}
     if spec.libraries:  # each library begins with a float model of its own, one candidate after the other
         for name in spec.precisions:

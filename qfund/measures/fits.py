@@ -42,7 +42,7 @@ from qfund.fits import (
 from qfund.footprint import Footprint
 from qfund.kv_cache import KV_FORMATS, KV_OF, SIZES, CacheLayers, State, cache_of, kv_bytes, state_bytes
 from qfund.precisions import PRECISIONS, Precision
-from qfund.skeleton import predict
+from qfund.skeleton import Skeletons
 from qfund.tasks import Task
 from qfund.version import VERSION
 
@@ -92,12 +92,13 @@ def fits(request: FitsRequest, progress: Progress = lambda phase, share: None) -
     else:
         found = checkpoint.read(source.folder)
     task = tasks.task_of(found)
+    skeletons = Skeletons(found)
     weights: list[Weights] = []
     refused: dict[str, str] = {}
     for number, name in enumerate(request.precisions):
         progress(f"sizing {PRECISIONS[name].label}", 0.1 + 0.6 * number / len(request.precisions))
         try:
-            weights.append(weights_of(found, PRECISIONS[name], request.also))
+            weights.append(weights_of(found, PRECISIONS[name], request.also, skeletons))
         except NothingConverted as error:
             refused[name] = error.message
     progress("tracing a forward", 0.7)
@@ -129,8 +130,10 @@ def _stored_dtypes(found: Checkpoint) -> dict[str, int]:
     return counts
 
 
-def weights_of(found: Checkpoint, row: Precision, also: Iterable[str] = ()) -> Weights:
-    """The exact footprint, without reading a weight.
+def weights_of(
+    found: Checkpoint, row: Precision, also: Iterable[str] = (), skeletons: Skeletons | None = None
+) -> Weights:
+    """The exact footprint, without reading a weight; ``skeletons`` are those of ``found``, where there are any yet.
 
     Raises:
         UnsupportedModel: the model cannot be built, or is quantised already.
@@ -141,7 +144,7 @@ def weights_of(found: Checkpoint, row: Precision, also: Iterable[str] = ()) -> W
             f"{found.folder.name} is {found.quantisation.label} already; what its library makes of it is not foretold.",
             "Name the original checkpoint.",
         )
-    footprint = predict(found, row, also)
+    footprint = (skeletons or Skeletons(found)).footprint(row, also)
     return Weights(row.name, footprint.bytes, footprint.parts, _dequantised(footprint, row))
 
 

@@ -17,13 +17,17 @@ st.markdown(
     """
 - **Memory** is the *footprint*: the bytes of all stored weights, scales and buffers, counted in the loaded model,
   tied weights once. Beside it stands what shapes and dtypes alone predict.
-- **Bits per weight** count scales and zero-points too: 4-bit integers in groups of 32 take 5 bits, or 4.5 on BF16.
+- **Bits per quantised weight** are those of the converted weights alone, scales and zero-points included: 4-bit
+  integers in groups of 32 take 5 bits, or 4.5 on BF16. **Bits per parameter** are those of the whole model, with all
+  that stayed wider.
 - **Top-1 agreement** says how often the most likely token stays the same. It moves even where little changes, because
   two tokens may have been nearly equally likely.
 - **KL divergence** sees the whole distribution, so it finds damage that perplexity misses. It is 0 for equal
   distributions and has no upper bound.
 - **Perplexity × 1.02** means that the candidate finds the text a little more surprising. Below 1 does not mean better:
-  noise helps on some texts. Within two standard errors of 1, qfund says that no change was measured.
+  noise helps on some texts. qfund calls it a change only beyond a threshold: 1.96 standard errors for one candidate
+  and more for several (2.58 for 5, 3.25 for 43), so that of twenty comparisons in which nothing changes, about one at
+  most is said to hold a change, however many candidates it has (Bonferroni's adjustment).
 - **±** is one standard error over the measured positions, taken as independent. Neighbouring tokens are not quite
   independent, so read it as a lower bound.
 - **Positions that are not finite** (NaN or infinity, mostly FP16 overflow) are counted, shown and left out of every

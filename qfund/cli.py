@@ -1,26 +1,33 @@
-"""The command line: ``qfund compare``, ``qfund ls``, ``qfund run``.
+"""The command line: ``qfund compare``, ``plan``, ``fits``, ``load-peak``, ``show``, ``ls``, ``run``.
 
 Results go to standard output, progress and messages to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage.
 """
 
 import argparse
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from qfund import backends, catalog, report, spec
+from qfund.commands import fits, load_peak, plan
 from qfund.engine import compute
-from qfund.errors import InvalidInput, QfundError
+from qfund.errors import InvalidInput, QfundError, StoreError
 from qfund.metrics import METRICS
 from qfund.precisions import PRECISIONS, Precision, unavailable
 from qfund.store import Store
 from qfund.version import VERSION
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 _APP = Path(__file__).resolve().parent.parent / "app.py"
 _BESIDE = 4  # candidates whose columns fit beside each other in a terminal
+_WIDTH = 160  # characters of a line where there is no terminal
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -96,6 +103,9 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("--fresh", action="store_true", help="measure again even if the result is stored")
     compare.add_argument("--no-store", action="store_true", help="neither look for a stored result nor keep this one")
 
+    for command in (plan, fits, load_peak):
+        command.add(commands)
+
     show = commands.add_parser("show", help="print a report that somebody sent: the document of --json, in words")
     show.set_defaults(run=_show)
     show.add_argument("file", type=Path, help="a JSON report, - for standard input")
@@ -144,12 +154,33 @@ def _compare(options: argparse.Namespace) -> None:
 def _read(path: Path) -> str:
     try:
         return sys.stdin.read() if str(path) == "-" else path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{path} cannot be read: {error}.", "Give a UTF-8 text file.") from error
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{path} cannot be read: it is no UTF-8 text.", "Give a UTF-8 text file.") from error
+    except OSError as error:
+        why = (
+            "there is no such file" if isinstance(error, FileNotFoundError) else (error.strerror or str(error)).lower()
+        )
+        raise InvalidInput(f"{path} cannot be read: {why}.", "Check the path.") from error
 
 
 def _show(options: argparse.Namespace) -> None:
-    _print(report.from_json(_read(options.file).encode()))
+    document = _read(options.file)
+    try:
+        found = report.from_json(document.encode())
+    except StoreError as error:
+        if _has_schema(document):
+            raise
+        raise InvalidInput("This is no report of qfund.", "Give what `qfund compare … --json` printed.") from error
+    _print(found)
+
+
+def _has_schema(document: str) -> bool:
+    """Whether it is a report of some version of qfund, as far as can be told."""
+    try:
+        found = json.loads(document)
+    except ValueError:
+        return False
+    return isinstance(found, dict) and "schema" in found
 
 
 def _progress(phase: str, share: float) -> None:
@@ -170,27 +201,45 @@ def _print(found: report.Report) -> None:
         print(note)
     for alarm in words.reference_alarms(found):
         print(f"! {alarm}")
-    for verdict in words.verdicts(found):
+    for verdict, result in zip(words.verdicts(found), found.results, strict=True):
         print(f"\n{verdict.sentence}")
         for alarm in verdict.alarms:
             print(f"! {alarm}")
-        for caution in verdict.cautions:
-            print(f"  {caution}")
+        for quiet in (*verdict.cautions, *words.asides(result)):
+            print(f"  {quiet}")
     print()
-    if len(found.results) > _BESIDE:
-        # Under the short names of `qfund ls metrics`, so that a row stays one line.
-        names = {tables.heading(name): name for name in METRICS}
-        print(tables.fidelity_by_precision(found).rename(columns=names).to_string(index=False))
+    fidelity = tables.fidelity_text(found)
+    if fidelity.empty:
+        print(words.nothing_compared(found))
+    elif len(found.results) > _BESIDE:
+        _print_table(tables.fidelity_by_precision(found))
     else:
-        print(tables.fidelity_text(found).drop(columns=["Definition", "Better"]).to_string(index=False))
+        print(fidelity.drop(columns=["Definition", "Better"]).to_string(index=False))
     print()
-    print(tables.footprints_text(found).to_string(index=False))
+    _print_table(tables.footprints_text(found))
     if found.spec.libraries:
         print()
         shown = tables.libraries_text(found).drop(columns=["Call", "Note", "Problem"], errors="ignore")
-        print(shown.to_string(index=False))
-        for problem in words.library_problems(found):
-            print(f"  {problem}")
+        _print_table(shown, keys=2)
+        for sentence in (*words.library_notes(found), *words.library_problems(found)):
+            print(f"  {sentence}")
+
+
+def _print_table(frame: "pd.DataFrame", keys: int = 1) -> None:
+    """In as many parts below each other as the terminal's width asks for, each beginning with the first columns."""
+    width = shutil.get_terminal_size((_WIDTH, 24)).columns
+    first, rest = list(frame.columns[:keys]), list(frame.columns[keys:])
+    while rest:
+        many = len(rest)
+        while many > 1 and len(_text(frame[first + rest[:many]]).partition("\n")[0]) > width:
+            many -= 1
+        print(_text(frame[first + rest[:many]]))
+        if rest := rest[many:]:
+            print()
+
+
+def _text(frame: "pd.DataFrame") -> str:
+    return str(frame.to_string(index=False))
 
 
 def _list(options: argparse.Namespace) -> None:

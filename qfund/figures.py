@@ -6,7 +6,8 @@ meaning are set here, one for each precision and one for each dtype, the same in
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from itertools import pairwise
+from typing import Any, TypeAlias
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -196,10 +197,11 @@ def memory_against_damage(frame: pd.DataFrame, reference_bytes: int) -> go.Figur
     """
     divisor, unit = _byte_unit(max(reference_bytes, int(frame["bytes"].max())))
     widest = max(reference_bytes, int(frame["bytes"].max())) / divisor
-    figure = _figure(340, showlegend=False)
+    few = len(frame) <= FEW
+    height = 340 if few else min(720, 140 + 20 * len(frame))
+    figure = _figure(height, showlegend=not few)
     title = frame["name"].iloc[0] + (f" ({frame['unit'].iloc[0]})" if frame["unit"].iloc[0] else "")
     lossy = frame[frame["value"] > 0]
-    few = len(frame) <= FEW
     # Towards the middle, so that no label leaves the picture or crosses the reference's line.
     named = {
         row["precision"]: "middle right" if row["bytes"] / divisor < 0.55 * widest else "middle left"
@@ -210,22 +212,27 @@ def memory_against_damage(frame: pd.DataFrame, reference_bytes: int) -> go.Figur
         smallest, largest = 0.8 * lossy["value"].min(), 1.25 * lossy["value"].max()
         decades = [math.floor(math.log10(smallest)), math.ceil(math.log10(largest))]
     right = widest * 1.12
+    drawn = frame if lossy.empty else lossy
+    told = [
+        f"{bytes_text(row['bytes'])}<br>{row['name']}: {number_text(row['value'])} {row['unit']}"
+        for row in drawn.to_dict("records")
+    ]
+    drawn = drawn.assign(hover=told)
     if not few:
-        named = _named(lossy, "bytes", 400 / (right * divisor) * lossy["bytes"], _pixels(lossy["value"], decades, 230))
-    for row in (frame if lossy.empty else lossy).to_dict("records"):
+        wide, high = 400 * widest / right, height - 140  # pixels between the axes
+        across = wide / widest * drawn["bytes"] / divisor
+        up = 0 * drawn["value"] if lossy.empty else _pixels(drawn["value"], decades, high)
+        _by_family(figure, drawn, drawn["bytes"] / divisor, _named(drawn, "bytes", across, up, (wide, high)), 10)
+    for row in drawn.to_dict("records") if few else ():
         figure.add_scatter(
             x=[row["bytes"] / divisor],
             y=[row["value"]],
-            # Of many the errors would be smaller than the marks, and strike through the open ones.
-            error_y={"array": [row["se"]], "thickness": 1.5, "width": 6} if few and pd.notna(row["se"]) else None,
+            error_y={"array": [row["se"]], "thickness": 1.5, "width": 6} if pd.notna(row["se"]) else None,
             mode="markers+text",
-            marker=_mark(row["precision"], 14 if few else 10),
-            text=[row["label"] if row["precision"] in named else ""],
-            textposition=named.get(row["precision"], "middle right"),
-            hovertemplate=(
-                f"<b>{row['label']}</b><br>{bytes_text(row['bytes'])}<br>"
-                f"{row['name']}: {number_text(row['value'])} {row['unit']}<extra></extra>"
-            ),
+            marker=_mark(row["precision"], 14),
+            text=[row["label"]],
+            textposition=named[row["precision"]],
+            hovertemplate=f"<b>{row['label']}</b><br>{row['hover']}<extra></extra>",
             cliponaxis=False,
         )
     figure.add_vline(
@@ -265,38 +272,111 @@ def _pixels(values: "pd.Series[float]", range_: Sequence[float], length: int) ->
     return length * (values.map(math.log10) - low) / (high - low)
 
 
-def _named(frame: pd.DataFrame, size: str, x: "pd.Series[float]", y: "pd.Series[float]") -> dict[str, str]:
-    """Precision → where its label stands, for as many as there is room for; ``x`` and ``y`` are in pixels.
+_CHARACTER, _LINE, _MARK = 6.6, 14.0, 6.0  # pixels: of a label's letter and line, and from a mark's middle to its rim
+#: Where a label can stand beside its mark, the first that is free is taken: Plotly's name, and the label's left and
+#: lower edge in pixels from the middle of the mark, in widths of the label and pixels, heights and pixels.
+_PLACES = {
+    "bottom left": (-1, -5, -1, -_MARK),
+    "top right": (0, 5, 0, _MARK),
+    "middle left": (-1, -9, -0.5, 0),
+    "middle right": (0, 9, -0.5, 0),
+    "bottom center": (-0.5, 0, -1, -7),
+    "top center": (-0.5, 0, 0, 7),
+    "top left": (-1, -5, 0, _MARK),
+    "bottom right": (0, 5, -1, -_MARK),
+}
+_Box: TypeAlias = tuple[float, float, float, float]  # left, bottom, right, top
 
-    Those of the frontier come first and stand below left, where by definition nothing else is; then the others, above
-    right.
+
+def _named(
+    frame: pd.DataFrame, size: str, x: "pd.Series[float]", y: "pd.Series[float]", room: tuple[float, float]
+) -> dict[str, str]:
+    """Precision → where its label stands, for as many as there is room for; ``x``, ``y`` and ``room`` (width and height
+    of the picture) are in pixels. No label stands on a mark, on another label, or beyond the picture.
+
+    Those of the frontier come first, and then the others from the smallest on.
     """
-    points = pd.DataFrame({"x": x, "y": y, "label": frame["label"]}).set_index(frame["precision"])
+    names = list(frame["precision"])
+    marks = dict(zip(names, zip(x, y, strict=True), strict=True))
+    rims = {name: (across - _MARK, up - _MARK, across + _MARK, up + _MARK) for name, (across, up) in marks.items()}
+    labels = dict(zip(names, frame["label"], strict=True))
     best = list(_frontier(frame, size)["precision"])
-    boxes: list[tuple[float, float, float, float]] = []
+    line = _dots([marks[name] for name in best])
+    taken: list[_Box] = []
     named = {}
-    for name in (*best, *(name for name in points.index if name not in best)):
-        left, wide = points.loc[name, "x"], 6.5 * len(points.loc[name, "label"])
-        bottom = points.loc[name, "y"]
-        box = (left - wide - 5, bottom - 18, left - 5, bottom - 4)
-        if name not in best:
-            box = (left + 5, bottom + 4, left + wide + 5, bottom + 18)
-            inside = points["x"].between(box[0] - 7, box[2] + 7) & points["y"].between(box[1] - 3, box[3] + 5)
-            if inside.any():
-                continue
-        if not any(box[0] < x1 and x0 < box[2] and box[1] < y1 and y0 < box[3] for x0, y0, x1, y1 in boxes):
-            boxes.append(box)
-            named[name] = "bottom left" if name in best else "top right"
+    for name in (*best, *sorted(set(names) - set(best), key=lambda name: (*marks[name], name))):
+        others = [*taken, *(rim for other, rim in rims.items() if other != name)]
+        boxes = {place: _label_box(place, marks[name], _CHARACTER * len(labels[name])) for place in _PLACES}
+        free = [
+            place
+            for place, box in boxes.items()
+            if box[0] >= 0 and box[1] >= -_LINE and box[2] <= room[0] and box[3] <= room[1] + _LINE
+            if not any(_overlap(box, other) for other in others)
+        ]
+        # Rather beside the line through the frontier than on it.
+        if free:
+            named[name] = min(free, key=lambda place: any(_overlap(boxes[place], dot) for dot in line))
+            taken.append(boxes[named[name]])
     return named
+
+
+def _dots(points: Sequence[tuple[float, float]]) -> list[_Box]:
+    """A line through points as boxes without extent, near enough to each other that no label slips through."""
+    return [
+        (across, up, across, up)
+        for (x0, y0), (x1, y1) in pairwise(points)
+        for step in range(101)
+        for across, up in [(x0 + (x1 - x0) * step / 100, y0 + (y1 - y0) * step / 100)]
+    ]
+
+
+def _label_box(place: str, mark: tuple[float, float], wide: float) -> _Box:
+    widths, right, heights, up = _PLACES[place]
+    left, bottom = mark[0] + widths * wide + right, mark[1] + heights * _LINE + up
+    return left, bottom, left + wide, bottom + _LINE
+
+
+def _overlap(one: _Box, other: _Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _by_family(figure: go.Figure, frame: pd.DataFrame, x: "pd.Series[float]", named: dict[str, str], size: int) -> None:
+    """A mark for each row of a frame at ``x`` and its ``value``, in the colour of its family; those that are ``named``
+    with their label. The frame's ``hover`` says more."""
+    frame = frame.assign(x=x, family=[PRECISIONS[name].family for name in frame["precision"]])
+    for family in FAMILIES:
+        rows = frame[frame["family"] == family]
+        if rows.empty:
+            continue
+        figure.add_scatter(
+            x=rows["x"],
+            y=rows["value"],
+            mode="markers+text",
+            name=family,
+            marker={
+                "color": family_colour(family),
+                "size": size,
+                "opacity": 0.85,
+                "symbol": ["circle-open" if is_variant(name) else "circle" for name in rows["precision"]],
+                "line": {"width": 2, "color": family_colour(family)},
+            },
+            text=[label if name in named else "" for name, label in zip(rows["precision"], rows["label"], strict=True)],
+            textposition=[named.get(name, "top right") for name in rows["precision"]],
+            customdata=rows[["label", "hover"]],
+            hovertemplate="<b>%{customdata[0]}</b><br>%{customdata[1]}<extra></extra>",
+            cliponaxis=False,
+        )
 
 
 def bits_against_damage(frame: pd.DataFrame) -> go.Figure:
     """Bits of a weight against KL divergence, one colour a family; a line through those that nothing beats on both."""
     figure = _figure(480, hovermode="closest")
+    frame = frame.reset_index(drop=True)
     best = _frontier(frame, "bits")
     wide = [math.log10(0.8 * frame["bits"].min()), math.log10(1.25 * frame["bits"].max())]
     high = [math.log10(0.8 * frame["value"].min()), math.log10(1.25 * frame["value"].max())]
-    named = _named(frame, "bits", _pixels(frame["bits"], wide, 900), _pixels(frame["value"], high, 360))
+    # A narrower picture than a wide screen's, so that labels keep apart where a window is smaller.
+    named = _named(frame, "bits", _pixels(frame["bits"], wide, 800), _pixels(frame["value"], high, 360), (800, 360))
     figure.add_scatter(
         x=best["bits"],
         y=best["value"],
@@ -305,36 +385,12 @@ def bits_against_damage(frame: pd.DataFrame) -> go.Figure:
         line={"color": OTHER, "width": 1.5, "dash": "dot"},
         hoverinfo="skip",
     )
-    for family in FAMILIES:
-        rows = frame[frame["family"] == family]
-        if rows.empty:
-            continue
-        figure.add_scatter(
-            x=rows["bits"],
-            y=rows["value"],
-            mode="markers+text",
-            name=family,
-            marker={
-                "color": family_colour(family),
-                "size": 11,
-                "opacity": 0.85,
-                "symbol": ["circle-open" if is_variant(name) else "circle" for name in rows["precision"]],
-                "line": {"width": 2, "color": family_colour(family)},
-            },
-            text=[label if name in named else "" for name, label in zip(rows["precision"], rows["label"], strict=True)],
-            textposition=[named.get(name, "top right") for name in rows["precision"]],
-            customdata=[
-                [label, f"{bits:.4g}", bytes_text(count), number_text(value)]
-                for label, bits, count, value in zip(
-                    rows["label"], rows["bits"], rows["bytes"], rows["value"], strict=True
-                )
-            ],
-            hovertemplate=(
-                "<b>%{customdata[0]}</b><br>%{customdata[1]} bits per weight<br>KL divergence %{customdata[3]} nat<br>"
-                "whole model %{customdata[2]}<extra></extra>"
-            ),
-            cliponaxis=False,
-        )
+    told = [
+        f"{row['bits']:.4g} bits per weight<br>KL divergence {number_text(row['value'])} nat<br>"
+        f"whole model {bytes_text(row['bytes'])}"
+        for row in frame.to_dict("records")
+    ]
+    _by_family(figure, frame.assign(hover=told), frame["bits"], named, 11)
     figure.update_xaxes(
         title="bits per weight, scales included",
         type="log",

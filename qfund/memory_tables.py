@@ -14,7 +14,7 @@ from qfund.load_peaks import WAYS, LoadPeaks, WayPeak
 from qfund.plan import PARTS, HeaderPlan, Plan, PlanEntry
 from qfund.precisions import PRECISIONS
 from qfund.report import TensorRow
-from qfund.tables import label, module_tree
+from qfund.tables import QUANTISED_BITS, label, module_tree
 from qfund.units import bytes_text, seconds_text
 
 MEASURED = "measured"
@@ -226,7 +226,7 @@ def entries(plan: Plan, precisions: Sequence[str]) -> pd.DataFrame:
             "Precision": label(entry.precision),
             "Predicted (B)": entry.predicted_bytes,
             "Of FP32": 100 * entry.ratio,
-            "Bits per weight": _weight_bits(entry),
+            QUANTISED_BITS: _weight_bits(entry),
             "Bits per parameter": entry.bits_per_parameter,
             **{f"{part.capitalize()} (B)": entry.parts[part] for part in PARTS},
         }

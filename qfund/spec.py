@@ -137,7 +137,7 @@ def from_query(query: Mapping[str, Iterable[str]], default: Spec) -> tuple[Spec,
     unknown = sorted(set(given) - QUERY_NAMES)
     if unknown:
         problems.append(f"Ignored unknown link parameter{'s' * (len(unknown) > 1)}: {', '.join(unknown)}.")
-    version = given.get("v", [str(LINK_VERSION)])[-1]
+    version = (given.get("v") or [str(LINK_VERSION)])[-1]
     if version != str(LINK_VERSION):
         problems.append(f"The link has version {version!r}; this qfund reads version {LINK_VERSION} and did its best.")
     spec = default
@@ -169,7 +169,7 @@ def from_query(query: Mapping[str, Iterable[str]], default: Spec) -> tuple[Spec,
             problems.append(f"Ignored unknown {', '.join(repr(name[:40]) for name in ignored)} of also= in the link.")
         spec = replace(spec, also=tuple(name for name in ALSO if name in also))
     if "libraries" in given or "p" in given:
-        spec = replace(spec, libraries=given.get("libraries", ["0"])[-1] == "1")
+        spec = replace(spec, libraries=(given.get("libraries") or ["0"])[-1] == "1")
     return spec, problems
 
 

@@ -4,14 +4,15 @@ Byte columns hold bytes and time columns hold seconds; whoever draws a frame cho
 """
 
 import math
+from collections.abc import Iterable
 from typing import TypeAlias
 
 import pandas as pd
 
 from qfund import backends
 from qfund.metrics import METRICS
-from qfund.precisions import PRECISIONS, Precision, unavailable
-from qfund.report import LibraryRun, PrecisionResult, Report
+from qfund.precisions import CAST, PRECISIONS, STORED, Precision, unavailable
+from qfund.report import LibraryRun, PrecisionResult, Report, TensorRow
 from qfund.units import bytes_text, number_text, seconds_text
 from qfund.words import BETTER, FEW, latency_phrase, metric_text
 
@@ -97,21 +98,33 @@ def overview(report: Report) -> pd.DataFrame:
     rows = []
     for result in report.results:
         found = result.fidelity
+        # What tells most stands first: a narrow screen shows no more.
         rows.append(
             {
                 "Precision": label(result.precision),
+                "KL": found["kl_mean"].value if "kl_mean" in found else None,
+                "Cosine": found["hidden_cosine"].value if "hidden_cosine" in found else None,
+                "Perplexity ×": _cell(result, "perplexity_ratio"),
+                "Same top-1": 100 * found["top1_agreement"].value if "top1_agreement" in found else None,
                 "Memory": 100 * result.footprint_bytes / whole if whole else None,
                 "Stored": bytes_text(result.footprint_bytes),
-                "Bits per weight": weight_bits(result),
-                "KL": found["kl_mean"].value if "kl_mean" in found else None,
-                "Same top-1": 100 * found["top1_agreement"].value if "top1_agreement" in found else None,
-                "Perplexity ×": _cell(result, "perplexity_ratio"),
-                "Cosine": found["hidden_cosine"].value if "hidden_cosine" in found else None,
+                "Stored (B)": result.footprint_bytes,
+                QUANTISED_BITS: result.bits_per_weight,
+                MODEL_BITS: parameter_bits(report, result),
             }
         )
     frame = pd.DataFrame(rows)
     kept = [name for name in frame.columns if not (frame[name].isna() | (frame[name] == "–")).all()]
     return frame[kept]
+
+
+#: Two figures that are easily taken for each other: of what was quantised alone, and of the model as a whole.
+QUANTISED_BITS, MODEL_BITS = "Bits per quantised weight", "Bits per parameter"
+
+
+def parameter_bits(report: Report, result: PrecisionResult) -> float | None:
+    """Stored bits of the whole model, scales and buffers included, for each of its parameters."""
+    return 8 * result.footprint_bytes / report.model.parameters if report.model.parameters else None
 
 
 def weight_bits(result: PrecisionResult) -> float | None:
@@ -131,7 +144,8 @@ def footprints(report: Report) -> pd.DataFrame:
             "label": label(result.precision),
             "footprint": result.footprint_bytes,
             "ratio": result.footprint_bytes / whole if whole else float("nan"),
-            "bits_per_weight": weight_bits(result),
+            "bits_per_weight": result.bits_per_weight,
+            "bits_per_parameter": parameter_bits(report, result),
             "predicted": float("nan") if result.predicted_bytes is None else result.predicted_bytes,
             "transformers": result.transformers_bytes,
             **{part: result.parts.get(part, 0) for part in PARTS},
@@ -197,13 +211,18 @@ def tensors(result: PrecisionResult) -> pd.DataFrame:
 
 
 def modules(result: PrecisionResult) -> pd.DataFrame:
+    """``module_tree`` of what was stored."""
+    return module_tree(result.tensors)
+
+
+def module_tree(tensors: Iterable[TensorRow]) -> pd.DataFrame:
     """The tree of modules with the bytes below each node. A leaf is a module without submodules (or a tensor beside
     submodules): its ``dtype`` is the one that holds most of its bytes, ``dtypes`` says all of them.
 
     A branch with one child is joined with it (``model.layers`` rather than ``model`` ▸ ``layers``), so that no box is
     drawn around one equal box.
     """
-    stored = [tensor for tensor in result.tensors if tensor.bytes]
+    stored = [tensor for tensor in tensors if tensor.bytes]
     paths = {tensor.name: tuple(tensor.name.split(".")) for tensor in stored}
     # Nodes that hold a module: everything above a tensor's own module.
     branches = {path[:depth] for path in paths.values() for depth in range(len(path) - 1)} | {()}
@@ -355,9 +374,10 @@ def _precision(row: Precision, device: str) -> dict[str, object]:
         "label": row.label,
         "family": row.family,
         "base": row.base,
-        "here": unavailable(row, device) or "yes",
-        "bits": row.bits,
-        "effective": row.effective_bits,
+        "here": "yes" if unavailable(row, device) is None else "no: needs a CUDA GPU" if row.device else "no",
+        "why_not": unavailable(row, device) or "yes",
+        "bits": row.bits or None,
+        "effective": row.effective_bits or None,
         "granularity": row.granularity,
         "storage": row.storage,
         "quantised": "–" if row.quantizer is None else "weights" if row.weights_only else "weights and activations",
@@ -365,7 +385,8 @@ def _precision(row: Precision, device: str) -> dict[str, object]:
         "emulated": row.emulated or "",
         "runs_on": row.runs_on,
         "treatment": row.treatment,
-        "sqnr": row.sqnr_floor,
+        # A cast that is no narrower than fp32 rounds nothing, and what is stored already was rounded elsewhere.
+        "sqnr": None if row.family == STORED or (row.family == CAST and row.bits >= 32) else row.sqnr_floor,
         **{name: _library(row, name, device) for name in backends.BACKENDS},
         "meaning": row.meaning,
     }
@@ -379,7 +400,7 @@ def _library(row: Precision, backend: str, device: str) -> str:
 
 def reasons(precisions: pd.DataFrame) -> list[str]:
     """Why rows of ``precisions``, or libraries, do not run here: each reason once."""
-    columns = [precisions[name] for name in ("here", *backends.BACKENDS)]
+    columns = [precisions[name] for name in ("why_not", *backends.BACKENDS)]
     return [reason for reason in pd.concat(columns).drop_duplicates() if reason not in ("yes", "–")]
 
 
@@ -533,7 +554,8 @@ def export_csv(report: Report) -> bytes:
             **{f"{run.library}_bytes": run.footprint_bytes for run in result.libraries},
         }
         rows += [{**of, "quantity": name, "value": count, "unit": "B"} for name, count in sizes.items()]
-        rows.append({**of, "quantity": "bits_per_weight", "value": weight_bits(result), "unit": "bit"})
+        bits = {"bits_per_weight": result.bits_per_weight, "bits_per_parameter": parameter_bits(report, result)}
+        rows += [{**of, "quantity": name, "value": value, "unit": "bit"} for name, value in bits.items() if value]
         if result.saturation:
             numbers = {"value": result.saturation.weights, "n": result.saturation.of, "unit": ""}
             rows.append({**of, "quantity": "saturated_weights", **numbers})
@@ -577,17 +599,23 @@ def compared_quantity(report: Report) -> str:
     return "hidden-state difference" if hidden else "logit difference"
 
 
+#: The time of the run that compared outputs, where no other was taken.
+ONE_PASS = "One pass (no benchmark)"
+
+
 def footprints_text(report: Report) -> pd.DataFrame:
     """One row a precision, for a reader; bytes in full, so that nothing is hidden by rounding."""
     frame = footprints(report)
     shown = pd.DataFrame({"Precision": frame["label"]})
     shown["Stored"] = [bytes_text(count) for count in frame["footprint"]]
     shown["Of the reference"] = [f"{100 * ratio:.4g} %" for ratio in frame["ratio"]]
-    shown["Bits per weight"] = ["–" if pd.isna(bits) else f"{bits:.4g}" for bits in frame["bits_per_weight"]]
+    for title, column in ((QUANTISED_BITS, "bits_per_weight"), (MODEL_BITS, "bits_per_parameter")):
+        shown[title] = ["–" if pd.isna(bits) else f"{bits:.4g}" for bits in frame[column]]
     titles = {"footprint": "Stored (B)", "predicted": "Predicted (B)", "transformers": "transformers (B)"}
     for column, title in (titles | {part: f"{part.capitalize()} (B)" for part in PARTS}).items():
         shown[title] = ["not predicted" if pd.isna(count) else f"{count:,.0f}" for count in frame[column]]
-    shown["One pass"] = [seconds_text(seconds) for seconds in frame["forward_seconds"]]
-    if any(result.latency for result in measured(report)):
+    if not any(result.latency for result in measured(report)):
+        shown[ONE_PASS] = [seconds_text(seconds) for seconds in frame["forward_seconds"]]
+    else:
         shown["Forward ÷ reference's"] = ["1", *(latency_phrase(row.latency) for row in measured(report)[1:])]
     return shown

@@ -3,14 +3,16 @@ standard error, and what is not finite is said first."""
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 from qfund.metrics import METRICS, Estimate
 from qfund.precisions import PRECISIONS
-from qfund.report import PrecisionResult, Report
+from qfund.report import LibraryRun, PrecisionResult, Report
 from qfund.spec import ALSO
 from qfund.store import Headline
 from qfund.units import bytes_text, number_text, seconds_text
@@ -20,9 +22,12 @@ if TYPE_CHECKING:
 
 #: A metric's direction in words.
 BETTER = {"lower": "lower", "higher": "higher", "one": "closer to 1"}
+_SHORT = re.compile(r": | \(|, so |; ")
 _GLUE = re.compile(r"(?<=[×±]) | (?=[±%×])|(?<=\d) (?=[KMGT]?i?B\b)")
-#: A difference of at most this many standard errors is called no measurable change.
+#: A time that differs by at most this many standard errors is called no measurable difference.
 SIGMAS = 2.0
+#: How often a candidate of a report may be said to change perplexity though it does not: all of them together.
+FALSE_ALARMS = 0.05
 #: Predictions that a claim about perplexity needs: the error of a few says little about the error of the next few.
 ENOUGH = 30
 #: As many candidates are told one by one; more stand in a table.
@@ -152,12 +157,12 @@ def memory_phrase(result: PrecisionResult, reference: PrecisionResult) -> str:
         return bytes_text(result.footprint_bytes)
     ratio = result.footprint_bytes / reference.footprint_bytes
     for share, words in ((0.5, "half the memory"), (0.25, "a quarter of the memory")):
-        if abs(ratio / share - 1) < 0.01:
+        if abs(ratio / share - 1) < 0.005:
             return f"{words} ({sizes})"
     if abs(ratio - 1) < 0.005:
         return f"nearly the same memory ({sizes})"
     if ratio < 1:
-        return f"{100 * ratio:.0f} % of the memory ({sizes})"
+        return f"{100 * ratio:.3g} % of the memory ({sizes})"
     return f"{ratio:.2f} × the memory ({sizes})"
 
 
@@ -174,15 +179,21 @@ def _agreement_phrase(estimate: Estimate, noun: str, place: str) -> str:
     return f"the same {noun} on {estimate_text(estimate)} % of {_plural(estimate.n, place)}"
 
 
-def perplexity_phrase(ratio: Estimate) -> str:
-    """Whether perplexity changed, said only as far as the error allows."""
+def threshold(candidates: int) -> float:
+    """Standard errors beyond which a change is told from none, two-sided and adjusted for how many candidates are
+    looked at (Bonferroni): 1.96 for one, 3.25 for 43."""
+    return NormalDist().inv_cdf(1 - FALSE_ALARMS / 2 / max(1, candidates))
+
+
+def perplexity_phrase(ratio: Estimate, candidates: int = 1) -> str:
+    """Whether perplexity changed, said only as far as the error and the number of candidates allow."""
     if not math.isfinite(ratio.value):
         return "a perplexity that is not finite"
     if ratio.value == 1 and ratio.se == 0:
         return "exactly the same perplexity"
     if ratio.se is None or ratio.n < ENOUGH:
         return f"perplexity × {estimate_text(ratio)} (too few positions to judge: {ratio.n:,})"
-    if abs(ratio.value - 1) <= SIGMAS * ratio.se:
+    if abs(ratio.value - 1) <= threshold(candidates) * ratio.se:
         return f"no measurable change in perplexity (× {estimate_text(ratio)})"
     return f"perplexity × {estimate_text(ratio)}"
 
@@ -201,7 +212,7 @@ def _output_phrases(report: Report, result: PrecisionResult) -> tuple[str, ...]:
     if "top1_agreement" in found:
         phrases.append(_agreement_phrase(found["top1_agreement"], "top token" if language else "top class", place))
     if "perplexity_ratio" in found:
-        phrases.append(perplexity_phrase(found["perplexity_ratio"]))
+        phrases.append(perplexity_phrase(found["perplexity_ratio"], len(report.results)))
     if not phrases and "hidden_cosine" in found:
         phrases.append(
             f"hidden states at a mean cosine of {cosine_text(found['hidden_cosine'].value)} to the reference's"
@@ -213,12 +224,11 @@ def _output_phrases(report: Report, result: PrecisionResult) -> tuple[str, ...]:
     return tuple(phrases)
 
 
-def _alarms(result: PrecisionResult) -> tuple[str, ...]:
-    """What is not finite: at how many positions, and in which module it began."""
-    name, alarms = _label(result.precision), []
-    begins = result.range.first_nonfinite if result.range else None
-    row = PRECISIONS.get(result.precision)
-    remedy = " FP16 ends at 65,504: use BF16." if row and row.dtype == "float16" else ""
+def _alarms(result: PrecisionResult, reference: PrecisionResult | None = None) -> tuple[str, ...]:
+    """What is not finite: at how many positions, and in which module it began. The remedy is for an overflow, which it
+    is not where the weights themselves are not finite, nor where the reference's values end in the same module."""
+    name, alarms, seen = _label(result.precision), [], result.range
+    begins = seen.first_nonfinite if seen else None
     if result.nonfinite_positions:
         where = _plural(result.nonfinite_positions, "position")
         rest = (
@@ -227,13 +237,30 @@ def _alarms(result: PrecisionResult) -> tuple[str, ...]:
             else "None is left to compare."
         )
         alarms.append(f"{name}: {where} gave outputs that are not finite (NaN or infinity). {rest}")
-    if begins:
-        assert result.range is not None
-        kind = f" ({result.range.first_nonfinite_kind})" if result.range.first_nonfinite_kind else ""
-        count = result.range.nonfinite_modules
+    if seen is not None and begins:
+        kind = f" ({seen.first_nonfinite_kind})" if seen.first_nonfinite_kind else ""
+        count = seen.nonfinite_modules
         affected = f"; {_plural(count, 'module')} {'is' if count == 1 else 'are'} affected" if count else ""
         alarms.append(f"{name}: the first values that are not finite come out of {begins}{kind}{affected}.")
-    return (*alarms[:-1], alarms[-1] + remedy) if alarms else ()
+    return (*alarms[:-1], alarms[-1] + _remedy(result, reference)) if alarms else ()
+
+
+def _remedy(result: PrecisionResult, reference: PrecisionResult | None) -> str:
+    bad = result.range.bad_weights if result.range else 0
+    if bad:
+        return f" {_plural(bad, 'value')} of its weights {'is' if bad == 1 else 'are'} NaN or infinite."
+    row = PRECISIONS.get(result.precision)
+    if row is None or row.dtype != "float16" or (reference is not None and _ends_alike(result, reference)):
+        return ""
+    return " FP16 ends at 65,504: use BF16."
+
+
+def _ends_alike(result: PrecisionResult, reference: PrecisionResult) -> bool:
+    """Whether the reference is not finite either, from the same module on as far as is known."""
+    own, other = result.range, reference.range
+    if other is None or other.first_nonfinite is None:
+        return reference.nonfinite_positions > 0
+    return own is None or own.first_nonfinite in (None, other.first_nonfinite)
 
 
 def _cautions(result: PrecisionResult) -> tuple[str, ...]:
@@ -245,19 +272,26 @@ def _cautions(result: PrecisionResult) -> tuple[str, ...]:
             f"{number_text(seen.limit)} in {seen.largest_module})."
         )
     if clipped is not None and clipped.weights:
-        beyond = (
-            "lies beyond its largest code and was" if clipped.weights == 1 else ("lie beyond its largest code and were")
-        )
+        share = _percent(clipped.weights / clipped.of)
         cautions.append(
-            f"{name}: {clipped.weights:,} of {_plural(clipped.of, 'weight')} {beyond} clipped, first in "
-            f"{clipped.first}{_clip_remedy(result.precision)}."
+            f"{name}: {share} % of the weights lie beyond the largest code and were clipped"
+            f"{_clip_remedy(result.precision) or f', first in {clipped.first}'}."
         )
     return tuple(cautions)
 
 
+def _percent(share: float) -> str:
+    """Roughly: ``0.6``, ``12``."""
+    percent = 100 * share
+    if percent < 0.001:
+        return "less than 0.001"
+    return f"{percent:.1g}" if percent < 0.95 else f"{percent:.2g}" if percent < 99.5 else "100"
+
+
 def _clip_remedy(precision: str) -> str:
-    if precision.startswith(("mxfp4", "mxfp8")):
-        return ": a scale that is not a power of two would keep them (NVFP4, or FP8 with per-row scales)"
+    for name, finer in (("mxfp8", "FP8 with per-row scales"), ("mxfp4", "NVFP4 or NF4")):
+        if precision.startswith(name):
+            return f"; inherent in power-of-two scales (others: {finer})"
     return ""
 
 
@@ -271,13 +305,54 @@ def headroom_phrase(result: PrecisionResult) -> str | None:
     return f"The largest activation was {number_text(seen.largest)} in {seen.largest_module}: {rest}."
 
 
+def conversion_phrase(result: PrecisionResult) -> str | None:
+    """``44 modules were quantised; 2 stay: an embedding (1), the output head (1)``; None where nothing was to be
+    quantised."""
+    if not result.converted:
+        return None
+    said = f"{_plural(result.converted, 'module')} {'was' if result.converted == 1 else 'were'} quantised"
+    if not result.left:
+        return said
+    # A reason is said in short, up to where it explains itself.
+    reasons = Counter(_SHORT.split(left.why, maxsplit=1)[0] for left in result.left_modules)
+    told = [f"{why} ({count:,})" for why, count in reasons.most_common(FEW)]
+    if others := sum(reasons.values()) - sum(count for _, count in reasons.most_common(FEW)):
+        told.append(f"other reasons ({others:,})")
+    return f"{said}; {result.left:,} {'stays' if result.left == 1 else 'stay'}" + (f": {', '.join(told)}" * bool(told))
+
+
+def asides(result: PrecisionResult) -> tuple[str, ...]:
+    """What is worth knowing of a candidate beyond its verdict, in sentences: what was quantised, what is emulated, how
+    it was done, and how far values stayed from the end of FP16."""
+    row, seen = PRECISIONS.get(result.precision), result.range
+    found = []
+    if converted := conversion_phrase(result):
+        found.append(f"{converted}.")
+    if row is not None and row.emulated:
+        found.append(f"Emulated here: {row.emulated}")
+    if result.note:
+        found.append(result.note)
+    if seen is not None and seen.first_nonfinite is None and LITTLE_HEADROOM <= seen.headroom < MUCH_HEADROOM:
+        found.append(
+            f"Largest value {number_text(seen.largest)} of {number_text(seen.limit)} in {seen.largest_module}."
+        )
+    return tuple(found)
+
+
+def nothing_compared(report: Report) -> str:
+    """Why no metric could be computed."""
+    broken = any(result.nonfinite_positions for result in (report.reference, *report.results))
+    why = "No output is finite in both the reference and a candidate" if broken else "No position could be compared"
+    return f"{why}, so there is nothing to say about fidelity."
+
+
 def verdict(report: Report, result: PrecisionResult) -> Verdict:
     return Verdict(
         precision=result.precision,
         label=_label(result.precision),
         memory=memory_phrase(result, report.reference),
         outputs=_output_phrases(report, result),
-        alarms=_alarms(result),
+        alarms=_alarms(result, report.reference),
         cautions=_cautions(result),
     )
 
@@ -366,7 +441,8 @@ def stored_phrase(report: Report) -> list[str]:
 def notes(report: Report) -> tuple[str, ...]:
     """What a reader must know about the input, about what was quantised besides, and about a reference that is wider
     than what is stored."""
-    found = (*report.input.notes, *([f"{also_phrase(report.spec.also)}."] if report.spec.also else []))
+    also = also_phrase(report.spec.also, [report.reference.precision, *(row.precision for row in report.results)])
+    found = (*report.input.notes, *([f"{also}."] if also else []))
     stored = _stored(report)
     row = PRECISIONS.get(report.reference.precision)
     if not stored or row is None or row.quantizer or any(_STORED.get(name, ("", 99))[1] >= row.bits for name in stored):
@@ -378,9 +454,10 @@ def notes(report: Report) -> tuple[str, ...]:
     return (*found, upcast)
 
 
-def also_phrase(also: Sequence[str]) -> str:
-    """``Quantised too: the output head and token and position embeddings``."""
-    return f"Quantised too: {listed([ALSO[name] for name in also if name in ALSO])}"
+def also_phrase(also: Sequence[str], precisions: Iterable[str]) -> str:
+    """``Quantised too: the output head and token and position embeddings``; nothing where no precision quantises."""
+    quantising = any(name in PRECISIONS and PRECISIONS[name].quantizer for name in precisions)
+    return f"Quantised too: {listed([ALSO[name] for name in also if name in ALSO])}" if also and quantising else ""
 
 
 def arithmetic(result: PrecisionResult) -> str:
@@ -428,12 +505,21 @@ def transformers_phrase(results: Iterable[PrecisionResult]) -> str:
 
 def library_problems(report: Report) -> list[str]:
     """Why libraries could not run candidates, each reason once."""
+    return _of_libraries(report, lambda run: run.problem)
+
+
+def library_notes(report: Report) -> list[str]:
+    """What is particular about how libraries store and run candidates, each note once."""
+    return _of_libraries(report, lambda run: run.note)
+
+
+def _of_libraries(report: Report, sentence: Callable[[LibraryRun], str | None]) -> list[str]:
     told: dict[tuple[str, str], list[str]] = {}
     for result in report.results:
         for run in result.libraries:
-            if run.problem:
-                told.setdefault((run.library, run.problem), []).append(_label(result.precision))
-    return [f"{listed(names)} with {library}: {problem}" for (library, problem), names in told.items()]
+            if said := sentence(run):
+                told.setdefault((run.library, said), []).append(_label(result.precision))
+    return [f"{listed(names)} with {library}: {said}" for (library, said), names in told.items()]
 
 
 def latency_phrase(ratio: Estimate | None) -> str:

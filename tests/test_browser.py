@@ -184,7 +184,7 @@ def heading(visit: Visit, text: str) -> None:
 def test_the_first_page_shows_a_comparison(arrive: Arrive) -> None:
     visit = arrive().open().drawn()
     heading(visit, "pydoc-llama: FP32 against BF16, FP16 and INT8 weight-only")
-    expect(visit.page.get_by_text("Half the memory").first).to_be_visible()
+    expect(visit.page.get_by_text("50.4\u00a0% of the memory").first).to_be_visible()
     assert visit.query() == to_query(catalog.EXAMPLE)
 
 
@@ -283,7 +283,7 @@ def test_precisions_are_filtered_selected_and_compared(arrive: Arrive, fresh: Se
     page.get_by_role("button", name="Codebook").click()
     page.wait_for_url(re.compile("family=Codebook"))
     table = page.get_by_test_id("stDataFrame").first
-    expect(table.locator("tbody td[aria-colindex='2']")).to_have_text(["nf4_bf16", "fp4_bf16"])
+    expect(table.locator("tbody td[aria-colindex='6']")).to_have_text(["nf4_bf16", "fp4_bf16"])
     compare = page.locator(".st-key-compare_these button")
     expect(compare).to_be_disabled()
     for row, said in enumerate(("NF4 on BF16", "NF4 on BF16 and FP4 on BF16")):  # drawn on a canvas: clicked by place

@@ -2,13 +2,14 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import qfund
 from qfund import cli, report
-from qfund.metrics import METRICS
+from qfund.metrics import METRICS, Estimate
 from qfund.precisions import PRECISIONS
 from qfund.spec import Spec
 from tests.reports import make_report
@@ -174,9 +175,89 @@ def test_many_candidates_are_printed_below_each_other(tmp_path: Path, capsys: py
     document.write_bytes(report.to_json(found))
     assert run("show", str(document)) == 0
     printed = capsys.readouterr().out
-    (line,) = (line for line in printed.splitlines() if line.lstrip().startswith("NF4 ") and "±" in line)
-    assert len(line) < 180
+    lines = [line for line in printed.splitlines() if line.lstrip().startswith("NF4 ")]
+    assert sum("±" in line for line in lines) > 1, "in parts below each other"
+    assert all(len(line) <= 160 for line in lines)
+    for heading in (METRICS["kl_mean"].label, METRICS["top1_agreement"].label, "Bits per quantised weight"):
+        assert heading in printed
+    assert "kl_mean" not in printed
     assert "Forward ÷ reference's" in printed and "not measured here" in printed
+
+
+def shown(found: report.Report, folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """What `qfund show` prints of a report."""
+    (folder / "shown.json").write_bytes(report.to_json(found))
+    assert run("show", str(folder / "shown.json")) == 0
+    return capsys.readouterr().out
+
+
+def test_what_was_quantised_and_how_stands_below_its_verdict(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = make_report(Spec("dummy", precisions=("fp16", "mxfp4"), libraries=True))
+    fp16 = replace(found.results[0], range=report.Range(65504.0, 67.125, "model.layers.0", 976.0))
+    run_ = report.LibraryRun("torchao", "1", "A()", 9, latency=Estimate(0.5, 0.01, 9, "×"), note="Unpacked.")
+    mxfp4 = replace(found.results[1], note="Both were quantised.", libraries=(run_,), latency=run_.latency)
+    printed = shown(replace(found, results=(fp16, mxfp4)), tmp_path, capsys)
+    after_fp16, after_mxfp4 = printed[printed.index("\nFP16:") :].split("\nMXFP4:")
+    assert "\n  Largest value 67.1 of 65,504 in model.layers.0.\n" in after_fp16
+    for sentence in (
+        "1 module was quantised; 1 stays: shares its weight with the embedding (1).",
+        "Emulated here: GPUs made for it",
+        "Both were quantised.",
+        "MXFP4 with torchao: Unpacked.",
+    ):
+        assert f"\n  {sentence}" in after_mxfp4
+    assert "One pass" not in printed, "a time was measured"
+    assert "One pass (no benchmark)" in shown(found, tmp_path, capsys)
+
+
+def test_where_nothing_could_be_compared_no_table_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = make_report(Spec("dummy"))
+    bare = tuple(replace(result, fidelity={}, nonfinite_positions=9) for result in found.results)
+    printed = shown(replace(found, results=bare), tmp_path, capsys)
+    assert "No output is finite in both the reference and a candidate" in printed and "Empty" not in printed
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot be read: there is no such file. Check the path."),
+        (b"[1, 2]", "This is no report of qfund. Give what `qfund compare"),
+        (b"not json", "This is no report of qfund."),
+        (b'{"name": "x"}', "This is no report of qfund."),
+        (b"\xff\xfe", "it is no UTF-8 text"),
+    ],
+)
+def test_what_is_no_report_is_said_so(
+    content: bytes | None, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if content is not None:
+        (tmp_path / "file").write_bytes(content)
+    assert run("show", str(tmp_path / "file")) == 2
+    told = capsys.readouterr().err
+    assert said in told and "Errno" not in told
+
+
+@pytest.mark.parametrize(
+    ("typed", "said", "listed"),
+    [
+        ("fp8", "Did you mean: fp8_e4m3? The closest: fp8_e4m3, fp8_e5m2, fp8_dynamic,", 10),
+        ("q4_k_m", "Kinds such as q4_k_m are llama.cpp's, of GGUF files. Did you mean: int4?", 10),
+        ("bf61", "Did you mean: bf16?", 10),
+        ("zzz", "Unknown precision 'zzz'. The closest: ", 10),
+    ],
+)
+def test_of_many_names_only_those_nearby_are_told(
+    typed: str, said: str, listed: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("compare", "dummy", "--precision", typed) == 2
+    told = capsys.readouterr().err
+    assert said in told and told.rstrip().endswith("`qfund ls precisions` lists all.")
+    names = told.partition("The closest: ")[2].partition(". `")[0].split(", ")
+    assert len(names) == len(set(names)) == listed and set(names) <= set(PRECISIONS)
 
 
 def test_also_and_libraries_reach_the_spec(monkeypatch: pytest.MonkeyPatch) -> None:

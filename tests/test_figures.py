@@ -89,7 +89,11 @@ def test_many_candidates_are_rows_of_a_heat_map() -> None:
     shares = tables.differences(make_report(Spec("dummy", precisions=names)))
     assert heat.z.sum(axis=1) == pytest.approx(100 * shares.groupby("label", sort=False)["share"].sum())
     assert drawn["footprints"].layout.height < 46 * len(names)
-    named = [trace.text[0] for trace in drawn["damage"].data if trace.text[0]]
+    damage = drawn["damage"]
+    assert [trace.name for trace in damage.data] == ["float cast", "integer", "float quantised", "codebook"]
+    assert [trace.marker.color for trace in damage.data] == [figures.family_colour(trace.name) for trace in damage.data]
+    assert sum(len(trace.x) for trace in damage.data) == len(names) - 1, "all but FP64"
+    named = [text for trace in damage.data for text in trace.text if text]
     assert 0 < len(named) < len(names), "labels that would stand on each other are left out"
     many = make_report(Spec("dummy", precisions=names))
     assert words.missing_phrase(many, tables.memory_against_damage(many)) == (
@@ -115,7 +119,26 @@ def test_the_line_joins_what_nothing_beats_on_both() -> None:
     labels = {
         text: place for trace in figure.data[1:] for text, place in zip(trace.text, trace.textposition, strict=True)
     }
-    assert labels["nf4"] == "bottom left" and labels["fp4"] == "top right"
+    assert all(labels), "there is room for each"
+
+
+def test_labels_stand_on_no_mark_and_on_no_label_and_the_frontiers_come_first() -> None:
+    crowd = [name for name in PRECISIONS if name not in ("bf16", "int2_bf16")][:30]
+    rows = [(name, 4 + 0.05 * place, 1e-2 * 1.02**place) for place, name in enumerate(crowd)]
+    frame = damages(*rows, ("int2_bf16", 2.0, 1.0), ("bf16", 16.0, 1e-6))
+    x, y = 50 * frame["bits"], 50 * (frame["value"].map(math.log10) + 7)
+    named = figures._named(frame, "bits", x, y, (900, 360))
+    assert {"int2_bf16", crowd[0], "bf16"} <= set(named), "these nothing beats on both"
+    assert 3 < len(named) < len(frame)
+    boxes = [
+        figures._label_box(named[name], (across, up), figures._CHARACTER * len(name))
+        for name, across, up in zip(frame["precision"], x, y, strict=True)
+        if name in named
+    ]
+    for place, box in enumerate(boxes):
+        assert box[0] >= 0 and box[2] <= 900
+        assert not any(box[0] < across < box[2] and box[1] < up < box[3] for across, up in zip(x, y, strict=True))
+        assert not any(figures._overlap(box, other) for other in boxes[:place])
 
 
 def test_a_variant_on_another_base_has_an_open_mark() -> None:

@@ -172,7 +172,7 @@ def test_modules_of_a_plan_sum_to_its_bytes() -> None:
 
 def test_entries_are_in_numbers_without_empty_columns() -> None:
     found = memory_tables.entries(PLAN, ("bf16", "int8_bf16"))
-    assert list(found["Bits per weight"]) == [16.0, 8 * 1016 / 1000]
+    assert list(found["Bits per quantised weight"]) == [16.0, 8 * 1016 / 1000]
     assert "Head (B)" not in found and list(found["Scales (B)"]) == [0, 16]
     assert b"headers:1,int8_bf16,all,1476" in memory_tables.plan_csv(PLAN)
 

@@ -28,6 +28,7 @@ from qfund.ui.states import literal
 from tests.reports import make_report
 
 ROOT = Path(__file__).resolve().parent.parent
+HALF = "50.4\u00a0% of the memory (960\u00a0B instead of 1.86\u00a0KiB)"  # what BF16 takes of a report made by hand
 
 
 class FakeJobs:
@@ -142,7 +143,7 @@ def section(name: str) -> dict[str, object]:
 def test_the_first_page_shows_the_shipped_comparison(opened: Open, jobs: FakeJobs) -> None:
     at = opened()
     assert "pydoc-llama: FP32 against BF16, FP16 and INT8 weight-only" in texts(at)
-    assert "Half the memory" in texts(at)
+    assert HALF in texts(at)
     assert "23 November 2026" in texts(at) and "torch 2.13.0+cpu" in texts(at)
     assert not jobs.submitted
 
@@ -308,7 +309,7 @@ def test_the_report_before_stays_while_another_one_runs(opened: Open) -> None:
     at.selectbox(key="choice_model").set_value("dummy").run()
     at.button(key="compare").click().run()
     assert at.progress
-    assert "Meanwhile, the comparison before" in texts(at) and "Half the memory" in texts(at)
+    assert "Meanwhile, the comparison before" in texts(at) and HALF in texts(at)
 
 
 def test_a_failed_job_is_told_without_a_traceback(opened: Open, jobs: FakeJobs) -> None:
@@ -347,7 +348,7 @@ def test_a_broken_store_is_told_and_the_page_works(opened: Open, store: Store, m
     monkeypatch.setattr(store, "get", refuse)
     at = opened()
     assert "The disk is full" in at.warning[0].value.replace("\\", "")
-    assert "Half the memory" in texts(at)
+    assert HALF in texts(at)
 
 
 def test_a_report_that_could_not_be_saved_is_shown_and_says_so(opened: Open, jobs: FakeJobs) -> None:
@@ -366,6 +367,28 @@ def test_values_that_are_not_finite_are_said_loudly(opened: Open, store: Store) 
 
 
 EVERY = replace(catalog.EVERY_PRECISION, model="dummy")
+
+
+def test_of_many_candidates_each_can_be_read_in_words(opened: Open, store: Store) -> None:
+    report = make_report(EVERY)
+    noted = replace(report.results[1], note="Both [were] quantised.")
+    store.put(key_of(EVERY), replace(report, results=(report.results[0], noted, *report.results[2:])))
+    assert "Both [were]" not in texts(opened(to_query(EVERY)))
+    at = opened(to_query(EVERY), in_words=True)
+    said = texts(at)
+    assert all(f"- **{PRECISIONS[name].label}** " in said for name in EVERY.precisions)
+    assert "Both [were] quantised." in said and "Emulated here: GPUs made for it multiply MXFP4" in said
+    assert "1 module was quantised; 1 stays: shares its weight with the embedding (1)." in said
+
+
+def test_a_card_says_what_is_particular_and_no_section_that_nothing_was_left(opened: Open, store: Store) -> None:
+    spec = Spec("dummy", precisions=("int8",))
+    report = make_report(spec)
+    one = replace(report.results[0], note="A note.", left=0, left_modules=())
+    store.put(key_of(spec), replace(report, results=(one,)))
+    at = opened(to_query(spec), **section("Memory"))
+    assert "which runs in fp32. A note." in texts(at)
+    assert [each.label for each in at.expander] == ["Modules converted: 1"]
 
 
 @pytest.mark.parametrize("name", ["Fidelity", "Where", "Memory", "Data"])
@@ -393,6 +416,8 @@ def test_libraries_are_a_section_where_they_were_asked_for(opened: Open, store: 
     at = opened(to_query(spec), **section("Libraries"))
     assert len(at.get("plotly_chart")) == 1
     assert "INT8 weight-only with bitsandbytes: bitsandbytes is not installed." in texts(at)
+    assert "INT8 weight-only with torchao: Note." in texts(at)
+    assert not {"Note", "Problem"} & set(at.dataframe[0].value.columns), "sentences stand where they can be read"
     assert "faster" in texts(at) and "speed-up" not in texts(at)
     bare = opened(**section("Libraries"))  # a section that this report does not have
     assert [tab.label.split()[-1] for tab in bare.tabs] == ["Fidelity", "Where", "Memory", "Data"]
@@ -517,7 +542,11 @@ def test_the_page_of_precisions_has_every_row(opened: Open) -> None:
     at.segmented_control(key="base").set_value("Either").run()
     formats, measured = (frame.value for frame in at.dataframe)
     assert list(formats["name"]) == list(PRECISIONS)
-    assert formats.set_index("name").loc["tf32", "here"].startswith("TF32 needs")
+    assert formats.set_index("name").loc["tf32", "here"] == "no: needs a CUDA GPU"
+    assert "TF32 needs an NVIDIA GPU" in texts(at), "the whole reason"
+    assert formats.set_index("name").loc["int4", "sqnr"] == PRECISIONS["int4"].sqnr_floor
+    assert list(measured["Stored (B)"]) == [row.footprint_bytes for row in make_report(catalog.EVERY_PRECISION).results]
+    assert list(measured.columns)[:3] == ["Precision", "KL", "Perplexity ×"], "what a narrow screen shows"
     assert len(measured) == len(catalog.EVERY_PRECISION.precisions)
     assert len(at.get("plotly_chart")) == 1
     assert "23 November 2026" in texts(at), "what was measured says when and on what"
@@ -579,7 +608,7 @@ def test_a_page_that_cannot_be_opened_leads_back(opened: Open, monkeypatch: pyte
     at = opened({"model": ["/nowhere"]})
     assert "There is no folder /nowhere" in texts(at)
     at.button(key="example").click().run()
-    assert "Half the memory" in texts(at)
+    assert HALF in texts(at)
     assert at.query_params["model"] == at.selectbox(key="choice_model").value == "pydoc-llama"
 
 

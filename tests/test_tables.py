@@ -259,7 +259,18 @@ def test_bits_of_a_weight_are_those_of_a_cast_or_as_counted(report: Report) -> N
     assert [tables.weight_bits(result) for result in report.results] == [16.0, 16.0, 8.0]
     assert tables.weight_bits(replace(report.results[2], bits_per_weight=8.25)) == 8.25
     assert tables.weight_bits(replace(report.results[0], precision="stored")) is None
-    assert list(tables.footprints_text(report)["Bits per weight"]) == ["32", "16", "16", "8"]
+    shown = tables.footprints_text(report)
+    assert list(shown[tables.QUANTISED_BITS]) == ["–", "–", "–", "8"]
+    # Of 472 parameters: 1,904, 960, 960 and 1,744 B.
+    assert list(shown[tables.MODEL_BITS]) == ["32.27", "16.27", "16.27", "29.56"]
+    assert tables.parameter_bits(replace(report, model=replace(report.model, parameters=0)), report.reference) is None
+
+
+def test_the_time_of_one_pass_stands_only_where_no_other_was_measured(report: Report) -> None:
+    assert list(tables.footprints_text(report)[tables.ONE_PASS]) == ["100 ms"] * 4
+    timed = replace(report.results[0], latency=Estimate(0.5, 0.01, 9, "×"))
+    shown = tables.footprints_text(replace(report, results=(timed, *report.results[1:])))
+    assert tables.ONE_PASS not in shown and shown["Forward ÷ reference's"].iloc[1] == "× 0.500 ± 0.010"
 
 
 def test_what_was_not_predicted_is_not_filled_in(report: Report) -> None:
@@ -280,8 +291,10 @@ def test_many_candidates_stand_below_each_other(report: Report) -> None:
 def test_the_overview_has_a_row_a_candidate(report: Report) -> None:
     frame = tables.overview(broken(report, 1))
     assert list(frame.columns) == [
-        *("Precision", "Memory", "Stored", "Bits per weight", "KL", "Same top-1", "Perplexity ×")
+        *("Precision", "KL", "Perplexity ×", "Same top-1", "Memory", "Stored", "Stored (B)"),
+        *(tables.QUANTISED_BITS, tables.MODEL_BITS),
     ]
+    assert list(frame["Stored (B)"]) == [960, 960, 1744] and frame[tables.QUANTISED_BITS].iloc[2] == 8
     assert list(frame["Memory"]) == pytest.approx([100 * 960 / 1904, 100 * 960 / 1904, 100 * 1744 / 1904])
     assert frame["KL"].iloc[0] == report.results[0].fidelity["kl_mean"].value
     assert frame["Perplexity ×"].iloc[1] == "not finite" and pd.isna(frame["KL"].iloc[1])
@@ -326,13 +339,16 @@ def test_the_table_of_precisions_has_every_row_and_why_not() -> None:
     frame = tables.precisions("cpu").set_index("name")
     assert list(frame.index) == list(PRECISIONS)
     assert frame.loc["int4_bf16", "effective"] == 4.5 and frame.loc["int4", "effective"] == 5.0
-    assert frame.loc["tf32", "here"].startswith("TF32 needs an NVIDIA GPU")
+    assert frame.loc["tf32", "here"] == "no: needs a CUDA GPU"
+    assert frame.loc["tf32", "why_not"].startswith("TF32 needs an NVIDIA GPU")
+    assert frame.loc["int4", "sqnr"] == 20 and frame.loc["bf16", "sqnr"] == 55
+    assert frame.index[frame["sqnr"].isna()].to_list() == ["fp64", "fp32", "tf32", "stored"]
     assert frame.loc["tf32", "torchao"] == "–"
     assert "bf16" in frame.loc["mxfp4", "torchao"], "in a bf16 model only"
     assert frame.loc["int8_dynamic", "quantised"] == "weights and activations"
     assert set(frame["here"]) - {"yes"} == {frame.loc["tf32", "here"]}
     told = tables.reasons(frame)
-    assert told[0] == frame.loc["tf32", "here"] and len(told) == len(set(told)) > 1
+    assert told[0] == frame.loc["tf32", "why_not"] and len(told) == len(set(told)) > 1
 
 
 def test_bits_against_damage_is_of_what_is_no_wider_than_the_reference() -> None:
@@ -350,6 +366,7 @@ def test_the_export_has_what_quantising_and_timing_found(report: Report) -> None
     )
     rows = list(csv.DictReader(io.StringIO(tables.export_csv(replace(report, results=(own,))).decode())))
     found = {row["quantity"]: (row["value"], row["se"], row["n"]) for row in rows if row["precision"] == "int8"}
+    assert float(found["bits_per_parameter"][0]) == pytest.approx(8 * 1744 / 472)
     assert found["bits_per_weight"] == ("8", "", "") or found["bits_per_weight"] == ("8.0", "", "")
     assert found["saturated_weights"] == ("3", "", "64") and float(found["headroom"][0]) == 1e37
     assert found["latency_qfund"] == ("1.25", "0.5", "9") and found["latency_torchao"] == ("0.75", "0.25", "9")

@@ -7,7 +7,7 @@ import pytest
 from qfund import words
 from qfund.metrics import Estimate
 from qfund.precisions import PRECISIONS
-from qfund.report import DtypeShare, Histogram, LibraryRun, PrecisionResult, Range, Report, Saturation
+from qfund.report import DtypeShare, Histogram, LeftModule, LibraryRun, PrecisionResult, Range, Report, Saturation
 from qfund.store import Headline
 from tests.reports import make_report
 
@@ -78,6 +78,10 @@ def test_nearly_all_is_never_called_all() -> None:
         (1000, 1000, "the same memory (1000 B)"),
         (999, 1000, "nearly the same memory (999 B instead of 1000 B)"),
         (350, 1000, "35 % of the memory (350 B instead of 1000 B)"),
+        (2009, 8000, "a quarter of the memory (1.96 KiB instead of 7.81 KiB)"),
+        (245, 1000, "24.5 % of the memory (245 B instead of 1000 B)"),
+        (252, 1000, "25.2 % of the memory (252 B instead of 1000 B)"),
+        (504, 1000, "50.4 % of the memory (504 B instead of 1000 B)"),
         (1500, 1000, "1.50 × the memory (1.46 KiB instead of 1000 B)"),
         (10, 0, "10 B"),
     ],
@@ -91,7 +95,7 @@ def test_memory_in_words(report: Report, candidate: int, reference: int, expecte
     ("value", "se", "expected"),
     [
         (1.0004, 0.0001, "perplexity × 1.00040 ± 0.00010"),
-        (1.0002, 0.0001, "no measurable change in perplexity (× 1.00020 ± 0.00010)"),  # two errors exactly
+        (1.00019, 0.0001, "no measurable change in perplexity (× 1.00019 ± 0.00010)"),
         (1.00021, 0.0001, "perplexity × 1.00021 ± 0.00010"),
         (0.9998, 0.0004, "no measurable change in perplexity (× 0.9998 ± 0.0004)"),
         (0.99, 0.002, "perplexity × 0.990 ± 0.002"),
@@ -99,8 +103,20 @@ def test_memory_in_words(report: Report, candidate: int, reference: int, expecte
         (float("inf"), 1.0, "a perplexity that is not finite"),
     ],
 )
-def test_perplexity_has_changed_only_beyond_two_errors(value: float, se: float | None, expected: str) -> None:
+def test_perplexity_has_changed_only_beyond_the_errors(value: float, se: float | None, expected: str) -> None:
     assert words.perplexity_phrase(Estimate(value, se, 100, "")) == expected
+
+
+@pytest.mark.parametrize(("candidates", "errors"), [(1, 1.960), (2, 2.241), (5, 2.576), (43, 3.248)])
+def test_more_candidates_ask_for_more_than_chance(report: Report, candidates: int, errors: float) -> None:
+    """Quantiles of the normal distribution, from a table."""
+    assert words.threshold(candidates) == pytest.approx(errors, abs=5e-4)
+    for sign, beyond in ((1, False), (1, True), (-1, False), (-1, True)):
+        found = Estimate(1 + sign * (errors + (0.002 if beyond else -0.002)) * 1e-3, 1e-3, 100, "")
+        assert words.perplexity_phrase(found, candidates).startswith("no measurable change") != beyond
+        results = (changed(report.results[0], perplexity_ratio=found),) * candidates
+        said = words.verdict(replace(report, results=results), results[0]).outputs
+        assert said == (words.perplexity_phrase(found, candidates),)
 
 
 @pytest.mark.parametrize(("n", "se"), [(29, 0.001), (1, None)])
@@ -164,6 +180,8 @@ def test_what_was_quantised_besides_is_said(report: Report) -> None:
     said = "Quantised too: the output head and token and position embeddings."
     assert words.notes(also) == (*report.input.notes, said)
     assert words.notes(stored(also, BF16=990))[-2] == said
+    casts = replace(also, results=also.results[:2])
+    assert words.notes(casts) == report.input.notes, "nothing was quantised"
 
 
 def test_a_card_says_which_weights_stay_wider(report: Report) -> None:
@@ -269,6 +287,78 @@ def test_the_module_where_what_is_not_finite_begins_is_named(report: Report) -> 
     assert words.verdict(report, one).cautions == () and words.headroom_phrase(one) is None
 
 
+def test_bf16_is_no_remedy_where_the_reference_is_not_finite_either(report: Report) -> None:
+    first = "model.layers.3.mlp.down_proj"
+    fp16 = replace(report.results[1], nonfinite_positions=3, range=seen(0.0, first, "Linear", 12))
+    alike = replace(report.reference, nonfinite_positions=3, range=seen(0.0, first, "Linear", 9))
+    later = replace(alike, range=seen(0.0, "lm_head", "Linear", 1))
+    unknown = replace(alike, range=None)
+    for reference, advised in ((alike, False), (unknown, False), (later, True), (report.reference, True)):
+        said = words.verdict(replace(report, reference=reference), fp16).alarms[-1]
+        assert said.endswith("use BF16.") == advised
+        assert advised or said.endswith("12 modules are affected.")
+    said = words.reference_alarms(replace(report, reference=replace(alike, precision="fp16")))[-1]
+    assert said.endswith("use BF16."), "a reference in fp16 may overflow by itself"
+
+
+@pytest.mark.parametrize(("bad", "said"), [(1, "1 value of its weights is"), (3000, "3,000 values of its weights are")])
+def test_weights_that_are_not_finite_are_no_overflow(report: Report, bad: int, said: str) -> None:
+    found = replace(seen(0.0, "model.norm", "RMSNorm", 2), bad_weights=bad)
+    for precision in ("bf16", "fp16"):
+        result = replace(report.results[1], precision=precision, range=found)
+        (alarm,) = words.verdict(report, result).alarms
+        assert alarm.endswith(f"2 modules are affected. {said} NaN or infinite.")
+
+
+LEFT = (
+    LeftModule("a", "Embedding", "an embedding: a look-up, not a multiplication (converted when asked for)"),
+    LeftModule(
+        "b", "Linear", "the output head: errors there go straight to the logits (converted when asked for: head)"
+    ),
+    LeftModule("c", "Embedding", "an embedding: a look-up, not a multiplication (converted when asked for)"),
+)
+
+
+def test_what_was_quantised_and_what_stays_is_told(report: Report) -> None:
+    int8 = replace(report.results[2], converted=44, left=3, left_modules=LEFT)
+    assert words.conversion_phrase(int8) == ("44 modules were quantised; 3 stay: an embedding (2), the output head (1)")
+    assert words.conversion_phrase(replace(int8, converted=1, left=0, left_modules=())) == "1 module was quantised"
+    assert words.conversion_phrase(replace(int8, left=1, left_modules=())) == "44 modules were quantised; 1 stays"
+    assert words.conversion_phrase(report.results[0]) is None
+    many = tuple(LeftModule(str(index), "Linear", f"shares its weight with {index}") for index in range(9))
+    assert str(words.conversion_phrase(replace(int8, left=9, left_modules=many))).endswith("other reasons (3)")
+
+
+def test_what_else_is_worth_knowing_is_told_quietly(report: Report) -> None:
+    bf16, fp16, int8 = report.results
+    assert words.asides(bf16) == ()
+    assert words.asides(replace(fp16, range=replace(seen(976.0), largest=67.1))) == (
+        "Largest value 67.1 of 65,504 in model.layers.3.mlp.down_proj.",
+    )
+    assert words.asides(replace(fp16, range=seen(1.4))) == (), "that is a caution"
+    assert words.asides(replace(fp16, range=seen(7e33))) == ()
+    assert words.asides(replace(int8, precision="mxfp4", note="Both were quantised.")) == (
+        "1 module was quantised; 1 stays: shares its weight with the embedding (1).",
+        "Emulated here: GPUs made for it multiply MXFP4 themselves and round activations to it too; here only weights "
+        "are.",
+        "Both were quantised.",
+    )
+
+
+def test_notes_of_libraries_are_said_once(report: Report) -> None:
+    noted = (LibraryRun("torchao", "1", "A()", 9, note="Stored unpacked."),)
+    runs = tuple(replace(result, libraries=noted) for result in report.results[:2])
+    assert words.library_notes(replace(report, results=(*runs, report.results[2]))) == [
+        "BF16 and FP16 with torchao: Stored unpacked."
+    ]
+
+
+def test_why_nothing_was_compared_is_said(report: Report) -> None:
+    assert words.nothing_compared(report).startswith("No position could be compared, so")
+    broken = replace(report, reference=replace(report.reference, nonfinite_positions=1))
+    assert words.nothing_compared(broken).startswith("No output is finite in both")
+
+
 @pytest.mark.parametrize(("headroom", "said"), [(1.4, True), (1.99, True), (2.0, False), (7e33, False)])
 def test_little_headroom_is_worth_a_word(report: Report, headroom: float, said: bool) -> None:
     result = replace(report.results[1], range=seen(headroom))
@@ -291,12 +381,16 @@ def test_weights_that_were_clipped_are_told_without_alarm(report: Report) -> Non
     found = words.verdict(report, replace(clipped, precision="mxfp4"))
     assert found.alarms == ()
     assert found.cautions == (
-        "MXFP4: 3,214 of 4,066,560 weights lie beyond its largest code and were clipped, first in "
-        "model.layers.0.q_proj: a scale that is not a power of two would keep them (NVFP4, or FP8 with per-row "
-        "scales).",
+        "MXFP4: 0.08 % of the weights lie beyond the largest code and were clipped; inherent in power-of-two scales "
+        "(others: NVFP4 or NF4).",
     )
+    mxfp8 = words.verdict(report, replace(clipped, precision="mxfp8_bf16")).cautions
+    assert mxfp8[0].endswith("power-of-two scales (others: FP8 with per-row scales).")
     one = words.verdict(report, replace(clipped, saturation=Saturation(1, 9, "a"))).cautions
-    assert one == ("INT8 weight-only: 1 of 9 weights lies beyond its largest code and was clipped, first in a.",)
+    assert one == ("INT8 weight-only: 11 % of the weights lie beyond the largest code and were clipped, first in a.",)
+    for count, of, said in ((9, 9, "100"), (1, 10**7, "less than 0.001"), (22154, 3538944, "0.6"), (1, 100, "1")):
+        few = words.verdict(report, replace(clipped, saturation=Saturation(count, of, "a"))).cautions[0]
+        assert few.startswith(f"INT8 weight-only: {said} % of the weights")
 
 
 def test_times_are_said_only_as_far_as_the_error_allows() -> None:

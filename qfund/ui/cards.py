@@ -1,5 +1,7 @@
 """Cards for the rows of the tables of precisions and metrics."""
 
+from html import escape
+
 import streamlit as st
 
 from qfund.figures import is_variant, precision_colour
@@ -19,6 +21,16 @@ def title(precision: str) -> None:
         f'<span style="width:.8em;height:.8em;box-sizing:border-box;border-radius:50%;{filled}"></span>'
         f"{PRECISIONS[precision].label if precision in PRECISIONS else ''}</div>"
     )
+
+
+def legend(colours: dict[str, str]) -> None:
+    """Names beside squares of their colours. They may come from a checkpoint, so they are escaped."""
+    squares = (
+        f'<span style="white-space:nowrap;margin-right:1.1em"><span style="display:inline-block;width:.8em;height:.8em;'
+        f'margin-right:.4em;background:{colour}"></span>{escape(name)}</span> '
+        for name, colour in colours.items()
+    )
+    st.html(f'<div style="font-size:.85em">{"".join(squares)}</div>')
 
 
 def families() -> None:

@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from qfund import figures, tables, words
+from qfund.ui import columns
 from qfund.ui.drawn import once
 from qfund.ui.services import Found
 
@@ -15,9 +16,7 @@ def draw(found: Found) -> None:
     assert report is not None
     frame = once(found, "fidelity text", tables.fidelity_text)
     if frame.empty:
-        broken = any(result.nonfinite_positions for result in (report.reference, *report.results))
-        why = "No output is finite in both the reference and a candidate" if broken else "No position could be compared"
-        st.info(f"{why}, so there is nothing to say about fidelity.")
+        st.info(words.nothing_compared(report))
         return
     many = len(report.results) > words.FEW
     st.dataframe(
@@ -30,11 +29,14 @@ def draw(found: Found) -> None:
             "Better": st.column_config.TextColumn(width=90),
             **(_explained(frame) if many else {}),
         },
+        height=columns.height(len(report.results) + 1, columns.ROWS) if many else "content",
         key="fidelity_table",
         alt="Every metric of every candidate with its standard error and definition",
     )
+    of = f", the threshold for {len(report.results)} candidates," * (len(report.results) > 1)
     st.caption(
-        "± is one standard error, positions taken as independent. A change within two of them is not told from none."
+        f"± is one standard error, positions taken as independent. A perplexity within "
+        f"{words.threshold(len(report.results)):.2f} of them{of} is not told from the reference's."
     )
     left, right = st.columns(2, gap="medium")
     with left:

@@ -27,12 +27,12 @@ def draw(found: Found) -> None:
     else:
         st.info("No time could be measured here.")
     st.dataframe(
-        once(found, "libraries shown", tables.libraries_text),
+        # Sentences stand below, where they can be read.
+        once(found, "libraries shown", tables.libraries_text).drop(columns=["Note", "Problem"], errors="ignore"),
         hide_index=True,
         column_config={
             "Precision": st.column_config.TextColumn(pinned=True),
             "Largest difference": st.column_config.TextColumn(help="Of outputs, to those of qfund's own model."),
-            "Note": st.column_config.TextColumn(width="large"),
         },
         key="libraries_table",
         alt="Bytes, time and differences of every candidate in every library",
@@ -43,5 +43,7 @@ def draw(found: Found) -> None:
             st.dataframe(
                 left, hide_index=True, alt="Modules that qfund converts and a library did not, with the reason"
             )
+    for note in words.library_notes(report):
+        st.caption(f":material/info: {literal(note)}")
     for problem in words.library_problems(report):
         st.caption(f":material/warning: {literal(problem)}")

@@ -41,6 +41,7 @@ def _numbers(found: Found) -> None:
         once(found, "footprints shown", tables.footprints_text),
         hide_index=True,
         column_config={"Precision": st.column_config.TextColumn(pinned=True)},
+        height=columns.height(len(tables.measured(report)), columns.ROWS),
         key="footprint_table",
         alt="Footprint, prediction and parts of every precision",
     )
@@ -48,7 +49,7 @@ def _numbers(found: Found) -> None:
     gaps = [gap for result in results if (gap := words.gap_phrase(result))]
     st.caption(
         "*Stored* is counted in the loaded model, tied weights once; *predicted* comes from shapes and dtypes alone; "
-        "*transformers* is what `get_memory_footprint()` reports; *one pass* is the time of this run, no benchmark. "
+        "*transformers* is what `get_memory_footprint()` reports. "
         + literal(" ".join(gaps) or "Here stored and predicted agree to the byte.")
         + f" {literal(words.transformers_phrase(results))}"
     )
@@ -113,7 +114,9 @@ def _conversion(result: PrecisionResult) -> None:
     if not result.converted and not result.left_modules:
         return
     frame = tables.conversion(result)
-    said = f"Modules converted: {result.converted:,}. Left as they were, and why: {result.left:,}"
+    said = f"Modules converted: {result.converted:,}"
+    if result.left:
+        said += f". Left as they were, and why: {result.left:,}"
     if frame.empty:
         st.caption(said)
         return
@@ -122,6 +125,6 @@ def _conversion(result: PrecisionResult) -> None:
             frame,
             hide_index=True,
             column_config={"module": st.column_config.TextColumn(pinned=True, width="large")},
-            height="auto" if len(frame) <= columns.ROWS else columns.HEIGHT,
+            height="content" if len(frame) <= columns.ROWS else columns.HEIGHT,
             alt="Modules that were converted, and modules that were left, with the reason",
         )

@@ -56,7 +56,7 @@ def draw(asked: Asked, found: Fits) -> None:
                     for said in fits.PARTS.values()
                 },
             },
-            height="auto" if len(rows) <= columns.ROWS else columns.HEIGHT,
+            height=columns.height(len(rows), columns.ROWS),
             key="fits_table",
             alt="Total, headroom, longest context and parts of every precision",
         )

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from qfund import figures, memory_tables
+from qfund import figures, memory_tables, tables
 from qfund.plan import Plan
 from qfund.ui import cards, columns
 from qfund.ui.memory_link import Asked
@@ -22,13 +22,13 @@ def draw(asked: Asked, exact: Answer) -> None:
         column_config={
             "Precision": st.column_config.TextColumn(pinned=True),
             "Of FP32": st.column_config.NumberColumn(format="%.1f %%"),
-            "Bits per weight": st.column_config.NumberColumn(
+            tables.QUANTISED_BITS: st.column_config.NumberColumn(
                 format="%.4g", help="Of the weights that are stored as codes, scales included."
             ),
             "Bits per parameter": st.column_config.NumberColumn(format="%.4g", help="Of the whole model."),
             **{name: st.column_config.NumberColumn(format="localized") for name in frame if name.endswith("(B)")},
         },
-        height="auto" if len(frame) <= columns.ROWS else columns.HEIGHT,
+        height=columns.height(len(frame), columns.ROWS),
         key="plan_table",
         alt="Predicted bytes of every precision, part by part",
     )

@@ -33,7 +33,7 @@ def draw(asked: Asked, headers: HeaderPlan, exact: Answer) -> None:
         st.dataframe(
             memory_tables.sizes_text(frame),
             hide_index=True,
-            height="auto" if len(frame) <= columns.ROWS else columns.HEIGHT,
+            height=columns.height(len(frame), columns.ROWS),
             alt="Every size of every precision in bytes",
         )
 

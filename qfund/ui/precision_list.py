@@ -96,7 +96,8 @@ def _formats(names: list[str], rows: str) -> None:
         hide_index=True,
         column_config=_COLUMNS,
         column_order=list(_COLUMNS),
-        height="auto" if len(frame) <= columns.ROWS else columns.HEIGHT,
+        height=columns.height(len(frame)),
+        placeholder="–",
         on_select="rerun",
         selection_mode="multi-row",
         # Of other rows another table: a selection counts rows.
@@ -137,11 +138,13 @@ def _measured(names: list[str]) -> None:
     frame = once(found, "every precision", tables.overview)
     labels = {tables.label(name) for name in names}
     st.subheader(f"What they did to {found.report.spec.model}", anchor=False)
+    shown = frame[frame["Precision"].isin(labels)]
     st.dataframe(
-        frame[frame["Precision"].isin(labels)],
+        shown,
         hide_index=True,
         column_config=columns.OVERVIEW,
-        height=columns.HEIGHT,
+        height=columns.height(len(shown)),
+        placeholder="–",
         key="measured",
         alt="Memory, bits per weight, KL divergence, top-1 agreement and perplexity of every precision",
     )
@@ -154,16 +157,22 @@ def _text(title: str, explained: str | None = None, **more: Any) -> Any:
 
 _COLUMNS: dict[str, Any] = {
     "label": _text("Precision", pinned=True),
-    "name": _text("Name", "On the command line and in links."),
-    "family": _text("Family"),
-    "bits": st.column_config.NumberColumn("Bits", help="Of one code, scales not counted."),
+    "bits": st.column_config.NumberColumn("Bits", format="%.0f", help="Of one code, scales not counted."),
     "effective": st.column_config.NumberColumn(
-        "Bits per weight", format="%.4g", help="Of a large matrix, scales and zero-points included."
+        "Bits with scales", format="%.4g", help="For each weight of a large matrix, scales and zero-points included."
     ),
+    "sqnr": st.column_config.NumberColumn(
+        "SQNR floor",
+        format="%.0f dB",
+        help="Signal to quantisation noise, in decibels, that tests hold it to on weights that are normally "
+        "distributed. A cast that is no narrower than FP32 has none.",
+    ),
+    "here": _text("Runs here", width=165),
+    "name": _text("Name", "On the command line and in links."),
+    "family": _text("Family", width=115),
     "granularity": _text("One scale"),
     "storage": _text("Codes in memory"),
     "base": _text("Rest of the model"),
-    "here": _text("Runs here"),
     "runs_on": _text("Runs on"),
     **{
         name: _text(name, f"Whether {name} really stores and runs it here. {backend.meaning}")
@@ -173,8 +182,5 @@ _COLUMNS: dict[str, Any] = {
     "arithmetic": _text("Multiplies", width="large"),
     "emulated": _text("Emulated here", "What hardware made for it would do otherwise.", width="large"),
     "treatment": _text("Treats", "What becomes of which modules.", width="large"),
-    "sqnr": st.column_config.NumberColumn(
-        "SQNR floor", format="%.0f dB", help="Signal to quantisation noise that tests hold it to, on normal weights."
-    ),
     "meaning": _text("Meaning", width="large"),
 }

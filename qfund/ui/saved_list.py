@@ -61,8 +61,8 @@ def _facts(row: Saved) -> str:
     parts = [*_input(row), words.when(row.created), f"qfund {row.qfund}"]
     if row.libraries:
         parts.insert(0, "with libraries and times")
-    if row.also:
-        parts.insert(0, words.also_phrase(row.also))
+    if also := words.also_phrase(row.also, (row.reference, *row.precisions)):
+        parts.insert(0, also)
     if row.revision:
         parts.insert(0, f"revision {row.revision}")
     return literal(" · ".join(parts))

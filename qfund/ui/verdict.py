@@ -38,7 +38,8 @@ def _table(found: Found) -> None:
         once(found, "overview", tables.overview),
         hide_index=True,
         column_config=columns.OVERVIEW,
-        height="auto" if len(report.results) <= columns.ROWS else columns.HEIGHT,
+        height=columns.height(len(report.results)),
+        placeholder="–",
         key="overview",
         alt="Every candidate with its memory, bits per weight and distance from the reference; can be sorted",
     )
@@ -47,6 +48,16 @@ def _table(found: Found) -> None:
         st.error("\n\n".join(map(literal, alarms)), icon=":material/warning:")
     if cautions := [caution for verdict in verdicts for caution in verdict.cautions]:
         st.caption("\n\n".join(f":material/info: {literal(caution)}" for caution in cautions))
+    told = st.expander("Each of them in words", icon=":material/notes:", key="in_words", on_change="rerun")
+    if told.open:
+        with told:
+            st.markdown("\n".join(map(_told, verdicts, report.results)))
+
+
+def _told(verdict: words.Verdict, result: PrecisionResult) -> str:
+    """A verdict and what else is worth knowing, as a line of a list."""
+    more = " ".join(words.asides(result))
+    return f"- **{literal(verdict.label)}** {literal(verdict.body)}" + (f" :gray[{literal(more)}]" if more else "")
 
 
 def _card(report: Report, found: words.Verdict) -> None:
@@ -60,7 +71,7 @@ def _card(report: Report, found: words.Verdict) -> None:
     st.markdown(literal(found.body))
     for caution in found.cautions:
         st.caption(f":material/info: {literal(caution)}")
-    st.caption(literal(words.arithmetic(result)))
+    st.caption(literal(" ".join(filter(None, (words.arithmetic(result), result.note)))))
 
 
 def _numbers(report: Report, result: PrecisionResult) -> list[tuple[str, str, str]]:

@@ -34,6 +34,11 @@ st.markdown(
   average.
 - **Emulated** means that hardware made for the format would also multiply in it. The damage shown here comes from
   rounding the weights (and activations where it says so); nothing is said about that hardware's speed.
+- **Sizes** have four names that are never mixed: what is *stored on disk*, the *footprint* predicted from shapes and
+  counted in the loaded model (equal to the byte), what loading *needs* at its peak, and what inference adds. Resident
+  memory (RSS) is none of them: it counts pages of the checkpoint's file that the system takes back when it must.
+- **Need** is the most private memory plus the live weights that still alias the mapped file. It says why loading
+  straight in BF16 takes half of what loading in FP32 and casting takes.
 - **Times** are ratios to the reference's, measured in turns on one machine, and only where libraries were asked for.
 """
 )

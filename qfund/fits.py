@@ -355,6 +355,13 @@ def longest_context(shape: Shape, weights: Weights, workload: Workload) -> int:
     return low
 
 
+def beyond(rows: Iterable[Row], shape: Shape) -> str | None:
+    """Said where memory would allow longer contexts than the model was made for."""
+    if shape.trained is None or all(row.longest_context <= shape.trained for row in rows):
+        return None
+    return f"Longest contexts are what memory allows; this model was made for {shape.trained:,} positions."
+
+
 def formula(config: Mapping[str, Any], dtype: str) -> Activations:
     """A guess at the activations for a model whose forward cannot be traced: the residual stream and what was added to
     it (5 widths), one gated multilayer perceptron (3 of its widths), queries, keys and values (4 widths); and three

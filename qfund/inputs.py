@@ -88,6 +88,45 @@ def prepare(spec: Spec, source: catalog.Source, checkpoint: Checkpoint, task: Ta
     return _prepare_pictures(spec, checkpoint, task, config)
 
 
+def probe(checkpoint: Checkpoint, task: Task, tokens: int) -> Batch:
+    """One example of ``tokens`` random tokens (fewer where the model reads no more) and of a picture, as the task reads
+    them, always the same: for figures that do not depend on what is read. It needs no tokenizer.
+
+    Raises:
+        UnsupportedModel: an image processor that cannot be used, a decoder whose first token is not named.
+    """
+    config = read_config(checkpoint)
+    arguments: dict[str, Tensor] = {}
+    if task.reads != "text":
+        arguments["pixel_values"] = _pixel_values(checkpoint, config, [pictures.draw()[0].image])[0]
+    if task.reads == "pictures":
+        return Batch(arguments)
+    ids = _random_ids(config, min([tokens, *_position_limits(config)]))
+    if checkpoint.architecture == "VisionEncoderDecoderModel":
+        return Batch(arguments | {"decoder_input_ids": _after(_decoder_start(checkpoint, config), ids)})
+    arguments["input_ids"] = ids
+    if task.reads == "text" and task.name != "causal language model":
+        arguments["attention_mask"] = torch.ones_like(ids)
+    if task.reads == "text" and getattr(config, "is_encoder_decoder", False) and task.gives != "labels":
+        arguments["decoder_input_ids"] = _after(_decoder_start(checkpoint, config), ids)
+    return Batch(arguments)
+
+
+def _random_ids(config: Any, count: int) -> Tensor:
+    """[1, count]: no padding, and no end of the text but at the end, where some classifiers look for it."""
+    text = config.get_text_config()
+    ends = getattr(text, "eos_token_id", None)
+    ends = ends if isinstance(ends, list) else [ends]
+    vocabulary = getattr(text, "vocab_size", None) or 256  # CANINE has none and reads characters
+    taken = [token for token in (*ends, getattr(text, "pad_token_id", None)) if isinstance(token, int)]
+    ids = torch.randint(0, vocabulary, (1, count), generator=torch.Generator().manual_seed(0))
+    free = next((token for token in range(vocabulary) if token not in taken), 0)
+    ids = ids.masked_fill(torch.isin(ids, torch.tensor(taken, dtype=ids.dtype)), free)
+    if count > 1 and isinstance(ends[0], int) and 0 <= ends[0] < vocabulary:
+        ids[0, -1] = ends[0]
+    return ids
+
+
 def _tokenizer(checkpoint: Checkpoint) -> Any:
     remedy = "Put the model's tokenizer files (tokenizer.json) beside its weights."
     try:
@@ -114,12 +153,17 @@ def _special_tokens(tokenizer: Any, text: str) -> tuple[list[int], list[int]]:
     return whole[:start], whole[start + len(bare) :]
 
 
-def _longest_context(config: Any, tokenizer: Any) -> int | None:
+def _position_limits(config: Any) -> list[int]:
     text = config.get_text_config()
     limits = [getattr(text, name, None) for name in _LIMITS]
     found = [limit for limit in limits if isinstance(limit, int) and limit > 0]
     if found and text.model_type in _OFFSET_POSITIONS:
-        found = [limit - (text.pad_token_id or 0) - 1 for limit in found]
+        return [limit - (text.pad_token_id or 0) - 1 for limit in found]
+    return found
+
+
+def _longest_context(config: Any, tokenizer: Any) -> int | None:
+    found = _position_limits(config)
     if 0 < tokenizer.model_max_length < 10**9:
         found.append(tokenizer.model_max_length)
     return min(found, default=None)

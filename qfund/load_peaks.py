@@ -20,6 +20,8 @@ from qfund.report import Environment
 
 DEFAULT_PRECISIONS = ("bf16", "int8")
 MAX_RUNS = 20
+#: Tokens of the forward after a load, where the model reads so many.
+FORWARD_TOKENS = 512
 #: Multiples of smaller weights are not exact: what Python and torch allocate on the way, up to a MiB, shows in them.
 SMALL = 64 * 1024**2
 #: Multiples of weights smaller than this say nothing.
@@ -36,6 +38,7 @@ class Way:
         said: how the lesson's sentence names it.
         library: whose quantiser it uses; None for torch alone or qfund's.
         applies: whether it makes sense for a precision.
+        runs: whether one model is left, which then runs a forward.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Way:
     said: str
     applies: Callable[[Precision], bool]
     library: str | None = None
+    runs: bool = True
 
 
 def _is_cast(row: Precision) -> bool:
@@ -94,6 +98,7 @@ WAYS: dict[str, Way] = {
             "load in fp32, copy the model, cast or quantise the copy: the lesson's notebook, which keeps both",
             "the notebook's deepcopy",
             lambda row: row.family != STORED,
+            runs=False,
         ),
     )
 }
@@ -224,6 +229,50 @@ class Sampled:
 
 
 @dataclass(frozen=True, slots=True)
+class Inference:
+    """What one forward took once the model was loaded: no cache, logits of every position, inputs as
+    ``qfund.inputs.probe`` makes them. Nothing of it is in ``Sampled``.
+
+    Attributes:
+        tokens: random ones that were read; 0 for a model that reads only pictures.
+        pictures: that were read.
+        batch: examples.
+        need: its peak during the forward, above the same baseline and by the same definition as a load's: the model,
+            its activations, and what kernels take for themselves. Sampled at every module's end too.
+        above_settled: what of it is more than the loaded model's settled need.
+        stays: what of that is still there without the output: set up by libraries in the first forward of a process,
+            threads and their buffers. The rest are activations.
+        multiple: ``need`` as a multiple of the bytes of the fp32 weights.
+        seconds: it took, the first of its process, weights read from the file included.
+        samples, largest_gap: as in ``Sampled``.
+        device_peak: most bytes that torch's allocator held on a GPU; None without one.
+    """
+
+    tokens: int
+    pictures: int
+    batch: int
+    need: int
+    above_settled: int
+    stays: int
+    multiple: float
+    seconds: float
+    samples: int
+    largest_gap: float
+    device_peak: int | None = None
+
+    @property
+    def activations(self) -> int:
+        """What the forward gave back, its output included."""
+        return self.above_settled - self.stays
+
+    @property
+    def read(self) -> str:
+        """``512 tokens``, ``1 picture``, ``1 picture and 77 tokens``."""
+        counts = (("picture", self.pictures), ("token", self.tokens))
+        return " and ".join(f"{count} {name}{'s' * (count > 1)}" for name, count in counts if count)
+
+
+@dataclass(frozen=True, slots=True)
 class WayPeak:
     """One way to load, in a process of its own.
 
@@ -236,6 +285,8 @@ class WayPeak:
         needs: of all runs, in order; everything else is of the run with the median need.
         sampled: None where the system has no such counter; ``note`` says so.
         device_peak: most bytes that torch's allocator held on a GPU during the load; None without one.
+        inference: a forward after the load; None where two models are left, where it was not sampled, and where the
+            model could not be run: ``note`` says why.
         problem: why there are no numbers.
     """
 
@@ -249,6 +300,7 @@ class WayPeak:
     device_peak: int | None = None
     note: str | None = None
     problem: str | None = None
+    inference: Inference | None = None
 
 
 @dataclass(frozen=True, slots=True)

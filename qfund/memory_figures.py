@@ -87,8 +87,8 @@ def fits(frame: pd.DataFrame, budget: int, named: str | None = None) -> go.Figur
 
 
 def sizes(frame: pd.DataFrame, stored: int) -> go.Figure:
-    """Predicted bytes as bars; estimate, measured footprint and load peaks as marks on them; the file as a line."""
-    columns = ["estimate", "predicted", "measured", "need", "rss"]
+    """Predicted bytes as bars; estimate, measured footprint and peaks as marks on them; the file as a line."""
+    columns = ["estimate", "predicted", "measured", "need", "rss", "inference"]
     widest = max(stored, int(frame[columns].max().max()))
     divisor, unit = _byte_unit(widest)
     figure = _figure(_row_height(len(frame)) + 70, bargap=0.4)
@@ -107,6 +107,7 @@ def sizes(frame: pd.DataFrame, stored: int) -> go.Figure:
         "measured": ("measured, counted", "line-ns", QUIET),
         "need": ("load peak (need)", "triangle-right", PALETTE[1]),
         "rss": ("resident peak (RSS)", "triangle-right-open", PALETTE[1]),
+        "inference": ("inference peak (need)", "circle", PALETTE[4]),
     }
     for column, (name, symbol, colour) in marks.items():
         rows = frame[frame[column].notna()]
@@ -190,9 +191,12 @@ def steps(frame: pd.DataFrame, precision: str) -> go.Figure:
 
 
 def _wrapped(name: str) -> str:
-    """A long name in two lines, broken at its comma, or a telephone has no room for bars."""
-    head, comma, rest = name.partition(", ")
-    return f"{head},<br>{rest}" if comma and len(name) > 30 else name
+    """A long name in two lines, broken at its comma or before *of a forward*, or a telephone has no room for bars."""
+    for mark, end, begin in ((", ", ",", ""), (" of a forward ", "", "of a forward ")):
+        head, found, rest = name.partition(mark)
+        if found and len(name) > 30:
+            return f"{head}{end}<br>{begin}{rest}"
+    return name
 
 
 def load(curve: pd.DataFrame, phases: pd.DataFrame, weights: int, highest: int) -> go.Figure:

@@ -86,6 +86,7 @@ def sizes(
                 "measured": measured.get(entry.precision, math.nan),
                 "need": sampled.need if sampled else math.nan,
                 "rss": sampled.rss_peak if sampled else math.nan,
+                "inference": way.inference.need if way and way.inference else math.nan,
                 "way": way.way if way else "",
             }
         )
@@ -100,6 +101,7 @@ def sizes_text(frame: pd.DataFrame) -> pd.DataFrame:
         "measured": "Measured (B)",
         "need": "Load peak (B)",
         "rss": "Resident peak (B)",
+        "inference": "Inference peak (B)",
     }
     missing = {"estimate": "–"}
     shown = pd.DataFrame({"Precision": frame["label"]})
@@ -200,6 +202,13 @@ def _from_load(found: _Steps, way: WayPeak) -> None:
     pages = "mapped file pages, given back under pressure" if mapped > 0 else "weights in the file, not read until used"
     found.step(pages, mapped, MEASURED)
     found.total("resident peak (RSS)", sampled.rss_peak, MEASURED)
+    if way.inference is None:
+        return
+    given = sampled.settled - sampled.rss_peak
+    found.step(f"{'given back' if given < 0 else 'weights in the file, needed'} once loaded", given, MEASURED)
+    found.step("set up by libraries, kept after a first forward", way.inference.stays, MEASURED)
+    found.step(f"activations of a forward of {way.inference.read}", way.inference.activations, MEASURED)
+    found.total("inference peak (need)", way.inference.need, MEASURED)
 
 
 def tied(plan: Plan) -> set[str]:
@@ -300,6 +309,7 @@ def _all_ways(peaks: LoadPeaks) -> list[WayPeak]:
 def loads(peaks: LoadPeaks) -> pd.DataFrame:
     """One row a way, for a reader: multiples of the fp32 weights (W), and bytes."""
     rows = []
+    ran = any(way.inference for way in _all_ways(peaks))
     for way in _all_ways(peaks):
         sampled = way.sampled
         multiples = {} if sampled is None else sampled.multiples
@@ -311,6 +321,7 @@ def loads(peaks: LoadPeaks) -> pd.DataFrame:
                 "Settled (W)": multiples.get("settled"),
                 "Private (W)": multiples.get("private_peak"),
                 "RSS (W)": multiples.get("rss_peak"),
+                **({"Inference (W)": way.inference.multiple if way.inference else None} if ran else {}),
                 "Need": bytes_text(sampled.need) if sampled else "not measured",
                 "Stored": "–" if way.footprint_bytes is None else bytes_text(way.footprint_bytes),
                 "GPU": "–" if way.device_peak is None else bytes_text(way.device_peak),

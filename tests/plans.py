@@ -6,7 +6,7 @@ buffers. The file holds all of it in fp32, and the head once more.
 
 from qfund.fits import Activations, Fits, FitsRequest, Phase, Shape, Weights, Workload, choose, rows
 from qfund.kv_cache import CacheLayers
-from qfund.load_peaks import Curve, LoadPeakRequest, LoadPeaks, Sampled, WayPeak
+from qfund.load_peaks import Curve, Inference, LoadPeakRequest, LoadPeaks, Sampled, WayPeak
 from qfund.load_peaks import Phase as LoadPhase
 from qfund.plan import PARTS, HeaderPlan, Plan, PlanEntry, PlannedModule, StoredModule
 from qfund.report import DtypeShare, Environment
@@ -130,7 +130,22 @@ def make_fits(request: FitsRequest) -> Fits:
 GIB = Workload(2**30)
 
 
-def way(precision: str, name: str, need: int, settled: int, rss: int) -> WayPeak:
+#: After a load that settled at 2500.
+FORWARD = Inference(
+    tokens=128,
+    pictures=0,
+    batch=1,
+    need=2900,
+    above_settled=400,
+    stays=70,
+    multiple=2900 / (4 * ALL),
+    seconds=0.1,
+    samples=9,
+    largest_gap=0.01,
+)
+
+
+def way(precision: str, name: str, need: int, settled: int, rss: int, inference: Inference | None = None) -> WayPeak:
     weights = 4 * ALL
     curve = Curve((0.0, 0.1, 0.2), (0, need, settled), (0, need, settled), (0, rss, settled))
     multiples = {"need": need, "settled": settled, "private_peak": need, "rss_peak": rss}
@@ -150,7 +165,7 @@ def way(precision: str, name: str, need: int, settled: int, rss: int) -> WayPeak
         ),
         curve=curve,
     )
-    return WayPeak(precision, name, 0.1, settled, settled, (need,), sampled)
+    return WayPeak(precision, name, 0.1, settled, settled, (need,), sampled, inference=inference)
 
 
 def make_peaks(request: LoadPeakRequest) -> LoadPeaks:
@@ -165,7 +180,7 @@ def make_peaks(request: LoadPeakRequest) -> LoadPeaks:
         reference=way("fp32", "direct", 4 * ALL, 4 * ALL, ALL),
         ways=(
             way("bf16", "cast", 4 * ALL, 2500, 6000),
-            way("bf16", "direct", 2600, 2500, 7000),
+            way("bf16", "direct", 2600, 2500, 7000, FORWARD),
             WayPeak("bf16", "deepcopy", problem="It died."),
         ),
         notes=("So little that a few MiB show.",),

@@ -5,6 +5,7 @@ import contextlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -665,3 +666,14 @@ def test_the_command_tells_of_every_gpu(capsys: pytest.CaptureFixture[str]) -> N
         _command("--help")
     said = " ".join(capsys.readouterr().out.split())
     assert all(name.replace("-", "") in said.replace("-", "").replace(" ", "") for name in GPUS)
+
+
+def test_contexts_beyond_what_a_model_was_made_for_are_said_to_be() -> None:
+    def row(longest: int) -> Any:
+        return SimpleNamespace(longest_context=longest)
+
+    shape: Any = SimpleNamespace(trained=256)
+    assert fits.beyond([row(100), row(256)], shape) is None
+    said = fits.beyond([row(100), row(257)], shape)
+    assert said is not None and "made for 256 positions" in said
+    assert fits.beyond([row(10**9)], SimpleNamespace(trained=None)) is None  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -32,8 +33,8 @@ from qfund.errors import (
 from qfund.load_peaks import WAYS, LoadPeakRequest, LoadPeaks, checked, pairs
 from qfund.measures import load_peak as measure
 from qfund.measures import sampler, watched_load
-from qfund.measures.load_messages import Border, Job, Loaded
-from qfund.measures.need import POINTS, digest
+from qfund.measures.load_messages import Border, Job, Loaded, Ran
+from qfund.measures.need import POINTS, digest, digest_forward
 from qfund.measures.phases import file_ranges
 from qfund.measures.watched_load import run, watcher
 from qfund.precisions import PRECISIONS, STORED
@@ -167,6 +168,30 @@ def test_what_stays_in_the_file_all_through_a_phase_is_needed_beside_the_peak() 
 
 def test_a_system_without_counters_gives_no_figures() -> None:
     assert digest([], [], 100) is None
+    assert digest_forward([], Ran(tokens=3), [], 0, 100) is None
+
+
+def test_the_need_of_a_forward_by_hand() -> None:
+    """It is above the load's baseline, and nothing of it is in the load's figures."""
+    borders = [border("start", 10.0, 0, 0), border("reading", 11.0, 0, 0), border("ready", 12.0, 5, 100)]
+    borders.append(border("end", 13.0, 5, 100))
+    running = [border("running", 14.0, 6, 100), border("end", 16.0, 20, 100), border("end", 17.0, 9, 100)]
+    outside = [(11.5, 1003, 0), (14.5, 1030, 0), (15.0, 1090, 50), (16.5, 9999, 0)]
+    assert digest(borders, outside, 100) == digest(borders, outside[:1], 100)
+    load = digest(borders, outside, 100)
+    assert load is not None and (load.need, load.settled) == (105, 105)
+    ran = Ran(running, [(14.8, 1066, 6), (15.6, 1030, 0)], tokens=7, batch=1)
+    found = digest_forward(borders, ran, outside, load.settled, 100)
+    assert found is not None
+    # At the module that ended at 14.8: 60 private, and 100 in the file.
+    assert (found.need, found.above_settled, found.multiple) == (160, 55, 1.6)
+    assert (found.stays, found.activations) == (4, 51)
+    assert (found.tokens, found.batch, found.seconds, found.samples) == (7, 1, 2.0, 4)
+    assert found.largest_gap == pytest.approx(0.6)
+    # Weights that leave the file on the way are counted there only where it is known.
+    moved = [running[0], border("end", 16.0, 120, 0), border("end", 17.0, 109, 0)]
+    found = digest_forward(borders, Ran(moved), [], load.settled, 100)
+    assert found is not None and (found.need, found.stays) == (120, 4)
 
 
 def test_a_thinned_curve_keeps_the_peaks_and_the_ends() -> None:
@@ -298,6 +323,66 @@ def test_the_lesson_is_measured(llama: tuple[Path, int], measured: tuple[LoadPea
 
 
 @linux
+def test_a_forward_after_the_load_is_measured(
+    llama: tuple[Path, int], measured: tuple[LoadPeaks, list[tuple[str, float]]]
+) -> None:
+    weights, (found, phases) = llama[1], measured
+    logits, hidden = 512 * 8192, 512 * 1024  # elements
+    for row in (found.reference, *found.ways):
+        if row.way == "deepcopy":
+            assert row.inference is None
+            continue
+        ran, sampled = row.inference, row.sampled
+        assert ran is not None and sampled is not None, row.note
+        assert (ran.tokens, ran.pictures, ran.batch) == (512, 0, 1)
+        assert ran.need >= sampled.settled and ran.need == sampled.settled + ran.above_settled
+        assert ran.multiple == ran.need / weights and ran.device_peak is None
+        size = 2 if row.precision == "bf16" else 4
+        # The logits, and beside them no more than the hidden states, and what kernels take.
+        assert size * logits - MIB <= ran.activations <= size * (logits + 8 * hidden) + 8 * MIB, (row.way, ran)
+        assert -MIB <= ran.stays <= 16 * MIB, (row.way, ran)
+        assert ran.samples > 20 and ran.seconds > 0
+        assert "running" not in [phase.name for phase in sampled.phases]
+        assert f"{ran.multiple:.2f}" in command.text(found)
+    assert any(phase == "BF16, direct: running" for phase, _ in phases)
+    assert not any(phase == "BF16, deepcopy: running" for phase, _ in phases)
+    assert "one forward of 512 tokens after the load" in command.text(found)
+
+
+def fails(*_: object, **__: object) -> None:
+    raise RuntimeError("no kernel\nfor that")
+
+
+def test_a_forward_that_fails_is_told_and_leaves_no_hook(monkeypatch: pytest.MonkeyPatch) -> None:
+    from qfund import checkpoint
+    from qfund.loading import read
+    from qfund.measures import forward
+
+    found = checkpoint.read(checkpoints.folder("llama"))
+    model, batch = read(found, "float32"), forward.prepare(found, 512)
+    assert not isinstance(batch, Ran)
+    assert forward.watched(model, batch, PRECISIONS["fp32"], lambda phase: None).problem is None
+    monkeypatch.setattr(model.model.norm, "forward", fails)
+    ran = forward.watched(model, batch, PRECISIONS["fp32"], lambda phase: None)
+    assert ran == Ran(problem="RuntimeError: no kernel for that")
+    assert not torch.nn.modules.module._global_forward_hooks
+
+
+@pytest.mark.parametrize("name", ["gpt2", "roberta-masked", "t5", "bart-classifier", "vit-classifier", "vision-gpt2"])
+def test_every_kind_of_model_is_given_what_it_reads(name: str) -> None:
+    from qfund import checkpoint
+    from qfund.loading import read
+    from qfund.measures import forward
+
+    found = checkpoint.read(checkpoints.folder(name))
+    batch = forward.prepare(found, 20)
+    assert not isinstance(batch, Ran)
+    ran = forward.watched(read(found, "float32"), batch, PRECISIONS["fp32"], lambda phase: None)
+    tokens, pictures = {"vit-classifier": (0, 1), "vision-gpt2": (20, 1)}.get(name, (20, 0))
+    assert (ran.problem, ran.tokens, ran.pictures, ran.batch) == (None, tokens, pictures, 1)
+
+
+@linux
 def test_need_agrees_with_private_bytes_where_no_file_is_mapped(
     llama: tuple[Path, int], measured: tuple[LoadPeaks, list[tuple[str, float]]]
 ) -> None:
@@ -353,6 +438,23 @@ def test_what_a_library_lacks_or_cannot_do_is_said_and_the_rest_is_measured(monk
     }
     assert all(row.sampled for row in found.ways if not row.problem)
     assert "NF4, torchao-direct: torchao has no nf4." in command.text(found)
+
+
+def test_a_model_that_cannot_be_run_is_loaded_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = LoadPeakRequest(str(checkpoints.folder("llama")), ("bf16",), ("direct", "deepcopy"))
+    jobs: list[Job] = []
+
+    def refuses(job: Job, told: object) -> watched_load.Run:
+        jobs.append(job)
+        return replace(loaded(), ran=Ran(problem="It has no kernel.") if job.tokens else None)
+
+    monkeypatch.setattr(measure, "run", refuses)
+    found = measure.load_peak(asked)
+    assert [(job.way, job.tokens) for job in jobs] == [("direct", 512), ("direct", 512), ("deepcopy", 0)]
+    assert [row.note for row in found.ways] == ["No forward was measured: It has no kernel.", None]
+    assert all(row.sampled and row.inference is None and row.problem is None for row in found.ways)
+    assert "BF16, direct: No forward was measured: It has no kernel." in command.text(found)
+    assert "one forward" not in command.text(found)
 
 
 def test_the_median_of_all_runs_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -440,6 +542,27 @@ def test_a_loading_process_that_hangs_is_stopped(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(watched_load, "LIMIT", 0.5)
     with pytest.raises(TimedOut):
         run(Job("folder", "bf16", "direct"), loader=fake("time.sleep(600)"))
+
+
+LOADED = IMPORTED + f"print({msgspec.json.encode(Loaded([], 0.5, 1, 1, None, 0.4)).decode()!r}, flush=True)\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("os.kill(os.getpid(), 9)", "was killed"),
+        ("time.sleep(600)", "A forward took longer than 0 s"),
+        ("sys.stdin.readline()", "A forward took longer than 0 s"),
+        ("print('nonsense')", "cannot be read"),
+    ],
+)
+def test_a_forward_that_ends_its_process_or_hangs_leaves_the_load(
+    code: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watched_load, "FORWARD_LIMIT", 0.4)
+    loader = fake(LOADED + "time.sleep(0.2)\n" + code)  # so that the sampler sees it
+    found = run(Job("folder", "bf16", "direct", tokens=512), loader=loader)
+    assert found.loaded.seconds == 0.5 and found.ran is not None and says in (found.ran.problem or "")
 
 
 def test_a_command_that_is_not_there_is_told() -> None:

@@ -9,7 +9,7 @@ import pytest
 from qfund import memory_figures, memory_tables, memory_words
 from qfund.fits import rows
 from qfund.load_peaks import LoadPeakRequest
-from tests.plans import BUFFERS, GIB, HEADERS, PLAN, SHAPE, STORED, WEIGHTS, make_peaks
+from tests.plans import BUFFERS, FORWARD, GIB, HEADERS, PLAN, SHAPE, STORED, WEIGHTS, make_peaks
 
 PEAKS = make_peaks(LoadPeakRequest("pydoc-llama", ("bf16",)))
 
@@ -33,7 +33,12 @@ def test_a_cast_is_explained_from_the_file_to_the_peak() -> None:
         ("total", "load peak (need)", 2600),
         ("step", "mapped file pages, given back under pressure", 4400),
         ("total", "resident peak (RSS)", 7000),
+        ("step", "given back once loaded", -4500),
+        ("step", "set up by libraries, kept after a first forward", 70),
+        ("step", "activations of a forward of 128 tokens", 330),
+        ("total", "inference peak (need)", 2900),
     ]
+    assert "activations of a forward of 128 tokens: +330 B" in memory_words.differences(found)
 
 
 def test_codes_are_explained_part_by_part_to_the_byte() -> None:
@@ -75,6 +80,23 @@ def test_what_headers_cannot_tell_is_one_piece() -> None:
 def test_rss_below_need_is_said_the_other_way_round() -> None:
     found = pieces(memory_tables.steps(PLAN, HEADERS, "fp32", {}, PEAKS))
     assert ("step", "weights in the file, not read until used", 1210 - 4840) in found
+    assert found[-1] == ("total", "resident peak (RSS)", 1210), "no forward was measured"
+    ran = replace(PEAKS, reference=replace(PEAKS.reference, inference=replace(FORWARD, need=5240)))
+    found = pieces(memory_tables.steps(PLAN, HEADERS, "fp32", {}, ran))
+    assert found[-4:] == [
+        ("step", "weights in the file, needed once loaded", 4840 - 1210),
+        ("step", "set up by libraries, kept after a first forward", 70),
+        ("step", "activations of a forward of 128 tokens", 330),
+        ("total", "inference peak (need)", 5240),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "pictures", "said"),
+    [(512, 0, "512 tokens"), (1, 0, "1 token"), (0, 1, "1 picture"), (77, 1, "1 picture and 77 tokens")],
+)
+def test_what_a_forward_read_is_said(tokens: int, pictures: int, said: str) -> None:
+    assert replace(FORWARD, tokens=tokens, pictures=pictures).read == said
 
 
 def test_the_best_way_needs_least_and_is_no_library_s() -> None:
@@ -89,6 +111,7 @@ def test_sizes_have_no_number_where_nothing_was_measured() -> None:
     assert found["need"].iloc[0] == 2600 and found[["estimate", "measured", "need", "rss"]].iloc[1].isna().all()
     shown = memory_tables.sizes_text(found)
     assert list(shown["Load peak (B)"]) == ["2,600", "not measured yet"]
+    assert list(shown["Inference peak (B)"]) == ["2,900", "not measured yet"]
     assert list(shown["Headers, estimate (B)"]) == ["2,820", "–"]
 
 
@@ -135,7 +158,9 @@ def test_sizes_are_bars_with_marks() -> None:
         "measured, counted",
         "load peak (need)",
         "resident peak (RSS)",
+        "inference peak (need)",
     ]
+    assert list(figure.data[-1].x) == [2900 / 1024]
     assert list(figure.data[0].x) == pytest.approx([2460 / 1024, 1476 / 1024])
 
 
@@ -146,6 +171,7 @@ def test_the_waterfall_has_a_bar_for_every_step() -> None:
     assert [bar.x[0] * 1024 for bar in figure.data][1] == -2820
     assert figure.data[2].marker.pattern.shape, "what headers say is an estimate"
     assert any("−400 B" in note.text for note in figure.layout.annotations)
+    assert "activations<br>of a forward of 128 tokens" in figure.layout.yaxis.ticktext
 
 
 def test_a_load_shows_its_peak_in_multiples_of_the_weights() -> None:
@@ -161,6 +187,9 @@ def test_every_way_is_a_row_and_what_failed_says_why() -> None:
     found = memory_tables.loads(PEAKS)
     assert len(found) == 4 and list(found["Need"])[-1] == "not measured" and list(found["Note"])[-1] == "It died."
     assert "GPU" not in found
+    assert found["Inference (W)"].dropna().to_list() == [2900 / 4840]
+    without = replace(PEAKS, ways=tuple(replace(one, inference=None) for one in PEAKS.ways))
+    assert "Inference (W)" not in memory_tables.loads(without)
 
 
 def test_modules_of_a_plan_sum_to_its_bytes() -> None:

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ import msgspec
 import pytest
 import torch
 import transformers
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from benchmarks.plan import seventy_billion
 from qfund import checkpoint, plan
@@ -402,3 +403,16 @@ def test_the_documented_table_names_every_model_and_no_error() -> None:
     for name, class_, errors in rows:
         assert class_ == planned.architecture(name)
         assert set(errors.split(" | ")) <= {"0", "–"}, name
+
+
+def test_a_tensor_in_another_shape_is_named(tmp_path: Path) -> None:
+    """As many elements, other rows: from_pretrained refuses it, so nobody should believe that it fits."""
+    shutil.copytree(planned.folder("llama"), tmp_path, dirs_exist_ok=True)
+    stored = load_file(tmp_path / "model.safetensors")
+    name = "model.layers.0.mlp.up_proj.weight"
+    stored[name] = stored[name].T.contiguous()
+    save_file(stored, tmp_path / "model.safetensors", {"format": "pt"})
+    found = exact(PlanRequest(str(tmp_path), ("bf16",)), silently)
+    assert any(note.startswith(f"{name} is stored as [32, 48], the model has [48, 32]") for note in found.notes)
+    whole = exact(PlanRequest(str(planned.folder("llama")), ("bf16",)), silently)
+    assert not any("is stored as" in note for note in whole.notes)

@@ -16,6 +16,7 @@ from qfund.fits import (
     FitsRequest,
     Row,
     Workload,
+    beyond,
     checked,
     to_json,
 )
@@ -123,6 +124,7 @@ def text(found: Fits) -> str:
         *_table(found),
         "",
         "Weights, KV cache and state are exact; ~ is an estimate.",
+        *filter(None, [beyond(found.rows, found.shape)]),
         found.choice.sentence,
         *(f"! {warning}" for warning in found.warnings),
         *found.notes,

@@ -88,15 +88,28 @@ def text(found: LoadPeaks) -> str:
         "Settled: what of it stays. Private: resident bytes that no file backs; weights left in the file are missing.",
         "RSS: all resident bytes; pages of the file, which the system takes back when it needs them, are in it.",
         "Footprint: stored tensors, counted; claimed: what get_memory_footprint() says. All above the imports' memory.",
+        *_inference_legend(found),
     ]
     said = [(one, one.problem or (one.note if one.sampled else None)) for one in (found.reference, *found.ways)]
     problems = [f"{PRECISIONS[one.precision].label}, {one.way}: {sentence}" for one, sentence in said if sentence]
     return "\n".join([*lines, *([""] if problems else []), *problems])
 
 
+def _inference_legend(found: LoadPeaks) -> list[str]:
+    ran = [one.inference for one in _listed(found) if one.inference]
+    if not ran:
+        return []
+    stays = bytes_text(max(0, *(one.stays for one in ran)))
+    return [
+        f"Inference: the most need during one forward of {ran[0].read} after the load (all logits, no cache).",
+        f"Up to {stays} of it were set up by libraries in that first forward and stay; activations are the rest.",
+    ]
+
+
 def _table(found: LoadPeaks) -> list[str]:
     """Right-aligned columns under a heading: need in bytes, and all as multiples of the fp32 weights."""
-    heading = ["precision", "way", "need", "need", "settled", "private", "RSS", "footprint", "claimed", "time"]
+    heading = ["precision", "way", "need", "need", "settled", "private", "RSS", "footprint", "claimed"]
+    heading += ["inference", "time"]
     device = any(one.device_peak is not None for one in (found.reference, *found.ways))
     rows = [heading + ["GPU"] * device]
     rows += [_cells(one, found.weights_bytes, device) for one in _listed(found)]
@@ -123,6 +136,7 @@ def _cells(one: WayPeak, weights: int, device: bool) -> list[str]:
         bytes_text(sampled.need) if sampled else "-",
         *(f"{of_weights[name]:.2f}" if of_weights else "-" for name in _COLUMNS),
         *("-" if size is None else f"{size / weights:.2f}" for size in (one.footprint_bytes, one.transformers_bytes)),
+        f"{one.inference.multiple:.2f}" if one.inference and of_weights else "-",
         "-" if one.seconds is None else seconds_text(one.seconds),
         *(["-" if one.device_peak is None else bytes_text(one.device_peak)] if device else []),
     ]

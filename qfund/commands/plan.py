@@ -49,9 +49,10 @@ def run(options: argparse.Namespace) -> None:
     if options.headers:
         found = plan.headers(request, _silently)
     else:
-        from qfund.measures import plan as exact  # torch
+        known = plan.read(plan.checked(request), _silently)  # whatever is wrong with it is said before torch is here
+        from qfund.measures import plan as exact
 
-        found = exact.plan(request, _silently)
+        found = exact.plan(request, _silently, known)
     if options.json:
         sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
     else:

@@ -83,6 +83,7 @@ KINDS: dict[str, Kind] = {
             "qfund.load_peaks:LoadPeaks",
             "qfund.measures.load_peak:load_peak",
             check="qfund.load_peaks:checked",
+            schema=2,
         ),
     )
 }

@@ -1,7 +1,7 @@
 """What ``watched_load`` and the process that loads say to each other: JSON, one message a line.
 
 To its standard input a ``Job``, and an empty line once it shall load. From its standard output ``Imported``, then
-``Entered`` for each phase, and at last ``Loaded`` or ``Failed``.
+``Entered`` for each phase, and ``Loaded`` or ``Failed``; after ``Loaded``, where a forward was asked for, ``Ran``.
 """
 
 from typing import TypeAlias
@@ -13,12 +13,13 @@ from qfund.errors import ERRORS, EngineError, QfundError
 
 class Job(msgspec.Struct, frozen=True, tag="job"):
     """``private``: read weights into private memory, as Windows does, in place of mapping the file: then private bytes
-    alone are the need, which checks the definition."""
+    alone are the need, which checks the definition. ``tokens``: of the forward after the load; 0 for none."""
 
     folder: str
     precision: str
     way: str
     private: bool = False
+    tokens: int = 0
 
 
 class Imported(msgspec.Struct, frozen=True, tag="imported"):
@@ -53,6 +54,20 @@ class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
     swapped: int = 0
 
 
+class Ran(msgspec.Struct, frozen=True, tag="ran"):
+    """A forward of the loaded model: its borders (begin, end, and without its output), and the clock, resident and
+    shared bytes at the end of every module; or the problem, and no borders."""
+
+    borders: list[Border] = []
+    samples: list[tuple[float, int, int]] = []
+    tokens: int = 0
+    pictures: int = 0
+    batch: int = 0
+    device_peak: int | None = None
+    swapped: int = 0
+    problem: str | None = None
+
+
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
     """``error`` is a name of ``qfund.errors.ERRORS``."""
 
@@ -64,7 +79,7 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
         return ERRORS.get(self.error, EngineError)(self.message, self.remedy)
 
 
-Event: TypeAlias = Imported | Entered | Loaded | Failed
+Event: TypeAlias = Imported | Entered | Loaded | Ran | Failed
 _events: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
 

@@ -11,10 +11,12 @@ from qfund.checkpoint import Checkpoint
 from qfund.errors import OutOfBudget, QfundError, TimedOut, WorkerDied
 from qfund.footprint import Footprint
 from qfund.load_peaks import (
+    FORWARD_TOKENS,
     NOT_SAMPLED,
     REFERENCE,
     SMALL,
     WAYS,
+    Inference,
     LoadPeakRequest,
     LoadPeaks,
     Sampled,
@@ -24,7 +26,7 @@ from qfund.load_peaks import (
 )
 from qfund.loading import default_budget
 from qfund.measures.load_messages import Job
-from qfund.measures.need import digest
+from qfund.measures.need import digest, digest_forward
 from qfund.measures.watched_load import Run, run
 from qfund.precisions import PRECISIONS, require
 from qfund.skeleton import predict
@@ -72,7 +74,8 @@ def load_peak(request: LoadPeakRequest, progress: Progress = lambda phase, share
         def told(phase: str, name: str = name, way: str = way, share: float = number / len(wanted)) -> None:
             progress(f"{PRECISIONS[name].label}, {way}: {phase}", 0.05 + 0.95 * share)
 
-        measured.append(_measure(Job(str(folder), name, way), request.runs, weights, told))
+        job = Job(str(folder), name, way, tokens=FORWARD_TOKENS if WAYS[way].runs else 0)
+        measured.append(_measure(job, request.runs, weights, told))
     return LoadPeaks(
         qfund=VERSION,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -107,7 +110,14 @@ def _result(job: Job, runs: Sequence[Run], weights: int) -> WayPeak:
     found = [(one, digest(one.loaded.borders, one.samples, weights)) for one in runs]
     needs = tuple(sampled.need for _, sampled in found if sampled)
     middle, sampled = sorted(found, key=lambda pair: pair[1].need if pair[1] else 0)[(len(found) - 1) // 2]
-    loaded = middle.loaded
+    loaded, ran = middle.loaded, middle.ran
+    inference = (
+        digest_forward(loaded.borders, ran, middle.samples, sampled.settled, weights) if sampled and ran else None
+    )
+    notes = [
+        _note(sampled, max(loaded.swapped, ran.swapped if ran else 0)),
+        f"No forward was measured: {ran.problem}" if ran and ran.problem else _note_forward(inference),
+    ]
     return WayPeak(
         precision=job.precision,
         way=job.way,
@@ -117,8 +127,16 @@ def _result(job: Job, runs: Sequence[Run], weights: int) -> WayPeak:
         needs=needs,
         sampled=sampled,
         device_peak=loaded.device_peak,
-        note=_note(sampled, loaded.swapped),
+        note=" ".join(filter(None, notes)) or None,
+        inference=inference,
     )
+
+
+def _note_forward(inference: Inference | None) -> str | None:
+    if inference is None or inference.largest_gap <= GAP:
+        return None
+    seen = seconds_text(inference.largest_gap)
+    return f"During the forward nothing was seen for {seen}: a short peak may be missing."
 
 
 def _note(sampled: Sampled | None, swapped: int) -> str | None:

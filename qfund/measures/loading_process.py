@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from qfund.errors import EngineError, OutOfBudget, QfundError
 from qfund.measures import load_messages
-from qfund.measures.load_messages import Entered, Event, Failed, Imported, Job, Loaded
+from qfund.measures.load_messages import Entered, Event, Failed, Imported, Job, Loaded, Ran
 
 _M_MMAP_THRESHOLD = -3  # malloc.h
 #: Seconds at the start and at the end in which nothing happens but samples.
@@ -49,12 +49,13 @@ def take_streams() -> tuple[BinaryIO, BinaryIO]:
     return incoming, outgoing
 
 
-def perform(job: Job, announce: Callable[[Event], None], go: Callable[[], object]) -> Loaded:
-    """Import, wait for ``go``, load."""
+def perform(job: Job, announce: Callable[[Event], None], go: Callable[[], object]) -> None:
+    """Import, wait for ``go``, load, announce what was found; where it is asked for, run the model then."""
     import torch
 
     from qfund.backends import counting
     from qfund.catalog import CATALOG
+    from qfund.measures import forward
     from qfund.measures.phases import Phases, aliasing_files, swapped
     from qfund.measures.ways import Loader, read_privately
 
@@ -64,6 +65,7 @@ def perform(job: Job, announce: Callable[[Event], None], go: Callable[[], object
     with contextlib.suppress(Exception):
         # Once through on a toy, so that what is imported and allocated by the first load of all is not counted.
         Loader(CATALOG["dummy"].folder, job.precision, job.way).load(Phases(lambda phase: None))
+    batch = forward.prepare(loader.found, job.tokens) if job.tokens else None
     if loader.device.type == "cuda":
         torch.cuda.synchronize(loader.device)
     aliasing_files([])
@@ -84,7 +86,7 @@ def perform(job: Job, announce: Callable[[Event], None], go: Callable[[], object
     gc.collect()
     time.sleep(_REST)
     phases.enter("end", *models)
-    return Loaded(
+    loaded = Loaded(
         borders=phases.borders,
         seconds=phases.seconds,
         footprint_bytes=sum(counting.stored_bytes(model) for model in models),
@@ -93,6 +95,11 @@ def perform(job: Job, announce: Callable[[Event], None], go: Callable[[], object
         processor_seconds=processor,
         swapped=swapped(),
     )
+    announce(loaded)  # whatever becomes of the forward, the load is measured
+    if isinstance(batch, Ran):
+        announce(batch)
+    elif batch is not None:
+        announce(forward.watched(models[0], batch, loader.row, lambda phase: announce(Entered(phase))))
 
 
 def failure_of(error: Exception) -> Failed:
@@ -137,7 +144,7 @@ def main() -> None:
         from qfund import backends
 
         backends.quiet()
-        announce(perform(job, announce, told.wait))
+        perform(job, announce, told.wait)
     except Exception as error:
         announce(failure_of(error))
     sys.stderr.flush()

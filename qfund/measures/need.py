@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from qfund.load_peaks import Curve, Phase, Sampled
-from qfund.measures.load_messages import Border
+from qfund.load_peaks import Curve, Inference, Phase, Sampled
+from qfund.measures.load_messages import Border, Ran
 
 #: Points of a curve.
 POINTS = 400
@@ -58,6 +58,34 @@ def digest(borders: Sequence[Border], samples: Sequence[tuple[float, int, int]],
             tuple(row.private for row in thinned),
             tuple(row.rss for row in thinned),
         ),
+    )
+
+
+def digest_forward(
+    borders: Sequence[Border], ran: Ran, samples: Sequence[tuple[float, int, int]], settled: int, weights: int
+) -> Inference | None:
+    """The figures of a forward after the load of those borders, above the same baseline: its own borders, and all
+    samples in between, from outside and at the modules' ends."""
+    if not borders or len(ran.borders) != 3:
+        return None
+    (start, end, _), baseline = ran.borders, borders[0].resident - borders[0].shared
+    kept = min(start.kept, end.kept)
+    inside = sorted(row for row in (*samples, *ran.samples) if start.began <= row[0] <= end.ended)
+    *needs, after = (row.resident - row.shared - baseline + row.kept for row in ran.borders)
+    needs += [resident - shared - baseline + kept for _, resident, shared in inside]
+    times = [start.began, *(row[0] for row in inside), end.ended]
+    return Inference(
+        tokens=ran.tokens,
+        pictures=ran.pictures,
+        batch=ran.batch,
+        need=max(needs),
+        above_settled=max(needs) - settled,
+        stays=after - settled,
+        multiple=max(needs) / weights if weights else 0.0,
+        seconds=end.ended - start.began,
+        samples=len(inside),
+        largest_gap=max(after - before for before, after in pairwise(times)),
+        device_peak=ran.device_peak,
     )
 
 

@@ -15,8 +15,14 @@ from qfund.report import DtypeShare
 from qfund.skeleton import Skeleton
 
 
-def plan(request: PlanRequest, progress: Callable[[str, float], None]) -> Plan:
+def plan(
+    request: PlanRequest,
+    progress: Callable[[str, float], None],
+    known: tuple[Checkpoint, str | None] | None = None,
+) -> Plan:
     """Predict what the loaded model's weights and buffers will take, without reading a weight.
+
+    ``known`` is what ``qfund.plan.read`` gave, where somebody has asked before.
 
     Raises:
         UnsupportedModel: an architecture that cannot be built, or a checkpoint that is quantised already.
@@ -25,7 +31,7 @@ def plan(request: PlanRequest, progress: Callable[[str, float], None]) -> Plan:
         QfundError: as ``qfund.plan.read``.
     """
     request = checked(request)
-    found, commit = read(request, progress)
+    found, commit = known or read(request, progress)
     for name in request.precisions:
         row = PRECISIONS[name]
         prequantised.check(found, row.family == STORED, row.label)
@@ -41,7 +47,7 @@ def plan(request: PlanRequest, progress: Callable[[str, float], None]) -> Plan:
     _must_match(found, plain)
     places, kinds = plain.places, plain.kinds
     reference = plain.footprint(PRECISIONS["fp32"])
-    notes = _tied(found, reference)
+    notes = [*_turned(found, plain), *_tied(found, reference)]
     entries: list[PlanEntry] = []
     not_planned: list[NotPlanned] = []
     for name in request.precisions:
@@ -116,6 +122,18 @@ def _must_match(found: Checkpoint, skeleton: Skeleton) -> None:
                 f"{found.architecture} needs {name} {list(shape)}, the checkpoint holds {list(stored.shape)}.",
                 "Download the checkpoint again; config.json and weights must belong together.",
             )
+
+
+def _turned(found: Checkpoint, skeleton: Skeleton) -> list[str]:
+    """A tensor with as many elements in another shape: transformers turns some as it loads them, and refuses others."""
+    for name, shape in skeleton.shapes.items():
+        stored: Any = found.tensors.get(name)
+        if stored is not None and stored.shape != shape:
+            return [
+                f"{name} is stored as {list(stored.shape)}, the model has {list(shape)}: unless transformers turns it, "
+                "this checkpoint cannot be loaded."
+            ]
+    return []
 
 
 def _tied(found: Checkpoint, reference: Footprint) -> list[str]:

@@ -13,14 +13,15 @@ from typing import TypeVar
 
 import msgspec
 
-from qfund.errors import EngineError, TimedOut, WorkerDied
+from qfund.errors import EngineError, QfundError, TimedOut, WorkerDied
 from qfund.measures import load_messages, sampler
-from qfund.measures.load_messages import Entered, Event, Failed, Imported, Job, Loaded
+from qfund.measures.load_messages import Entered, Event, Failed, Imported, Job, Loaded, Ran
 
 #: Seconds between two samples.
 INTERVAL = 0.005
-#: Seconds that one load may take.
+#: Seconds that one load may take, and the forward after it.
 LIMIT = 3600.0
+FORWARD_LIMIT = 600.0
 _LOADER = (sys.executable, "-m", "qfund.measures.loading_process")
 _ROOT = Path(__file__).resolve().parent.parent.parent
 #: Clock in seconds, resident and shared bytes.
@@ -30,10 +31,12 @@ Kind = TypeVar("Kind", bound=Event)
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One load: what the process said of itself, and what was seen from outside."""
+    """One load, and the forward after it where the job asks for one: what the process said of itself, and what was seen
+    from outside."""
 
     loaded: Loaded
     samples: tuple[Sample, ...]
+    ran: Ran | None = None
 
 
 def run(
@@ -43,7 +46,7 @@ def run(
     interval: float | None = INTERVAL,
     loader: Sequence[str] = _LOADER,
 ) -> Run:
-    """Load once, in a fresh process.
+    """Load once, in a fresh process. A forward that fails is told in the result.
 
     Args:
         entered: called with the name of each phase.
@@ -56,16 +59,28 @@ def run(
         TimedOut: it took longer than ``LIMIT``.
     """
     entered("importing")
-    with _child(loader) as process, _limit(process):
+    with _child(loader) as process, _limit(process, LIMIT, "Loading", "Name fewer ways."):
         _tell(process, load_messages.line(job))
         _expect(process, Imported, entered)
         if interval is None or not sampler.available():
             _tell(process, b"\n")
-            return Run(_expect(process, Loaded, entered), ())
+            return Run(_expect(process, Loaded, entered), (), _ran(process, job, entered))
         with watcher(process.pid, interval) as seen:
             _tell(process, b"\n")
             loaded = _expect(process, Loaded, entered)
-            return Run(loaded, seen())
+            ran = _ran(process, job, entered)
+            return Run(loaded, seen(), ran)
+
+
+def _ran(process: "subprocess.Popen[bytes]", job: Job, entered: Callable[[str], None]) -> Ran | None:
+    """What became of the forward, which may take its process with it."""
+    if not job.tokens:
+        return None
+    try:
+        with _limit(process, FORWARD_LIMIT, "A forward", "Choose a smaller model."):
+            return _expect(process, Ran, entered)
+    except QfundError as error:
+        return Ran(problem=error.message)
 
 
 @contextmanager
@@ -115,7 +130,7 @@ def _child(command: Sequence[str]) -> Iterator["subprocess.Popen[bytes]"]:
 
 
 @contextmanager
-def _limit(process: "subprocess.Popen[bytes]") -> Iterator[None]:
+def _limit(process: "subprocess.Popen[bytes]", seconds: float, what: str, remedy: str) -> Iterator[None]:
     """Kill the process when it has taken too long."""
     late = threading.Event()
 
@@ -123,14 +138,14 @@ def _limit(process: "subprocess.Popen[bytes]") -> Iterator[None]:
         late.set()
         process.kill()
 
-    timer = threading.Timer(LIMIT, stop)
+    timer = threading.Timer(seconds, stop)
     timer.daemon = True
     timer.start()
     try:
         yield
     except WorkerDied as died:
         if late.is_set():
-            raise TimedOut(f"Loading took longer than {LIMIT:.0f} s and was stopped.", "Name fewer ways.") from died
+            raise TimedOut(f"{what} took longer than {seconds:.0f} s and was stopped.", remedy) from died
         raise
     finally:
         timer.cancel()

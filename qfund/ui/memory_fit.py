@@ -60,6 +60,8 @@ def draw(asked: Asked, found: Fits) -> None:
             key="fits_table",
             alt="Total, headroom, longest context and parts of every precision",
         )
+    if beyond := fits.beyond(rows, found.shape):
+        st.caption(f":material/warning: {beyond}")
     for name, why in found.refused.items():
         st.caption(f":material/block: {literal(name)}: {literal(why)}")
     st.caption(

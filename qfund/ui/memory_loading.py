@@ -113,6 +113,7 @@ _MEANINGS = {
     "Settled": "The need of what stays when all is done.",
     "Private": "The peak of resident bytes that no file backs.",
     "RSS": "The peak of all resident bytes: an upper bound with reclaimable pages in it.",
+    "Inference": "The peak of the need during one forward after the load: all logits, no cache.",
 }
 
 

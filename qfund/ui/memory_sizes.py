@@ -25,7 +25,7 @@ def draw(asked: Asked, headers: HeaderPlan, exact: Answer) -> None:
         memory_figures.sizes(frame, plan.stored_bytes),
         config=figures.CONFIG,
         key="sizes",
-        alt="Predicted bytes of each precision with its estimate, its measured footprint and its load peaks",
+        alt="Predicted bytes of each precision with its estimate, its measured footprint, its load and inference peaks",
     )
     st.caption(f"Bars are predicted, to the byte. {literal(memory_words.agreement(counted, plan))}")
     one(asked.precisions, "sizes_precision", lambda name: _steps(asked, plan, headers, name, counted, peaks.get(name)))
@@ -54,7 +54,7 @@ def _steps(
         memory_figures.steps(frame, precision),
         config=figures.CONFIG,
         key="steps",
-        alt="From the stored file to the load peak of one precision, with every difference named",
+        alt="From the stored file to the load and inference peaks of one precision, with every difference named",
     )
     way = memory_tables.best_way(peaks, precision)
     by = f" Loaded by the way *{literal(way.way)}*, which needs least." if way else " The load peak: not measured yet."

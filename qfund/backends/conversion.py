@@ -19,7 +19,7 @@ from qfund.errors import NothingConverted
 from qfund.report import LeftModule
 
 #: Forwards that do no more than multiply and add the bias.
-_MULTIPLY_ONLY = (nn.Linear.forward, Conv1D.forward, FalconLinear.forward)
+MULTIPLY_ONLY = (nn.Linear.forward, Conv1D.forward, FalconLinear.forward)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,7 @@ def _why_not(module: nn.Module, uses: Counter[int]) -> str | None:
         return "these libraries convert Linear layers only"
     if isinstance(module, NonDynamicallyQuantizableLinear):
         return "its parent multiplies with its weight itself"
-    if type(module).forward not in _MULTIPLY_ONLY:
+    if type(module).forward not in MULTIPLY_ONLY:
         return f"{type(module).__name__} does more than multiply"
     if type(module._parameters.get("weight")) is not nn.Parameter or type(module.weight.data) is not Tensor:
         return "already converted"

@@ -6,6 +6,7 @@ from typing import Any
 
 from qfund import budgets, kv_cache, spec
 from qfund.budgets import GPUS
+from qfund.commands.options import names
 from qfund.fits import (
     DEFAULT_CONTEXT,
     DEFAULT_PRECISIONS,
@@ -89,8 +90,8 @@ def _run(options: argparse.Namespace) -> None:
                 runtime=options.device or ("cpu" if options.budget == "machine" else "cuda"),
                 all_logits=options.all_logits,
             ),
-            precisions=_names(options.precision),
-            also=_names(options.also),
+            precisions=names(options.precision),
+            also=names(options.also),
             revision=options.revision,
         )
     )
@@ -107,10 +108,6 @@ def _budget(options: argparse.Namespace) -> int:
     if options.gpu is not None:
         return budgets.gpu(options.gpu).bytes
     return budgets.machine_memory() if options.budget == "machine" else budgets.parse_budget(options.budget)
-
-
-def _names(given: list[str]) -> tuple[str, ...]:
-    return tuple(name.lower() for one in given for name in one.split(",") if name)
 
 
 def text(found: Fits) -> str:

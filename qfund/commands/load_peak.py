@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from qfund import load_peaks
+from qfund.commands.options import names
 from qfund.load_peaks import TINY, WAYS, LoadPeakRequest, LoadPeaks, WayPeak
 from qfund.precisions import PRECISIONS
 from qfund.units import bytes_text, seconds_text
@@ -47,8 +48,8 @@ def _run(options: argparse.Namespace) -> None:
     asked = load_peaks.checked(
         LoadPeakRequest(
             model=options.model,
-            precisions=_names(options.precision),
-            ways=_names(options.ways),
+            precisions=names(options.precision),
+            ways=names(options.ways),
             revision=options.revision,
             runs=options.runs,
         )
@@ -62,10 +63,6 @@ def _run(options: argparse.Namespace) -> None:
         if sys.stderr.isatty() and not options.quiet:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
         print(text(found))
-
-
-def _names(given: list[str]) -> tuple[str, ...]:
-    return tuple(name.lower() for part in given for name in part.split(",") if name)
 
 
 def _progress(phase: str, share: float) -> None:

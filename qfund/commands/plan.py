@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from qfund import plan, spec
+from qfund.commands.options import names
 from qfund.precisions import PRECISIONS
 from qfund.units import bytes_text
 
@@ -42,9 +43,7 @@ def add(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print the plan."""
-    request = plan.PlanRequest(
-        options.model, _names(options.precision), _names(options.also), revision=options.revision
-    )
+    request = plan.PlanRequest(options.model, names(options.precision), names(options.also), revision=options.revision)
     found: Any
     if options.headers:
         found = plan.headers(request, _silently)
@@ -57,10 +56,6 @@ def run(options: argparse.Namespace) -> None:
         sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
     else:
         sys.stdout.write("\n".join(headers_text(found) if options.headers else plan_text(found)) + "\n")
-
-
-def _names(given: list[str]) -> tuple[str, ...]:
-    return tuple(name.lower() for part in given for name in part.split(",") if name)
 
 
 def _silently(phase: str, share: float) -> None:

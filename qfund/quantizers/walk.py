@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from transformers import PreTrainedModel
-from transformers.models.falcon.modeling_falcon import FalconLinear
 from transformers.pytorch_utils import Conv1D
 
-from qfund.backends.conversion import code_of, multiplies_by
+from qfund.backends.conversion import MULTIPLY_ONLY, code_of, multiplies_by
 from qfund.errors import CorruptCheckpoint, NothingConverted
 from qfund.precisions import Precision
 from qfund.quantizers.quantizer import Product, Quantizer, Shape
@@ -49,8 +48,6 @@ EXPERTS_TRANSPOSED = View(
     lambda matrix, shape: matrix.reshape(shape[0], shape[2], shape[1]).transpose(1, 2),
 )
 _EXPERT_WEIGHTS = ("gate_up_proj", "up_proj", "down_proj")
-#: Forwards that do no more than multiply and add the bias, so that a ``Product`` can stand for them.
-_MULTIPLY_ONLY = (nn.Linear.forward, Conv1D.forward, FalconLinear.forward)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +178,7 @@ class _User:
         if isinstance(module, nn.Linear | Conv1D) and self.key == "weight":
             if product and (self.elsewhere or isinstance(module, NonDynamicallyQuantizableLinear)):
                 return "its parent multiplies with its weight itself, so its activations are out of reach"
-            if product and type(module).forward not in _MULTIPLY_ONLY:
+            if product and type(module).forward not in MULTIPLY_ONLY:
                 return f"{type(module).__name__} does more than multiply, so its activations are out of reach"
             return None
         if isinstance(module, _ConvTransposeNd):

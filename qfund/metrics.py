@@ -14,17 +14,28 @@ from numpy.typing import NDArray
 from qfund.names import look_up
 
 Vector = NDArray[np.float64]
+#: How many of the most likely outputs are compared in order.
+TOP_K = 10
+#: The shares at which distributions are told: llama.cpp's, from the smallest to the largest value.
+PERCENTILES = (0.0, 0.001, 0.01, 0.05, 0.1, 0.5, 0.9, 0.95, 0.99, 0.999, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """A number with what is needed to trust it. ``se`` is the standard error of a mean over ``n`` positions taken as
-    independent (llama.cpp's convention); None where the metric is no mean, or n < 2."""
+    independent (llama.cpp's convention); None where the metric is no mean, or n < 2.
+
+    ``low`` and ``high`` bound the 95 % interval that respects that tokens of one text are not independent (bootstrap
+    over ``blocks`` chunks); None where there are too few chunks, or the metric is no mean.
+    """
 
     value: float
     se: float | None
     n: int
     unit: str
+    low: float | None = None
+    high: float | None = None
+    blocks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +47,16 @@ class Positions:
         kl: [n], KL(reference ‖ candidate) in nats.
         same_top1: [n], 1.0 where both argmaxes agree.
         hidden_mean_abs, hidden_max_abs, hidden_cosine: [n], of last hidden states.
+        kl_reverse: [n], KL(candidate ‖ reference) in nats.
+        confidence: [n], the reference's largest probability.
+        top_agreed: [n], how many leading outputs agree in order: 0 … ``TOP_K``.
+        logit_signal, logit_noise, logit_cosine: [n], Σ reference², Σ (candidate − reference)² and the cosine over a
+            position's logits.
+        hidden_signal, hidden_noise: [n], the same sums over last hidden states.
         nll_reference, nll_candidate: [m], −ln p of the correct token, where there is one.
+        delta_p: [m], candidate's p(correct) − reference's.
+        chunk: [n], and ``chunk_scored`` [m]: the chunk of the input that a position stands in; of pooled outputs and
+            labels the example.
         pooled_max_abs, pooled_cosine: [chunks], of pooled outputs.
     """
 
@@ -51,6 +71,17 @@ class Positions:
     nll_candidate: Vector | None = None
     pooled_max_abs: Vector | None = None
     pooled_cosine: Vector | None = None
+    kl_reverse: Vector | None = None
+    confidence: Vector | None = None
+    top_agreed: Vector | None = None
+    logit_signal: Vector | None = None
+    logit_noise: Vector | None = None
+    logit_cosine: Vector | None = None
+    hidden_signal: Vector | None = None
+    hidden_noise: Vector | None = None
+    delta_p: Vector | None = None
+    chunk: Vector | None = None
+    chunk_scored: Vector | None = None
 
 
 def _mean(values: Vector, unit: str) -> Estimate:

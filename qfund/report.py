@@ -9,7 +9,7 @@ from qfund.metrics import Estimate
 from qfund.spec import Spec
 
 #: Raised whenever the meaning or the shape of a stored report changes; another schema is recomputed, never misread.
-SCHEMA = 2
+SCHEMA = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,8 @@ class ModelFacts:
 class InputFacts:
     """What was measured on.
 
-    ``source`` is ``"text"``, ``"evaluation text"`` or ``"pictures"``; ``notes`` are sentences for people.
+    ``source`` is ``"text"``, ``"evaluation text"`` or ``"pictures"``; ``notes`` are sentences for people. ``texts`` are
+    those of a folder, one by one; of a single text there is none.
     """
 
     source: str
@@ -52,6 +53,17 @@ class InputFacts:
     chunks: int
     context: int
     notes: tuple[str, ...] = ()
+    texts: tuple["TextFacts", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TextFacts:
+    """One text of several. Its chunks are ``chunks`` in number, after those of the texts before it."""
+
+    name: str
+    sha256: str
+    tokens: int
+    chunks: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +179,62 @@ class LibraryRun:
 
 
 @dataclass(frozen=True, slots=True)
+class HiddenError:
+    """How far the hidden states are from the reference's after one block (a layer of the model), over all positions.
+
+    ``relative_l2`` is ‖candidate − reference‖ / ‖reference‖, ``cosine`` the mean over positions, ``sqnr`` is
+    10·log10(Σ reference² / Σ (candidate − reference)²) in dB, None where nothing differs. Positions that are not finite
+    in either are left out and counted.
+    """
+
+    block: str
+    relative_l2: float
+    cosine: float
+    sqnr: float | None
+    nonfinite: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Positions at which the reference's largest probability lies in [low, high), the last one with its end."""
+
+    low: float
+    high: float
+    estimates: dict[str, Estimate]
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkSums:
+    """Sums over the positions of each chunk, in the order of the input; of very many chunks, neighbours of one text are
+    merged. All means, their intervals and paired comparisons of candidates are functions of these.
+
+    Attributes:
+        positions: finite positions of each chunk; ``scored`` those with a correct token.
+        texts: index of the text that each chunk belongs to (all 0 for a single one).
+        sums: name of a vector of ``metrics.Positions`` → its sum over each chunk.
+    """
+
+    positions: tuple[int, ...]
+    scored: tuple[int, ...]
+    texts: tuple[int, ...]
+    sums: dict[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseRun:
+    """The reference run a second way, against itself: the difference that means nothing.
+
+    ``name`` is ``"threads"``, ``"batch"``, ``"attention"`` (the floor), or ``"fp64"`` (what the reference itself rounds
+    away, shown beside it). ``positions`` were compared.
+    """
+
+    name: str
+    meaning: str
+    positions: int
+    fidelity: dict[str, Estimate]
+
+
+@dataclass(frozen=True, slots=True)
 class PrecisionResult:
     """One precision of one model on one input.
 
@@ -178,6 +246,8 @@ class PrecisionResult:
     ``note`` is a sentence about how it runs, where there is something to say.
     ``converted_modules`` and ``left_modules`` name every module with weights of two or more dimensions. ``latency`` is
     the time of a forward as a ratio to the reference's, measured in turns where libraries were asked for.
+    ``percentiles`` maps ``"kl"``, ``"kl_reverse"`` and ``"delta_p"`` to their values at ``metrics.PERCENTILES``.
+    ``drift`` is the error of the hidden states after every block, in the order of execution.
     """
 
     precision: str
@@ -201,6 +271,10 @@ class PrecisionResult:
     differences: Histogram | None = None
     latency: Estimate | None = None
     libraries: tuple[LibraryRun, ...] = ()
+    percentiles: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    buckets: tuple[Bucket, ...] = ()
+    chunks: ChunkSums | None = None
+    drift: tuple[HiddenError, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +315,11 @@ class TokenMap:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """``reference`` and ``results`` (one a candidate, in the order of the ``Spec``) have the same shape."""
+    """``reference`` and ``results`` (one a candidate, in the order of the ``Spec``) have the same shape.
+
+    ``whole`` says why whole models were loaded; None where the model was streamed block by block. ``noise`` is the
+    reference against itself, run other ways.
+    """
 
     schema: int
     qfund: str
@@ -254,6 +332,8 @@ class Report:
     results: tuple[PrecisionResult, ...]
     tokens: TokenMap | None
     seconds: float
+    whole: str | None = None
+    noise: tuple[NoiseRun, ...] = ()
 
 
 def to_json(report: Report) -> bytes:

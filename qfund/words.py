@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: A metric's direction in words.
-BETTER = {"lower": "lower", "higher": "higher", "one": "closer to 1"}
+BETTER = {"lower": "lower", "higher": "higher", "one": "closer to 1", "zero": "closer to 0"}
 _SHORT = re.compile(r": | \(|, so |; ")
 _GLUE = re.compile(r"(?<=[×±]) | (?=[±%×])|(?<=\d) (?=[KMGT]?i?B\b)")
 #: A time that differs by at most this many standard errors is called no measurable difference.

@@ -15,10 +15,11 @@ ROOT = Path(__file__).resolve().parent.parent
 #: The rooms of the house, foundations first. A file imports from its own room and from lower floors only.
 FLOORS = (
     "errors units version",
-    "names quantisation",
+    "names quantisation intervals",
     "precisions metrics pydoc_text budgets kv_cache",
     "spec",
     "report fits",
+    "chunk_sums",
     "load_peaks",
     "checkpoint",
     "catalog",
@@ -34,6 +35,7 @@ FLOORS = (
     "store",
     "engine",
     "words memory_words",
+    "verdict",
     "tables",
     "memory_tables",
     "figures",
@@ -47,6 +49,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.s
 LIGHT = {
     *("errors", "units", "version", "names", "quantisation", "precisions", "metrics", "pydoc_text", "spec", "report"),
     *("checkpoint", "catalog", "store", "words", "tables", "figures", "ui", "pages", "app", "commands"),
+    *("intervals", "chunk_sums", "verdict"),
     *("budgets", "kv_cache", "fits", "load_peaks", "plan", "memory_words", "memory_tables", "memory_figures"),
 }
 FILES = sorted([ROOT / "app.py", *(ROOT / "pages").glob("*.py"), *(ROOT / "qfund").rglob("*.py")])

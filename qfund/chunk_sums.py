@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qfund.intervals import Scatter, Vector, scatter
 from qfund.metrics import SCORED, Positions, Texts
@@ -58,18 +59,17 @@ def of(positions: Positions, texts_of_chunks: Sequence[int] = ()) -> ChunkSums |
     )
 
 
-def mean(sums: ChunkSums, field: str, minus: str | None = None) -> Scatter | None:
-    """The mean of a vector (minus another's) with the scatter of its blocks; None where it was not kept."""
-    names = (field,) if minus is None else (field, minus)
-    if any(name not in sums.sums for name in names):
+def counts(sums: ChunkSums, field: str) -> Vector:
+    """[blocks], how many positions of each block a vector has a value at."""
+    return np.array(sums.scored if field in SCORED else sums.positions, dtype=np.float64)
+
+
+def mean(sums: ChunkSums, field: str, where: NDArray[np.bool_] | None = None) -> Scatter | None:
+    """The mean of a vector with the scatter of its blocks, those of ``where`` only; None where it was not kept."""
+    n = counts(sums, field) if where is None else counts(sums, field) * where
+    if field not in sums.sums or not n.any():
         return None
-    counts = np.array(sums.scored if field in SCORED else sums.positions, dtype=np.float64)
-    if not counts.any():
-        return None
-    total = np.array(sums.sums[field])
-    if minus is not None:
-        total = total - np.array(sums.sums[minus])
-    return scatter(total, counts, np.array(sums.texts, dtype=np.int64))
+    return scatter(np.array(sums.sums[field]), n, np.array(sums.texts, dtype=np.int64))
 
 
 assert set(SUMMED) <= {row.name for row in fields(Positions)}

@@ -88,8 +88,8 @@ class Scatter:
         parts, freedom = self._variances()
         if len(parts) == 1 or not sum(parts):
             return sum(freedom)
-        each = sum(part**2 / more for part, more in zip(parts, freedom, strict=True))
-        return max(1, math.floor(sum(parts) ** 2 / each + 1e-9))
+        shares = [part / sum(parts) for part in parts]
+        return max(1, math.floor(1 / sum(s**2 / more for s, more in zip(shares, freedom, strict=True)) + 1e-9))
 
 
 def scatter(sums: Vector, counts: Vector, texts: Index) -> Scatter:
@@ -131,7 +131,8 @@ def interval(found: Scatter, share: bool = False, level: float = LEVEL) -> tuple
     else:
         low, high = found.value - quantile * se, found.value + quantile * se
     if se:
-        skewness = float((found.influence**3).sum()) / float((found.influence**2).sum()) ** 1.5
+        scaled = found.influence / np.abs(found.influence).max()
+        skewness = float((scaled**3).sum()) / float((scaled**2).sum()) ** 1.5
         low = min(low, found.value - se * _hall(quantile, skewness))
         high = max(high, found.value - se * _hall(-quantile, skewness))
     return (max(0.0, low), min(1.0, high)) if share else (low, high)
@@ -146,7 +147,7 @@ def _hall(quantile: float, skewness: float) -> float:
 
 def _wilson(share: float, se: float, quantile: float, worth: float) -> tuple[float, float]:
     spread = share * (1 - share)
-    n = min(worth, spread / se**2) if se and spread > 0 else worth
+    n = min(worth, spread / se**2) if se**2 > 0 and spread > 0 else worth
     square = quantile**2 / n
     middle = (share + square / 2) / (1 + square)
     half = math.sqrt(square * max(0.0, spread) + square**2 / 4) / (1 + square)

@@ -15,7 +15,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from qfund.intervals import Index, Scatter, Vector, interval, merged, scatter, widened
+from qfund.intervals import Index, Scatter, interval, merged, scatter, widened
+from qfund.intervals import Vector as Vector
 from qfund.names import look_up
 
 #: How many of the most likely outputs are compared in order.

@@ -186,7 +186,7 @@ def _more_tokens(report: Report, findings: list[Finding]) -> int | None:
 def _rounded_up(count: float) -> int:
     """To two digits: more would say more than is known."""
     unit = int(10 ** max(0, math.floor(math.log10(max(1.0, count))) - 1))
-    return max(1, math.ceil(count / unit) * unit)
+    return max(1, math.ceil(count / unit - 1e-6) * unit)
 
 
 def _told(

@@ -250,6 +250,47 @@ def quantize_model(model: nn.Module, row: Precision, also: Iterable[str] = ()) -
     return Conversion(found, saturated, notes)
 
 
+def convert_empty(model: nn.Module, row: Precision, also: Iterable[str] = ()) -> Conversion:
+    """Convert a model whose weights are on the meta device as ``quantize_model`` does: what is stored is there too, tied
+    places share it, and nothing is known to be clipped.
+
+    Raises:
+        NothingConverted: the model has no module that this precision converts.
+    """
+    quantizer, product = quantizer_of(row), product_of(row)
+    assert quantizer is not None
+    found = plan_of(model, row, also)
+    notes = (*_shared(model, found), *_ragged(model, found, row))
+    for group in found.groups:
+        first = group[0]
+        parameter: nn.Parameter = getattr(model.get_submodule(first.module), first.key)
+        layouts = quantizer.layout(first.view.shape(parameter.shape), parameter.dtype)
+        stored = {
+            part: torch.empty(layout.shape, dtype=layout.dtype, device="meta") for part, layout in layouts.items()
+        }
+        for weight in group:
+            _replace(model.get_submodule(weight.module), weight, parameter, quantizer, product, stored)
+    return Conversion(found, notes=notes)
+
+
+@torch.no_grad()
+def quantize(name: str, parameter: Tensor, view: View, quantizer: Quantizer) -> tuple[dict[str, Tensor], int]:
+    """What is stored of the weight ``name``, and how many of its values were clipped.
+
+    Raises:
+        CorruptCheckpoint: a value is NaN or infinite, which no scale can hold.
+    """
+    matrix = view.flat(parameter.detach())
+    if not matrix.isfinite().all():
+        count = int((~matrix.isfinite()).sum())
+        raise CorruptCheckpoint(
+            f"{count:,} of the {matrix.numel():,} values of {name} are NaN or infinite: no scale can hold them.",
+            "Check the checkpoint, or compare float casts only.",
+        )
+    stored = {key: tensor.contiguous() for key, tensor in quantizer.quantize(matrix).items()}
+    return stored, quantizer.saturated(matrix, stored)
+
+
 def _shared(model: nn.Module, found: Plan) -> Iterable[str]:
     """Embeddings that came along with their head, or the other way round."""
     for group in found.groups:
@@ -297,17 +338,10 @@ def _convert(model: nn.Module, group: tuple[Weight, ...], quantizer: Quantizer, 
     """Convert one parameter wherever it is used; how many of its values were clipped."""
     first = group[0]
     parameter: nn.Parameter = getattr(model.get_submodule(first.module), first.key)
-    matrix = first.view.flat(parameter.detach())
-    if not matrix.isfinite().all():
-        count = int((~matrix.isfinite()).sum())
-        raise CorruptCheckpoint(
-            f"{count:,} of the {matrix.numel():,} values of {first.name} are NaN or infinite: no scale can hold them.",
-            "Check the checkpoint, or compare float casts only.",
-        )
-    stored = {key: tensor.contiguous() for key, tensor in quantizer.quantize(matrix).items()}
+    stored, clipped = quantize(first.name, parameter, first.view, quantizer)
     for weight in group:
         _replace(model.get_submodule(weight.module), weight, parameter, quantizer, product, stored)
-    return quantizer.saturated(matrix, stored)
+    return clipped
 
 
 def _replace(

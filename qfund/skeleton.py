@@ -42,7 +42,7 @@ class Skeleton:
         """
         self.model = _build(checkpoint, dtype)
         self._slots = tuple(_slots(self.model, dtype))
-        self._plans: dict[tuple[bool, tuple[str, ...]], walk.Plan] = {}
+        self._plans: dict[tuple[bool, bool, tuple[str, ...]], walk.Plan] = {}
 
     @property
     def kinds(self) -> dict[str, str]:
@@ -55,7 +55,7 @@ class Skeleton:
         """Parameter or buffer → the part of a footprint that it is when it is not quantised (``plan.PARTS``)."""
         parts = (part for part in self.model.modules() if isinstance(part, PreTrainedModel))
         heads = {id(head) for part in parts if (head := part.get_output_embeddings()) is not None}
-        layers = {weight.name for group in self._plan(False, ()).groups for weight in group}
+        layers = {weight.name for group in self._plan(False, False, ()).groups for weight in group}
         modules = dict(self.model.named_modules())
 
         def place(slot: _Slot) -> str:
@@ -85,17 +85,20 @@ class Skeleton:
         """
         return Footprint(tuple(self._rows(row, also)))
 
-    def _plan(self, product: bool, also: tuple[str, ...]) -> walk.Plan:
-        if (product, also) not in self._plans:
-            self._plans[product, also] = walk.plan(self.model, also, product)
-        return self._plans[product, also]
+    def _plan(self, product: bool, every_matrix: bool, also: tuple[str, ...]) -> walk.Plan:
+        asked = product, every_matrix, also
+        if asked not in self._plans:
+            self._plans[asked] = walk.plan(self.model, also, product, every_matrix)
+        return self._plans[asked]
 
     def _rows(self, row: Precision, also: tuple[str, ...]) -> Iterator[TensorRow]:
         quantizer = walk.quantizer_of(row)
         codes = _Codes(quantizer) if quantizer else None
-        groups = self._plan(row.product is not None, also).groups if quantizer else ()
+        groups = self._plan(row.product is not None, row.every_matrix, also).groups if quantizer else ()
         if quantizer and not groups:
             walk.plan_of(self.model, row, also)  # raises
+        if row.head:
+            walk.heads_of(self.model, row)  # raises where there is none
         converted = {weight.name: (weight, group[0]) for group in groups for weight in group}
         later: list[TensorRow] = []  # what stands for converted weights comes after the module's own
         module = ""

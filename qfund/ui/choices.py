@@ -6,7 +6,7 @@ import streamlit as st
 
 from qfund import catalog
 from qfund.errors import InvalidInput, QfundError
-from qfund.precisions import FLOAT, PRECISIONS, STORED, Precision, require, unavailable
+from qfund.precisions import FLOAT, MEANING, PRECISIONS, STORED, Precision, require, unavailable
 from qfund.spec import ALSO, DEFAULT_CANDIDATES, MAX_TOKENS, Spec, checked
 from qfund.ui import services
 from qfund.ui.states import failed
@@ -20,18 +20,28 @@ _KEYS = ("model", "reference", "precisions", "source", "text", "tokens", "contex
 
 
 def _of(bits: int) -> tuple[str, ...]:
-    return tuple(row.name for row in PRECISIONS.values() if row.bits == bits and row.variant_of is None)
+    rows = (row for row in PRECISIONS.values() if row.family != MEANING and row.variant_of is None)
+    return tuple(row.name for row in rows if row.bits == bits)
 
 
-#: Names in the order in which they are offered: variants on another base after all others, and last what only a
-#: checkpoint that is quantised already can be compared in.
-OFFERED = tuple(
-    sorted(PRECISIONS, key=lambda name: (PRECISIONS[name].family == STORED, PRECISIONS[name].variant_of is not None))
-)
+def _meanings(cast: str) -> tuple[str, ...]:
+    return (cast, *(row.name for row in PRECISIONS.values() if row.family == MEANING and row.name.startswith(cast)))
+
+
+def _place(name: str) -> tuple[bool, bool, bool]:
+    row = PRECISIONS[name]
+    return row.family == STORED, row.family == MEANING, row.variant_of is not None
+
+
+#: Names in the order in which they are offered: variants on another base after all others, then what else is called BF16
+#: or FP16, and last what only a checkpoint that is quantised already can be compared in.
+OFFERED = tuple(sorted(PRECISIONS, key=_place))
 #: Sets of candidates that belong together.
 PRESETS = {
     "BF16, FP16 and INT8": DEFAULT_CANDIDATES,
     "16-bit casts": _of(16),
+    "Meanings of BF16": _meanings("bf16"),
+    "Meanings of FP16": _meanings("fp16"),
     "Everything with 8 bits": _of(8),
     "Everything with 4 bits": _of(4),
     "From 8 bits down to 2": ("int8_g32", "int6", "int5", "int4", "int3", "int2"),

@@ -43,8 +43,8 @@ _PATTERNS = {"weights": "", "scales": "/", "buffers": "x"}
 
 def _shades() -> dict[str, str]:
     """Name of a precision → colour. What everybody compares first has the palette's first colours; the others follow in
-    the table's order, the second and the third time round in another shade; what else is called BF16 or FP16 is muted. A
-    variant on another base has the colour of its row and is told by an open mark or a dashed line."""
+    the table's order, the second and the third time round in another shade; what else is called BF16 or FP16 is muted.
+    A variant on another base has the colour of its row and is told by an open mark or a dashed line."""
     first = ("fp32", "bf16", "fp16", "int8")
     rows = [row for row in PRECISIONS.values() if row.variant_of is None and row.family != MEANING]
     rows.sort(key=lambda row: (row.name not in first, row.family == CAST))

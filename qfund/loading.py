@@ -129,8 +129,8 @@ def read(checkpoint: Checkpoint, dtype: str) -> Any:
 
 @contextmanager
 def arithmetic(row: Precision) -> Iterator[None]:
-    """Let multiplications of fp32 on a GPU run in TF32 for that row alone (cuDNN would do so for every convolution), and
-    torch choose dtypes for a row that asks for autocast. Entered anew for each part of a forward, it changes nothing."""
+    """Let multiplications of fp32 on a GPU run in TF32 for that row alone (cuDNN would do so for every convolution),
+    and torch choose dtypes for a row that asks for autocast. It may be entered anew for each part of a forward."""
     cuda: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
     before = [part.fp32_precision for part in cuda]
     for part in cuda:

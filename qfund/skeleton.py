@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from transformers.core_model_loading import build_glob_alternation
 
 from qfund.checkpoint import Checkpoint
-from qfund.errors import UnsupportedModel
+from qfund.errors import CorruptCheckpoint, UnsupportedModel
 from qfund.footprint import Footprint, tensor_row
 from qfund.precisions import Precision
 from qfund.quantizers import walk
@@ -39,8 +39,10 @@ class Skeleton:
         """
         Raises:
             UnsupportedModel: the architecture cannot be built.
+            CorruptCheckpoint: the vocabulary of the weights is not the one in config.json.
         """
         self.model = _build(checkpoint, dtype)
+        _check_vocabulary(checkpoint, self.model)
         self._slots = tuple(_slots(self.model, dtype))
         self._plans: dict[tuple[bool, bool, tuple[str, ...]], walk.Plan] = {}
 
@@ -130,6 +132,47 @@ class Skeletons:
         if row.dtype not in self._built:
             self._built[row.dtype] = Skeleton(self._checkpoint, getattr(torch, row.dtype))
         return self._built[row.dtype].footprint(row, tuple(also))
+
+
+def must_have_its_vocabulary(checkpoint: Checkpoint) -> None:
+    """Refuse, from headers alone, weights whose vocabulary is not the one in config.json.
+
+    Raises:
+        CorruptCheckpoint: with both sizes.
+        UnsupportedModel: the architecture cannot be built.
+    """
+    _check_vocabulary(checkpoint, _build(checkpoint, torch.float32))
+
+
+def _check_vocabulary(checkpoint: Checkpoint, model: Any) -> None:
+    if checkpoint.quantisation is not None:  # shapes are those of codes
+        return
+    prefix = f"{model.base_model_prefix}."
+    places = [found for found in (_input_embeddings(model), model.get_output_embeddings()) if found is not None]
+    for name, module in model.named_modules():
+        if not any(module is place for place in places):
+            continue
+        weight = getattr(module, "weight", None)
+        for key in (f"{name}.weight", f"{prefix}{name}.weight", f"{name}.weight".removeprefix(prefix)):
+            stored = checkpoint.tensors.get(key)
+            if stored and isinstance(weight, torch.Tensor) and stored.shape != tuple(weight.shape):
+                raise CorruptCheckpoint(
+                    f"The vocabulary of {checkpoint.folder.name} differs: {key} is {_times(stored.shape)} in the "
+                    f"weights, and {_times(weight.shape)} by config.json.",
+                    "Put the config.json of these weights beside them, or save the model again with its tokenizer.",
+                )
+
+
+def _input_embeddings(model: Any) -> nn.Module | None:
+    try:
+        found: nn.Module | None = model.get_input_embeddings()
+    except NotImplementedError:  # there is no one place for them
+        return None
+    return found
+
+
+def _times(shape: Iterable[int]) -> str:
+    return " × ".join(f"{size:,}" for size in shape)
 
 
 def predict(checkpoint: Checkpoint, row: Precision, also: Iterable[str] = ()) -> Footprint:

@@ -102,9 +102,7 @@ class Conversion:
     notes: tuple[str, ...] = ()
 
 
-def plan(
-    model: nn.Module, also: Iterable[str] = (), product: bool = False, every_matrix: bool = False
-) -> Plan:
+def plan(model: nn.Module, also: Iterable[str] = (), product: bool = False, every_matrix: bool = False) -> Plan:
     """Decide what is converted: every Linear, GPT-2 Conv1D, convolution and stack of experts, but not the output head.
 
     ``also`` adds kinds of modules (``"head"``, ``"embeddings"``); one that shares its weight with another takes it

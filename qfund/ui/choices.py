@@ -33,8 +33,8 @@ def _place(name: str) -> tuple[bool, bool, bool]:
     return row.family == STORED, row.family == MEANING, row.variant_of is not None
 
 
-#: Names in the order in which they are offered: variants on another base after all others, then what else is called BF16
-#: or FP16, and last what only a checkpoint that is quantised already can be compared in.
+#: Names in the order in which they are offered: variants on another base after all others, then what else is called
+#: BF16 or FP16, and last what only a checkpoint that is quantised already can be compared in.
 OFFERED = tuple(sorted(PRECISIONS, key=_place))
 #: Sets of candidates that belong together.
 PRESETS = {

@@ -58,7 +58,7 @@ the logits. The set *Meanings of BF16* of the page Compare puts the others besid
 - **BF16 autocast**: `torch.autocast`: FP32 weights, rounded as they are multiplied; norms and softmax stay in FP32.
 - **BF16, head in FP32**: the whole model in BF16, but its output head multiplies in FP32: logits are not rounded.
 
-In the first two, norms and biases (whatever has one dimension) keep FP32, as in llama.cpp. The same four exist for FP16.
+In the first two, norms and biases (whatever has one dimension) keep FP32, as in llama.cpp. All exist for FP16 too.
 """
 )
 st.page_link(shell.precisions_page(), label="All precisions, side by side", icon=":material/stacked_line_chart:")

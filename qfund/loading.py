@@ -5,7 +5,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -63,6 +63,7 @@ def load(checkpoint: Checkpoint, row: Precision, also: Sequence[str] = ()) -> Lo
         return _as_stored(checkpoint, device, started)
     model = read(checkpoint, row.dtype).to(device)
     conversion = walk.quantize_model(model, row, also) if row.quantizer else walk.Conversion(walk.Plan((), ()))
+    walk.widen_heads(model, row)
     if row.dtype == "float16" and device.type == "cpu":
         for module in model.modules():
             if isinstance(module, Conv1D):
@@ -172,16 +173,24 @@ def arguments(model: Any, batch: Mapping[str, torch.Tensor], device: torch.devic
 
 @contextmanager
 def arithmetic(row: Precision) -> Iterator[None]:
-    """Let multiplications of fp32 on a GPU run in TF32 for that row alone; cuDNN would do so for every convolution."""
+    """Let multiplications of fp32 on a GPU run in TF32 for that row alone (cuDNN would do so for every convolution),
+    and torch choose dtypes for a row that asks for autocast. It may be entered anew for each part of a forward."""
     cuda: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
     before = [part.fp32_precision for part in cuda]
     for part in cuda:
         part.fp32_precision = "tf32" if row.name == "tf32" else "ieee"
     try:
-        yield
+        with _autocast(row):
+            yield
     finally:
         for part, setting in zip(cuda, before, strict=True):
             part.fp32_precision = setting
+
+
+def _autocast(row: Precision) -> AbstractContextManager[object]:
+    if row.autocast is None:
+        return nullcontext()
+    return torch.autocast(torch.device(catalog.device()).type, getattr(torch, row.autocast))
 
 
 def turned(weight: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,7 @@ FLOORS = (
     "names quantisation",
     "precisions metrics pydoc_text budgets kv_cache",
     "spec",
-    "report fits",
+    "report fits chunks",
     "load_peaks",
     "checkpoint",
     "catalog",
@@ -46,7 +46,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.s
 #: Rooms that never wait for torch: the web process imports them.
 LIGHT = {
     *("errors", "units", "version", "names", "quantisation", "precisions", "metrics", "pydoc_text", "spec", "report"),
-    *("checkpoint", "catalog", "store", "words", "tables", "figures", "ui", "pages", "app", "commands"),
+    *("checkpoint", "chunks", "catalog", "store", "words", "tables", "figures", "ui", "pages", "app", "commands"),
     *("budgets", "kv_cache", "fits", "load_peaks", "plan", "memory_words", "memory_tables", "memory_figures"),
 }
 FILES = sorted([ROOT / "app.py", *(ROOT / "pages").glob("*.py"), *(ROOT / "qfund").rglob("*.py")])

@@ -89,6 +89,7 @@ class Frame:
             weight_mapping=get_model_conversion_mapping(self.model),
         )
         self.conversion = walk.convert_empty(self.model, row, also) if row.quantizer else None
+        walk.widen_heads(self.model, row)
         owners: dict[int, str] = {}
         self._slots: dict[str, list[Slot]] = {}
         for prefix, module in self.model.named_modules():

@@ -290,7 +290,7 @@ class Streamed:
         for _, _, parts in self._parts(unit):
             for walker, probe in probes:
                 with walker.running():
-                    made[walker.way.name].append(nn.functional.linear(probe.call[0][0], *parts[walker.way.row.dtype]))
+                    made[walker.way.name].append(_product(walker, probe.call[0][0], parts))
         found: dict[str, head.Tail] = {}
         for walker, probe in probes:
             before = torch.cat(made[walker.way.name], -1)
@@ -316,12 +316,18 @@ class Streamed:
                     name = walker.way.name
                     if batch < len(given[name]):
                         with walker.running():
-                            made = [
-                                tails[name](nn.functional.linear(hidden, *parts[walker.way.row.dtype]))
-                                for hidden in given[name][batch]
-                            ]
+                            made = [tails[name](_product(walker, hidden, parts)) for hidden in given[name][batch]]
                         logits[name] = made if walker.way.singly else made[0]
                 listener.tile(batch, start, vocabulary, logits)
+
+
+def _product(walker: Walker, hidden: Tensor, parts: Mapping[str, tuple[Tensor, Tensor | None]]) -> Tensor:
+    """What a part of the head gives: [examples, positions, part]."""
+    weight, bias = parts[walker.way.row.dtype]
+    if walker.way.row.head:
+        wide = getattr(torch, walker.way.row.head)
+        hidden, weight, bias = hidden.to(wide), weight.to(wide), None if bias is None else bias.to(wide)
+    return nn.functional.linear(hidden, weight, bias)
 
 
 def _cast(dtype: str) -> Precision:

@@ -5,11 +5,11 @@
 >>> report.results[0].fidelity["kl_mean"]
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from qfund import errors
 from qfund.report import Report, to_json
-from qfund.spec import DEFAULT_CANDIDATES, DEFAULT_TOKENS, Spec
+from qfund.spec import ALL, DEFAULT_CANDIDATES, DEFAULT_TOKENS, NamedText, Spec
 from qfund.version import VERSION as __version__
 
 __all__ = ["Report", "Spec", "__version__", "compare", "errors", "to_json"]
@@ -26,6 +26,9 @@ def compare(
     revision: str | None = None,
     also: Iterable[str] = (),
     libraries: bool = False,
+    stride: int | None = None,
+    scoring: str = ALL,
+    texts: Mapping[str, str] | None = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> Report:
     """Compare candidate precisions of a model with a reference precision, in this process; nothing is stored.
@@ -35,11 +38,14 @@ def compare(
         precisions: the candidate or candidates (``qfund ls precisions``).
         reference: the precision they are compared with.
         text: the input; None takes the model's own evaluation text.
-        max_tokens: at most this many tokens of it are used.
+        max_tokens: at most this many tokens of it (of each, where there are several) are used.
         context: tokens per chunk; None takes the model's own, at most 512.
         revision: branch, tag or commit of a Hub id.
         also: what quantisers convert besides: ``"head"``, ``"embeddings"``.
         libraries: run the libraries that implement the candidates too, and time everything in turns.
+        stride: tokens from the start of one chunk to that of the next, where they overlap; None for no overlap.
+        scoring: ``"all"`` positions, or the ``"second-half"`` of each whole chunk, as llama.cpp.
+        texts: several inputs by name, in place of ``text``, each its own.
         progress: called with what is being done and the share that is done.
 
     Raises:
@@ -51,6 +57,19 @@ def compare(
     backends.quiet()
 
     candidates = (precisions,) if isinstance(precisions, str) else tuple(precisions)
-    spec = Spec(model, reference, candidates, text, max_tokens, context, revision, tuple(also), libraries)
+    spec = Spec(
+        model=model,
+        reference=reference,
+        precisions=candidates,
+        text=text,
+        max_tokens=max_tokens,
+        context=context,
+        revision=revision,
+        also=tuple(also),
+        libraries=libraries,
+        stride=stride,
+        scoring=scoring,
+        texts=tuple(NamedText(name, content) for name, content in (texts or {}).items()),
+    )
     report: Report = compute(spec, progress=progress)
     return report

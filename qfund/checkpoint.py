@@ -312,6 +312,23 @@ def parse_header(raw: bytes, data: int, where: str) -> dict[str, StoredTensor]:
     return tensors
 
 
+def places(folder: Path) -> dict[str, tuple[Path, int]]:
+    """Tensor → the file that holds it, and where in it its first byte lies. For a folder that ``read`` has checked.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    found: dict[str, tuple[Path, int]] = {}
+    for path in _weight_files(folder)[1]:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            rows = _ROWS.decode(file.read(length))
+        rows.pop("__metadata__", None)
+        for name, row in rows.items():
+            found.setdefault(name, (path, 8 + length + _ROW.decode(row).data_offsets[0]))
+    return found
+
+
 def _short(name: str) -> str:
     """Names from a file may be of any length."""
     return name if len(name) <= 100 else f"{name[:100]}…"

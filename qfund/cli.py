@@ -10,11 +10,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from qfund import backends, catalog, report, spec
-from qfund.commands import fits, load_peak, plan
+from qfund.commands import fits, load_peak, plan, texts
 from qfund.engine import compute
 from qfund.errors import InvalidInput, QfundError, StoreError
 from qfund.metrics import METRICS
@@ -75,15 +76,34 @@ def parser() -> argparse.ArgumentParser:
     text.add_argument(
         "--text-file", type=Path, metavar="F", help="read the input from this UTF-8 file, - for standard input"
     )
+    text.add_argument(
+        "--text-folder",
+        type=Path,
+        metavar="D",
+        help="read several inputs, the UTF-8 files in this folder, each its own",
+    )
     compare.add_argument(
         "--max-tokens",
         type=int,
-        default=spec.DEFAULT_TOKENS,
         metavar="N",
-        help="use at most N tokens (default: %(default)s)",
+        help=f"use at most N tokens, in a folder of each text (default: {spec.DEFAULT_TOKENS})",
     )
     compare.add_argument(
         "--context", type=int, metavar="N", help="tokens per chunk (default: the model's, at most 512)"
+    )
+    compare.add_argument(
+        "--stride",
+        type=int,
+        metavar="N",
+        help="begin a chunk every N tokens; what it shares with the one before is context (default: no overlap)",
+    )
+    compare.add_argument(
+        "--scoring", metavar="S", default=spec.ALL, help=f"positions to score: {' or '.join(spec.SCORINGS)}"
+    )
+    compare.add_argument(
+        "--like-llama-cpp",
+        action="store_true",
+        help="score what llama-perplexity does: --scoring second-half, and the whole text unless --max-tokens is given",
     )
     compare.add_argument("--revision", metavar="R", help="branch, tag or commit of a Hub id")
     compare.add_argument(
@@ -126,18 +146,24 @@ def _say(text: str) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    text = options.text if options.text_file is None else _read(options.text_file)
+    text = options.text if options.text_file is None else texts.read(options.text_file)
     asked = spec.Spec(
         model=options.model,
         reference=options.reference.lower(),
         precisions=tuple(name.lower() for given in options.precision for name in given.split(",") if name),
         text=text,
-        max_tokens=options.max_tokens,
+        max_tokens=spec.DEFAULT_TOKENS if options.max_tokens is None else options.max_tokens,
         context=options.context,
         revision=options.revision,
         also=tuple(name.lower() for given in options.also for name in given.split(",") if name),
         libraries=options.libraries,
+        stride=options.stride,
+        scoring=options.scoring.lower(),
+        texts=() if options.text_folder is None else texts.read_folder(options.text_folder),
     )
+    if options.like_llama_cpp:
+        asked = replace(spec.like_llama_cpp(asked), stride=options.stride)
+        asked = asked if options.max_tokens is None else replace(asked, max_tokens=options.max_tokens)
     found: report.Report = compute(
         asked,
         store=None if options.no_store else Store(),
@@ -151,20 +177,8 @@ def _compare(options: argparse.Namespace) -> None:
         _print(found)
 
 
-def _read(path: Path) -> str:
-    try:
-        return sys.stdin.read() if str(path) == "-" else path.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise InvalidInput(f"{path} cannot be read: it is no UTF-8 text.", "Give a UTF-8 text file.") from error
-    except OSError as error:
-        why = (
-            "there is no such file" if isinstance(error, FileNotFoundError) else (error.strerror or str(error)).lower()
-        )
-        raise InvalidInput(f"{path} cannot be read: {why}.", "Check the path.") from error
-
-
 def _show(options: argparse.Namespace) -> None:
-    document = _read(options.file)
+    document = texts.read(options.file)
     try:
         found = report.from_json(document.encode())
     except StoreError as error:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import pandas as pd
 import plotly.graph_objects as go
 
-from qfund.precisions import CAST, FAMILIES, PRECISIONS
+from qfund.precisions import CAST, FAMILIES, MEANING, PRECISIONS
 from qfund.units import bytes_text, number_text
 
 #: Ten colours that stay apart for colour-blind eyes; ``.streamlit/config.toml`` names the same (a test compares them).
@@ -43,13 +43,15 @@ _PATTERNS = {"weights": "", "scales": "/", "buffers": "x"}
 
 def _shades() -> dict[str, str]:
     """Name of a precision → colour. What everybody compares first has the palette's first colours; the others follow in
-    the table's order, the second and the third time round in another shade. A variant on another base has the colour of
-    its row and is told by an open mark or a dashed line."""
+    the table's order, the second and the third time round in another shade; what else is called BF16 or FP16 is muted.
+    A variant on another base has the colour of its row and is told by an open mark or a dashed line."""
     first = ("fp32", "bf16", "fp16", "int8")
-    rows = [row for row in PRECISIONS.values() if row.variant_of is None]
+    rows = [row for row in PRECISIONS.values() if row.variant_of is None and row.family != MEANING]
     rows.sort(key=lambda row: (row.name not in first, row.family == CAST))
     ordered = [*first, *(row.name for row in rows if row.name not in first)]
     shades = {name: _shade(PALETTE[place % 10], place // 10) for place, name in enumerate(ordered)}
+    meanings = [row.name for row in PRECISIONS.values() if row.family == MEANING]
+    shades |= {name: _muted(PALETTE[(place + len(first)) % 10]) for place, name in enumerate(meanings)}
     return shades | {row.name: shades[row.variant_of] for row in PRECISIONS.values() if row.variant_of}
 
 
@@ -59,6 +61,11 @@ def _shade(colour: str, round_: int) -> str:
         return colour
     lighter = (_luminance(colour) < 0.2) == (round_ == 1)
     return "#" + "".join(f"{round(0.55 * part + 115 if lighter else 0.7 * part):02X}" for part in _rgb(colour))
+
+
+def _muted(colour: str) -> str:
+    """Halfway to grey."""
+    return "#" + "".join(f"{(one + two) // 2:02X}" for one, two in zip(_rgb(colour), _rgb(OTHER), strict=True))
 
 
 def precision_colour(name: str) -> str:

@@ -16,7 +16,7 @@ from qfund.budgets import checked_budget
 from qfund.errors import InvalidSpec
 from qfund.kv_cache import KV_CHOICES, KV_FORMATS, KV_OF, SIZES, CacheLayers, Config, State, kv_bytes, state_bytes
 from qfund.names import look_up
-from qfund.precisions import CAST, PRECISIONS, STORED, Precision, precision
+from qfund.precisions import PRECISIONS, STORED, Precision, precision
 from qfund.spec import ALSO
 from qfund.units import bytes_text
 
@@ -395,7 +395,7 @@ def ranked(names: Iterable[str], stored: Mapping[str, int]) -> list[str]:
 
     def key(name: str) -> tuple[float, ...]:
         row = PRECISIONS[name]
-        beyond = row.family == CAST and row.effective_bits > limit
+        beyond = row.quantizer is None and row.effective_bits > limit
         bits = row.effective_bits if beyond else -row.effective_bits
         order = (row.product is not None, name != _STORED_NAME.get(own), row.dtype == "float16", -row.sqnr_floor)
         return (beyond, bits, *map(float, order), -SIZES[row.dtype])

@@ -1,7 +1,9 @@
 """Text and pictures → batches of tensors that a model's forward takes, with the tokens that it should predict."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate, groupby
 from typing import Any
 
 import numpy as np
@@ -12,13 +14,17 @@ from transformers import AutoImageProcessor, AutoTokenizer, GenerationConfig
 
 from qfund import catalog, pictures
 from qfund.checkpoint import Checkpoint
+from qfund.chunks import Chunk, Chunking, Tokens
 from qfund.errors import InvalidInput, UnsupportedModel
-from qfund.report import InputFacts
-from qfund.spec import Spec
+from qfund.report import InputFacts, TextFacts
+from qfund.skeleton import must_have_its_vocabulary
+from qfund.spec import ALL, SECOND_HALF, NamedText, Spec
 from qfund.tasks import Task, read_config
 
 #: Longest chunk unless the ``Spec`` asks for another.
 DEFAULT_CONTEXT = 512
+#: Chunks below which nothing can be said about how far tokens of one text depend on each other.
+ENOUGH_CHUNKS = 8
 _BATCH_TOKENS = 1024  # more at once is no faster on a CPU, and takes more memory
 _BATCH_LOGITS = 32 * 1024**2  # elements of one batch's logits
 _IGNORED = -100
@@ -54,16 +60,19 @@ class Batch:
         arguments: of the model's forward, each [examples, …].
         targets: [examples, positions], the correct token of each, −100 where there is none; None for heads without.
         scored: [examples, positions], which positions are compared; None compares all.
+        chunks: [examples], the number of each one's chunk (a picture is one) over the whole input.
     """
 
     arguments: dict[str, Tensor]
     targets: Tensor | None = None
     scored: Tensor | None = None
+    chunks: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.int64))
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """``pieces`` is the text of each token in the order of the positions; empty where outputs are not tokens."""
+    """``pieces`` is the text of each token in the order of the positions; empty where outputs are not tokens.
+    ``texts_of_chunks`` is the number of the text that each chunk belongs to."""
 
     batches: tuple[Batch, ...]
     facts: InputFacts
@@ -71,20 +80,29 @@ class Prepared:
     chunk_starts: tuple[int, ...]
     predicts_next: bool
     tokenizer: Any
+    texts_of_chunks: tuple[int, ...] = (0,)
 
 
 def prepare(spec: Spec, source: catalog.Source, checkpoint: Checkpoint, task: Task) -> Prepared:
     """Batches of the input that ``spec`` asks for.
 
     Raises:
-        InvalidInput: an empty text, one token, a context longer than the model's, text for a model that reads none.
-        UnsupportedModel: a text model whose folder has no tokenizer.
+        InvalidInput: an empty text, too few tokens, a context longer than the model's, a stride or a choice of
+            positions that does not fit, text for a model that reads none.
+        UnsupportedModel: a text model whose folder has no tokenizer, or another model's.
+        CorruptCheckpoint: a vocabulary that is not the one in config.json.
     """
     config = read_config(checkpoint)
     if task.reads == "text":
         return _prepare_text(spec, source, checkpoint, task, config)
-    if spec.text is not None and task.reads == "pictures":
+    if (spec.text is not None or spec.texts) and task.reads == "pictures":
         raise InvalidInput(f"A model for pictures ({task.name}) reads no text.", "Leave the text out.")
+    if spec.texts:
+        raise InvalidInput(f"A {task.name} is scored with one text for every picture.", "Give one text, or none.")
+    if spec.stride is not None or spec.scoring != ALL:
+        raise InvalidInput(
+            f"A {task.name} reads no chunks of a text.", "Leave out the stride, and score all positions."
+        )
     return _prepare_pictures(spec, checkpoint, task, config)
 
 
@@ -180,101 +198,240 @@ def _context(spec: Spec, longest: int | None) -> int:
     return spec.context
 
 
-def _room(context: int, before: list[int], after: list[int]) -> int:
-    room = context - len(before) - len(after)
-    if room < 1:
-        raise InvalidInput(f"A context of {context} leaves no room for text.", "Give a larger context.")
-    return room
-
-
-def _must_know(config: Any, ids: list[int]) -> int:
+def _must_know(tokenizer: Any, config: Any, ids: list[int]) -> int:
     """The size of the model's vocabulary, which must hold these tokens; 1 where a model has none (CANINE)."""
     size: int | None = getattr(config.get_text_config(), "vocab_size", None)
-    if size is not None and max(ids) >= size:
+    if size is not None and max(ids, default=0) >= size:
+        token = tokenizer.convert_ids_to_tokens(max(ids))
         raise UnsupportedModel(
-            f"The tokenizer gives tokens beyond the model's vocabulary of {size:,}.",
+            f"The tokenizer makes token {max(ids):,} ({str(token)[:40]!r}) of this text, beyond the model's vocabulary "
+            f"of {size:,} (vocab_size in config.json).",
             "Put the tokenizer that belongs to this checkpoint beside it.",
         )
     return size or 1
 
 
-def _encode(tokenizer: Any, text: str) -> tuple[list[int], list[str]]:
-    """Token ids, and the piece of text that each stands for."""
+def _encode(tokenizer: Any, text: str) -> Tokens:
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=tokenizer.is_fast)
     ids: list[int] = encoded["input_ids"]
     if not tokenizer.is_fast:
-        return ids, [tokenizer.decode([token]) for token in ids]
+        return Tokens(ids, [tokenizer.decode([token]) for token in ids])
     pieces, reached = [], 0
     for token, (start, end) in zip(ids, encoded["offset_mapping"], strict=True):
         # Tokens that split one character share its span: the first shows it, the others only what they decode to. What
         # lies between two spans (a space that a word-piece tokenizer drops) belongs to the token after it.
         pieces.append(text[reached:end] if end > reached else tokenizer.decode([token]) if start < reached else "")
         reached = max(reached, end)
-    return ids, pieces
+    return Tokens(ids, pieces)
+
+
+def _texts(spec: Spec, source: catalog.Source) -> tuple[str, tuple[NamedText, ...], list[str]]:
+    """Where the input comes from, the texts, and sentences about them.
+
+    Raises:
+        InvalidInput: there is nothing but blanks.
+    """
+    if spec.texts:
+        found, notes, kind = spec.texts, list[str](), "texts"
+    elif spec.text is not None:
+        found, notes, kind = (NamedText("", spec.text),), [], "text"
+    else:
+        text, notes = catalog.evaluation_text(source)
+        found, kind = (NamedText("", text),), "evaluation text"
+    if not any(named.text.strip() for named in found):
+        what = "The texts are" if spec.texts else "The text is"
+        raise InvalidInput(f"{what} empty.", "Give a text of at least two tokens, or leave it out.")
+    return kind, found, notes
 
 
 def _prepare_text(spec: Spec, source: catalog.Source, checkpoint: Checkpoint, task: Task, config: Any) -> Prepared:
+    _must_have_positions(spec, task)
+    must_have_its_vocabulary(checkpoint)
     tokenizer = _tokenizer(checkpoint)
-    text, notes = (spec.text, []) if spec.text is not None else catalog.evaluation_text(source)
-    if not text.strip():
-        raise InvalidInput("The text is empty.", "Give a text of at least two tokens, or leave it out.")
-    ids, pieces = _encode(tokenizer, text)
-    if len(ids) > spec.max_tokens:
-        notes.append(f"The first {spec.max_tokens:,} of {len(ids):,} tokens were used.")
-        ids, pieces = ids[: spec.max_tokens], pieces[: spec.max_tokens]
-    if len(ids) < 2:
-        raise InvalidInput(f"The text is {len(ids)} token long.", "Give at least two, so that one predicts the next.")
-    before, after = _special_tokens(tokenizer, text)
-    context = _context(spec, _longest_context(config, tokenizer))
-    room = _room(context, before, after)
-    if added := len(before) + len(after):
-        notes.append(f"The tokenizer adds {added} special token{'s' * (added > 1)} to each chunk.")
+    kind, texts, notes = _texts(spec, source)
+    encoded = [_encode(tokenizer, named.text) for named in texts]
+    notes += _cut_short([len(tokens) for tokens in encoded], spec.max_tokens)
+    encoded = [tokens[: spec.max_tokens] for tokens in encoded]
+    longest = max(range(len(texts)), key=lambda place: len(encoded[place]))
+    before, after = _special_tokens(tokenizer, texts[longest].text)
+    vocabulary = _must_know(
+        tokenizer, config, [*before, *after, *(token for tokens in encoded for token in tokens.ids)]
+    )
+    chunking = Chunking(
+        context=_context(spec, _longest_context(config, tokenizer)),
+        stride=spec.stride,
+        scoring=spec.scoring,
+        before=Tokens(before, [tokenizer.decode([token]) for token in before]),
+        after=Tokens(after, [tokenizer.decode([token]) for token in after]),
+        predicts_next=task.name == "causal language model",
+    )
+    cut = [chunking.cut(tokens) for tokens in encoded]
+    if not any(cut):
+        raise _too_short(chunking, max(map(len, encoded)), len(texts))
+    read = [place for place, chunks in enumerate(cut) if chunks]
+    if short := [named.name for named, chunks in zip(texts, cut, strict=True) if not chunks]:
+        notes.append(f"{_plural(len(short), 'text')} shorter than {chunking.least:,} tokens left out: {_some(short)}.")
+    chunks = [chunk for place in read for chunk in cut[place]]
+    notes += _told(chunking, len(chunks), len(read), sum(_unread(chunking, encoded[place]) for place in read))
     if task.gives == "labels" and config.num_labels == 1:
         notes.append("The head gives one number and no distribution: only its differences say something.")
     if task.name == "sequence-to-sequence model":
         notes.append("The encoder reads each chunk and the decoder repeats it, token by token.")
-    chunks: list[list[int]] = []
-    shown: list[str] = []
-    starts: list[int] = []
-    for start in range(0, len(ids), room):
-        starts.append(len(shown))
-        chunks.append([*before, *ids[start : start + room], *after])
-        special = [[tokenizer.decode([token]) for token in side] for side in (before, after)]
-        shown += [*special[0], *pieces[start : start + room], *special[1]]
-    if len(chunks) > 1:
-        notes.append(f"The text was read in {len(chunks)} chunks of at most {context} tokens, each on its own.")
     facts = InputFacts(
-        source="text" if spec.text is not None else "evaluation text",
-        sha256=hashlib.sha256(text.encode()).hexdigest(),
-        tokens=len(ids),
+        source=kind,
+        sha256=_digest(texts),
+        tokens=sum(_used(chunking, encoded[place]) for place in read),
         chunks=len(chunks),
-        context=context,
+        context=chunking.context,
         notes=tuple(notes),
+        texts=tuple(
+            TextFacts(
+                texts[place].name, _digest(texts[place : place + 1]), _used(chunking, encoded[place]), len(cut[place])
+            )
+            for place in read
+            if spec.texts
+        ),
     )
-    vocabulary = max(_must_know(config, chunk) for chunk in chunks)
     # Decoders with a classifier read it off the last token that is no padding: without a padding token, one by one.
     alone = task.gives == "labels" and getattr(config.get_text_config(), "pad_token_id", None) is None
-    rows = _rows_of_equal_length(chunks, vocabulary, 1 if alone else _BATCH_TOKENS)
-    batches = tuple(_text_batch(row, task, checkpoint, config, tokenizer) for row in rows)
+    batches = tuple(
+        _text_batch(group, first, task, checkpoint, config, tokenizer)
+        for first, group in _of_equal_length(chunks, vocabulary, 1 if alone else _BATCH_TOKENS)
+    )
     if task.name == "masked language model":
         if not any(batch.scored is not None and batch.scored.any() for batch in batches):
             raise InvalidInput("The text is too short: a masked model predicts every 7th token.", "Give a longer text.")
         facts = replace(facts, notes=(*facts.notes, f"Every {_MASKED_EVERY}th token was masked and predicted."))
-    return Prepared(batches, facts, tuple(shown), tuple(starts), task.name == "causal language model", tokenizer)
+    sizes = [len(chunk) for chunk in chunks]
+    return Prepared(
+        batches=batches,
+        facts=facts,
+        pieces=tuple(piece for chunk in chunks for piece in chunk.tokens.pieces),
+        chunk_starts=tuple(accumulate(sizes[:-1], initial=0)),
+        predicts_next=chunking.predicts_next,
+        tokenizer=tokenizer,
+        texts_of_chunks=tuple(number for number, place in enumerate(read) for _ in cut[place]),
+    )
 
 
-def _rows_of_equal_length(chunks: list[list[int]], vocabulary: int, tokens: int) -> list[Tensor]:
-    """Chunks as batches [examples, tokens] of about ``tokens``: no batch mixes lengths, so nothing is padded."""
-    length = len(chunks[0])
-    full = [chunk for chunk in chunks if len(chunk) == length]
-    size = max(1, min(tokens // length, _BATCH_LOGITS // (length * vocabulary)))
-    rows = [torch.tensor(full[i : i + size]) for i in range(0, len(full), size)]
-    if len(chunks[-1]) != length:
-        rows.append(torch.tensor([chunks[-1]]))
-    return rows
+def _must_have_positions(spec: Spec, task: Task) -> None:
+    """
+    Raises:
+        InvalidInput: a choice of positions, for outputs that have none to choose among.
+    """
+    if spec.scoring == SECOND_HALF and task.name != "causal language model":
+        raise InvalidInput(
+            f"Only a causal language model has its second halves scored as llama.cpp does; this is a {task.name}.",
+            "Score all positions.",
+        )
+    if spec.stride is not None and task.gives not in ("tokens", "token labels"):
+        raise InvalidInput(
+            f"A {task.name} has no single tokens scored, so chunks that overlap would be counted twice.",
+            "Leave the stride out.",
+        )
 
 
-def _text_batch(ids: Tensor, task: Task, checkpoint: Checkpoint, config: Any, tokenizer: Any) -> Batch:
+def _digest(texts: Sequence[NamedText]) -> str:
+    """Of the text alone where there is one; of several, with their names."""
+    if len(texts) == 1:
+        return hashlib.sha256(texts[0].text.encode()).hexdigest()
+    return hashlib.sha256(b"".join(f"{text.name}\0{text.text}\0".encode() for text in texts)).hexdigest()
+
+
+def _cut_short(lengths: list[int], most: int) -> list[str]:
+    longer = [length for length in lengths if length > most]
+    if len(lengths) == 1:
+        return [f"The first {most:,} of {length:,} tokens were used." for length in longer]
+    return [f"Of {len(longer):,} of {len(lengths):,} texts, the first {most:,} tokens were used."] if longer else []
+
+
+def _too_short(chunking: Chunking, tokens: int, texts: int) -> InvalidInput:
+    """No text gives a chunk; the longest has so many tokens."""
+    what = f"The text is {_plural(tokens, 'token')} long" if texts == 1 else f"No text has more than {tokens:,} tokens"
+    if chunking.scoring == SECOND_HALF:
+        return InvalidInput(
+            f"{what}: no whole chunk of {chunking.context:,}, of which the second half could be scored.",
+            f"Give at least {chunking.least:,} tokens, or a smaller context.",
+        )
+    return InvalidInput(f"{what}.", "Give at least two, so that one predicts the next.")
+
+
+def _used(chunking: Chunking, text: Tokens) -> int:
+    """How many tokens of a text stand in its chunks."""
+    return len(text) - _unread(chunking, text)
+
+
+def _unread(chunking: Chunking, text: Tokens) -> int:
+    """How many tokens at the end of a text fill no chunk, where only whole chunks are read."""
+    return (len(chunking.before) + len(text)) % chunking.context if chunking.scoring == SECOND_HALF else 0
+
+
+def _told(chunking: Chunking, chunks: int, texts: int, unread: int) -> list[str]:
+    """How the texts were read, in sentences."""
+    notes, context = [], f"{chunking.context:,} tokens"
+    what = "The text was" if texts == 1 else f"{texts:,} texts were"
+    if added := len(chunking.before) + len(chunking.after):
+        tokens = f"{added} special token{'s' * (added > 1)}"
+        notes.append(f"The tokenizer adds {tokens} to each chunk.")
+    if chunking.scoring == SECOND_HALF:
+        place = ", in place of what stood there" if chunking.before else ""
+        notes = [f"Each chunk begins with {_plural(len(chunking.before), 'special token')}{place}."] if place else []
+        notes.append(
+            f"{what} read in {_plural(chunks, 'whole chunk')} of {context}, each on its own; of each, the predictions "
+            f"at positions {chunking.context // 2:,} to {chunking.context - 2:,} are scored, as llama.cpp does."
+        )
+        if unread:
+            notes.append(f"{_plural(unread, 'token')} at the end{'s' * (texts > 1)} filled no chunk.")
+    elif chunking.overlaps:
+        notes.append(
+            f"{what} read in {_plural(chunks, 'chunk')} of at most {context}, each {chunking.stride:,} tokens after "
+            "the one before; what they share is context and scored once."
+        )
+    elif chunks > 1:
+        notes.append(f"{what} read in {chunks} chunks of at most {context}, each on its own.")
+    if chunks < ENOUGH_CHUNKS:
+        notes.append(
+            f"{_plural(chunks, 'chunk')} {'is' if chunks == 1 else 'are'} too few for an interval that allows for "
+            f"tokens of one text depending on each other: {ENOUGH_CHUNKS} are needed."
+        )
+    return notes
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def _some(names: list[str]) -> str:
+    return f"{', '.join(names[:3])}{' …' * (len(names) > 3)}"
+
+
+def _of_equal_length(chunks: list[Chunk], vocabulary: int, tokens: int) -> Iterator[tuple[int, list[Chunk]]]:
+    """Neighbouring chunks of one length, of about ``tokens`` together, and the number of the first: no batch mixes
+    lengths, so nothing is padded, and positions keep the order of the input."""
+    place = 0
+    for length, run in groupby(chunks, key=len):
+        held = list(run)
+        size = max(1, min(tokens // length, _BATCH_LOGITS // (length * vocabulary)))
+        for start in range(0, len(held), size):
+            yield place + start, held[start : start + size]
+        place += len(held)
+
+
+def _text_batch(
+    chunks: list[Chunk], first: int, task: Task, checkpoint: Checkpoint, config: Any, tokenizer: Any
+) -> Batch:
+    ids = torch.tensor([chunk.tokens.ids for chunk in chunks])
+    places = torch.arange(ids.shape[1])
+    wanted = torch.stack([(chunk.start <= places) & (places < chunk.stop) for chunk in chunks])
+    batch = _unscored_batch(ids, wanted, task, checkpoint, config, tokenizer)
+    scored = batch.scored if batch.scored is not None or wanted.all() else wanted
+    return replace(batch, scored=scored, chunks=torch.arange(first, first + len(chunks)))
+
+
+def _unscored_batch(
+    ids: Tensor, wanted: Tensor, task: Task, checkpoint: Checkpoint, config: Any, tokenizer: Any
+) -> Batch:
+    """The arguments and targets of a forward; ``wanted`` [examples, positions] are those that may be scored."""
     ones = torch.ones_like(ids)
     if task.name == "causal language model":
         return Batch({"input_ids": ids}, _shifted_left(ids))
@@ -285,7 +442,8 @@ def _text_batch(ids: Tensor, task: Task, checkpoint: Checkpoint, config: Any, to
         if tokenizer.mask_token_id is None:
             raise UnsupportedModel("The tokenizer has no mask token.", "Put the model's own tokenizer beside it.")
         special = torch.isin(ids, torch.tensor(tokenizer.all_special_ids))
-        scored = (torch.arange(ids.shape[1]) % _MASKED_EVERY == _MASKED_EVERY // 2).expand_as(ids) & ~special
+        places = torch.arange(ids.shape[1]) % _MASKED_EVERY == _MASKED_EVERY // 2
+        scored = places.expand_as(ids) & ~special & wanted
         masked = ids.masked_fill(scored, tokenizer.mask_token_id)
         return Batch({"input_ids": masked, "attention_mask": ones}, ids.masked_fill(~scored, _IGNORED), scored)
     if task.gives == "hidden states" and getattr(config, "is_encoder_decoder", False) and task.name == "encoder":
@@ -323,7 +481,8 @@ def _prepare_pictures(spec: Spec, checkpoint: Checkpoint, task: Task, config: An
     digest = hashlib.sha256(values.numpy().tobytes())
     if task.reads == "pictures":
         facts = InputFacts("pictures", digest.hexdigest(), 0, len(drawn), 0, tuple(notes))
-        return Prepared((Batch({"pixel_values": values}),), facts, (), (), False, None)
+        batch = Batch({"pixel_values": values}, chunks=torch.arange(len(drawn)))
+        return Prepared((batch,), facts, (), (), False, None, (0,) * len(drawn))
     tokenizer = _tokenizer(checkpoint)
     context = _context(spec, _longest_context(config, tokenizer))
     is_blip = checkpoint.architecture == "BlipForConditionalGeneration"
@@ -338,29 +497,31 @@ def _prepare_pictures(spec: Spec, checkpoint: Checkpoint, task: Task, config: An
         before, after = _special_tokens(tokenizer, caption)
         if is_blip:  # ``generate`` begins captions with this token, in place of what the tokenizer puts first
             before = [config.text_config.bos_token_id]
-        ids, pieces = _encode(tokenizer, caption)
-        room = min(spec.max_tokens, _room(context, before, after))
-        if len(ids) > room and not index:
-            notes.append(f"The first {room:,} of {len(ids):,} tokens were used.")
-        ids, pieces = ids[:room], pieces[:room]
-        row = [*before, *ids, *after]
+        text = _encode(tokenizer, caption)
+        room = min(spec.max_tokens, Chunking(context, before=Tokens(before), after=Tokens(after)).room)
+        if not index:
+            notes += _cut_short([len(text)], room)
+        text = text[:room]
+        row = [*before, *text.ids, *after]
         if len(row) < 2:
             raise InvalidInput("A caption is one token long.", "Give at least two, so that one predicts the next.")
-        _must_know(config, row)
+        _must_know(tokenizer, config, row)
         whole, picture = torch.tensor([row]), values[index : index + 1]
         if is_blip:
-            batches.append(Batch({"pixel_values": picture, "input_ids": whole}, _shifted_left(whole)))
+            arguments, targets = {"pixel_values": picture, "input_ids": whole}, _shifted_left(whole)
         else:
             decoder = _after(_decoder_start(checkpoint, config), whole)
-            batches.append(Batch({"pixel_values": picture, "decoder_input_ids": decoder}, whole))
+            arguments, targets = {"pixel_values": picture, "decoder_input_ids": decoder}, whole
+        batches.append(Batch(arguments, targets, chunks=torch.tensor([index])))
         starts.append(len(shown))
         special = [[tokenizer.decode([token]) for token in side] for side in (before, after)]
-        shown += [*special[0], *pieces, *special[1]]
-        tokens += len(ids)
+        shown += [*special[0], *text.pieces, *special[1]]
+        tokens += len(text)
         digest.update(caption.encode())
     notes.append("Each picture is scored with the given text." if spec.text is not None else "Each has its caption.")
     facts = InputFacts("pictures", digest.hexdigest(), tokens, len(drawn), context, tuple(notes))
-    return Prepared(tuple(batches), facts, tuple(shown), tuple(starts), is_blip, tokenizer)
+    of_texts = (0,) * len(drawn)
+    return Prepared(tuple(batches), facts, tuple(shown), tuple(starts), is_blip, tokenizer, of_texts)
 
 
 def _pixel_values(checkpoint: Checkpoint, config: Any, images: list[Image.Image]) -> tuple[Tensor, str]:

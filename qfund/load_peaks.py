@@ -15,7 +15,7 @@ import msgspec
 
 from qfund.errors import InvalidSpec
 from qfund.names import look_up
-from qfund.precisions import CAST, PRECISIONS, STORED, Precision, precision
+from qfund.precisions import CAST, MEANING, PRECISIONS, STORED, Precision, precision
 from qfund.report import Environment
 
 DEFAULT_PRECISIONS = ("bf16", "int8")
@@ -50,7 +50,7 @@ class Way:
 
 
 def _is_cast(row: Precision) -> bool:
-    return row.family == CAST
+    return row.family in (CAST, MEANING) and row.quantizer is None
 
 
 def _is_quantised(row: Precision) -> bool:

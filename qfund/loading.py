@@ -4,11 +4,11 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 import transformers
@@ -20,7 +20,7 @@ from qfund.errors import CorruptCheckpoint, InvalidSpec, OutOfBudget, QfundError
 from qfund.precisions import STORED, Precision, require
 from qfund.quantizers import walk
 from qfund.report import LeftModule
-from qfund.tasks import model_class
+from qfund.tasks import model_class, read_config
 from qfund.units import bytes_text
 
 transformers.utils.logging.disable_progress_bar()
@@ -57,14 +57,17 @@ def load(checkpoint: Checkpoint, row: Precision, also: Sequence[str] = ()) -> Lo
         UnavailablePrecision: this device cannot run it.
     """
     started = time.perf_counter()
-    device = _device()
+    device = the_device()
     require(row, str(device))
     if row.family == STORED:
         return _as_stored(checkpoint, device, started)
     model = read(checkpoint, row.dtype).to(device)
     conversion = walk.quantize_model(model, row, also) if row.quantizer else walk.Conversion(walk.Plan((), ()))
+    walk.widen_heads(model, row)
     if row.dtype == "float16" and device.type == "cpu":
-        _turn_conv1d(model)
+        for module in model.modules():
+            if isinstance(module, Conv1D):
+                module.weight.data = turned(module.weight.data)
     return LoadedModel(
         model=model,
         footprint=footprint.stored(model),
@@ -99,15 +102,45 @@ def read(checkpoint: Checkpoint, dtype: str) -> Any:
     Raises:
         CorruptCheckpoint: tensors missing or of other shapes than the architecture's.
     """
+    return _pretrained(checkpoint, dtype, checkpoint.folder)
+
+
+def frame(checkpoint: Checkpoint, dtype: str, attention: str | None = None) -> Any:
+    """The model that ``read`` gives, with every weight of the checkpoint on the meta device: buffers that the checkpoint
+    does not hold are real, ties are tied. ``attention`` names another implementation than the model's own choice.
+
+    Raises:
+        CorruptCheckpoint: tensors missing or of other shapes than the architecture's.
+    """
+    more = {} if attention is None else {"attn_implementation": attention}
+    ghosts = {name: _Ghost(tensor.shape) for name, tensor in checkpoint.tensors.items()}
+    return _pretrained(checkpoint, dtype, None, config=read_config(checkpoint), state_dict=ghosts, **more)
+
+
+class _Ghost:
+    """Stands in for a tensor of a checkpoint: what transformers takes from it lies on the meta device."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._shape = shape
+
+    def __getitem__(self, _: Any) -> Self:
+        return self
+
+    def to(self, device: Any, dtype: torch.dtype) -> torch.Tensor:
+        return torch.empty(self._shape, dtype=dtype, device="meta")
+
+
+def _pretrained(checkpoint: Checkpoint, dtype: str, folder: Path | None, **more: Any) -> Any:
     try:
         model, info = model_class(checkpoint).from_pretrained(
-            checkpoint.folder,
+            folder,
             dtype=getattr(torch, dtype),
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
+            **more,
         )
     except (QfundError, MemoryError, torch.OutOfMemoryError):
         raise
@@ -126,28 +159,46 @@ def read(checkpoint: Checkpoint, dtype: str) -> Any:
     return model.eval().requires_grad_(False)
 
 
+def arguments(model: Any, batch: Mapping[str, torch.Tensor], device: torch.device) -> dict[str, Any]:
+    """Of a model's forward: the tensors of a batch on its device, floats in its dtype, and no cache."""
+    found: dict[str, Any] = {
+        name: value.to(device, model.dtype) if value.is_floating_point() else value.to(device)
+        for name, value in batch.items()
+    }
+    # A cache would only cost memory; a model that knows none ignores the setting in its config.
+    if getattr(model.config, "use_cache", False):
+        found["use_cache"] = False
+    return found
+
+
 @contextmanager
 def arithmetic(row: Precision) -> Iterator[None]:
-    """Let multiplications of fp32 on a GPU run in TF32 for that row alone; cuDNN would do so for every convolution."""
+    """Let multiplications of fp32 on a GPU run in TF32 for that row alone (cuDNN would do so for every convolution),
+    and torch choose dtypes for a row that asks for autocast. It may be entered anew for each part of a forward."""
     cuda: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
     before = [part.fp32_precision for part in cuda]
     for part in cuda:
         part.fp32_precision = "tf32" if row.name == "tf32" else "ieee"
     try:
-        yield
+        with _autocast(row):
+            yield
     finally:
         for part, setting in zip(cuda, before, strict=True):
             part.fp32_precision = setting
 
 
-def _turn_conv1d(model: Any) -> None:
-    """Lay GPT-2's Conv1D weights out by output channel: the same values and shapes, other strides.
+def _autocast(row: Precision) -> AbstractContextManager[object]:
+    if row.autocast is None:
+        return nullcontext()
+    return torch.autocast(torch.device(catalog.device()).type, getattr(torch, row.autocast))
+
+
+def turned(weight: torch.Tensor) -> torch.Tensor:
+    """A weight of GPT-2's Conv1D, laid out by output channel: the same values and shape, other strides.
 
     A product in fp16 with the weights as they come, [in, out] row by row, takes CPU kernels 14 times as long.
     """
-    for module in model.modules():
-        if isinstance(module, Conv1D):
-            module.weight.data = module.weight.data.T.contiguous().T
+    return weight.T.contiguous().T if weight.dim() == 2 else weight
 
 
 def _some(names: list[str]) -> str:
@@ -155,7 +206,7 @@ def _some(names: list[str]) -> str:
     return f"{len(names)} tensor{'s' * (len(names) > 1)}: {', '.join(names[:3])}{more}"
 
 
-def _device() -> torch.device:
+def the_device() -> torch.device:
     try:
         found = torch.device(catalog.device())
         torch.empty(0, device=found)

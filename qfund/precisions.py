@@ -31,6 +31,10 @@ class Precision:
         emulated: what hardware made for the format would do otherwise; None where nothing is emulated.
         device: the only kind of device that runs it; None for all.
         variant_of: the row of which this one is the variant on another base.
+        every_matrix: whether the quantiser takes every weight of two or more dimensions, output head and embeddings
+            too, and ``product`` only rounds the inputs of the layers among them where these are within reach.
+        autocast: torch's name of the dtype that ``torch.autocast`` multiplies in; None runs as the weights are.
+        head: torch's name of the dtype that the output head multiplies in, whatever it is stored in; None for its own.
     """
 
     name: str
@@ -52,6 +56,9 @@ class Precision:
     emulated: str | None = None
     device: str | None = None
     variant_of: str | None = None
+    every_matrix: bool = False
+    autocast: str | None = None
+    head: str | None = None
 
     @property
     def base(self) -> str:
@@ -76,8 +83,12 @@ class Precision:
         """What becomes of the kinds of modules, in one line."""
         if self.family == STORED:
             return "as whoever quantised the checkpoint chose"
+        if self.autocast:
+            return "no weight: they are stored in fp32 and rounded as they are multiplied"
         if self.quantizer is None:
             return "every weight; modules that transformers keeps in fp32 stay there"
+        if self.every_matrix:
+            return "every weight of two or more dimensions, output head and embeddings too; norms and biases stay"
         if self.product:
             return "linear layers; output head, embeddings, convolutions, stacked experts, norms and biases stay"
         return (
@@ -87,12 +98,14 @@ class Precision:
 
 
 CAST, INTEGER, FLOAT, CODEBOOK, STORED = "float cast", "integer", "float quantised", "codebook", "as stored"
+MEANING = "16-bit meanings"
 #: Families in the order in which they are shown, and what each has in common.
 FAMILIES = {
     CAST: "Every weight is rounded to a smaller float. No scales, nothing to choose.",
     INTEGER: "Weights become whole numbers times a scale that a channel or a group shares.",
     FLOAT: "Weights become very small floats times a scale: finer near zero, coarser far from it.",
     CODEBOOK: "Weights become the nearest of 16 values times a scale; the values suit weights that are normal.",
+    MEANING: "What else people call BF16 or FP16: only weights rounded, or inputs too, autocast, a wider output head.",
     STORED: "The checkpoint brings its own.",
 }
 _BASES = {"float64": "FP64", "float32": "FP32", "bfloat16": "BF16", "float16": "FP16", "auto": "as stored"}
@@ -103,6 +116,7 @@ _FLOATS = "qfund.quantizers.float8:"
 _MICRO = "qfund.quantizers.microscaling:"
 _CODES = "qfund.quantizers.codebook:"
 _PRODUCTS = "qfund.quantizers.activations:"
+_CASTS = "qfund.quantizers.cast:"
 
 
 def _cast(name: str, label: str, bits: int, dtype: str, meaning: str, floor: float) -> Precision:
@@ -139,6 +153,57 @@ def _integers(name: str, label: str, bits: int, object_: str, group: int | None,
         scale_bits=32 / group if group else 0.0,
         scales_in_base=bits < 8,
     )
+
+
+def _meanings(cast: str, dtype: str, floor: float) -> tuple[Precision, ...]:
+    """What else is called by the name of a 16-bit cast, beside the whole model in it."""
+    label = cast.upper()
+    weights = Precision(
+        name=f"{cast}_weights",
+        label=f"{label} weights",
+        family=MEANING,
+        bits=16,
+        dtype="float32",
+        meaning=f"Weights stored in {label}, all that they meet in FP32: what rounding the weights alone costs.",
+        arithmetic="weights are widened before each multiplication, which runs in fp32",
+        sqnr_floor=floor,
+        quantizer=_CASTS + label,
+        storage=f"as {label}",
+        every_matrix=True,
+    )
+    inputs = replace(
+        weights,
+        name=f"{cast}_inputs",
+        label=f"{label} weights and inputs",
+        meaning=f"As llama.cpp runs {label}: linear layers round their inputs to {label} too, and sum in FP32.",
+        arithmetic=f"weights and inputs of linear layers are rounded to {cast}, their products summed in fp32; "
+        "norms, attention and logits in fp32",
+        product=_PRODUCTS + f"{label}_INPUTS",
+    )
+    autocast = Precision(
+        name=f"{cast}_autocast",
+        label=f"{label} autocast",
+        family=MEANING,
+        bits=32,
+        dtype="float32",
+        meaning=f"torch.autocast: FP32 weights, each rounded to {label} whenever it is multiplied. No smaller.",
+        arithmetic=f"what torch.autocast chooses: multiplications in {cast}, norms and softmax in fp32",
+        sqnr_floor=200.0,
+        autocast=dtype,
+    )
+    head = Precision(
+        name=f"{cast}_fp32_head",
+        label=f"{label}, head in FP32",
+        family=MEANING,
+        bits=16,
+        dtype=dtype,
+        meaning=f"The whole model in {label}, but the output head multiplies in FP32, so that logits are not rounded.",
+        arithmetic=f"whole model in {cast}; the output head's weights and inputs are widened, multiplied and summed in "
+        "fp32",
+        sqnr_floor=floor,
+        head="float32",
+    )
+    return weights, inputs, autocast, head
 
 
 _ROWS = (
@@ -329,6 +394,8 @@ _ROWS = (
         storage="two a byte",
         scale_bits=32 / 64,
     ),
+    *_meanings("bf16", "bfloat16", 55.0),
+    *_meanings("fp16", "float16", 73.0),
     Precision(
         name="stored",
         label="As stored",
@@ -361,7 +428,7 @@ def _on_bf16(row: Precision) -> Precision:
 
 def _table() -> dict[str, Precision]:
     table = {row.name: row if row.quantizer is None else _on_base(row, row.dtype) for row in _ROWS}
-    return table | {f"{row.name}_bf16": _on_bf16(row) for row in _ROWS if row.quantizer}
+    return table | {f"{row.name}_bf16": _on_bf16(row) for row in _ROWS if row.quantizer and row.family != MEANING}
 
 
 PRECISIONS: dict[str, Precision] = _table()

@@ -44,8 +44,8 @@ class ModelFacts:
 class InputFacts:
     """What was measured on.
 
-    ``source`` is ``"text"``, ``"evaluation text"`` or ``"pictures"``; ``notes`` are sentences for people. ``texts`` are
-    those of a folder, one by one; of a single text there is none.
+    ``source`` is ``"text"``, ``"texts"``, ``"evaluation text"`` or ``"pictures"``; ``notes`` are sentences for people.
+    ``texts`` are those of a folder, one by one; of a single text there is none.
     """
 
     source: str

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from transformers.core_model_loading import build_glob_alternation
 
 from qfund.checkpoint import Checkpoint
-from qfund.errors import UnsupportedModel
+from qfund.errors import CorruptCheckpoint, UnsupportedModel
 from qfund.footprint import Footprint, tensor_row
 from qfund.precisions import Precision
 from qfund.quantizers import walk
@@ -39,10 +39,12 @@ class Skeleton:
         """
         Raises:
             UnsupportedModel: the architecture cannot be built.
+            CorruptCheckpoint: the vocabulary of the weights is not the one in config.json.
         """
         self.model = _build(checkpoint, dtype)
+        _check_vocabulary(checkpoint, self.model)
         self._slots = tuple(_slots(self.model, dtype))
-        self._plans: dict[tuple[bool, tuple[str, ...]], walk.Plan] = {}
+        self._plans: dict[tuple[bool, bool, tuple[str, ...]], walk.Plan] = {}
 
     @property
     def kinds(self) -> dict[str, str]:
@@ -55,7 +57,7 @@ class Skeleton:
         """Parameter or buffer → the part of a footprint that it is when it is not quantised (``plan.PARTS``)."""
         parts = (part for part in self.model.modules() if isinstance(part, PreTrainedModel))
         heads = {id(head) for part in parts if (head := part.get_output_embeddings()) is not None}
-        layers = {weight.name for group in self._plan(False, ()).groups for weight in group}
+        layers = {weight.name for group in self._plan(False, False, ()).groups for weight in group}
         modules = dict(self.model.named_modules())
 
         def place(slot: _Slot) -> str:
@@ -85,17 +87,20 @@ class Skeleton:
         """
         return Footprint(tuple(self._rows(row, also)))
 
-    def _plan(self, product: bool, also: tuple[str, ...]) -> walk.Plan:
-        if (product, also) not in self._plans:
-            self._plans[product, also] = walk.plan(self.model, also, product)
-        return self._plans[product, also]
+    def _plan(self, product: bool, every_matrix: bool, also: tuple[str, ...]) -> walk.Plan:
+        asked = product, every_matrix, also
+        if asked not in self._plans:
+            self._plans[asked] = walk.plan(self.model, also, product, every_matrix)
+        return self._plans[asked]
 
     def _rows(self, row: Precision, also: tuple[str, ...]) -> Iterator[TensorRow]:
         quantizer = walk.quantizer_of(row)
         codes = _Codes(quantizer) if quantizer else None
-        groups = self._plan(row.product is not None, also).groups if quantizer else ()
+        groups = self._plan(row.product is not None, row.every_matrix, also).groups if quantizer else ()
         if quantizer and not groups:
             walk.plan_of(self.model, row, also)  # raises
+        if row.head:
+            walk.heads_of(self.model, row)  # raises where there is none
         converted = {weight.name: (weight, group[0]) for group in groups for weight in group}
         later: list[TensorRow] = []  # what stands for converted weights comes after the module's own
         module = ""
@@ -127,6 +132,47 @@ class Skeletons:
         if row.dtype not in self._built:
             self._built[row.dtype] = Skeleton(self._checkpoint, getattr(torch, row.dtype))
         return self._built[row.dtype].footprint(row, tuple(also))
+
+
+def must_have_its_vocabulary(checkpoint: Checkpoint) -> None:
+    """Refuse, from headers alone, weights whose vocabulary is not the one in config.json.
+
+    Raises:
+        CorruptCheckpoint: with both sizes.
+        UnsupportedModel: the architecture cannot be built.
+    """
+    _check_vocabulary(checkpoint, _build(checkpoint, torch.float32))
+
+
+def _check_vocabulary(checkpoint: Checkpoint, model: Any) -> None:
+    if checkpoint.quantisation is not None:  # shapes are those of codes
+        return
+    prefix = f"{model.base_model_prefix}."
+    places = [found for found in (_input_embeddings(model), model.get_output_embeddings()) if found is not None]
+    for name, module in model.named_modules():
+        if not any(module is place for place in places):
+            continue
+        weight = getattr(module, "weight", None)
+        for key in (f"{name}.weight", f"{prefix}{name}.weight", f"{name}.weight".removeprefix(prefix)):
+            stored = checkpoint.tensors.get(key)
+            if stored and isinstance(weight, torch.Tensor) and stored.shape != tuple(weight.shape):
+                raise CorruptCheckpoint(
+                    f"The vocabulary of {checkpoint.folder.name} differs: {key} is {_times(stored.shape)} in the "
+                    f"weights, and {_times(weight.shape)} by config.json.",
+                    "Put the config.json of these weights beside them, or save the model again with its tokenizer.",
+                )
+
+
+def _input_embeddings(model: Any) -> nn.Module | None:
+    try:
+        found: nn.Module | None = model.get_input_embeddings()
+    except NotImplementedError:  # there is no one place for them
+        return None
+    return found
+
+
+def _times(shape: Iterable[int]) -> str:
+    return " × ".join(f"{size:,}" for size in shape)
 
 
 def predict(checkpoint: Checkpoint, row: Precision, also: Iterable[str] = ()) -> Footprint:

@@ -27,6 +27,7 @@ from sqlalchemy.schema import CreateTable
 from qfund import report as reports
 from qfund.errors import StoreError
 from qfund.report import Report
+from qfund.spec import Spec
 
 #: Version of the tables below; ``report.SCHEMA`` is that of the documents in them.
 SCHEMA = 1
@@ -410,10 +411,17 @@ def _summary(key: str, report: Report) -> Saved:
         reference=spec.reference,
         precisions=spec.precisions,
         tokens=report.input.tokens,
-        text=None if spec.text is None else spec.text[:EXCERPT],
+        text=_excerpt(spec),
         qfund=report.qfund,
         candidates=tuple(candidates),
         pictures=report.input.chunks if report.input.source == "pictures" else 0,
         also=spec.also,
         libraries=spec.libraries,
     )
+
+
+def _excerpt(spec: Spec) -> str | None:
+    """What tells a visitor's own input from others; None where it was not a visitor's own."""
+    if spec.texts:
+        return f"{len(spec.texts):,} texts: {', '.join(named.name for named in spec.texts)}"[:EXCERPT]
+    return None if spec.text is None else spec.text[:EXCERPT]

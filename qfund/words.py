@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from qfund.metrics import METRICS, Estimate
 from qfund.precisions import PRECISIONS
 from qfund.report import LibraryRun, PrecisionResult, Report
-from qfund.spec import ALSO
+from qfund.spec import ALSO, SECOND_HALF
 from qfund.store import Headline
 from qfund.units import bytes_text, number_text, seconds_text
 
@@ -485,8 +485,11 @@ def input_phrase(report: Report) -> str:
     facts = report.input
     if facts.source == "pictures":
         return _plural(facts.chunks, "picture")
-    own = "own text" if facts.source == "text" else facts.source
-    return f"{own} of {_plural(facts.tokens, 'token')} in {_plural(facts.chunks, 'chunk')} of up to {facts.context}"
+    own = {"text": "own text", "texts": f"{len(facts.texts):,} own texts"}.get(facts.source, facts.source)
+    half, stride = report.spec.scoring == SECOND_HALF, report.spec.stride
+    size = f"of {'' if half else 'up to '}{facts.context}"
+    how = ", the second half of each scored" if half else f", one every {_plural(stride, 'token')}" if stride else ""
+    return f"{own} of {_plural(facts.tokens, 'token')} in {_plural(facts.chunks, 'chunk')} {size}{how}"
 
 
 def gap_phrase(result: PrecisionResult) -> str | None:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qfund.measures import fidelity
+from qfund.measures import logits
 from qfund.measures.fidelity import Candidate, Comparison
 from qfund.metrics import Vector, estimates
 
@@ -27,7 +27,7 @@ def softmax(logits: Vector) -> Vector:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_against_numpy(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fidelity, "_TILE", 7 * 50)  # tiles that do not divide the positions
+    monkeypatch.setattr(logits, "_TILE", 7 * 50)  # tiles that do not divide the positions
     generator = torch.Generator().manual_seed(0)
     reference = torch.randn(40, 50, generator=generator) * 3
     other = (reference + torch.randn(40, 50, generator=generator) * 0.3).to(dtype)
@@ -63,8 +63,8 @@ def test_by_hand() -> None:
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(0.01, 100))
 def test_a_model_against_itself_is_exactly_zero(seed: int, scale: float) -> None:
-    logits = torch.randn(11, 13, generator=torch.Generator().manual_seed(seed)) * scale
-    candidate = compared(logits, logits.clone(), torch.arange(11))
+    values = torch.randn(11, 13, generator=torch.Generator().manual_seed(seed)) * scale
+    candidate = compared(values, values.clone(), torch.arange(11))
     positions = candidate.positions()
     found = estimates(positions)
     zero = ("mean_abs_logit_diff", "max_abs_logit_diff", "kl_mean", "kl_p99", "kl_max")

@@ -30,7 +30,7 @@ from qfund.errors import (
 )
 from qfund.measures.plan import plan as exact
 from qfund.plan import Plan, PlanRequest, headers
-from qfund.precisions import CAST, PRECISIONS, STORED
+from qfund.precisions import PRECISIONS, STORED
 from qfund.skeleton import Skeleton, predict
 from tests import checkpoints, planned
 from tests.fake_hub import COMMIT, FakeHub
@@ -91,7 +91,7 @@ def test_every_split_sums_to_the_footprint(name: str) -> None:
         assert (
             (entry.bits_per_weight is None)
             == (entry.parts["quantised"] == 0)
-            == (PRECISIONS[entry.precision].family == CAST)
+            == (PRECISIONS[entry.precision].quantizer is None)
         )
     assert sum(module.parameters for module in found.modules) == found.parameters
 

@@ -18,7 +18,7 @@ FLOORS = (
     "names quantisation intervals",
     "precisions metrics pydoc_text budgets kv_cache",
     "spec",
-    "report fits",
+    "report fits chunks",
     "chunk_sums",
     "load_peaks",
     "checkpoint",
@@ -48,7 +48,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.s
 #: Rooms that never wait for torch: the web process imports them.
 LIGHT = {
     *("errors", "units", "version", "names", "quantisation", "precisions", "metrics", "pydoc_text", "spec", "report"),
-    *("checkpoint", "catalog", "store", "words", "tables", "figures", "ui", "pages", "app", "commands"),
+    *("checkpoint", "chunks", "catalog", "store", "words", "tables", "figures", "ui", "pages", "app", "commands"),
     *("intervals", "chunk_sums", "verdict"),
     *("budgets", "kv_cache", "fits", "load_peaks", "plan", "memory_words", "memory_tables", "memory_figures"),
 }

@@ -14,15 +14,17 @@ from transformers.pytorch_utils import Conv1D
 from qfund import checkpoint, footprint
 from qfund.errors import CorruptCheckpoint, NothingConverted
 from qfund.loading import LoadedModel, load
-from qfund.precisions import CAST, PRECISIONS, Precision
+from qfund.precisions import CAST, MEANING, PRECISIONS, Precision
 from qfund.quantizers import walk
 from qfund.quantizers.integer import INT8_PER_CHANNEL
 from tests import checkpoints, independent
 from tests.test_architectures import CASES, batches_of
 
 INT8 = PRECISIONS["int8"]
-#: Every row that quantises, on an fp32 base.
-QUANTIZING = [name for name, row in PRECISIONS.items() if row.quantizer and row.variant_of is None]
+#: Every row that quantises, on an fp32 base; ``tests/test_meanings.py`` has those that cast.
+QUANTIZING = [
+    name for name, row in PRECISIONS.items() if row.quantizer and row.variant_of is None and row.family != MEANING
+]
 WEIGHT_ONLY = [name for name in QUANTIZING if PRECISIONS[name].weights_only]
 
 

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qfund.measures.logits import Distribution, Logits, count_by_code
 from qfund.metrics import Positions, Vector
 from qfund.report import Histogram
 
-_TILE = 128 * 1024  # elements of logits in double precision at once: a megabyte, which a cache holds
 _LOW, _WIDTH, _BINS = -12.0, 0.1, 160  # the histogram: 1e-12 … 1e4 in tenths of a decade
-TOP = 5
+TOP = 5  # of the token map
 
 
 @dataclass(slots=True)
@@ -48,15 +48,12 @@ class Candidate:
         values = self.vectors.get(name)
         return None if values is None else np.array(values)
 
-    def count(self, absolute: Tensor) -> None:
-        """Add |differences| to the histogram."""
-        zeros = absolute.numel() - int(absolute.count_nonzero())
-        # In place: this runs over every logit. A zero becomes −∞ and falls into the first bin, where it is taken out.
-        inside = absolute.float().log10_().sub_(_LOW).div_(_WIDTH).clamp_(0, _BINS - 1).flatten().to(torch.int32)
-        counts = torch.bincount(inside, minlength=_BINS).cpu()
-        counts[0] -= zeros
-        self.counts += counts
-        self.zeros += zeros
+    def count(self, counts: Tensor) -> None:
+        """Add to the histogram; ``counts`` are of |differences| in bfloat16, by their bits."""
+        values = torch.arange(len(counts), dtype=torch.int16).view(torch.bfloat16).double()
+        bins = ((values.log10() - _LOW) / _WIDTH).clamp(0, _BINS - 1).long()
+        self.zeros += int(counts[0])
+        self.counts.index_add_(0, bins[1:], counts[1:])
 
     def positions(self) -> Positions:
         """What was accumulated; a vector that no output gave is None."""
@@ -73,56 +70,73 @@ class Comparison:
     candidates: dict[str, Candidate]
     reference: Candidate = field(default_factory=Candidate)
 
-    def add_logits(self, reference: Tensor, others: Sequence[Tensor], targets: Tensor | None, keep: int) -> None:
+    def add_logits(
+        self,
+        reference: Tensor,
+        others: Sequence[Tensor],
+        targets: Tensor | None = None,
+        keep: int = 0,
+        chunks: Tensor | None = None,
+    ) -> None:
         """Compare logits [positions, outputs] of the reference and of each candidate, in the candidates' order.
 
-        ``targets`` [positions] holds the correct output, −100 for none. The first ``keep`` positions also leave their
-        most likely outputs for the token map.
+        ``targets`` [positions] holds the correct output, −100 for none; ``chunks`` [positions] the chunk of the input.
+        The first ``keep`` positions also leave their most likely outputs for the token map.
         """
-        outputs = reference.shape[-1]
-        step = max(1, _TILE // outputs)
-        for start in range(0, reference.shape[0], step):
-            part = slice(start, start + step)
-            wanted = None if targets is None else targets[part]
-            kept = max(0, min(step, keep - start))
-            self._add_tile(reference[part].double(), [other[part] for other in others], wanted, kept)
+        logits = self.logits(len(reference), targets, reference.device)
+        logits.add(0, reference, dict(zip(self.candidates, others, strict=True)))
+        self.take(logits, keep, chunks)
 
-    def _add_tile(self, reference: Tensor, others: Sequence[Tensor], targets: Tensor | None, keep: int) -> None:
-        log_p = reference.log_softmax(-1)
-        p = log_p.exp()
-        top = reference.argmax(-1)
-        finite = reference.isfinite().all(-1)
-        self.reference.nonfinite += int((~finite).sum())
-        _keep(self.reference, reference, log_p, finite, keep)
+    def logits(self, count: int, targets: Tensor | None, device: torch.device) -> Logits:
+        """To be given the logits of ``count`` positions, a part of the vocabulary after the other."""
+        return Logits(self.candidates, count, targets, device)
+
+    def take(self, found: Logits, keep: int, chunks: Tensor | None) -> None:
+        """Add what was found at some positions; see ``add_logits``."""
+        reference = found.reference
+        targets = found.targets
+        log_total = reference.log_total()
+        correct = torch.zeros_like(reference.finite) if targets is None else targets >= 0
+        self.reference.nonfinite += int((~reference.finite).sum())
+        _keep(self.reference, reference, reference.finite, keep)
+        nll = log_total - reference.target
         if targets is not None:
-            correct = targets.clamp(min=0)[:, None]
-            nll_p = -log_p.gather(-1, correct)[:, 0]
-            self.reference.add("nll_candidate", nll_p[finite & (targets >= 0)])
-        for candidate, other in zip(self.candidates.values(), others, strict=True):
-            exact = other.double()
-            log_q = exact.log_softmax(-1)
-            good = finite & exact.isfinite().all(-1)
+            self.reference.add("nll_candidate", nll[reference.finite & correct])
+        for (name, candidate), difference in zip(self.candidates.items(), found.differences.values(), strict=True):
+            other = difference.distribution
+            good = reference.finite & other.finite
             candidate.nonfinite += int((~good).sum())
             candidate.finite += good.tolist()
-            absolute = (exact - reference).abs_()
-            if not good.all():
-                absolute = absolute[good]
-            candidate.add("mean_abs", absolute.mean(-1))
-            candidate.add("max_abs", absolute.amax(-1) if len(absolute) else absolute.sum(-1))
-            candidate.count(absolute)
-            if reference.shape[-1] > 1:  # a single output is a score, and no distribution over anything
-                # A probability of exactly 0 contributes 0, also where ln p is −∞.
-                divergence = torch.where(p > 0, p * (log_p - log_q), 0.0).sum(-1)
-                candidate.add("kl", divergence[good].clamp(min=0.0))
-                candidate.add("same_top1", (exact.argmax(-1) == top)[good].double())
+            candidate.count(found.counts[name])
+            candidate.add("mean_abs", difference.absolute[good] / found.outputs)
+            candidate.add("max_abs", difference.largest[good])
+            candidate.add("logit_signal", reference.square[good])
+            candidate.add("logit_noise", difference.square[good])
+            candidate.add("logit_cosine", _cosine(reference.square, other.square, difference.square)[good])
+            if chunks is not None:
+                candidate.add("chunk", chunks[good])
+            if found.outputs > 1:  # a single output is a score, and no distribution over anything
+                # Rounding may leave the last bits of a divergence below zero.
+                shift = (other.largest - reference.largest) + (other.total / reference.total).log()
+                candidate.add("kl", (difference.forward / reference.total + shift)[good].clamp(min=0.0))
+                candidate.add("kl_reverse", (-difference.reverse / other.total - shift)[good].clamp(min=0.0))
+                candidate.add("confidence", (1 / reference.total)[good])
+                agreed = (other.top == reference.top).double().cumprod(1)
+                candidate.add("same_top1", agreed[good, 0])
+                candidate.add("top_agreed", agreed.sum(1)[good])
             if targets is not None:
-                scored = good & (targets >= 0)
-                nll_q = -log_q.gather(-1, correct)[:, 0]
-                candidate.add("nll_reference", nll_p[scored])
-                candidate.add("nll_candidate", nll_q[scored])
-            _keep(candidate, exact, log_q, good, keep)
+                scored = good & correct
+                nll_other = other.log_total() - other.target
+                candidate.add("nll_reference", nll[scored])
+                candidate.add("nll_candidate", nll_other[scored])
+                candidate.add("delta_p", (-nll_other[scored]).exp() - (-nll[scored]).exp())
+                if chunks is not None:
+                    candidate.add("chunk_scored", chunks[scored])
+            _keep(candidate, other, good, keep)
 
-    def add_hidden(self, reference: Tensor, others: Sequence[Tensor], kind: str = "hidden") -> None:
+    def add_hidden(
+        self, reference: Tensor, others: Sequence[Tensor], kind: str = "hidden", chunks: Tensor | None = None
+    ) -> None:
         """Compare last hidden states [positions, features], or pooled outputs [examples, features] as ``pooled``."""
         exact_reference = reference.double()
         finite = exact_reference.isfinite().all(-1)
@@ -136,19 +150,23 @@ class Comparison:
             if kind == "hidden":
                 candidate.nonfinite += int((~good).sum())
                 candidate.add("hidden_mean_abs", absolute.mean(-1))
-                candidate.count(absolute)
+                candidate.add("hidden_signal", a.square().sum(-1))
+                candidate.add("hidden_noise", absolute.square().sum(-1))
+                candidate.count(count_by_code(absolute))
+                if chunks is not None:
+                    candidate.add("chunk", chunks[good])
 
 
-def _keep(candidate: Candidate, logits: Tensor, log_p: Tensor, good: Tensor, count: int) -> None:
+def _cosine(reference: Tensor, other: Tensor, difference: Tensor) -> Tensor:
+    """Of the squared lengths of two vectors and of their difference; 1 for two vectors of zeros."""
+    product = (reference * other).sqrt()
+    return torch.where(product > 0, (reference + other - difference) / (2 * product), (difference == 0).double())
+
+
+def _keep(candidate: Candidate, found: Distribution, good: Tensor, count: int) -> None:
     """Keep the most likely outputs of the first ``count`` positions; none where the position is not finite."""
-    for row, log_row, fine in zip(logits[:count], log_p[:count], good[:count].tolist(), strict=True):
-        top = _top(row) if fine else torch.empty(0, dtype=torch.int64)
-        candidate.kept.append(Kept(top.tolist(), log_row[top].exp().tolist()))
-
-
-def _top(logits: Tensor) -> Tensor:
-    """Indices of the TOP largest of a vector, equal ones in the order of their indices: as argmax has it."""
-    least = logits.topk(min(TOP, len(logits))).values[-1]
-    indices = (logits >= least).nonzero()[:, 0]
-    order = logits[indices].sort(descending=True, stable=True).indices
-    return indices[order[:TOP]].cpu()
+    if not count:
+        return
+    probabilities = (found.top_logits[:count, :TOP] - found.log_total()[:count, None]).exp()
+    rows = zip(found.top[:count, :TOP].tolist(), probabilities.tolist(), good[:count].tolist(), strict=True)
+    candidate.kept += [Kept(top, shares) if fine else Kept([], []) for top, shares, fine in rows]

@@ -150,7 +150,7 @@ def weights_of(
 
 def _dequantised(footprint: Footprint, row: Precision) -> int:
     """Bytes of the largest quantised weight in the precision's base, where weights are dequantised to be multiplied."""
-    if row.quantizer is None or row.product is not None:
+    if row.quantizer is None or (row.product is not None and not row.every_matrix):
         return 0
     coded = [one.parameters for one in footprint.tensors if one.kind == "weight" and one.dtype != one.logical]
     return max(coded, default=0) * SIZES[row.dtype]

@@ -1,10 +1,12 @@
-"""How a layer multiplies when its activations are quantised too, as they come, with one scale per token.
+"""How a layer multiplies when its activations are rounded too, as they come: to a 16-bit float, or with one scale per
+token.
 
 A token of zeros gives zeros (plus the bias). A token with an infinity or a NaN comes out with no finite number in it.
 """
 
 import functools
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -65,6 +67,24 @@ def fp8_dynamic(
     return y.to(x.dtype).reshape(*x.shape[:-1], shape[0])
 
 
+@dataclass(frozen=True, slots=True)
+class Rounded:
+    """Inputs rounded to a 16-bit float × weights [out, in] stored in it: y = x·w + b, in the dtype of ``x``.
+
+    Two such numbers have an exact product in float32 (2 · 8 bits of bf16, 2 · 11 of fp16, in 24), so only the sums are
+    rounded, in float32: what llama.cpp does with a BF16 or F16 matrix.
+    """
+
+    dtype: torch.dtype
+
+    def __call__(
+        self, x: Tensor, quantizer: Quantizer, stored: Mapping[str, Tensor], shape: Shape, bias: Tensor | None
+    ) -> Tensor:
+        return F.linear(x.to(self.dtype).to(x.dtype), quantizer.dequantize(stored, shape, x.dtype), bias)
+
+
+BF16_INPUTS = Rounded(torch.bfloat16)
+FP16_INPUTS = Rounded(torch.float16)
 INT8_DYNAMIC = int8_dynamic
 INT4_DYNAMIC = int4_dynamic
 FP8_DYNAMIC = fp8_dynamic

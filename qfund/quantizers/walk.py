@@ -52,11 +52,13 @@ _EXPERT_WEIGHTS = ("gate_up_proj", "up_proj", "down_proj")
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """A parameter that is converted: ``weight`` of a Linear, ``down_proj`` of stacked experts."""
+    """A parameter that is converted: ``weight`` of a Linear, ``down_proj`` of stacked experts. ``inputs`` says whether
+    the inputs that it is multiplied with are within reach: its module is a linear layer that does no more than that."""
 
     module: str
     key: str
     view: View
+    inputs: bool = False
 
     @property
     def name(self) -> str:
@@ -100,12 +102,13 @@ class Conversion:
     notes: tuple[str, ...] = ()
 
 
-def plan(model: nn.Module, also: Iterable[str] = (), product: bool = False) -> Plan:
+def plan(model: nn.Module, also: Iterable[str] = (), product: bool = False, every_matrix: bool = False) -> Plan:
     """Decide what is converted: every Linear, GPT-2 Conv1D, convolution and stack of experts, but not the output head.
 
     ``also`` adds kinds of modules (``"head"``, ``"embeddings"``); one that shares its weight with another takes it
     along, so that they stay tied. With ``product``, activations are quantised too, so what is converted must be
-    multiplications of their own. Works on a model on the meta device too.
+    multiplications of their own; with ``every_matrix``, every weight of two or more dimensions is converted, and
+    activations only where they are within reach. Works on a model on the meta device too.
 
     A module that owns weights of two or more dimensions and is not converted is listed with the reason; norms and
     biases always stay.
@@ -125,10 +128,10 @@ def plan(model: nn.Module, also: Iterable[str] = (), product: bool = False) -> P
     groups: list[tuple[Weight, ...]] = []
     left: dict[str, LeftModule] = {}
     for shared in users.values():
-        asked = any(user.role in also for user in shared)
-        reasons = [reason for user in shared if (reason := user.why_left(asked, product))]
+        asked = every_matrix or any(user.role in also for user in shared)
+        reasons = [] if every_matrix else [reason for user in shared if (reason := user.why_left(asked, product))]
         if not reasons:
-            groups.append(tuple(Weight(user.name, user.key, user.view) for user in shared))
+            groups.append(tuple(user.weight(product) for user in shared))
             continue
         for user in shared:
             why = user.why_left(asked, product) or f"shares its weight with {_others(user, shared)}"
@@ -167,7 +170,11 @@ class _User:
             return CONVOLUTION
         if self.parameter.dim() == 3:
             return EXPERTS_TRANSPOSED if getattr(self.module, "is_transposed", False) else EXPERTS
-        return LINEAR
+        return LINEAR if self.parameter.dim() == 2 else CONVOLUTION
+
+    def weight(self, product: bool) -> Weight:
+        layer = isinstance(self.module, nn.Linear | Conv1D)
+        return Weight(self.name, self.key, self.view, product and layer and self.why_left(True, True) is None)
 
     def why_left(self, asked: bool, product: bool) -> str | None:
         module = self.module
@@ -219,7 +226,7 @@ def plan_of(model: nn.Module, row: Precision, also: Iterable[str] = ()) -> Plan:
     Raises:
         NothingConverted: the model has no module that this precision converts.
     """
-    found = plan(model, also, product=row.product is not None)
+    found = plan(model, also, row.product is not None, row.every_matrix)
     if not found.groups:
         kinds = sorted({module.kind for module in found.left})
         raise NothingConverted(
@@ -248,6 +255,47 @@ def quantize_model(model: nn.Module, row: Precision, also: Iterable[str] = ()) -
         if clipped:
             saturated[group[0].name] = clipped
     return Conversion(found, saturated, notes)
+
+
+def convert_empty(model: nn.Module, row: Precision, also: Iterable[str] = ()) -> Conversion:
+    """Convert a model whose weights are on the meta device as ``quantize_model`` does: what is stored is there too, tied
+    places share it, and nothing is known to be clipped.
+
+    Raises:
+        NothingConverted: the model has no module that this precision converts.
+    """
+    quantizer, product = quantizer_of(row), product_of(row)
+    assert quantizer is not None
+    found = plan_of(model, row, also)
+    notes = (*_shared(model, found), *_ragged(model, found, row))
+    for group in found.groups:
+        first = group[0]
+        parameter: nn.Parameter = getattr(model.get_submodule(first.module), first.key)
+        layouts = quantizer.layout(first.view.shape(parameter.shape), parameter.dtype)
+        stored = {
+            part: torch.empty(layout.shape, dtype=layout.dtype, device="meta") for part, layout in layouts.items()
+        }
+        for weight in group:
+            _replace(model.get_submodule(weight.module), weight, parameter, quantizer, product, stored)
+    return Conversion(found, notes=notes)
+
+
+@torch.no_grad()
+def quantize(name: str, parameter: Tensor, view: View, quantizer: Quantizer) -> tuple[dict[str, Tensor], int]:
+    """What is stored of the weight ``name``, and how many of its values were clipped.
+
+    Raises:
+        CorruptCheckpoint: a value is NaN or infinite, which no scale can hold.
+    """
+    matrix = view.flat(parameter.detach())
+    if not matrix.isfinite().all():
+        count = int((~matrix.isfinite()).sum())
+        raise CorruptCheckpoint(
+            f"{count:,} of the {matrix.numel():,} values of {name} are NaN or infinite: no scale can hold them.",
+            "Check the checkpoint, or compare float casts only.",
+        )
+    stored = {key: tensor.contiguous() for key, tensor in quantizer.quantize(matrix).items()}
+    return stored, quantizer.saturated(matrix, stored)
 
 
 def _shared(model: nn.Module, found: Plan) -> Iterable[str]:
@@ -297,17 +345,10 @@ def _convert(model: nn.Module, group: tuple[Weight, ...], quantizer: Quantizer, 
     """Convert one parameter wherever it is used; how many of its values were clipped."""
     first = group[0]
     parameter: nn.Parameter = getattr(model.get_submodule(first.module), first.key)
-    matrix = first.view.flat(parameter.detach())
-    if not matrix.isfinite().all():
-        count = int((~matrix.isfinite()).sum())
-        raise CorruptCheckpoint(
-            f"{count:,} of the {matrix.numel():,} values of {first.name} are NaN or infinite: no scale can hold them.",
-            "Check the checkpoint, or compare float casts only.",
-        )
-    stored = {key: tensor.contiguous() for key, tensor in quantizer.quantize(matrix).items()}
+    stored, clipped = quantize(first.name, parameter, first.view, quantizer)
     for weight in group:
         _replace(model.get_submodule(weight.module), weight, parameter, quantizer, product, stored)
-    return quantizer.saturated(matrix, stored)
+    return clipped
 
 
 def _replace(
@@ -340,6 +381,44 @@ def _replace(
     members: dict[str, Any] = {"quantized": {**getattr(original, "quantized", {}), **parts}}
     # nn.Module looks attributes up on the class first, so a property there stands for the deleted parameter.
     members[key] = property(read)
-    if product is not None and isinstance(module, nn.Linear | Conv1D):
+    if product is not None and weight.inputs:
         members["forward"] = forward
     module.__class__ = type(original.__name__, (original,), members)
+
+
+def heads_of(model: nn.Module, row: Precision) -> dict[str, nn.Module]:
+    """The output heads by name, of the model and of its parts.
+
+    Raises:
+        NothingConverted: there is none, or its product is not its own, where the row has a word on heads.
+    """
+    parts = (part for part in model.modules() if isinstance(part, PreTrainedModel))
+    heads = {id(head) for part in parts if (head := part.get_output_embeddings()) is not None}
+    found = {name: module for name, module in model.named_modules() if id(module) in heads}
+    out_of_reach = any(type(head).forward not in MULTIPLY_ONLY for head in found.values())
+    if row.head and (not found or out_of_reach):
+        why = "does more than multiply" if found else "is not there: it predicts no tokens"
+        raise NothingConverted(
+            f"{row.label} would change nothing in {type(model).__name__}: its output head {why}.",
+            "Choose the cast of the whole model.",
+        )
+    return found
+
+
+def widen_heads(model: nn.Module, row: Precision) -> None:
+    """Let output heads multiply in the dtype that the row names for them; what they store stays as it is.
+
+    Raises:
+        NothingConverted: as ``heads_of``.
+    """
+    if row.head is None:
+        return
+    wide: torch.dtype = getattr(torch, row.head)
+
+    def forward(self: Any, x: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.to(wide)
+        return nn.functional.linear(x.to(wide), self.weight.to(wide), bias)
+
+    for head in heads_of(model, row).values():
+        original = type(head)
+        head.__class__ = type(original.__name__, (original,), {"forward": forward})

@@ -6,32 +6,60 @@ import streamlit as st
 
 from qfund import catalog
 from qfund.errors import InvalidInput, QfundError
-from qfund.precisions import FLOAT, PRECISIONS, STORED, Precision, require, unavailable
-from qfund.spec import ALSO, DEFAULT_CANDIDATES, MAX_TOKENS, Spec, checked
+from qfund.precisions import FLOAT, MEANING, PRECISIONS, STORED, Precision, require, unavailable
+from qfund.spec import (
+    ALL,
+    ALSO,
+    DEFAULT_CANDIDATES,
+    MAX_TOKENS,
+    SCORINGS,
+    SECOND_HALF,
+    NamedText,
+    Spec,
+    checked,
+    like_llama_cpp,
+)
 from qfund.ui import services
-from qfund.ui.states import failed
+from qfund.ui.states import failed, literal
 
 #: Amounts of text on offer; a link may name any other.
 TOKENS = (256, 1024, 4096, 16_384, 65_536)
 OWN_TEXT = "Your own text"
+OWN_FILES = "Your files"
 EVALUATION = "Evaluation text"
 
-_KEYS = ("model", "reference", "precisions", "source", "text", "tokens", "context", "revision", "also", "libraries")
+_KEYS = (
+    *("model", "reference", "precisions", "source", "text", "texts", "tokens"),
+    *("context", "scoring", "stride", "revision", "also", "libraries"),
+)
+#: Characters of all files together that this page takes; the command line takes more.
+MAX_FILES = 400_000
+_SCORED = {ALL: "Every position", SECOND_HALF: "The second half of each chunk"}
 
 
 def _of(bits: int) -> tuple[str, ...]:
-    return tuple(row.name for row in PRECISIONS.values() if row.bits == bits and row.variant_of is None)
+    rows = (row for row in PRECISIONS.values() if row.family != MEANING and row.variant_of is None)
+    return tuple(row.name for row in rows if row.bits == bits)
 
 
-#: Names in the order in which they are offered: variants on another base after all others, and last what only a
-#: checkpoint that is quantised already can be compared in.
-OFFERED = tuple(
-    sorted(PRECISIONS, key=lambda name: (PRECISIONS[name].family == STORED, PRECISIONS[name].variant_of is not None))
-)
+def _meanings(cast: str) -> tuple[str, ...]:
+    return (cast, *(row.name for row in PRECISIONS.values() if row.family == MEANING and row.name.startswith(cast)))
+
+
+def _place(name: str) -> tuple[bool, bool, bool]:
+    row = PRECISIONS[name]
+    return row.family == STORED, row.family == MEANING, row.variant_of is not None
+
+
+#: Names in the order in which they are offered: variants on another base after all others, then what else is called
+#: BF16 or FP16, and last what only a checkpoint that is quantised already can be compared in.
+OFFERED = tuple(sorted(PRECISIONS, key=_place))
 #: Sets of candidates that belong together.
 PRESETS = {
     "BF16, FP16 and INT8": DEFAULT_CANDIDATES,
     "16-bit casts": _of(16),
+    "Meanings of BF16": _meanings("bf16"),
+    "Meanings of FP16": _meanings("fp16"),
     "Everything with 8 bits": _of(8),
     "Everything with 4 bits": _of(4),
     "From 8 bits down to 2": ("int8_g32", "int6", "int5", "int4", "int3", "int2"),
@@ -40,6 +68,7 @@ PRESETS = {
 }
 
 _BEGAN_AT = "choices_began_at"
+_UNREAD = "files_unread"  # why files that were given are not the input
 _CANDIDATES = 560  # pixels of the candidates with their sets, so that they stand beside the reference
 _FIELD = 66  # pixels of a select box with its label, so that buttons stand beside it
 
@@ -50,10 +79,13 @@ def seed(spec: Spec) -> None:
         "model": spec.model,
         "reference": spec.reference,
         "precisions": list(spec.precisions),
-        "source": EVALUATION if spec.text is None else OWN_TEXT,
+        "source": OWN_FILES if spec.texts else EVALUATION if spec.text is None else OWN_TEXT,
         "text": (spec.text or "")[: services.MAX_TEXT],
+        "texts": spec.texts,
         "tokens": spec.max_tokens,
         "context": spec.context,
+        "scoring": spec.scoring,
+        "stride": spec.stride,
         "revision": spec.revision or "",
         "also": list(spec.also),
         "libraries": spec.libraries,
@@ -115,7 +147,7 @@ def draw() -> bool:
         with st.container(horizontal=True, vertical_alignment="top", key="choice_row"):
             st.segmented_control(
                 "Text",
-                [EVALUATION, OWN_TEXT],
+                [EVALUATION, OWN_TEXT, OWN_FILES],
                 key="choice_source",
                 required=True,
                 help="Measure on the text that the model was evaluated on, or on one that matters to you.",
@@ -128,7 +160,8 @@ def draw() -> bool:
                 format_func=lambda count: f"{count:,} tokens",
                 key="choice_tokens",
                 width=170,
-                help="At most this much of the text, from its start. More text: smaller errors, longer wait.",
+                help="At most this much of the text (of each file), from its start. More text: smaller errors, longer "
+                "wait.",
                 persist_state="session",
             )
             with st.container(
@@ -146,9 +179,44 @@ def draw() -> bool:
                 label_visibility="collapsed",
                 persist_state="session",
             )
+        if state["choice_source"] == OWN_FILES:
+            _files()
         if not clicked and (missing := _unavailable()):
             failed(missing)
     return clicked
+
+
+def _files() -> None:
+    """Several texts. What was uploaded is kept apart from the widget, which a link cannot fill."""
+    st.file_uploader(
+        "Your files",
+        type=["txt", "md", "rst", "py", "json", "csv", "html", "tex"],
+        accept_multiple_files=True,
+        max_upload_size=4,
+        key="choice_files",
+        on_change=_take_files,
+        label_visibility="collapsed",
+    )
+    texts = st.session_state["choice_texts"]
+    if texts:
+        names = ", ".join(named.name for named in texts[:8])
+        st.caption(literal(f"{len(texts):,} of your texts, each read on its own: {names}{', …' * (len(texts) > 8)}"))
+    else:
+        st.caption("UTF-8 texts. Each is read on its own, so that none counts for its length alone.")
+    if problem := st.session_state.get(_UNREAD):
+        failed(problem)
+
+
+def _take_files() -> None:
+    state = st.session_state
+    state[_UNREAD] = None
+    try:
+        state["choice_texts"] = tuple(
+            NamedText(file.name, file.getvalue().decode("utf-8")) for file in state["choice_files"] or ()
+        )
+    except UnicodeDecodeError:
+        state["choice_texts"] = ()
+        state[_UNREAD] = InvalidInput("A file cannot be read: it is no UTF-8 text.", "Save it as UTF-8.")
 
 
 def _take_preset() -> None:
@@ -200,6 +268,34 @@ def _options() -> None:
             help="A text is read in chunks of this many tokens; nothing is carried from one to the next.",
             persist_state="session",
         )
+        st.number_input(
+            "A new chunk every … tokens",
+            min_value=1,
+            max_value=131_072,
+            value=None,
+            step=1,
+            placeholder="when the last one ends",
+            key="choice_stride",
+            help="Fewer than a chunk holds: chunks overlap, what they share is context and scored once. Every token is "
+            "then predicted from more context, and the comparison takes longer.",
+            persist_state="session",
+        )
+        st.selectbox(
+            "Score",
+            list(SCORINGS),
+            format_func=lambda name: _SCORED[name],
+            key="choice_scoring",
+            help="The second half of whole chunks is what llama.cpp's llama-perplexity scores: choose it to compare "
+            "numbers with it.",
+            persist_state="session",
+        )
+        st.button(
+            "All of the text, as llama.cpp does",
+            key="like_llama_cpp",
+            type="tertiary",
+            on_click=_like_llama_cpp,
+            help="Sets what is scored, no overlap, and the whole text.",
+        )
         st.text_input(
             "Revision of a Hub id",
             key="choice_revision",
@@ -228,20 +324,29 @@ def _options() -> None:
         )
 
 
+def _like_llama_cpp() -> None:
+    asked = like_llama_cpp(draft())
+    for name, value in (("scoring", asked.scoring), ("stride", asked.stride), ("tokens", asked.max_tokens)):
+        st.session_state[f"choice_{name}"] = value
+
+
 def draft() -> Spec:
     """What the widgets say now, unchecked: a browser may send anything."""
     state = st.session_state
-    context = state["choice_context"]
+    context, stride, source = state["choice_context"], state["choice_stride"], state["choice_source"]
     return Spec(
         model=str(state["choice_model"] or ""),
         reference=str(state["choice_reference"]),
         precisions=tuple(state["choice_precisions"]),
-        text=str(state["choice_text"]) if state["choice_source"] == OWN_TEXT else None,
+        text=str(state["choice_text"]) if source == OWN_TEXT else None,
         max_tokens=int(state["choice_tokens"]),
         context=None if context is None else int(context),
         revision=str(state["choice_revision"] or "").strip() or None,
         also=tuple(state["choice_also"] or ()),
         libraries=bool(state["choice_libraries"]),
+        stride=None if stride is None else int(stride),
+        scoring=str(state["choice_scoring"]),
+        texts=tuple(state["choice_texts"]) if source == OWN_FILES else (),
     )
 
 
@@ -259,6 +364,14 @@ def asked() -> Spec:
             raise InvalidInput(
                 f"The text has {len(spec.text):,} characters.",
                 f"Give at most {services.MAX_TEXT:,} here; the command line takes longer ones (--text-file).",
+            )
+    if st.session_state["choice_source"] == OWN_FILES:
+        if not spec.texts:
+            raise InvalidInput("No file is given.", "Choose text files, or the evaluation text.")
+        if (size := sum(len(named.text) for named in spec.texts)) > MAX_FILES:
+            raise InvalidInput(
+                f"The files have {size:,} characters together.",
+                f"Give at most {MAX_FILES:,} here; the command line takes more (--text-folder).",
             )
     if spec.max_tokens > MAX_TOKENS:
         spec = replace(spec, max_tokens=MAX_TOKENS)

@@ -49,8 +49,11 @@ def show(spec: Spec, problems: list[str] | None = None) -> None:
 
 
 def fits(spec: Spec) -> bool:
-    """Whether a link can hold it: not with a text that is too long for this page, or for what carries links."""
-    return spec.text is None or (len(spec.text) <= services.MAX_TEXT and len(_encoded(spec)) <= LONGEST)
+    """Whether a link can hold it: not with texts that are too long for this page, or for what carries links."""
+    if spec.text is None and not spec.texts:
+        return True
+    size = len(spec.text or "") + sum(len(named.name) + len(named.text) for named in spec.texts)
+    return size <= services.MAX_TEXT and len(_encoded(spec)) <= LONGEST
 
 
 def names_a_folder(spec: Spec) -> bool:

@@ -1,0 +1,124 @@
+"""What models give for the batches of an input, taken into a comparison as it comes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qfund.errors import UnsupportedModel
+from qfund.inputs import Batch
+from qfund.measures import tokens
+from qfund.measures.drift import Drift
+from qfund.measures.fidelity import Candidate, Comparison
+from qfund.measures.logits import Logits
+from qfund.stream.walker import Way
+from qfund.tasks import Task
+
+#: The way of the reference, whatever its precision is.
+REFERENCE = "reference"
+
+
+class Gathered:
+    """A listener of ``qfund.stream``, for models that run whole too.
+
+    Attributes:
+        comparison: of all ways but the reference's, by name.
+        drift: of the hidden states along the blocks.
+    """
+
+    def __init__(self, task: Task, batches: Sequence[Batch], names: Sequence[str]) -> None:
+        self.comparison = Comparison({name: Candidate() for name in names})
+        self.drift = Drift()
+        self._task, self._batches = task, batches
+        self._kept = 0
+        self._parts: dict[int, Logits] = {}
+
+    def block(self, name: str, way: Way, batch: int, hidden: Tensor) -> None:
+        if hidden.dim() != 3 or way.singly:
+            return
+        if way.name == REFERENCE:
+            self.drift.reference(name, batch, hidden)
+        else:
+            self.drift.candidate(way.name, name, batch, hidden)
+
+    def output(self, batch: int, outputs: Mapping[str, Any]) -> None:
+        found = {name: self._tensor(output) for name, output in outputs.items()}
+        reference = found.pop(REFERENCE)
+        if self._task.gives == "hidden states":
+            self._hidden(batch, reference, found, outputs)
+        elif self._task.gives == "labels":
+            self.comparison.add_logits(reference, found, chunks=self._chunks(batch))
+        else:
+            chosen, targets = self._positions(batch, reference)
+            rows = {name: part[chosen] for name, part in found.items()}
+            self.comparison.add_logits(reference[chosen], rows, targets, self._keep(int(chosen.sum())), self._of(batch))
+
+    def tile(self, batch: int, start: int, vocabulary: int, logits: Mapping[str, Any]) -> None:
+        found = {name: torch.cat(part) if isinstance(part, list) else part for name, part in logits.items()}
+        reference = found.pop(REFERENCE)
+        chosen, targets = self._positions(batch, reference)
+        if not start:
+            self._parts[batch] = self.comparison.logits(found, int(chosen.sum()), targets, reference.device)
+        self._parts[batch].add(start, reference[chosen], {name: part[chosen] for name, part in found.items()})
+        if start + reference.shape[-1] == vocabulary:
+            self.comparison.take(self._parts.pop(batch), self._keep(int(chosen.sum())), self._of(batch))
+
+    def _hidden(self, batch: int, reference: Tensor, found: Mapping[str, Tensor], outputs: Mapping[str, Any]) -> None:
+        chunks = self._chunks(batch)
+        if reference.dim() == 3:
+            chunks = chunks[:, None].expand(reference.shape[:2]).flatten()
+        flat = {name: _flat(part) for name, part in found.items()}
+        self.comparison.add_hidden(_flat(reference), flat, chunks=chunks)
+        pooled = {name: _pooled(output) for name, output in outputs.items()}
+        if all(part is not None for part in pooled.values()):
+            parts = {name: part.flatten(1) for name, part in pooled.items() if part is not None}
+            self.comparison.add_hidden(parts.pop(REFERENCE), parts, "pooled")
+
+    def _positions(self, batch: int, reference: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Which positions are compared, and the tokens that are correct there."""
+        given = self._batches[batch]
+        places, device = reference.shape[:2], reference.device
+        chosen = torch.ones(places, dtype=torch.bool) if given.scored is None else given.scored
+        targets = None if given.targets is None else given.targets[chosen].to(device)
+        return chosen.to(device), targets
+
+    def _keep(self, count: int) -> int:
+        """How many of the next ``count`` positions go towards the token map."""
+        kept = min(count, max(0, tokens.SHOWN - self._kept))
+        self._kept += kept
+        return kept
+
+    def _chunks(self, batch: int) -> Tensor:
+        return self._batches[batch].chunks
+
+    def _of(self, batch: int) -> Tensor:
+        """The chunk of each compared position."""
+        given = self._batches[batch]
+        assert given.targets is not None
+        chunks = self._chunks(batch)[:, None].expand(given.targets.shape)
+        return chunks.flatten() if given.scored is None else chunks[given.scored]
+
+    def _tensor(self, output: Any) -> Tensor:
+        """The tensor of a model's output that is compared."""
+        if isinstance(output, list):
+            return torch.cat([self._tensor(part) for part in output])
+        name = "last_hidden_state" if self._task.gives == "hidden states" else "logits"
+        value = getattr(output, name, None)
+        if not isinstance(value, Tensor):
+            what = f"{type(output).__name__} without {name.replace('_', ' ')}"
+            raise UnsupportedModel(f"The model gives {what}, so there is nothing to compare.", "Choose another model.")
+        return value
+
+
+def _flat(hidden: Tensor) -> Tensor:
+    """[examples, …, features] → [positions, features]; of feature maps [examples, features]."""
+    return hidden.flatten(0, -2) if hidden.dim() < 4 else hidden.flatten(1)
+
+
+def _pooled(output: Any) -> Tensor | None:
+    if isinstance(output, list):
+        parts = [_pooled(part) for part in output]
+        return None if any(part is None for part in parts) else torch.cat([part for part in parts if part is not None])
+    found = getattr(output, "pooler_output", None)
+    return found if isinstance(found, Tensor) else None

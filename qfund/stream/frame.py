@@ -1,0 +1,149 @@
+"""A model whose weights come and go: filled for one unit at a time, empty (on the meta device) otherwise."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.modeling_utils import LoadStateDictConfig
+from transformers.pytorch_utils import Conv1D
+
+from qfund import loading
+from qfund.checkpoint import Checkpoint
+from qfund.precisions import Precision
+from qfund.quantizers import walk
+from qfund.stream.units import Unit
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A place for a weight or a buffer of the checkpoint. ``owner`` is the name under which tied places share it."""
+
+    name: str
+    owner: str
+    module: nn.Module
+    key: str
+    empty: Tensor
+
+    def put(self, tensor: Tensor) -> None:
+        """
+        Raises:
+            ValueError: of another dtype or shape than this place is for.
+        """
+        if tensor.shape != self.empty.shape or tensor.dtype != self.empty.dtype:
+            raise ValueError(
+                f"{self.name} is {tensor.dtype} {list(tensor.shape)}, not {self.empty.dtype} {list(self.empty.shape)}"
+            )
+        self._hold(tensor)
+
+    def put_rows(self, rows: Tensor) -> None:
+        """Some rows of the weight in place of all."""
+        self._hold(rows)
+
+    def clear(self) -> None:
+        held = self.module._parameters if self.key in self.module._parameters else self.module._buffers
+        held[self.key] = self.empty  # type: ignore[assignment]
+
+    @property
+    def tensor(self) -> Tensor:
+        found: Tensor = getattr(self.module, self.key)
+        return found
+
+    def _hold(self, tensor: Tensor) -> None:
+        if self.key in self.module._parameters:
+            self.module._parameters[self.key] = nn.Parameter(tensor, requires_grad=False)
+        else:
+            self.module._buffers[self.key] = tensor
+
+
+class Frame:
+    """A model as ``from_pretrained`` builds it in a dtype, or as ``walk.quantize_model`` converts that, without weights.
+
+    Attributes:
+        model: its parameters, and the buffers that the checkpoint holds, are on the meta device; other buffers are real.
+        conversion: what is quantised; None for a cast.
+        load_config: how transformers loads the weights of a cast.
+        every_slot: by name.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        row: Precision,
+        also: Iterable[str],
+        device: torch.device,
+        attention: str | None = None,
+    ) -> None:
+        """
+        Raises:
+            CorruptCheckpoint: tensors missing or of other shapes than the architecture's.
+            NothingConverted: the model has no module that this precision converts.
+        """
+        self.row = row
+        self.model: Any = loading.frame(checkpoint, row.dtype, attention)
+        self.load_config = LoadStateDictConfig(
+            dtype=getattr(torch, row.dtype),
+            dtype_plan=self.model._get_dtype_plan(getattr(torch, row.dtype)),
+            weight_mapping=get_model_conversion_mapping(self.model),
+        )
+        self.conversion = walk.convert_empty(self.model, row, also) if row.quantizer else None
+        walk.widen_heads(self.model, row)
+        owners: dict[int, str] = {}
+        self._slots: dict[str, list[Slot]] = {}
+        for prefix, module in self.model.named_modules():
+            held = [*module._parameters.items(), *module._buffers.items()]
+            for key, tensor in held:
+                if tensor is None:
+                    continue
+                if tensor.device.type != "meta":
+                    if device.type != "cpu" and key in module._buffers:
+                        module._buffers[key] = tensor.to(device)
+                    continue
+                name = f"{prefix}.{key}".lstrip(".")
+                owner = owners.setdefault(id(tensor), name)
+                self._slots.setdefault(prefix, []).append(Slot(name, owner, module, key, tensor))
+        self.every_slot = {slot.name: slot for slots in self._slots.values() for slot in slots}
+
+    def slots(self, unit: Unit) -> list[Slot]:
+        """Of one unit; a module that is used in several places has its slots under its first name."""
+        return [slot for name in unit.modules for slot in self._slots.get(name, ())]
+
+    def bytes(self, unit: Unit) -> int:
+        """What the unit takes when it is filled, tied places once."""
+        return sum({slot.owner: slot.empty.nbytes for slot in self.slots(unit)}.values())
+
+    def quantised(self, unit: Unit) -> dict[str, list[walk.Weight]]:
+        """Weights that are quantised in this unit: a weight's first place in the model → all of its places here."""
+        if self.conversion is None:
+            return {}
+        inside = set(unit.modules)
+        found = {}
+        for group in self.conversion.plan.groups:
+            if here := [weight for weight in group if weight.module in inside]:
+                found[group[0].name] = here
+        return found
+
+    def plain_embedding(self, unit: Unit) -> bool:
+        """Whether a look-up in some of its rows is a look-up in all."""
+        module = self.model.get_submodule(unit.name)
+        return type(module) is nn.Embedding and module.max_norm is None
+
+    def fill(self, unit: Unit, tensors: Mapping[str, Tensor]) -> None:
+        """Put tensors, by name, in their places.
+
+        Raises:
+            KeyError: one is missing.
+            ValueError: one is of another dtype or shape.
+        """
+        for slot in self.slots(unit):
+            tensor = tensors[slot.name]
+            if self.row.dtype == "float16" and isinstance(slot.module, Conv1D) and tensor.device.type == "cpu":
+                tensor = loading.turned(tensor)
+            slot.put(tensor)
+
+    def clear(self, unit: Unit) -> None:
+        """Let its tensors go."""
+        for slot in self.slots(unit):
+            slot.clear()

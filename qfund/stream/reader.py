@@ -1,0 +1,212 @@
+"""A unit's weights: read once from the checkpoint's files, and loaded into any base dtype as transformers does it."""
+
+import math
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import torch
+from torch import Tensor
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import (
+    WeightConverter,
+    WeightRenaming,
+    convert_and_load_state_dict_in_model,
+    rename_source_key,
+)
+
+from qfund import checkpoint as checkpoints
+from qfund.checkpoint import Checkpoint
+from qfund.errors import CorruptCheckpoint, ModelNotFound
+from qfund.stream.frame import Frame, Slot
+from qfund.stream.units import BLOCK, Unit
+
+#: safetensors' names of dtypes.
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
+_LINE = 64  # bytes of a cache line
+_AGAIN = "Download or save the checkpoint again."
+
+
+class Reader:
+    """Reads a checkpoint unit by unit, into memory of its own: what happens to the files later harms nobody.
+
+    Attributes:
+        bytes_read: so far.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, frame: Frame) -> None:
+        """``frame`` is any that is not converted: it tells which tensors of the checkpoint make which weights."""
+        self.bytes_read = 0
+        self._checkpoint = checkpoint
+        self._places = checkpoints.places(checkpoint.folder)
+        self._makes = _makes(checkpoint, frame)
+        self._names: dict[str, list[str]] = defaultdict(list)
+        for slot in frame.every_slot.values():
+            self._names[slot.owner].append(slot.name)
+        self._open: dict[Path, int] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+        self._open.clear()
+
+    def keys(self, frame: Frame, unit: Unit) -> list[str]:
+        """The tensors of the checkpoint that make up the unit."""
+        wanted = self._related(frame, unit)
+        inside = tuple(f"{name}." for name in unit.modules) if unit.kind == BLOCK else ()
+        # A tensor that is split into several weights is known under the first of them; all are in one block.
+        return [key for key, name in self._makes.items() if name in wanted or (inside and name.startswith(inside))]
+
+    def bytes(self, frame: Frame, unit: Unit) -> int:
+        """Of the checkpoint that ``read`` of this unit will read."""
+        return sum(self._checkpoint.tensors[key].bytes for key in self.keys(frame, unit))
+
+    def read(self, frame: Frame, unit: Unit) -> dict[str, Tensor]:
+        """The checkpoint's tensors that make up the unit, by their names there.
+
+        Raises:
+            ModelNotFound: a file is gone, cut short, or cannot be read any more.
+        """
+        return {key: self._read(key) for key in self.keys(frame, unit)}
+
+    def rows(self, slot: Slot, rows: Tensor) -> Tensor | None:
+        """The rows with these numbers (ascending) of a weight, as stored; None where the checkpoint does not hold the
+        weight as it is.
+
+        Raises:
+            ModelNotFound: as ``read``.
+        """
+        names = self._names[slot.owner]
+        keys = [key for key, name in self._makes.items() if name in names]
+        if len(keys) != 1 or self._checkpoint.tensors[keys[0]].shape != tuple(slot.empty.shape):
+            return None
+        stored = self._checkpoint.tensors[keys[0]]
+        numbers = rows.tolist()
+        size, done = stored.bytes // stored.shape[0], 0
+        found = self._room(keys[0], (len(numbers), *stored.shape[1:]), numbers[0] * size)
+        for start, count in _runs(numbers):
+            self._fill(found[done : done + count], keys[0], start * size)
+            done += count
+        return found
+
+    def load(self, frame: Frame, unit: Unit, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Every tensor of the unit by its name in the model, of a cast's frame, in its dtype. Those that need no other
+        dtype or order are the very memory that was read.
+
+        Raises:
+            CorruptCheckpoint: a tensor is missing, or of another shape.
+        """
+        model, every = frame.model, frame.every_slot
+        related = self._related(frame, unit)
+        try:
+            convert_and_load_state_dict_in_model(model, dict(tensors), frame.load_config)
+            found: dict[str, Tensor] = {}
+            for slot in frame.slots(unit):
+                # What is tied is loaded under one of its names.
+                held = (every[name].tensor for name in self._names[slot.owner])
+                tensor = next((tensor for tensor in held if tensor.device.type != "meta"), None)
+                if tensor is None:
+                    raise CorruptCheckpoint(f"{self._checkpoint.folder.name} gives no {slot.name}.", _AGAIN)
+                found[slot.name] = tensor.detach()
+            return found
+        finally:
+            for name in related:
+                every[name].clear()
+
+    def _related(self, frame: Frame, unit: Unit) -> set[str]:
+        """The unit's tensors, and those elsewhere that are tied to them."""
+        return {name for slot in frame.slots(unit) for name in self._names[slot.owner]}
+
+    def _read(self, key: str) -> Tensor:
+        found = self._room(key, self._checkpoint.tensors[key].shape, 0)
+        self._fill(found, key, 0)
+        return found
+
+    def _room(self, key: str, shape: tuple[int, ...], offset: int) -> Tensor:
+        """Memory for (a part of) a tensor, aligned as the file that transformers would map: products in fp32 differ in
+        the last bit between alignments."""
+        dtype = _DTYPES[self._checkpoint.tensors[key].dtype]
+        size = math.prod(shape) * dtype.itemsize
+        memory = torch.empty(size + _LINE, dtype=torch.uint8)
+        start = (self._places[key][1] + offset - memory.data_ptr()) % _LINE
+        part = memory[start : start + size]
+        if start % dtype.itemsize:  # no alignment for this dtype: torch would refuse
+            part = torch.empty(size, dtype=torch.uint8)
+        return part.view(dtype).view(shape)
+
+    def _fill(self, into: Tensor, key: str, offset: int) -> None:
+        path, start = self._places[key]
+        if not into.numel():
+            return
+        memory = memoryview(into.reshape(-1).view(torch.uint8).numpy())
+        done = 0
+        try:
+            while done < len(memory):
+                got = os.preadv(self._file(path), [memory[done:]], start + offset + done)
+                if not got:
+                    raise OSError(0, "the file has become shorter", str(path))
+                done += got
+        except OSError as error:
+            raise ModelNotFound(
+                f"{path} can no longer be read: {error.strerror or error}.",
+                "Check that the disk is there and that the file is whole.",
+            ) from error
+        self.bytes_read += done
+
+    def _file(self, path: Path) -> int:
+        if path not in self._open:
+            self._open[path] = self._stack.enter_context(path.open("rb", buffering=0)).fileno()
+        return self._open[path]
+
+
+def _runs(numbers: Iterable[int]) -> Iterable[tuple[int, int]]:
+    """Ascending numbers as runs: where each starts, and how many follow one another."""
+    start = length = 0
+    for number in numbers:
+        if length and number == start + length:
+            length += 1
+            continue
+        if length:
+            yield start, length
+        start, length = number, 1
+    if length:
+        yield start, length
+
+
+def _makes(checkpoint: Checkpoint, frame: Frame) -> dict[str, str]:
+    """Tensor of the checkpoint → the weight that it becomes, or the first of them, or a part of it."""
+    model = frame.model
+    state = model.state_dict()
+    rules = get_model_conversion_mapping(model)
+    renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
+    converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
+    found: dict[str, str] = {}
+    for key in checkpoint.tensors:
+        name, _ = rename_source_key(key, renamings, converters, model.base_model_prefix, state)
+        if name not in state and key in state:
+            name, _ = rename_source_key(key, [], [], model.base_model_prefix, state)
+        found[key] = name
+    return found
+

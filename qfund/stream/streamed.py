@@ -1,0 +1,340 @@
+"""Several ways to run one model, in one walk over its checkpoint."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from qfund import loading
+from qfund.checkpoint import Checkpoint
+from qfund.errors import OutOfBudget, QfundError
+from qfund.precisions import PRECISIONS, Precision
+from qfund.stream import head, units
+from qfund.stream.frame import Frame
+from qfund.stream.passes import Call, Pass, stops
+from qfund.stream.quantised import Job, Quantised
+from qfund.stream.reader import Reader
+from qfund.stream.units import BLOCK, EMBEDDING, HEAD, Unit
+from qfund.stream.walker import Arguments, NotStreamable, Walker, Way
+from qfund.units import bytes_text
+
+Progress = Callable[[str, float], None]
+
+
+class Listener(Protocol):
+    """Whoever takes in what the models give. The first way comes first, at every block and in every mapping.
+
+    Where a way runs the examples of a batch singly, a list with one output an example stands for its output.
+    """
+
+    def block(self, name: str, way: Way, batch: int, hidden: Tensor) -> None:
+        """The hidden states after a block."""
+
+    def output(self, batch: int, outputs: Mapping[str, Any]) -> None:
+        """What the model gave for a batch, by way."""
+
+    def tile(self, batch: int, start: int, vocabulary: int, logits: Mapping[str, Any]) -> None:
+        """In place of ``output``: logits [examples, positions, tile] of a batch from token ``start`` of the vocabulary
+        on, by way. Each tile comes for all batches before the next."""
+
+
+class Streamed:
+    """A checkpoint that is walked through in several ways at once.
+
+    Attributes:
+        walkers: one for each way, in their order.
+        units: what is read, run and dropped together.
+        reader: counts the bytes that were read.
+        quantised: makes the codes, and counts what was clipped.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, ways: Sequence[Way], also: Sequence[str] = (), layers: bool = True
+    ) -> None:
+        """``also``: kinds of modules that quantisers convert too (``qfund.spec.ALSO``). Without ``layers``, embeddings
+        and single layers stay in memory.
+
+        Raises:
+            CorruptCheckpoint: tensors missing or of other shapes than the architecture's.
+            NothingConverted: the model has no module that a way's precision converts.
+        """
+        self._checkpoint, self._also = checkpoint, also
+        self._device = loading.the_device()
+        self._frames: dict[tuple[str, str | None], Frame] = {}
+        self.walkers = [Walker(way, self._frame(way.row, way.attention)) for way in ways]
+        # The weights of each base dtype are loaded by the frame of a cast.
+        self._loaders = {way.row.dtype: self._frame(_cast(way.row.dtype), None) for way in ways}
+        self._any = next(iter(self._loaders.values()))
+        self.units = units.find(self._any.model, layers)
+        self.reader = Reader(checkpoint, self._any)
+        self.quantised = Quantised(checkpoint)
+        self._raw: tuple[Unit | None, dict[str, Tensor]] = (None, {})
+
+    def _frame(self, row: Precision, attention: str | None) -> Frame:
+        key = row.name, attention
+        if key not in self._frames:
+            self._frames[key] = Frame(self._checkpoint, row, self._also, self._device, attention)
+        return self._frames[key]
+
+    def needs(self) -> dict[str, int]:
+        """Bytes that each unit takes at its peak, without hidden states: what was read of it, one base dtype, and one
+        quantised form. What stays in memory is under ``""``, in every form."""
+        walked = [frame for frames in self._by_dtype().values() for frame in frames]
+        found = {"": sum(frame.bytes(self.units.resident) for frame in walked)}
+        for unit in self.units.streamed.values():
+            read = self.reader.bytes(self._any, unit)
+            base = max(frame.bytes(unit) for frame in self._loaders.values())
+            coded = max((frame.bytes(unit) for frame in walked if frame.conversion), default=0)
+            found[unit.name] = read + base + coded
+            if unit.kind == HEAD and self._in_parts(unit):
+                found[unit.name] = 4 * head.TILE * (1 + len(self._loaders))
+            elif unit.kind == EMBEDDING and all(frame.plain_embedding(unit) for frame in walked):
+                found[unit.name] = 0  # only the rows that are looked up
+        return found
+
+    def must_fit(self, budget: int) -> None:
+        """
+        Raises:
+            OutOfBudget: a single unit, and what stays in memory, need more than ``budget`` bytes.
+        """
+        needs = self.needs()
+        resident = needs.pop("")
+        largest = max(needs, key=lambda name: needs[name], default="")
+        needed = resident + needs.get(largest, 0)
+        if needed > budget:
+            what = f"its largest part, {largest}, needs" if largest else "it needs"
+            raise OutOfBudget(
+                f"{self._checkpoint.folder.name} is run part by part, and {what} {bytes_text(needed)} in the asked "
+                f"precisions; this process may hold {bytes_text(budget)}.",
+                "Choose fewer precisions or a smaller model, or raise QFUND_MODEL_BUDGET_GIB on a machine with more "
+                "memory.",
+            )
+
+    def run(
+        self, batches: Sequence[Arguments], listener: Listener, progress: Progress = lambda phase, share: None
+    ) -> None:
+        """Run every way on every batch (arguments of the model's forward).
+
+        Raises:
+            NotStreamable: the model uses weights where they are not.
+            QfundError: the checkpoint cannot be read, or a weight cannot be quantised.
+        """
+        probed = any(unit.kind == HEAD and self._in_parts(unit) for unit in self.units.streamed.values())
+        for walker in self.walkers:
+            walker.start(batches, self._device, probed)
+        try:
+            with ExitStack() as stack:
+                stack.enter_context(torch.inference_mode())
+                stack.enter_context(torch.random.fork_rng(devices=[]))
+                stack.enter_context(self.reader)
+                for frame in self._every_walked:
+                    stack.enter_context(stops(frame.model, self.units.streamed, self._teller(frame, listener)))
+                self._walk(listener, progress)
+        finally:
+            for walker in self.walkers:
+                walker.leave()
+            self._raw = (None, {})
+            for frame in self._frames.values():
+                for slot in frame.every_slot.values():
+                    slot.clear()
+
+    @property
+    def _every_walked(self) -> list[Frame]:
+        return [frame for frames in self._by_dtype().values() for frame in frames]
+
+    def _by_dtype(self) -> dict[str, list[Frame]]:
+        """The frames of the ways by base dtype, the first way's first."""
+        found: dict[str, list[Frame]] = {}
+        for walker in self.walkers:
+            frames = found.setdefault(walker.frame.row.dtype, [])
+            if walker.frame not in frames:
+                frames.append(walker.frame)
+        return found
+
+    def _teller(self, frame: Frame, listener: Listener) -> Callable[[Unit, Pass, Any], None]:
+        def passed(unit: Unit, one: Pass, output: Any) -> None:
+            if unit.kind == BLOCK and one.batch >= 0 and (hidden := _hidden(output)) is not None:
+                listener.block(unit.name, one.way, one.batch, hidden)
+
+        return passed
+
+    def _walk(self, listener: Listener, progress: Progress) -> None:
+        steps, done = len(self.units.streamed) + 1, set[str]()
+        progress("reading what stays in memory", 0.0)
+        self._fill_resident()
+        for walker in self.walkers:
+            for one in walker.every_pass:
+                walker.step(one)
+        while unit := next((one.at for walker in self.walkers for one in walker.every_pass if one.at), None):
+            done.add(unit.name)
+            progress(f"running {unit.name}", len(done) / steps)
+            if unit.kind == HEAD and all(one.at is unit for walker in self.walkers for one in walker.every_pass):
+                self._at_the_head(unit, listener)
+                return
+            self._through(unit)
+        for batch in range(len(self.walkers[0].passes)):
+            listener.output(batch, self._outputs(batch))
+
+    def _outputs(self, batch: int) -> dict[str, Any]:
+        return {walker.way.name: walker.output(batch) for walker in self.walkers if batch < len(walker.passes)}
+
+    def _waiting(self, unit: Unit, frame: Frame) -> Iterable[tuple[Walker, Pass]]:
+        walkers = (walker for walker in self.walkers if walker.frame is frame)
+        return [(walker, one) for walker in walkers for one in walker.every_pass if one.at is unit]
+
+    def _through(self, unit: Unit) -> None:
+        """Let all forwards that wait before this unit go through it, and drop its weights."""
+        if unit.kind == EMBEDDING and self._looked_up(unit):
+            return
+        if self._raw[0] is not unit:  # a layer may be used several times in a row
+            self._raw = (None, {})
+            self._raw = unit, self.reader.read(self._any, unit)
+        for dtype, frames in self._by_dtype().items():
+            base = self.reader.load(self._loaders[dtype], unit, self._raw[1])
+            for frame in frames:
+                frame.fill(unit, self._tensors(frame, unit, base))
+                for walker, one in self._waiting(unit, frame):
+                    walker.step(one)
+                frame.clear(unit)
+
+    def _looked_up(self, unit: Unit) -> bool:
+        """Go through an embedding by those of its rows alone that are asked for; False where that cannot be done."""
+        waiting = [pair for frame in self._every_walked for pair in self._waiting(unit, frame)]
+        ids = [one.call[0][0] if one.call[0] else None for _, one in waiting]
+        if not all(isinstance(part, Tensor) and not part.is_floating_point() for part in ids):
+            return False
+        if not all(walker.frame.plain_embedding(unit) for walker, _ in waiting):
+            return False
+        asked = torch.cat([part.flatten() for part in ids if part is not None]).unique()
+        rows = self.reader.rows(self._any.slots(unit)[0], asked.cpu())
+        if rows is None:
+            return False
+        for frame in self._every_walked:
+            (slot,) = frame.slots(unit)
+            slot.put_rows(rows.to(self._device, slot.empty.dtype))
+            for walker, one in self._waiting(unit, frame):
+                (part, *rest), named = one.call
+                walker.step(one, ((torch.searchsorted(asked, part), *rest), named))
+            slot.clear()
+        return True
+
+    def _fill_resident(self) -> None:
+        unit = self.units.resident
+        raw = self.reader.read(self._any, unit)
+        for dtype, frames in self._by_dtype().items():
+            base = self.reader.load(self._loaders[dtype], unit, raw)
+            for frame in frames:
+                frame.fill(unit, self._tensors(frame, unit, base))
+
+    def _tensors(self, frame: Frame, unit: Unit, base: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What a frame holds of a unit: base weights as they are, and in place of those that are quantised their codes."""
+        found = {slot.name: base[slot.name] for slot in frame.slots(unit) if slot.name in base}
+        if groups := frame.quantised(unit):
+            jobs = [Job(first, places[0].view, base[places[0].name]) for first, places in groups.items()]
+            for first, stored in self.quantised.of(frame.row, unit.name, jobs).items():
+                for place in groups[first]:
+                    found |= {f"{place.name}_{part}": tensor for part, tensor in stored.items()}
+        return found if self._device.type == "cpu" else {name: part.to(self._device) for name, part in found.items()}
+
+    def _at_the_head(self, unit: Unit, listener: Listener) -> None:
+        """The last step: whole logits of one batch at a time, or of all batches a part of the vocabulary at a time."""
+        self._raw = (None, {})
+        if self._in_parts(unit) and (tails := self._tails(unit)):
+            self._by_tiles(unit, tails, listener)
+            return
+        raw = self.reader.read(self._any, unit)
+        for dtype, frames in self._by_dtype().items():
+            base = self.reader.load(self._loaders[dtype], unit, raw)
+            for frame in frames:
+                frame.fill(unit, self._tensors(frame, unit, base))
+        for batch in range(len(self.walkers[0].passes)):
+            for walker in self.walkers:
+                for one in walker.passes[batch] if batch < len(walker.passes) else ():
+                    walker.step(one)
+                    if one.at is not None:
+                        raise NotStreamable(f"it goes on to {one.at.name} after its head")
+            listener.output(batch, self._outputs(batch))
+
+    def _in_parts(self, unit: Unit) -> bool:
+        """Whether a head is so large that its logits are made a part of the vocabulary at a time."""
+        weight = next(slot for slot in self._any.slots(unit) if slot.key == "weight")
+        return weight.empty.numel() > head.WHOLE and not any(frame.quantised(unit) for frame in self._every_walked)
+
+    def _parts(self, unit: Unit) -> Iterable[tuple[int, int, dict[str, tuple[Tensor, Tensor | None]]]]:
+        """First token, the vocabulary's size, and by base dtype weight and bias of each part of a head."""
+        slots = {slot.key: slot for slot in self._any.slots(unit)}
+        vocabulary, width = slots["weight"].empty.shape
+        for start, end in head.tiles(vocabulary, width):
+            rows = torch.arange(start, end)
+            weight = self.reader.rows(slots["weight"], rows)
+            bias = self.reader.rows(slots["bias"], rows) if "bias" in slots else None
+            if weight is None or (bias is None and "bias" in slots):
+                raise NotStreamable("its head is not stored as it is used")
+            parts: dict[str, tuple[Tensor, Tensor | None]] = {}
+            for name, loader in self._loaders.items():
+                made = {slot.key: slot.empty.dtype for slot in loader.slots(unit)}
+                parts[name] = (
+                    weight.to(self._device, made["weight"]),
+                    None if bias is None else bias.to(self._device, made["bias"]),
+                )
+            yield start, vocabulary, parts
+
+    def _tails(self, unit: Unit) -> dict[str, head.Tail] | None:
+        """What each way does with its head's output, tried out on a few tokens; None where it is nothing known."""
+        probes = [(walker, walker.probe) for walker in self.walkers if walker.probe is not None]
+        if len(probes) != len(self.walkers) or any(not probe.call[0] for _, probe in probes):
+            return None
+        made: dict[str, list[Tensor]] = {walker.way.name: [] for walker in self.walkers}
+        for _, _, parts in self._parts(unit):
+            for walker, probe in probes:
+                with walker.running():
+                    made[walker.way.name].append(_product(walker, probe.call[0][0], parts))
+        found: dict[str, head.Tail] = {}
+        for walker, probe in probes:
+            before = torch.cat(made[walker.way.name], -1)
+            module = walker.frame.model.get_submodule(unit.name)
+            module.forward = lambda *_, before=before, **__: before
+            try:
+                walker.step(probe)
+            finally:
+                del module.forward
+            logits = getattr(probe.output, "logits", None)
+            tail = head.find_tail(walker.frame.model.config, before, logits) if isinstance(logits, Tensor) else None
+            if tail is None:
+                return None
+            found[walker.way.name] = tail
+        return found
+
+    def _by_tiles(self, unit: Unit, tails: Mapping[str, head.Tail], listener: Listener) -> None:
+        given = {walker.way.name: walker.at_the_head() for walker in self.walkers}
+        for start, vocabulary, parts in self._parts(unit):
+            for batch in range(len(self.walkers[0].passes)):
+                logits: dict[str, Any] = {}
+                for walker in self.walkers:
+                    name = walker.way.name
+                    if batch < len(given[name]):
+                        with walker.running():
+                            made = [tails[name](_product(walker, hidden, parts)) for hidden in given[name][batch]]
+                        logits[name] = made if walker.way.singly else made[0]
+                listener.tile(batch, start, vocabulary, logits)
+
+
+def _product(walker: Walker, hidden: Tensor, parts: Mapping[str, tuple[Tensor, Tensor | None]]) -> Tensor:
+    """What a part of the head gives: [examples, positions, part]."""
+    weight, bias = parts[walker.way.row.dtype]
+    if walker.way.row.head:
+        wide = getattr(torch, walker.way.row.head)
+        hidden, weight, bias = hidden.to(wide), weight.to(wide), None if bias is None else bias.to(wide)
+    return nn.functional.linear(hidden, weight, bias)
+
+
+def _cast(dtype: str) -> Precision:
+    return next(row for row in PRECISIONS.values() if row.dtype == dtype and not row.quantizer)
+
+
+def _hidden(output: Any) -> Tensor | None:
+    """The first tensor of a block's output, where it is of floats: its hidden states."""
+    first = output[0] if isinstance(output, tuple | list) and output else output
+    return first if isinstance(first, Tensor) and first.is_floating_point() else None

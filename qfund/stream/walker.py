@@ -1,0 +1,139 @@
+"""One way through a model: its frame, its forwards, and how they are run."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qfund import loading
+from qfund.errors import QfundError
+from qfund.precisions import Precision
+from qfund.stream.frame import Frame
+from qfund.stream.passes import Call, Pass
+
+Arguments = Mapping[str, Tensor]
+_PROBED = 4  # tokens of the probe
+
+
+class NotStreamable(Exception):
+    """Why a model cannot be run unit by unit, in words; whole it may run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A precision, and how its forwards are run.
+
+    Attributes:
+        name: tells it from the others.
+        threads: that torch computes with; None for as many as it has.
+        attention: the attention implementation; None for the model's own choice.
+        singly: every example by itself, whatever the batches are.
+        batches: how many of the first batches are run; None for all.
+    """
+
+    name: str
+    row: Precision
+    threads: int | None = None
+    attention: str | None = None
+    singly: bool = False
+    batches: int | None = None
+
+
+class Walker:
+    """
+    Attributes:
+        passes: the forwards of each batch: one, or one an example.
+        probe: a forward of a few tokens more, which learns what the model does with its head's output.
+        seconds: that its forwards have taken.
+    """
+
+    def __init__(self, way: Way, frame: Frame) -> None:
+        self.way, self.frame = way, frame
+        self.passes: list[list[Pass]] = []
+        self.probe: Pass | None = None
+        self.seconds = 0.0
+
+    @property
+    def every_pass(self) -> list[Pass]:
+        passes = [one for parts in self.passes for one in parts]
+        return [*passes, self.probe] if self.probe else passes
+
+    def start(self, batches: Sequence[Arguments], device: torch.device, probed: bool) -> None:
+        """Make its forwards."""
+        self.seconds = 0.0
+        self.passes = [
+            [self._pass(part, number, device) for part in (_examples(batch) if self.way.singly else [batch])]
+            for number, batch in enumerate(batches[: self.way.batches])
+        ]
+        self.probe = self._pass(_short(batches[0]), -1, device) if probed else None
+
+    def leave(self) -> None:
+        """End its forwards where they are."""
+        for one in self.every_pass:
+            one.leave()
+        self.passes, self.probe = [], None
+
+    def step(self, one: Pass, call: Call | None = None) -> None:
+        """Let a forward go on to its next stop.
+
+        Raises:
+            NotStreamable: the model raised something.
+        """
+        try:
+            with self.running():
+                one.step(call)
+        except (QfundError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # models raise whatever their code and torch's kernels raise
+            if "memory" in str(error):
+                raise
+            why = " ".join(str(error).split())[:300]
+            raise NotStreamable(f"it stopped with {type(error).__name__}: {why}") from error
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """In its arithmetic and with its threads; the time counts."""
+        threads = torch.get_num_threads()
+        with loading.arithmetic(self.way.row):
+            if self.way.threads:
+                torch.set_num_threads(self.way.threads)
+            started = time.perf_counter()
+            try:
+                yield
+            finally:
+                self.seconds += time.perf_counter() - started
+                if self.way.threads:
+                    torch.set_num_threads(threads)
+
+    def output(self, batch: int) -> Any:
+        """What the forwards of a batch gave, which is let go here."""
+        outputs = [one.output for one in self.passes[batch]]
+        for one in self.passes[batch]:
+            one.output = None
+        return outputs if self.way.singly else outputs[0]
+
+    def at_the_head(self) -> list[list[Tensor]]:
+        """What the head is given, batch by batch; the forwards end there."""
+        given = [[one.call[0][0] for one in parts] for parts in self.passes]
+        for one in self.every_pass:
+            one.leave()
+        return given
+
+    def _pass(self, batch: Arguments, number: int, device: torch.device) -> Pass:
+        model = self.frame.model
+        arguments = loading.arguments(model, batch, device)
+        return Pass(lambda: model(**arguments), number, self.way)
+
+
+def _examples(batch: Arguments) -> list[Arguments]:
+    count = len(next(iter(batch.values())))
+    return [{name: value[index : index + 1] for name, value in batch.items()} for index in range(count)]
+
+
+def _short(batch: Arguments) -> Arguments:
+    """The first tokens of the first example; pictures stay whole."""
+    return {name: value[:1, :_PROBED] if value.dim() == 2 else value[:1] for name, value in batch.items()}

@@ -1,8 +1,8 @@
 """llama.cpp's ``--kl-divergence`` written anew from its documentation and printed tables, its 16-bit coding included.
 
-llama.cpp stores a reference's log-probabilities as lp = scale · code + least, where codes of 16 bits cover max(smallest
-logit, largest − 16) … largest, and drops from the sum over the vocabulary what has ln p ≤ −16. Means are over positions;
-the uncertainty of a mean is √((mean x² − mean² x)/(n − 1)).
+llama.cpp stores log-probabilities of the reference as lp = scale · code + least, in codes of 16 bits that cover
+max(smallest logit, largest − 16) … largest, and drops from the sum over the vocabulary what has ln p ≤ −16. Means are
+over positions; the uncertainty of a mean is √((mean x² − mean² x)/(n − 1)).
 """
 
 import math

@@ -30,6 +30,7 @@ FLOORS = (
     "skeleton",
     "loading",
     "inputs environment",
+    "stream",
     "measures",
     "store",
     "engine",

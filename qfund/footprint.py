@@ -66,11 +66,14 @@ _KINDS = ("weight", "scale", "buffer")
 
 
 def stored(model: nn.Module) -> Footprint:
-    """Count what a loaded model stores. A tensor whose memory another one already holds is listed with 0 bytes."""
+    """Count what a loaded model stores. A tensor whose memory another one already holds is listed with 0 bytes.
+
+    Of a model whose weights come and go (``qfund.stream``) too: there, tied places share one empty tensor.
+    """
     rows: list[TensorRow] = []
     seen: dict[tuple[int, int], str] = {}
     for name, tensor, part in _tensors(model):
-        place = (tensor.data_ptr(), tensor.numel())
+        place = (id(tensor) if tensor.device.type == "meta" else tensor.data_ptr(), tensor.numel())
         shared = seen.setdefault(place, name) if tensor.numel() else name
         layout = Layout(tensor.dtype, tuple(tensor.shape))
         rows.append(tensor_row(name, layout, part, None if shared == name else shared))

@@ -106,8 +106,9 @@ def read(checkpoint: Checkpoint, dtype: str) -> Any:
 
 
 def frame(checkpoint: Checkpoint, dtype: str, attention: str | None = None) -> Any:
-    """The model that ``read`` gives, with every weight of the checkpoint on the meta device: buffers that the checkpoint
-    does not hold are real, ties are tied. ``attention`` names another implementation than the model's own choice.
+    """The model that ``read`` gives, with every weight of the checkpoint on the meta device: buffers that the
+    checkpoint does not hold are real, ties are tied. ``attention`` names another implementation than the model's own
+    choice.
 
     Raises:
         CorruptCheckpoint: tensors missing or of other shapes than the architecture's.

@@ -15,7 +15,7 @@ from qfund.metrics import Vector, estimates
 
 def compared(reference: torch.Tensor, other: torch.Tensor, targets: torch.Tensor | None = None) -> Candidate:
     comparison = Comparison({"x": Candidate()})
-    comparison.add_logits(reference, [other], targets, keep=3)
+    comparison.add_logits(reference, {"x": other}, targets, keep=3)
     return comparison.candidates["x"]
 
 
@@ -127,8 +127,8 @@ def test_the_histogram_puts_a_difference_in_its_bin() -> None:
 def test_hidden_states() -> None:
     comparison = Comparison({"x": Candidate()})
     reference, other = torch.tensor([[3.0, 4.0], [1.0, 0.0]]), torch.tensor([[3.0, 4.0], [0.0, 2.0]])
-    comparison.add_hidden(reference, [other])
-    comparison.add_hidden(reference[:1], [other[:1] * 2], "pooled")
+    comparison.add_hidden(reference, {"x": other})
+    comparison.add_hidden(reference[:1], {"x": other[:1] * 2}, "pooled")
     positions = comparison.candidates["x"].positions()
     found = estimates(positions)
     assert found["mean_abs_hidden_diff"].value == pytest.approx((0 + 1.5) / 2)
@@ -142,7 +142,7 @@ def test_the_first_alternative_is_the_argmax_also_among_equals() -> None:
     """In 16 bits many logits are equal: sorting must break ties as the top-1 comparison does."""
     logits = torch.randint(-2, 3, (200, 40), generator=torch.Generator().manual_seed(4)).float()
     comparison = Comparison({"x": Candidate()})
-    comparison.add_logits(logits, [logits.flip(-1)], None, keep=200)
+    comparison.add_logits(logits, {"x": logits.flip(-1)}, keep=200)
     assert [kept.top[0] for kept in comparison.reference.kept] == logits.argmax(-1).tolist()
     kept = comparison.candidates["x"].kept
     assert [row.top[0] for row in kept] == logits.flip(-1).argmax(-1).tolist()

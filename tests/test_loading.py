@@ -15,7 +15,7 @@ from qfund.checkpoint import Checkpoint, read
 from qfund.errors import InvalidSpec, OutOfBudget, UnavailablePrecision
 from qfund.footprint import Footprint
 from qfund.loading import LoadedModel, ModelCache, default_budget, load
-from qfund.measures.compare import groups
+from qfund.measures.roads import groups
 from qfund.precisions import PRECISIONS, Precision
 from qfund.report import TensorRow
 

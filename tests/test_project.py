@@ -31,6 +31,7 @@ FLOORS = (
     "skeleton",
     "loading",
     "inputs environment",
+    "stream",
     "measures",
     "store",
     "engine",

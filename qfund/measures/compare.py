@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -12,17 +12,16 @@ import torch
 from torch import Tensor
 
 from qfund import catalog, checkpoint, environment, hub, inputs, prequantised, tasks
-from qfund.errors import OutOfBudget, UnsupportedModel
-from qfund.loading import LoadedModel, ModelCache, arithmetic, default_budget
-from qfund.measures import libraries, tokens
+from qfund.loading import ModelCache, default_budget
+from qfund.measures import libraries, noise, roads, tokens
 from qfund.measures.fidelity import Candidate, Comparison
-from qfund.measures.ranges import Watch
+from qfund.measures.gathered import REFERENCE, Gathered, output_of
+from qfund.measures.roads import Outcome, Run
 from qfund.metrics import Estimate, estimates, perplexity_of
 from qfund.precisions import PRECISIONS, STORED, Precision, precision, require
-from qfund.report import SCHEMA, ModelFacts, PrecisionResult, Range, Report, Saturation
+from qfund.report import SCHEMA, ModelFacts, NoiseRun, PrecisionResult, Report, Saturation
 from qfund.skeleton import Skeletons, predict
 from qfund.spec import Spec, checked
-from qfund.units import bytes_text
 from qfund.version import VERSION
 
 Progress = Callable[[str, float], None]
@@ -69,191 +68,138 @@ def compare(spec: Spec, progress: Progress = lambda phase, share: None) -> Repor
     if spec.libraries:  # each library begins with a float model of its own, one candidate after the other
         for name in spec.precisions:
             sizes[name] += len(libraries.implementations(name)) * _base_bytes(found, name)
-    run = _Run(spec, found, task, prepared, predictions, sizes, progress)
-    run.run(groups(spec.reference, spec.precisions, sizes, model_cache().budget))
-    assert run.reference is not None
-    map_of_tokens = tokens.token_map(prepared, run.comparison, task)
+    outcome = _run(spec, found, task, prepared, sizes, progress)
+    comparison, runs = outcome.gathered.comparison, outcome.runs
+    reference = _result(spec.reference, runs[REFERENCE], predictions)
+    reference = replace(
+        reference,
+        fidelity=_own_perplexity(comparison.reference),
+        nonfinite_positions=comparison.reference.nonfinite,
+    )
+    results = [
+        _compared(_result(name, runs[name], predictions), outcome.gathered, name, prepared) for name in spec.precisions
+    ]
+    if spec.libraries:
+        results = _timed(results, spec, found, task, prepared, sizes, progress)
     return Report(
         schema=SCHEMA,
         qfund=VERSION,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         spec=spec,
         environment=environment.describe(found.id, revision),
-        model=ModelFacts(found.architecture, task.name, run.parameters, _stored_dtypes(found)),
+        model=ModelFacts(found.architecture, task.name, runs[REFERENCE].footprint.parameters, _stored_dtypes(found)),
         input=prepared.facts,
-        reference=run.reference,
-        results=tuple(run.results[name] for name in spec.precisions),
-        tokens=map_of_tokens,
+        reference=reference,
+        results=tuple(results),
+        tokens=tokens.token_map(prepared, _asked(comparison, spec), task),
         seconds=time.perf_counter() - started,
+        whole=outcome.whole,
+        noise=tuple(_noise_run(row, comparison.candidates[row.way.name]) for row in outcome.noise),
     )
 
 
-def groups(reference: str, candidates: Sequence[str], sizes: dict[str, int], budget: int) -> list[list[str]]:
-    """Candidates in groups whose models fit in the budget (bytes) beside the reference, in order.
-
-    Raises:
-        OutOfBudget: the reference and one candidate do not fit together.
-    """
-    free = budget - sizes[reference]
-    found: list[list[str]] = []
-    left = 0
-    for name in candidates:
-        size = 0 if name == reference else sizes[name]  # as its own candidate, the reference is there already
-        if size > free:
-            raise OutOfBudget(
-                f"{PRECISIONS[reference].label} and {PRECISIONS[name].label} together need "
-                f"{bytes_text(sizes[reference] + sizes[name])}; this process may hold {bytes_text(budget)}.",
-                "Choose a smaller model or reference, or raise QFUND_MODEL_BUDGET_GIB on a machine with more memory.",
-            )
-        if not found or size > left:
-            found.append([])
-            left = free
-        found[-1].append(name)
-        left -= size
-    return found
+def _run(
+    spec: Spec,
+    found: checkpoint.Checkpoint,
+    task: tasks.Task,
+    prepared: inputs.Prepared,
+    sizes: dict[str, int],
+    progress: Progress,
+) -> Outcome:
+    """Streamed where that can be done, whole where not."""
+    budget = model_cache().budget
+    if any(PRECISIONS[name].family == STORED for name in spec.precisions):
+        why = "what is quantised already is loaded as its library does it"
+    else:
+        varied = noise.ways(spec.reference, found, prepared.batches)
+        answer = roads.by_parts(spec, found, task, prepared.batches, varied, budget, progress)
+        if isinstance(answer, Outcome):
+            return answer
+        why = answer
+    return roads.whole(spec, found, task, prepared.batches, sizes, model_cache(), why, progress)
 
 
-class _Run:
-    """One comparison under way: what has been measured, and how far it is."""
+def _asked(comparison: Comparison, spec: Spec) -> Comparison:
+    """Without the runs that measure noise."""
+    return Comparison({name: comparison.candidates[name] for name in spec.precisions}, comparison.reference)
 
-    def __init__(
-        self,
-        spec: Spec,
-        found: checkpoint.Checkpoint,
-        task: tasks.Task,
-        prepared: inputs.Prepared,
-        predictions: dict[str, int],
-        sizes: dict[str, int],
-        progress: Progress,
-    ) -> None:
-        self.spec, self.found, self.task, self.prepared = spec, found, task, prepared
-        self.predictions, self.sizes, self.progress = predictions, sizes, progress
-        self.parameters = 0
-        self.reference: PrecisionResult | None = None
-        self.results: dict[str, PrecisionResult] = {}
-        self.comparison = Comparison({})
 
-    def run(self, grouped: Sequence[Sequence[str]]) -> None:
-        """Load and run the reference beside each group of candidates in turn."""
-        # One step of the bar is a model loaded, a model run on one batch, or a candidate timed beside libraries.
-        steps = sum((1 + len(group)) * (1 + len(self.prepared.batches)) for group in grouped)
-        steps += sum(map(len, grouped)) if self.spec.libraries else 0
-        done = 0
+def _result(name: str, run: Run, predictions: dict[str, int]) -> PrecisionResult:
+    """What is known of a model before it is compared."""
+    counted = run.footprint
+    return PrecisionResult(
+        precision=name,
+        footprint_bytes=counted.bytes,
+        predicted_bytes=predictions.get(name),
+        transformers_bytes=run.transformers_bytes,
+        parts=counted.parts,
+        dtypes=counted.dtypes,
+        converted=len(run.converted),
+        left=len(run.left),
+        fidelity={},
+        nonfinite_positions=0,
+        forward_seconds=run.seconds,
+        tensors=counted.tensors,
+        converted_modules=run.converted,
+        left_modules=run.left,
+        bits_per_weight=counted.bits_per_weight,
+        saturation=_saturation(run),
+        range=run.range,
+        note=run.note,
+    )
 
-        def step(phase: str) -> None:
-            nonlocal done
-            self.progress(phase, done / steps)
-            done += 1
 
-        for group in grouped:
-            self._run_group(group, step)
+def _compared(result: PrecisionResult, gathered: Gathered, name: str, prepared: inputs.Prepared) -> PrecisionResult:
+    candidate = gathered.comparison.candidates[name]
+    positions = candidate.positions()
+    return replace(
+        result,
+        fidelity=estimates(positions),
+        nonfinite_positions=candidate.nonfinite,
+        differences=candidate.histogram() if candidate.vectors.keys() & {"mean_abs", "hidden_mean_abs"} else None,
+        drift=gathered.drift.of(name),
+    )
 
-    def _run_group(self, candidates: Sequence[str], step: Callable[[str], None]) -> None:
-        reference = self.spec.reference
-        names = [reference, *candidates]
-        comparison = Comparison({name: Candidate() for name in candidates})
-        seconds = [0.0] * len(names)
+
+def _noise_run(row: noise.Noise, candidate: Candidate) -> NoiseRun:
+    positions = candidate.positions()
+    vectors = (positions.mean_abs, positions.hidden_mean_abs)
+    count = next((len(vector) for vector in vectors if vector is not None), 0)
+    return NoiseRun(row.name, row.meaning, count, estimates(positions))
+
+
+def _timed(
+    results: list[PrecisionResult],
+    spec: Spec,
+    found: checkpoint.Checkpoint,
+    task: tasks.Task,
+    prepared: inputs.Prepared,
+    sizes: dict[str, int],
+    progress: Progress,
+) -> list[PrecisionResult]:
+    """The results with the candidates' and their libraries' times, on the first batch of whole models."""
+    batch = prepared.batches[0]
+    timed = []
+    for number, result in enumerate(results):
+        row = PRECISIONS[result.precision]
+        progress(f"timing {row.label} and libraries", number / len(results))
+
+        def forward(model: Any, row: Precision = row) -> Tensor:
+            return output_of(task, roads.forward(model, batch, row))
+
         with ExitStack() as stack:
-            loaded: list[LoadedModel] = []
-            for name in names:
-                step(f"loading {PRECISIONS[name].label}")
-                lease = model_cache().lease(self.found, PRECISIONS[name], self.sizes[name], self.spec.also)
-                loaded.append(stack.enter_context(lease))
-            # Of all dtypes that models run in, fp16 is the one whose end they reach.
-            watches = [
-                Watch(model.model) if PRECISIONS[name].dtype == "float16" else None
-                for name, model in zip(names, loaded, strict=True)
-            ]
-            kept = 0
-            for number, batch in enumerate(self.prepared.batches, 1):
-                outputs: list[Any] = []
-                for index, model in enumerate(loaded):
-                    step(f"running {PRECISIONS[names[index]].label}, batch {number} of {len(self.prepared.batches)}")
-                    with watches[index] or nullcontext():
-                        started = time.perf_counter()
-                        outputs.append(_forward(model.model, batch, PRECISIONS[names[index]]))
-                        seconds[index] += time.perf_counter() - started
-                kept += _compare(comparison, self.task, batch, outputs, max(0, tokens.SHOWN - kept))
-            ranges = [
-                self._range(watch, model, PRECISIONS[name], measured)
-                for watch, model, name, measured in zip(
-                    watches, loaded, names, (comparison.reference, *comparison.candidates.values()), strict=True
-                )
-            ]
-            if self.reference is None:
-                fidelity = _own_perplexity(comparison.reference)
-                result = self._result(reference, loaded[0], comparison.reference, fidelity, seconds[0])
-                self.reference = replace(result, range=ranges[0])
-                self.comparison.reference = comparison.reference
-                self.parameters = loaded[0].footprint.parameters
-            for name, model, spent, seen in zip(candidates, loaded[1:], seconds[1:], ranges[1:], strict=True):
-                candidate = comparison.candidates[name]
-                result = self._result(name, model, candidate, estimates(candidate.positions()), spent)
-                result = replace(result, range=seen)
-                if self.spec.libraries:
-                    step(f"timing {PRECISIONS[name].label} and libraries")
-                    result = self._timed(result, loaded[0], model)
-                self.results[name] = result
-        self.comparison.candidates |= comparison.candidates
-
-    def _range(self, watch: Watch | None, model: LoadedModel, row: Precision, measured: Candidate) -> Range | None:
-        """How near the model came to the end of its dtype; where outputs were not finite, the module to blame."""
-        if watch is not None:
-            return watch.result
-        if not measured.nonfinite:
-            return None
-        # Rare, so no other model is watched at first: it costs a tenth of the time.
-        with Watch(model.model) as again:
-            for batch in self.prepared.batches:
-                _forward(model.model, batch, row)
-                if again.result is not None and again.result.first_nonfinite:
-                    return again.result
-        return None  # the reference is to blame
-
-    def _timed(self, result: PrecisionResult, reference: LoadedModel, own: LoadedModel) -> PrecisionResult:
-        """The result with the candidate's and its libraries' times, on the first batch."""
-        row, batch = PRECISIONS[result.precision], self.prepared.batches[0]
-
-        def forward(model: Any) -> Tensor:
-            return _outputs(self.task, _forward(model, batch, row))
-
-        latency, runs = libraries.run(self.found, result.precision, reference.model, own, forward)
-        return replace(result, latency=latency, libraries=runs)
-
-    def _result(
-        self,
-        name: str,
-        loaded: LoadedModel,
-        measured: Candidate,
-        fidelity: dict[str, Estimate],
-        seconds: float,
-    ) -> PrecisionResult:
-        counted = loaded.footprint
-        return PrecisionResult(
-            precision=name,
-            footprint_bytes=counted.bytes,
-            predicted_bytes=self.predictions.get(name),
-            transformers_bytes=loaded.transformers_bytes,
-            parts=counted.parts,
-            dtypes=counted.dtypes,
-            converted=len(loaded.converted),
-            left=len(loaded.left),
-            fidelity=fidelity,
-            nonfinite_positions=measured.nonfinite,
-            forward_seconds=seconds,
-            tensors=counted.tensors,
-            converted_modules=loaded.converted,
-            left_modules=loaded.left,
-            bits_per_weight=counted.bits_per_weight,
-            saturation=_saturation(loaded),
-            note=loaded.note,
-            differences=measured.histogram() if measured.vectors.keys() & {"mean_abs", "hidden_mean_abs"} else None,
-        )
+            reference, own = (
+                stack.enter_context(model_cache().lease(found, PRECISIONS[name], sizes[name], spec.also))
+                for name in (spec.reference, result.precision)
+            )
+            latency, runs = libraries.run(found, result.precision, reference.model, own, forward)
+        timed.append(replace(result, latency=latency, libraries=runs))
+    return timed
 
 
-def _saturation(loaded: LoadedModel) -> Saturation | None:
-    found = loaded.saturated
-    return Saturation(sum(found.values()), loaded.footprint.quantized, next(iter(found))) if found else None
+def _saturation(run: Run) -> Saturation | None:
+    found = run.saturated
+    return Saturation(sum(found.values()), run.footprint.quantized, next(iter(found))) if found else None
 
 
 def _room_as_stored(found: checkpoint.Checkpoint) -> int:
@@ -279,63 +225,3 @@ def _stored_dtypes(found: checkpoint.Checkpoint) -> dict[str, int]:
     for tensor in found.tensors.values():
         sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.bytes
     return sizes
-
-
-@torch.inference_mode()
-def _forward(model: Any, batch: inputs.Batch, row: Precision) -> Any:
-    dtype, device = model.dtype, model.device
-    arguments: dict[str, Any] = {
-        name: value.to(device, dtype) if value.is_floating_point() else value.to(device)
-        for name, value in batch.arguments.items()
-    }
-    # A cache would only cost memory; a model that knows none ignores the setting in its config.
-    if getattr(model.config, "use_cache", False):
-        arguments["use_cache"] = False
-    try:
-        # A model that draws random numbers even in evaluation (ViT-MAE's mask) draws the same in every precision.
-        with torch.random.fork_rng(devices=[]), arithmetic(row):
-            torch.manual_seed(0)
-            return model(**arguments)
-    except Exception as error:  # models raise whatever their code and torch's kernels raise
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "memory" in str(error):
-            raise
-        raise UnsupportedModel(
-            f"{type(model).__name__} cannot be run in {row.label} here: {type(error).__name__}: {error}",
-            "Choose another model or precision.",
-        ) from error
-
-
-@torch.inference_mode()
-def _compare(comparison: Comparison, task: tasks.Task, batch: inputs.Batch, outputs: list[Any], keep: int) -> int:
-    """Add one batch's outputs (the reference's first); how many positions went towards the token map."""
-    if task.gives == "hidden states":
-        hidden = [_outputs(task, output) for output in outputs]
-        flat = [state.flatten(0, -2) if state.dim() < 4 else state.flatten(1) for state in hidden]
-        comparison.add_hidden(flat[0], flat[1:])
-        pooled = [part.flatten(1) for output in outputs if (part := getattr(output, "pooler_output", None)) is not None]
-        if pooled:
-            comparison.add_hidden(pooled[0], pooled[1:], "pooled")
-        return 0
-    logits = [_outputs(task, output) for output in outputs]
-    if task.gives == "labels":
-        comparison.add_logits(logits[0], logits[1:], None, 0)
-        return 0
-    places = logits[0].shape[:2]
-    chosen = torch.ones(places, dtype=torch.bool) if batch.scored is None else batch.scored
-    chosen = chosen.to(logits[0].device)
-    targets = None
-    if batch.targets is not None:
-        targets = batch.targets.to(logits[0].device)[chosen]
-    rows = [part[chosen] for part in logits]
-    comparison.add_logits(rows[0], rows[1:], targets, keep)
-    return rows[0].shape[0]
-
-
-def _outputs(task: tasks.Task, output: Any) -> Tensor:
-    """The tensor of a model's output that is compared."""
-    name = "last_hidden_state" if task.gives == "hidden states" else "logits"
-    value = getattr(output, name, None)
-    if not isinstance(value, Tensor):
-        what = f"{type(output).__name__} without {name.replace('_', ' ')}"
-        raise UnsupportedModel(f"The model gives {what}, so there is nothing to compare.", "Choose another model.")
-    return value

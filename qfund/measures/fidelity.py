@@ -5,7 +5,7 @@ where either model gives a non-finite value are left out of every statistic and 
 """
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 
 import numpy as np
@@ -73,23 +73,23 @@ class Comparison:
     def add_logits(
         self,
         reference: Tensor,
-        others: Sequence[Tensor],
+        others: Mapping[str, Tensor],
         targets: Tensor | None = None,
         keep: int = 0,
         chunks: Tensor | None = None,
     ) -> None:
-        """Compare logits [positions, outputs] of the reference and of each candidate, in the candidates' order.
+        """Compare logits [positions, outputs] of the reference and of candidates, by name.
 
         ``targets`` [positions] holds the correct output, −100 for none; ``chunks`` [positions] the chunk of the input.
         The first ``keep`` positions also leave their most likely outputs for the token map.
         """
-        logits = self.logits(len(reference), targets, reference.device)
-        logits.add(0, reference, dict(zip(self.candidates, others, strict=True)))
+        logits = self.logits(others, len(reference), targets, reference.device)
+        logits.add(0, reference, others)
         self.take(logits, keep, chunks)
 
-    def logits(self, count: int, targets: Tensor | None, device: torch.device) -> Logits:
+    def logits(self, names: Iterable[str], count: int, targets: Tensor | None, device: torch.device) -> Logits:
         """To be given the logits of ``count`` positions, a part of the vocabulary after the other."""
-        return Logits(self.candidates, count, targets, device)
+        return Logits(names, count, targets, device)
 
     def take(self, found: Logits, keep: int, chunks: Tensor | None) -> None:
         """Add what was found at some positions; see ``add_logits``."""
@@ -102,8 +102,8 @@ class Comparison:
         nll = log_total - reference.target
         if targets is not None:
             self.reference.add("nll_candidate", nll[reference.finite & correct])
-        for (name, candidate), difference in zip(self.candidates.items(), found.differences.values(), strict=True):
-            other = difference.distribution
+        for name, difference in found.differences.items():
+            candidate, other = self.candidates[name], difference.distribution
             good = reference.finite & other.finite
             candidate.nonfinite += int((~good).sum())
             candidate.finite += good.tolist()
@@ -135,13 +135,13 @@ class Comparison:
             _keep(candidate, other, good, keep)
 
     def add_hidden(
-        self, reference: Tensor, others: Sequence[Tensor], kind: str = "hidden", chunks: Tensor | None = None
+        self, reference: Tensor, others: Mapping[str, Tensor], kind: str = "hidden", chunks: Tensor | None = None
     ) -> None:
         """Compare last hidden states [positions, features], or pooled outputs [examples, features] as ``pooled``."""
         exact_reference = reference.double()
         finite = exact_reference.isfinite().all(-1)
-        for candidate, other in zip(self.candidates.values(), others, strict=True):
-            exact = other.double()
+        for name, other in others.items():
+            candidate, exact = self.candidates[name], other.double()
             good = finite & exact.isfinite().all(-1)
             a, b = exact_reference[good], exact[good]
             absolute = (b - a).abs()

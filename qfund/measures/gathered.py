@@ -48,7 +48,7 @@ class Gathered:
         if self._task.gives == "hidden states":
             self._hidden(batch, reference, found, outputs)
         elif self._task.gives == "labels":
-            self.comparison.add_logits(reference, found, chunks=self._chunks(batch))
+            self.comparison.add_logits(reference, found, chunks=self._batches[batch].chunks)
         else:
             chosen, targets = self._positions(batch, reference)
             rows = {name: part[chosen] for name, part in found.items()}
@@ -65,7 +65,7 @@ class Gathered:
             self.comparison.take(self._parts.pop(batch), self._keep(int(chosen.sum())), self._of(batch))
 
     def _hidden(self, batch: int, reference: Tensor, found: Mapping[str, Tensor], outputs: Mapping[str, Any]) -> None:
-        chunks = self._chunks(batch)
+        chunks = self._batches[batch].chunks
         if reference.dim() == 3:
             chunks = chunks[:, None].expand(reference.shape[:2]).flatten()
         flat = {name: _flat(part) for name, part in found.items()}
@@ -89,26 +89,32 @@ class Gathered:
         self._kept += kept
         return kept
 
-    def _chunks(self, batch: int) -> Tensor:
-        return self._batches[batch].chunks
-
     def _of(self, batch: int) -> Tensor:
         """The chunk of each compared position."""
         given = self._batches[batch]
         assert given.targets is not None
-        chunks = self._chunks(batch)[:, None].expand(given.targets.shape)
+        chunks = self._batches[batch].chunks[:, None].expand(given.targets.shape)
         return chunks.flatten() if given.scored is None else chunks[given.scored]
 
     def _tensor(self, output: Any) -> Tensor:
         """The tensor of a model's output that is compared."""
         if isinstance(output, list):
             return torch.cat([self._tensor(part) for part in output])
-        name = "last_hidden_state" if self._task.gives == "hidden states" else "logits"
-        value = getattr(output, name, None)
-        if not isinstance(value, Tensor):
-            what = f"{type(output).__name__} without {name.replace('_', ' ')}"
-            raise UnsupportedModel(f"The model gives {what}, so there is nothing to compare.", "Choose another model.")
-        return value
+        return output_of(self._task, output)
+
+
+def output_of(task: Task, output: Any) -> Tensor:
+    """The tensor of a model's output that is compared.
+
+    Raises:
+        UnsupportedModel: it has none.
+    """
+    name = "last_hidden_state" if task.gives == "hidden states" else "logits"
+    value = getattr(output, name, None)
+    if not isinstance(value, Tensor):
+        what = f"{type(output).__name__} without {name.replace('_', ' ')}"
+        raise UnsupportedModel(f"The model gives {what}, so there is nothing to compare.", "Choose another model.")
+    return value
 
 
 def _flat(hidden: Tensor) -> Tensor:

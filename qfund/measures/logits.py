@@ -5,7 +5,7 @@ KL(p ‖ q) = Σ p·d + ln Z_b − ln Z_a, KL(q ‖ p) = −Σ q·d + ln Z_a −
 needed, equal logits give exactly 0, and no two large numbers are subtracted: both ln Z begin at the largest logit.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -26,18 +26,19 @@ class Distribution:
     """
 
     def __init__(self, count: int, device: torch.device) -> None:
-        exact = {"dtype": torch.float64, "device": device}
-        self.largest = torch.full((count,), -torch.inf, **exact)
-        self.total = torch.zeros(count, **exact)
-        self.square = torch.zeros(count, **exact)
-        self.target = torch.full((count,), torch.nan, **exact)
+        def full(value: float) -> Tensor:
+            return torch.full((count,), value, dtype=torch.float64, device=device)
+
+        self.largest, self.target = full(-torch.inf), full(torch.nan)
+        self.total, self.square = full(0.0), full(0.0)
         self.finite = torch.ones(count, dtype=torch.bool, device=device)
         self.top = torch.empty((count, 0), dtype=torch.int64, device=device)
-        self.top_logits = torch.empty((count, 0), **exact)
+        self.top_logits = torch.empty((count, 0), dtype=torch.float64, device=device)
 
     def log_total(self) -> Tensor:
         """ln Σ exp(logit)."""
-        return self.largest + self.total.log()
+        found: Tensor = self.largest + self.total.log()
+        return found
 
     def likely(self, start: int, logits: Tensor) -> None:
         """Take a part of the vocabulary into ``top``."""
@@ -83,14 +84,14 @@ class Difference:
 class Logits:
     """Logits of the reference and of the candidates at some positions."""
 
-    def __init__(self, candidates: Mapping[str, object], count: int, targets: Tensor | None, device: torch.device):
+    def __init__(self, names: Iterable[str], count: int, targets: Tensor | None, device: torch.device):
         """``targets`` [count] holds the correct output, negative for none."""
         self.reference = Distribution(count, device)
-        self.differences = {name: Difference(count, device) for name in candidates}
+        self.differences = {name: Difference(count, device) for name in names}
         self.outputs = 0
         self.targets = targets
         #: |d| of finite logits, rounded to bfloat16: how many there are of each, by its bits without the sign.
-        self.counts = {name: torch.zeros(_CODES, dtype=torch.int64) for name in candidates}
+        self.counts = {name: torch.zeros(_CODES, dtype=torch.int64) for name in self.differences}
 
     def add(self, start: int, reference: Tensor, others: Mapping[str, Tensor]) -> None:
         """The part [count, part] of the vocabulary that begins with output ``start``, in order."""

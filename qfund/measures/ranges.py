@@ -127,6 +127,12 @@ class Watch:
             self._largest, self._largest_module = largest, self._owner(seen)
 
     @property
+    def blamed(self) -> str | None:
+        """The module that first gave a value that is not finite, as the model calls it."""
+        first = None if self._first is None else self._owner(self._first)
+        return None if first in (None, INPUTS) else _path(first)
+
+    @property
     def result(self) -> Range | None:
         """What was seen over all forwards; None where that is nothing, or only zeros.
 

@@ -258,8 +258,8 @@ def quantize_model(model: nn.Module, row: Precision, also: Iterable[str] = ()) -
 
 
 def convert_empty(model: nn.Module, row: Precision, also: Iterable[str] = ()) -> Conversion:
-    """Convert a model whose weights are on the meta device as ``quantize_model`` does: what is stored is there too, tied
-    places share it, and nothing is known to be clipped.
+    """Convert a model whose weights are on the meta device as ``quantize_model`` does: what is stored is there too,
+    tied places share it, and nothing is known to be clipped.
 
     Raises:
         NothingConverted: the model has no module that this precision converts.

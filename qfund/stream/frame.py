@@ -59,10 +59,10 @@ class Slot:
 
 
 class Frame:
-    """A model as ``from_pretrained`` builds it in a dtype, or as ``walk.quantize_model`` converts that, without weights.
+    """A model as ``from_pretrained`` builds it in a dtype, or as ``walk.quantize_model`` converts it: without weights.
 
     Attributes:
-        model: its parameters, and the buffers that the checkpoint holds, are on the meta device; other buffers are real.
+        model: its parameters and the buffers that the checkpoint holds are on the meta device; other buffers are real.
         conversion: what is quantised; None for a cast.
         load_config: how transformers loads the weights of a cast.
         every_slot: by name.
@@ -86,7 +86,7 @@ class Frame:
         self.load_config = LoadStateDictConfig(
             dtype=getattr(torch, row.dtype),
             dtype_plan=self.model._get_dtype_plan(getattr(torch, row.dtype)),
-            weight_mapping=get_model_conversion_mapping(self.model),
+            weight_mapping=get_model_conversion_mapping(self.model),  # type: ignore[arg-type]
         )
         self.conversion = walk.convert_empty(self.model, row, also) if row.quantizer else None
         walk.widen_heads(self.model, row)

@@ -1,11 +1,8 @@
 """Quantised weights of a unit: made on all cores, and kept on disk for the next time."""
 
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
-import torch
 from torch import Tensor
 
 from qfund.checkpoint import Checkpoint

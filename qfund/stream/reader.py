@@ -160,7 +160,7 @@ class Reader:
         path, start = self._places[key]
         if not into.numel():
             return
-        memory = memoryview(into.reshape(-1).view(torch.uint8).numpy())
+        memory = into.reshape(-1).view(torch.uint8).numpy().data
         done = 0
         try:
             while done < len(memory):
@@ -209,4 +209,3 @@ def _makes(checkpoint: Checkpoint, frame: Frame) -> dict[str, str]:
             name, _ = rename_source_key(key, [], [], model.base_model_prefix, state)
         found[key] = name
     return found
-

@@ -1,7 +1,7 @@
 """Several ways to run one model, in one walk over its checkpoint."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from qfund import loading
 from qfund.checkpoint import Checkpoint
-from qfund.errors import OutOfBudget, QfundError
+from qfund.errors import OutOfBudget
 from qfund.precisions import PRECISIONS, Precision
 from qfund.stream import head, units
 from qfund.stream.frame import Frame
-from qfund.stream.passes import Call, Pass, stops
+from qfund.stream.passes import Pass, stops
 from qfund.stream.quantised import Job, Quantised
 from qfund.stream.reader import Reader
 from qfund.stream.units import BLOCK, EMBEDDING, HEAD, Unit
@@ -229,7 +229,7 @@ class Streamed:
                 frame.fill(unit, self._tensors(frame, unit, base))
 
     def _tensors(self, frame: Frame, unit: Unit, base: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What a frame holds of a unit: base weights as they are, and in place of those that are quantised their codes."""
+        """What a frame holds of a unit: base weights as they are, but codes in place of those that are quantised."""
         found = {slot.name: base[slot.name] for slot in frame.slots(unit) if slot.name in base}
         if groups := frame.quantised(unit):
             jobs = [Job(first, places[0].view, base[places[0].name]) for first, places in groups.items()]
@@ -237,6 +237,19 @@ class Streamed:
                 for place in groups[first]:
                     found |= {f"{place.name}_{part}": tensor for part, tensor in stored.items()}
         return found if self._device.type == "cpu" else {name: part.to(self._device) for name, part in found.items()}
+
+    @contextmanager
+    def filled(self, frame: Frame, module: str) -> Iterator[None]:
+        """The weights of the part that this module is in, while the block runs."""
+        units = (self.units.resident, *self.units.streamed.values())
+        unit = next(unit for unit in units if module in unit.modules)
+        with torch.inference_mode(), self.reader:
+            base = self.reader.load(self._loaders[frame.row.dtype], unit, self.reader.read(self._any, unit))
+            frame.fill(unit, self._tensors(frame, unit, base))
+        try:
+            yield
+        finally:
+            frame.clear(unit)
 
     def _at_the_head(self, unit: Unit, listener: Listener) -> None:
         """The last step: whole logits of one batch at a time, or of all batches a part of the vocabulary at a time."""

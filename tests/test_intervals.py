@@ -8,7 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.coverage import CASES, Case, covered
-from qfund.intervals import MAX_BLOCKS, MIN_BLOCKS, Scatter, difference, interval, merged, scatter, t_quantile, widened
+from qfund.intervals import (
+    KEPT,
+    MIN_BLOCKS,
+    MOST_BLOCKS,
+    Scatter,
+    difference,
+    interval,
+    merged,
+    scatter,
+    t_quantile,
+    widened,
+)
 
 ONE = np.zeros(10, dtype=np.int64)
 
@@ -102,17 +113,17 @@ def test_freedom_of_strata_is_satterthwaite_s() -> None:
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=12))
 def test_merged_blocks_are_neighbours_of_one_text(sizes: list[int]) -> None:
     texts = [text for text, size in enumerate(sizes) for _ in range(size)]
-    blocks = merged(texts)
+    blocks = merged(texts, KEPT)
     assert blocks[0] == 0 and set(np.diff(blocks)) <= {0, 1}
-    assert blocks[-1] < MAX_BLOCKS
+    assert blocks[-1] < KEPT
     assert all(len({texts[i] for i in np.flatnonzero(blocks == block)}) == 1 for block in range(blocks[-1] + 1))
-    if len(texts) <= MAX_BLOCKS:
+    if len(texts) <= KEPT:
         assert list(blocks) == list(range(len(texts)))
 
 
 def test_more_texts_than_blocks_stay_apart() -> None:
-    assert list(merged(range(MAX_BLOCKS + 9))) == list(range(MAX_BLOCKS + 9))
-    assert list(merged([])) == []
+    assert list(merged(range(KEPT + 9), KEPT)) == list(range(KEPT + 9))
+    assert list(merged([], KEPT)) == []
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -122,3 +133,25 @@ def test_intervals_cover_in_93_to_97_of_100(case: Case) -> None:
         share = covered(case, blocks, texts, length=48)
         slack = 3 * math.sqrt(0.95 * 0.05 / texts)
         assert 0.93 - slack < share < 0.97 + slack, f"{blocks} blocks: {share:.3f}"
+
+
+def test_dependence_from_chunk_to_chunk_widens() -> None:
+    """Chunks whose means drift slowly say less than as many that are shuffled."""
+    random = np.random.default_rng(6)
+    slow = np.repeat(random.normal(0, 1, 20), 10) + random.normal(0, 0.1, 200)
+    widths = []
+    for sums in (slow, random.permutation(slow)):
+        found = scatter(sums, np.ones(200), np.zeros(200, dtype=np.int64))
+        low, high = interval(found) or (0, 0)
+        assert found.blocks == MOST_BLOCKS
+        widths.append(high - low)
+    assert widths[0] > 2 * widths[1]
+
+
+@given(st.lists(st.integers(2, 90), min_size=2, max_size=7))
+def test_every_text_keeps_two_blocks(sizes: list[int]) -> None:
+    texts = np.repeat(np.arange(len(sizes)), sizes)
+    found = scatter(np.arange(len(texts), dtype=float), np.ones(len(texts)), texts)
+    assert found.blocks == len(found.influence) <= MOST_BLOCKS
+    assert found.influence.sum() == pytest.approx(0, abs=1e-9)
+    assert math.isfinite(found.variance)

@@ -32,7 +32,7 @@ st.markdown(
 - **±** is one standard error over the measured positions, taken as independent. Neighbouring tokens are not quite
   independent, so read it as a lower bound.
 - **A 95 % interval** respects that tokens of one text depend on one another, also from one chunk to the next: it comes
-  from how much up to 20 blocks of neighbouring chunks (of many texts: the texts) differ, not from how many tokens there
+  from how much about 10 blocks of neighbouring chunks (of many texts: the texts) differ, not from how many tokens there
   are, and is corrected for their small number and for skewness. It takes 8 chunks. In simulations of dependent, skewed
   values it covers the truth in 93 to 97 of 100 cases. It covers less where only a few chunks were read that depend on
   one another, and more for shares so near to 0 or 1 that few positions differ. It speaks of text like this one.

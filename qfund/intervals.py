@@ -3,8 +3,8 @@ chunks are what is drawn.
 
 Dependence does not end with a chunk: on the shipped model's text a chunk's mean KL correlates with the next one's by
 0.3, and −ln p by 0.6, so that chunks alone would give half the error. Hence few, long blocks, which grow with the text:
-B. Schmeiser ("Batch size effects in the analysis of simulation output", Operations Research 30, 1982) finds 10 to 30
-best. A mean is a ratio of sums over blocks (over texts, where there are enough of them), and
+10 to 30, says B. Schmeiser ("Batch size effects in the analysis of simulation output", Operations Research 30, 1982),
+and the fewest are the safest. A mean is a ratio of sums over blocks (over texts, where there are enough of them), and
 its error comes from how the blocks scatter, whatever the dependence inside them: the cluster-robust variance, which is
 the variance that a bootstrap over blocks converges to. Student's t stands for the few degrees of freedom, and Hall's
 transformation (P. Hall, "On the removal of skewness by transformation", JRSS B 54, 1992) for the skewness that KL has;
@@ -27,23 +27,17 @@ LEVEL = 0.95
 #: Fewer blocks give no interval: too little is known of how they scatter.
 MIN_BLOCKS = 8
 #: Neighbouring chunks are merged to at most this many blocks: more would be taken as independent that are not.
-MOST_BLOCKS = 20
+MOST_BLOCKS = 10
 #: As many sums by chunk are kept in a report, so that other blocks can be made of them.
 KEPT = 256
 
 
 def merged(texts: Sequence[int], most: int) -> Index:
-    """The block of each chunk, from the text that each belongs to (in order): as few neighbours together as make at
-    most so many blocks, or two a text (of its one chunk: one) where that is more."""
+    """The block of each chunk, from the text that each belongs to (in order): neighbours of one text together, so that
+    there are at most so many blocks in all but for texts that would have fewer than two (of their one chunk: one)."""
     owner = np.asarray(texts, dtype=np.int64)
-    if not len(owner):
-        return owner
     _, first, sizes = np.unique(owner, return_index=True, return_counts=True)
-    least = np.minimum(sizes, 2)
-    most, together = max(most, int(least.sum())), 1
-    while int(np.maximum(least, -(-sizes // together)).sum()) > most:
-        together += 1
-    numbers = np.maximum(least, -(-sizes // together))
+    numbers = sizes if len(owner) <= most else np.maximum(np.minimum(sizes, 2), most * sizes // len(owner))
     blocks = np.empty(len(owner), dtype=np.int64)
     done = 0
     for start, size, count in zip(first.tolist(), sizes.tolist(), numbers.tolist(), strict=True):
@@ -116,7 +110,7 @@ def scatter(sums: Vector, counts: Vector, texts: Index) -> Scatter:
     influence = (sums - means[owner] * counts) / totals[1][owner] / len(names)
     blocks = merged(owner.tolist(), MOST_BLOCKS)
     strata = owner[np.unique(blocks, return_index=True)[1]].astype(np.int64)
-    return Scatter(value, np.bincount(blocks, influence), strata, worth)
+    return Scatter(value, np.bincount(blocks, influence).astype(np.float64), strata, worth)
 
 
 def difference(one: Scatter, other: Scatter) -> Scatter:

@@ -245,10 +245,10 @@ def test_paired_error_is_that_of_the_differences_by_hand() -> None:
     found = two(2, 0.1, 0.0)
     a, b = (row.chunks for row in found.results)
     assert a is not None and b is not None
-    gaps = ((np.array(a.sums["kl"]) - np.array(b.sums["kl"])) / 50).reshape(20, 2).mean(1)
+    gaps = ((np.array(a.sums["kl"]) - np.array(b.sums["kl"])) / 50).reshape(10, 4).mean(1)
     estimate = paired(found, "bf16", "int8")["kl_mean"]
-    assert estimate.se == pytest.approx(gaps.std(ddof=1) / math.sqrt(20))
-    assert (estimate.blocks, estimate.n) == (20, 2000)
+    assert estimate.se == pytest.approx(gaps.std(ddof=1) / math.sqrt(10))
+    assert (estimate.blocks, estimate.n) == (10, 2000)
     seen = chunk_sums.mean(a, "kl")
     assert seen is not None and interval(seen) is not None
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 #: The rooms of the house, foundations first. A file imports from its own room and from lower floors only.
 FLOORS = (
     "errors units version",
-    "names quantisation",
+    "names quantisation home",
     "precisions metrics pydoc_text budgets kv_cache",
     "spec",
     "report fits chunks",
@@ -46,7 +46,19 @@ FLOORS = (
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
 #: Rooms that never wait for torch: the web process imports them.
 LIGHT = {
-    *("errors", "units", "version", "names", "quantisation", "precisions", "metrics", "pydoc_text", "spec", "report"),
+    *(
+        "errors",
+        "units",
+        "version",
+        "names",
+        "quantisation",
+        "home",
+        "precisions",
+        "metrics",
+        "pydoc_text",
+        "spec",
+        "report",
+    ),
     *("checkpoint", "chunks", "catalog", "store", "words", "tables", "figures", "ui", "pages", "app", "commands"),
     *("budgets", "kv_cache", "fits", "load_peaks", "plan", "memory_words", "memory_tables", "memory_figures"),
 }

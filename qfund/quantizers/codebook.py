@@ -56,6 +56,9 @@ class Codebook:
             "scale": Layout(torch.float32, (-(-count // self.block),)),
         }
 
+    def by_rows(self, columns: int) -> bool:
+        return columns % self.block == 0
+
     def saturated(self, weight: Tensor, stored: Mapping[str, Tensor]) -> int:
         """None: the largest magnitude of a block is ±1 in its own units, and both are in the table."""
         return 0

@@ -12,6 +12,7 @@ from qfund.checkpoint import Checkpoint
 from qfund.errors import OutOfBudget
 from qfund.precisions import PRECISIONS, Precision
 from qfund.stream import head, units
+from qfund.stream.disk import Disk
 from qfund.stream.frame import Frame
 from qfund.stream.passes import Pass, stops
 from qfund.stream.quantised import Job, Quantised
@@ -69,7 +70,7 @@ class Streamed:
         self._any = next(iter(self._loaders.values()))
         self.units = units.find(self._any.model, layers)
         self.reader = Reader(checkpoint, self._any)
-        self.quantised = Quantised(checkpoint)
+        self.quantised = Quantised(checkpoint, Disk())
         self._raw: tuple[Unit | None, dict[str, Tensor]] = (None, {})
 
     def _frame(self, row: Precision, attention: str | None) -> Frame:

@@ -60,7 +60,7 @@ LIGHT = {
         "report",
     ),
     *("checkpoint", "chunks", "catalog", "store", "words", "tables", "figures", "ui", "pages", "app", "commands"),
-    *("budgets", "kv_cache", "fits", "load_peaks", "plan", "memory_words", "memory_tables", "memory_figures"),
+    *("home", "budgets", "kv_cache", "fits", "load_peaks", "plan", "memory_words", "memory_tables", "memory_figures"),
 }
 FILES = sorted([ROOT / "app.py", *(ROOT / "pages").glob("*.py"), *(ROOT / "qfund").rglob("*.py")])
 

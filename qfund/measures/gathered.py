@@ -52,7 +52,9 @@ class Gathered:
         else:
             chosen, targets = self._positions(batch, reference)
             rows = {name: part[chosen] for name, part in found.items()}
-            self.comparison.add_logits(reference[chosen], rows, targets, self._keep(int(chosen.sum())), self._of(batch))
+            self.comparison.add_logits(
+                reference[chosen], rows, targets, self._keep(int(chosen.sum())), self._of(batch, chosen)
+            )
 
     def tile(self, batch: int, start: int, vocabulary: int, logits: Mapping[str, Any]) -> None:
         found = {name: torch.cat(part) if isinstance(part, list) else part for name, part in logits.items()}
@@ -62,7 +64,7 @@ class Gathered:
             self._parts[batch] = self.comparison.logits(found, int(chosen.sum()), targets, reference.device)
         self._parts[batch].add(start, reference[chosen], {name: part[chosen] for name, part in found.items()})
         if start + reference.shape[-1] == vocabulary:
-            self.comparison.take(self._parts.pop(batch), self._keep(int(chosen.sum())), self._of(batch))
+            self.comparison.take(self._parts.pop(batch), self._keep(int(chosen.sum())), self._of(batch, chosen))
 
     def _hidden(self, batch: int, reference: Tensor, found: Mapping[str, Tensor], outputs: Mapping[str, Any]) -> None:
         chunks = self._batches[batch].chunks
@@ -89,12 +91,9 @@ class Gathered:
         self._kept += kept
         return kept
 
-    def _of(self, batch: int) -> Tensor:
+    def _of(self, batch: int, chosen: Tensor) -> Tensor:
         """The chunk of each compared position."""
-        given = self._batches[batch]
-        assert given.targets is not None
-        chunks = self._batches[batch].chunks[:, None].expand(given.targets.shape)
-        return chunks.flatten() if given.scored is None else chunks[given.scored]
+        return self._batches[batch].chunks[:, None].expand(chosen.shape)[chosen.cpu()].to(chosen.device)
 
     def _tensor(self, output: Any) -> Tensor:
         """The tensor of a model's output that is compared."""

@@ -18,6 +18,7 @@ from transformers.pytorch_utils import Conv1D
 from qfund.backends.conversion import MULTIPLY_ONLY, code_of, multiplies_by
 from qfund.errors import CorruptCheckpoint, NothingConverted
 from qfund.precisions import Precision
+from qfund.quantizers.absent import Absent, absent
 from qfund.quantizers.quantizer import Product, Quantizer, Shape
 from qfund.report import LeftModule
 
@@ -367,6 +368,8 @@ def _replace(
         return {part: getattr(self, name) for part, name in names.items()}
 
     def read(self: Any) -> Tensor:
+        if any(isinstance(tensor, Absent) for tensor in held(self).values()):
+            return absent(torch.empty(shape, dtype=dtype, device="meta"))
         return view.unflat(quantizer.dequantize(held(self), matrix, dtype), shape)
 
     def forward(self: Any, x: Tensor) -> Tensor:

@@ -217,7 +217,7 @@ class Streamed:
             slot.put_rows(rows.to(self._device, slot.empty.dtype))
             for walker, one in self._waiting(unit, frame):
                 (part, *rest), named = one.call
-                walker.step(one, ((torch.searchsorted(asked, part), *rest), named))
+                walker.step(one, ((torch.searchsorted(asked, part.contiguous()), *rest), named))
             slot.clear()
         return True
 
@@ -308,12 +308,7 @@ class Streamed:
         found: dict[str, head.Tail] = {}
         for walker, probe in probes:
             before = torch.cat(made[walker.way.name], -1)
-            module = walker.frame.model.get_submodule(unit.name)
-            module.forward = lambda *_, before=before, **__: before
-            try:
-                walker.step(probe)
-            finally:
-                del module.forward
+            walker.answer(probe, unit, before)
             logits = getattr(probe.output, "logits", None)
             tail = head.find_tail(walker.frame.model.config, before, logits) if isinstance(logits, Tensor) else None
             if tail is None:

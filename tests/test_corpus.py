@@ -178,10 +178,11 @@ def test_no_input_is_padded_and_every_position_counts_once(name: str) -> None:
         wanted += [[*case.before, *ids[at : at + room], *case.after] for at in range(0, len(ids), room)]
     rows: list[list[int]] = []
     for batch in found.batches:
-        masked = batch.targets is not None and case.task.startswith("masked")
-        ids = batch.arguments["input_ids"]
-        rows += (torch.where(batch.targets >= 0, batch.targets, ids) if masked else ids).tolist()  # type: ignore[operator, arg-type]
-        assert all(part.shape[:2] == ids.shape for part in batch.arguments.values())
+        shown = given = batch.arguments["input_ids"]
+        if batch.targets is not None and case.task.startswith("masked"):
+            shown = torch.where(batch.targets >= 0, batch.targets, given)
+        rows += shown.tolist()
+        assert all(part.shape[:2] == given.shape for part in batch.arguments.values())
         if "attention_mask" in batch.arguments:
             assert bool(batch.arguments["attention_mask"].all())
     assert rows == wanted
@@ -243,7 +244,7 @@ def _output(output: Any) -> torch.Tensor:
         ("vit-encoder", {"text": None, "scoring": SECOND_HALF}, "reads no chunks"),
         ("llama", {"stride": 64}, "stride of 64 skips tokens: a chunk has room for 63"),
         ("llama", {"scoring": SECOND_HALF, "max_tokens": 40}, "The text is 40 tokens long: no whole chunk of 64"),
-        ("llama", {"text": None, "texts": (NamedText("a", "x"), NamedText("b", ""))}, "No text has more than 1 tokens"),
+        ("llama", {"text": None, "texts": (NamedText("a", "x"), NamedText("b", ""))}, "No text has more than 1 token"),
         ("llama", {"text": None, "texts": (NamedText("a", " "),)}, "The texts are empty"),
     ],
 )

@@ -266,8 +266,8 @@ def _notes(model: nn.Module, found: Plan, row: Precision) -> Iterable[str]:
         far = [weight.name for weight in _all(found) if not weight.inputs and weight.module not in looked_up]
         if far:
             yield (
-                f"The inputs of {len(far):,} weight{'s' * (len(far) > 1)} are out of reach (first of {far[0]}): there only "
-                "the weights are rounded."
+                f"The inputs of {len(far):,} weight{'s' * (len(far) > 1)} are out of reach (first of {far[0]}): there "
+                "only the weights are rounded."
             )
 
 

@@ -680,6 +680,9 @@ def test_the_link_of_a_local_folder_says_that_it_opens_only_here(opened: Open, s
 def test_a_link_that_is_too_long_when_encoded_does_not_fit() -> None:
     assert link.fits(replace(FULL, text="x" * 4000))
     assert not link.fits(replace(FULL, text="語" * 1000))
+    assert link.fits(replace(CORPUS, texts=(NamedText("a", "x" * 1999), NamedText("b", "x" * 1999))))
+    assert not link.fits(replace(CORPUS, texts=(NamedText("a", "x" * 2000), NamedText("b", "x" * 2000))))
+    assert not link.fits(replace(CORPUS, texts=(NamedText("a", "語" * 1000),)))
 
 
 def test_the_reference_is_named_once_in_the_invitation(opened: Open) -> None:

@@ -257,28 +257,6 @@ def quantize_model(model: nn.Module, row: Precision, also: Iterable[str] = ()) -
     return Conversion(found, saturated, notes)
 
 
-def _notes(model: nn.Module, found: Plan, row: Precision) -> Iterable[str]:
-    if not row.every_matrix:
-        yield from _shared(model, found)
-        yield from _ragged(model, found, row)
-    elif row.product:
-        looked_up = [weight.module for weight in _all(found) if _is_embedding(model, weight)]
-        far = [weight.name for weight in _all(found) if not weight.inputs and weight.module not in looked_up]
-        if far:
-            yield (
-                f"The inputs of {len(far):,} weight{'s' * (len(far) > 1)} are out of reach (first of {far[0]}): there "
-                "only the weights are rounded."
-            )
-
-
-def _all(found: Plan) -> Iterable[Weight]:
-    return (weight for group in found.groups for weight in group)
-
-
-def _is_embedding(model: nn.Module, weight: Weight) -> bool:
-    return isinstance(model.get_submodule(weight.module), nn.Embedding)
-
-
 def _shared(model: nn.Module, found: Plan) -> Iterable[str]:
     """Embeddings that came along with their head, or the other way round."""
     for group in found.groups:
@@ -301,6 +279,28 @@ def _ragged(model: nn.Module, found: Plan, row: Precision) -> Iterable[str]:
             f"In {len(ragged):,} of {len(columns):,} weights the last group of each row is shorter than {row.group} "
             f"(first in {name}: {count:,} inputs)."
         )
+
+
+def _notes(model: nn.Module, found: Plan, row: Precision) -> Iterable[str]:
+    if not row.every_matrix:
+        yield from _shared(model, found)
+        yield from _ragged(model, found, row)
+    elif row.product:
+        looked_up = [weight.module for weight in _all(found) if _is_embedding(model, weight)]
+        far = [weight.name for weight in _all(found) if not weight.inputs and weight.module not in looked_up]
+        if far:
+            yield (
+                f"The inputs of {len(far):,} weight{'s' * (len(far) > 1)} are out of reach (first of {far[0]}): there "
+                "only the weights are rounded."
+            )
+
+
+def _all(found: Plan) -> Iterable[Weight]:
+    return (weight for group in found.groups for weight in group)
+
+
+def _is_embedding(model: nn.Module, weight: Weight) -> bool:
+    return isinstance(model.get_submodule(weight.module), nn.Embedding)
 
 
 def parts_of(weight: str, shape: torch.Size, dtype: torch.dtype, view: View, quantizer: Quantizer) -> dict[str, Part]:

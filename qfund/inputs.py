@@ -347,7 +347,11 @@ def _cut_short(lengths: list[int], most: int) -> list[str]:
 
 def _too_short(chunking: Chunking, tokens: int, texts: int) -> InvalidInput:
     """No text gives a chunk; the longest has so many tokens."""
-    what = f"The text is {_plural(tokens, 'token')} long" if texts == 1 else f"No text has more than {tokens:,} tokens"
+    what = (
+        f"The text is {_plural(tokens, 'token')} long"
+        if texts == 1
+        else f"No text has more than {_plural(tokens, 'token')}"
+    )
     if chunking.scoring == SECOND_HALF:
         return InvalidInput(
             f"{what}: no whole chunk of {chunking.context:,}, of which the second half could be scored.",

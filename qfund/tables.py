@@ -11,7 +11,7 @@ import pandas as pd
 
 from qfund import backends
 from qfund.metrics import METRICS
-from qfund.precisions import CAST, PRECISIONS, STORED, Precision, unavailable
+from qfund.precisions import PRECISIONS, STORED, Precision, unavailable
 from qfund.report import LibraryRun, PrecisionResult, Report, TensorRow
 from qfund.units import bytes_text, number_text, seconds_text
 from qfund.words import BETTER, FEW, latency_phrase, metric_text
@@ -386,7 +386,7 @@ def _precision(row: Precision, device: str) -> dict[str, object]:
         "runs_on": row.runs_on,
         "treatment": row.treatment,
         # A cast that is no narrower than fp32 rounds nothing, and what is stored already was rounded elsewhere.
-        "sqnr": None if row.family == STORED or (row.family == CAST and row.bits >= 32) else row.sqnr_floor,
+        "sqnr": None if row.family == STORED or (row.quantizer is None and row.bits >= 32) else row.sqnr_floor,
         **{name: _library(row, name, device) for name in backends.BACKENDS},
         "meaning": row.meaning,
     }

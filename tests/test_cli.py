@@ -2,6 +2,7 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import pytest
 
 import qfund
 from qfund import cli, report
+from qfund.commands import texts
+from qfund.errors import InvalidInput, QfundError
 from qfund.metrics import METRICS, Estimate
 from qfund.precisions import PRECISIONS
-from qfund.spec import Spec
+from qfund.spec import MAX_TOKENS, SECOND_HALF, NamedText, Spec, checked
 from tests.reports import make_report
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -129,6 +132,94 @@ def test_a_long_text_is_read_in_chunks_and_that_is_said(tmp_path: Path, capsys: 
     arguments = ("compare", "dummy", "--precision", "bf16", "--no-store", "--text-file", str(tmp_path / "long.txt"))
     assert run(*arguments) == 0
     assert "8 chunks of at most 2 tokens" in capsys.readouterr().out
+
+
+class _Asked(QfundError):
+    """In place of a measurement."""
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Spec]:
+    """What a command line asks for."""
+    seen: list[Spec] = []
+
+    def compute(spec: Spec, **_: object) -> None:
+        seen.append(checked(spec))
+        raise _Asked("Enough.")
+
+    def ask(*arguments: str) -> Spec:
+        monkeypatch.setattr(cli, "compute", compute)
+        assert run("compare", "dummy", "--precision", "bf16", *arguments) == 1
+        return seen.pop()
+
+    return ask
+
+
+def test_a_folder_is_read_file_by_file(tmp_path: Path, asked: Callable[..., Spec]) -> None:
+    for name, text in {"b.txt": "B.", "a.md": "Ä.", "inner/c.txt": "", ".hidden": "x", ".git/d": "y"}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, "utf-8")
+    spec = asked("--text-folder", str(tmp_path))
+    assert spec.texts == (NamedText("a.md", "Ä."), NamedText("b.txt", "B."), NamedText("inner/c.txt", ""))
+    assert spec.text is None and spec.max_tokens == 16_384
+
+
+def test_strides_and_scored_positions(asked: Callable[..., Spec]) -> None:
+    assert asked() == Spec("dummy", precisions=("bf16",))
+    assert asked("--stride", "3", "--context", "5").stride == 3
+    assert asked("--scoring", "Second-Half").scoring == SECOND_HALF
+    like = asked("--like-llama-cpp", "--context", "64")
+    assert like == Spec("dummy", precisions=("bf16",), max_tokens=MAX_TOKENS, context=64, scoring=SECOND_HALF)
+    assert asked("--like-llama-cpp", "--max-tokens", "99").max_tokens == 99
+
+
+@pytest.mark.parametrize(
+    ("files", "arguments", "said"),
+    [
+        ({}, ("--text-folder", "{}"), "holds no text"),
+        ({".hidden": b"x"}, ("--text-folder", "{}"), "holds no text"),
+        ({"a.txt": b"x", "b.png": b"\x89PNG\xff"}, ("--text-folder", "{}"), "b.png cannot be read: it is no UTF-8"),
+        ({}, ("--text-folder", "{}/none"), "There is no folder"),
+        ({"a.txt": b"x"}, ("--text-folder", "{}", "--text", "y"), "not allowed with"),
+        ({"a.txt": b"x"}, ("--text-folder", "{}"), "The text is 1 token long"),
+        ({}, ("--scoring", "halves"), "Unknown way of scoring 'halves'"),
+        ({}, ("--stride", "0"), "stride is 0"),
+        ({}, ("--stride", "3"), "A stride of 3 skips tokens"),
+        ({}, ("--like-llama-cpp", "--stride", "1"), "Choose one of them"),
+        ({}, ("--like-llama-cpp",), "A context of 2 leaves no room"),
+    ],
+)
+def test_texts_and_positions_that_cannot_be_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], files: dict[str, bytes], arguments: tuple[str, ...], said: str
+) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    assert run("compare", "dummy", "--quiet", "--no-store", *(part.format(tmp_path) for part in arguments)) == 2
+    printed = capsys.readouterr()
+    assert said in printed.err and printed.out == ""
+
+
+def test_too_many_files_are_refused_before_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(texts, "MAX_TEXTS", 2)
+    monkeypatch.setattr(texts, "MAX_TEXT", 10)
+    for number in range(2):
+        (tmp_path / str(number)).write_text("x" * 20)
+    assert len(texts.read_folder(tmp_path)) == 2
+    (tmp_path / "0").write_text("x" * 21)
+    with pytest.raises(InvalidInput, match="2 files of 41 bytes"):
+        texts.read_folder(tmp_path)
+    (tmp_path / "0").write_text("x")
+    (tmp_path / "2").write_text("x")
+    with pytest.raises(InvalidInput, match="3 files"):
+        texts.read_folder(tmp_path)
+
+
+def test_from_python_several_texts() -> None:
+    found = qfund.compare("dummy", "fp32", texts={"b": "0 1 1 0", "a": "1 0"}, max_tokens=3)
+    assert [(row.name, row.tokens, row.chunks) for row in found.input.texts] == [("a", 2, 1), ("b", 3, 2)]
+    assert found.spec == Spec(
+        "dummy", precisions=("fp32",), max_tokens=3, texts=(NamedText("a", "1 0"), NamedText("b", "0 1 1 0"))
+    )
 
 
 def test_names_in_capitals_commas_and_standard_input(

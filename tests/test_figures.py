@@ -13,7 +13,7 @@ import pytest
 
 from qfund import figures, tables, words
 from qfund.metrics import Estimate
-from qfund.precisions import PRECISIONS
+from qfund.precisions import MEANING, PRECISIONS
 from qfund.report import LibraryRun, Report, TensorRow
 from qfund.spec import Spec
 from qfund.ui import choices
@@ -90,7 +90,7 @@ def test_many_candidates_are_rows_of_a_heat_map() -> None:
     assert heat.z.sum(axis=1) == pytest.approx(100 * shares.groupby("label", sort=False)["share"].sum())
     assert drawn["footprints"].layout.height < 46 * len(names)
     damage = drawn["damage"]
-    assert [trace.name for trace in damage.data] == ["float cast", "integer", "float quantised", "codebook"]
+    assert [trace.name for trace in damage.data] == ["float cast", "integer", "float quantised", "codebook", MEANING]
     assert [trace.marker.color for trace in damage.data] == [figures.family_colour(trace.name) for trace in damage.data]
     assert sum(len(trace.x) for trace in damage.data) == len(names) - 1, "all but FP64"
     named = [text for trace in damage.data for text in trace.text if text]

@@ -21,7 +21,7 @@ from qfund.errors import EngineError, ModelNotFound, QueueFull, StoreError, Work
 from qfund.metrics import METRICS, Estimate
 from qfund.precisions import FAMILIES, PRECISIONS, STORED, unavailable
 from qfund.report import LibraryRun, Range, Report, Saturation
-from qfund.spec import Spec, to_query
+from qfund.spec import SECOND_HALF, NamedText, Spec, checked, like_llama_cpp, to_query
 from qfund.store import Store
 from qfund.ui import choices, commands, link, services
 from qfund.ui.states import literal
@@ -184,6 +184,54 @@ def test_choices_reach_the_engine(opened: Open, jobs: FakeJobs) -> None:
     assert at.query_params["also"] == "embeddings" and at.query_params["libraries"] == "1"
     assert at.query_params["model"] == "dummy"
     assert at.query_params["text"] == "1 0 0 1"
+
+
+CORPUS = Spec(
+    "dummy", precisions=("bf16",), context=8, stride=4, texts=(NamedText("a.txt", "0 1"), NamedText("b *c*.txt", "1"))
+)
+
+
+@pytest.mark.parametrize("spec", [CORPUS, Spec("dummy", precisions=("bf16",), context=8, scoring=SECOND_HALF)])
+def test_a_link_reaches_the_choices_of_texts_and_positions_and_goes_back(
+    opened: Open, jobs: FakeJobs, spec: Spec
+) -> None:
+    at = opened(to_query(spec))
+    assert at.number_input(key="choice_stride").value == spec.stride
+    assert at.selectbox(key="choice_scoring").value == spec.scoring
+    assert at.segmented_control(key="choice_source").value == (choices.OWN_FILES if spec.texts else choices.EVALUATION)
+    if spec.texts:
+        assert "2 of your texts, each read on its own: a.txt, b *c*.txt" in texts(at)
+    at.button(key="compare").click().run()
+    assert jobs.submitted == [spec]
+
+
+def test_positions_are_chosen_and_llama_cpps_by_one_button(opened: Open, jobs: FakeJobs) -> None:
+    at = opened()
+    at.number_input(key="choice_stride").set_value(9)
+    at.button(key="like_llama_cpp").click().run()
+    assert (
+        at.selectbox(key="choice_scoring").value == SECOND_HALF and at.number_input(key="choice_stride").value is None
+    )
+    at.button(key="compare").click().run()
+    assert jobs.submitted == [like_llama_cpp(catalog.EXAMPLE)]
+    assert at.query_params["scoring"] == "second-half"
+
+
+def test_files_are_read_each_on_its_own(opened: Open, jobs: FakeJobs) -> None:
+    at = opened()
+    at.segmented_control(key="choice_source").set_value(choices.OWN_FILES).run()
+    at.button(key="compare").click().run()
+    assert "No file is given" in texts(at) and not jobs.submitted
+    (picker,) = at.file_uploader
+    picker.set_value([("b.txt", "Ä 1".encode(), "text/plain"), ("a.txt", b"0 1", "text/plain")]).run()
+    at.button(key="compare").click().run()
+    (spec,) = jobs.submitted
+    assert spec == replace(catalog.EXAMPLE, texts=(NamedText("a.txt", "0 1"), NamedText("b.txt", "Ä 1")))
+    at.file_uploader[0].set_value([("c.txt", b"\xff\xfe", "text/plain")]).run()
+    assert "no UTF-8 text" in texts(at) and "c.txt" not in texts(at)
+    at.file_uploader[0].set_value([("d.txt", b"x" * 400_001, "text/plain")]).run()
+    at.button(key="compare").click().run()
+    assert "The files have 400,001 characters together" in texts(at) and len(jobs.submitted) == 1
 
 
 def test_what_is_stored_is_shown_at_once(opened: Open, jobs: FakeJobs, store: Store) -> None:
@@ -632,6 +680,9 @@ def test_the_link_of_a_local_folder_says_that_it_opens_only_here(opened: Open, s
 def test_a_link_that_is_too_long_when_encoded_does_not_fit() -> None:
     assert link.fits(replace(FULL, text="x" * 4000))
     assert not link.fits(replace(FULL, text="語" * 1000))
+    assert link.fits(replace(CORPUS, texts=(NamedText("a", "x" * 1999), NamedText("b", "x" * 1999))))
+    assert not link.fits(replace(CORPUS, texts=(NamedText("a", "x" * 2000), NamedText("b", "x" * 2000))))
+    assert not link.fits(replace(CORPUS, texts=(NamedText("a", "語" * 1000),)))
 
 
 def test_the_reference_is_named_once_in_the_invitation(opened: Open) -> None:
@@ -667,6 +718,8 @@ HARD = (
     replace(FULL, also=("head", "embeddings"), libraries=True),
     Spec("own/model", text="--json -x 'quoted' \n two lines", revision="v1.0"),
     Spec("/a folder/m"),
+    replace(FULL, context=64, stride=9),
+    Spec("m", scoring=SECOND_HALF),
 )
 
 
@@ -683,6 +736,8 @@ def test_the_command_line_that_is_shown_asks_for_the_same(spec: Spec) -> None:
         options.revision,
         tuple(options.also),
         options.libraries,
+        options.stride,
+        options.scoring,
     )
     assert asked == spec
 
@@ -693,6 +748,19 @@ def test_the_python_that_is_shown_asks_for_the_same(spec: Spec, monkeypatch: pyt
     monkeypatch.setattr(engine, "compute", lambda spec, **_: asked.append(spec))
     exec(commands.python(spec), {})
     assert asked == [spec]
+
+
+def test_several_texts_are_shown_as_a_folder_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Spec] = []
+    monkeypatch.setattr(engine, "compute", lambda spec, **_: asked.append(spec))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / commands.FOLDER).mkdir()
+    for named in CORPUS.texts:
+        (tmp_path / commands.FOLDER / named.name).write_text(named.text, "utf-8")
+    exec(commands.python(CORPUS), {})
+    assert checked(asked[0]) == CORPUS
+    words = shlex.split(commands.shell(CORPUS))
+    assert words[words.index("--text-folder") + 1] == commands.FOLDER
 
 
 def test_markdown_in_names_is_shown_and_not_obeyed() -> None:

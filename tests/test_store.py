@@ -19,7 +19,7 @@ from qfund import report as reports
 from qfund import store as stores
 from qfund.errors import StoreError
 from qfund.report import Report
-from qfund.spec import Spec
+from qfund.spec import NamedText, Spec
 from qfund.store import Headline, Store
 from tests.reports import make_report, renamed
 
@@ -128,6 +128,14 @@ def test_a_line_of_the_listing(store: Store) -> None:
         bf16.fidelity["top1_agreement"].value,
         bf16.fidelity["perplexity_ratio"].value,
     )
+
+
+def test_several_texts_are_a_visitors_own_in_the_listing(store: Store) -> None:
+    """A public server lists no comparison that has a text."""
+    texts = (NamedText("a.txt", "secret"), NamedText("b" * 100, "secret"))
+    store.put("key", make_report(Spec("a/model", precisions=("bf16",), texts=texts)))
+    (saved,) = store.saved()
+    assert saved.text == f"2 texts: a.txt, {'b' * 100}"[: stores.EXCERPT] and "secret" not in saved.text
 
 
 def test_metrics_that_a_task_does_not_give_are_none_in_the_listing(store: Store, report: Report) -> None:

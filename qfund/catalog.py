@@ -38,6 +38,11 @@ CATALOG: dict[str, Entry] = {
             "A Llama of 4.07 M parameters, trained by this project on the documentation that every Python carries.",
         ),
         Entry(
+            "shapes-blip",
+            "shapes-blip: a small trained captioner",
+            "A BLIP of 1.45 M parameters, trained by this project to caption pictures of shapes that it draws itself.",
+        ),
+        Entry(
             "dummy",
             "dummy: the lesson's toy model",
             "Six layers of width 2 with random weights (seed 123): small enough to follow every number by hand.",

@@ -1,6 +1,6 @@
 """Captions side by side: what is asked (``CaptionRequest``) and what was found (``Captions``). No torch.
 
-Captions are too sure of themselves to tell most precisions apart, so the divergence and the largest difference of logits
+Captions are too sure of themselves to tell most precisions apart, so the divergence and the largest logit difference
 *along the reference's caption* stand beside them: every precision is given the same words and asked for the next one.
 """
 
@@ -178,7 +178,7 @@ class Summary:
         changed: captions that are not the reference's; None for the reference.
         broken, mended: captions that are right in the reference only, and in this precision only.
         exact_change: the share of exact captions minus the reference's, paired picture by picture:
-            (mended − broken) / n with the standard error √(mended + broken − (mended − broken)² / n) / n (McNemar, 1947).
+            (mended − broken) / n with the standard error √(mended + broken − (mended − broken)² / n) / n.
         kl_mean, kl_p99, max_abs_logit_diff: along the reference's captions, as in ``qfund.metrics``.
         unfinished: captions that reached the longest length without an end.
     """

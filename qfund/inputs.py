@@ -317,9 +317,7 @@ def _after(start: int, ids: Tensor) -> Tensor:
     return torch.cat([torch.full_like(ids[:, :1], start), ids[:, :-1]], 1)
 
 
-def _prepare_pictures(
-    spec: Spec, source: catalog.Source, checkpoint: Checkpoint, task: Task, config: Any
-) -> Prepared:
+def _prepare_pictures(spec: Spec, source: catalog.Source, checkpoint: Checkpoint, task: Task, config: Any) -> Prepared:
     trained = source.kind == "shipped" and source.name == "shapes-blip"
     drawn = shapes.held_out(range(_HELD_OUT_PICTURES)) if trained else pictures.draw()
     values, how = _pixel_values(checkpoint, config, [picture.image for picture in drawn])

@@ -20,7 +20,7 @@ from qfund.units import bytes_text
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 #: Endings of such files, for a dialogue that chooses some.
 ENDINGS = ("png", "jpg", "jpeg", "webp", "gif", "bmp")
-MAX_BYTES = 20 * 1024**2
+MAX_BYTES = 10 * 1024**2  # the same in .streamlit/config.toml
 MAX_PIXELS = 32_000_000
 #: Longest side of what is kept, in pixels: more than captioners read (224 or 384).
 LONGEST = 512
@@ -160,7 +160,7 @@ def _plain(image: Image.Image, data: bytes, note: Callable[[str], None]) -> Imag
         image = Image.fromarray(grey.round().clip(0, 255).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
-        if image.getextrema()[3][0] < 255:  # type: ignore[index]
+        if np.asarray(image)[..., 3].min() < 255:
             note("what is transparent was laid on white.")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)

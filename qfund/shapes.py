@@ -74,7 +74,7 @@ def things() -> tuple[Thing, ...]:
 
 @cache
 def split() -> tuple[tuple[Scene, ...], tuple[Scene, ...]]:
-    """Every scene of two different things, as those for training and those held out (a tenth, by a hash of the caption)."""
+    """Every scene of two different things: those for training, and a tenth held out, by a hash of the caption."""
     scenes = [Scene(a, relation, b) for a, relation, b in product(things(), RELATIONS, things()) if a != b]
     scenes.sort(key=lambda scene: hashlib.sha256(scene.caption.encode()).digest())
     held = round(len(scenes) * _HELD_OUT_SHARE)

@@ -61,7 +61,7 @@ def make_image_processor() -> BlipImageProcessor:
 
 
 def make_model(tokenizer: PreTrainedTokenizerFast) -> BlipForConditionalGeneration:
-    start, end = tokenizer.convert_tokens_to_ids([START, END])
+    start, end = tokenizer.cls_token_id, tokenizer.sep_token_id
     text = {
         "vocab_size": len(tokenizer),
         "hidden_size": HIDDEN,

@@ -227,7 +227,9 @@ class _Run:
         )
         if name == self.request.reference:
             return found
-        pairs = [(bool(a.exact), bool(b.exact)) for a, b in zip(self.captions[self.request.reference], captions)]
+        pairs = [
+            (bool(a.exact), bool(b.exact)) for a, b in zip(self.captions[self.request.reference], captions, strict=True)
+        ]
         broken, mended = pairs.count((True, False)), pairs.count((False, True))
         metrics = estimates(self.measured[name].positions())
         return replace(

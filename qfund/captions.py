@@ -113,12 +113,12 @@ def share(count: int, of: int) -> Share:
     p, z2 = count / of, _Z**2
     middle = (p + z2 / (2 * of)) / (1 + z2 / of)
     half = _Z / (1 + z2 / of) * math.sqrt(p * (1 - p) / of + z2 / (4 * of**2))
-    return Share(count, of, max(0.0, middle - half), min(1.0, middle + half))
+    return Share(count, of, min(p, max(0.0, middle - half)), max(p, min(1.0, middle + half)))
 
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """One picture's greedy caption in one precision.
+    """One picture's greedy caption in one precision; numbers have six significant digits.
 
     Attributes:
         pieces: the text of each token that was made, the end token too.

@@ -186,7 +186,7 @@ class _Run:
         found = Caption(
             text=text,
             pieces=tuple(tokenizer.decode([token]) for token in made.ids),
-            probabilities=tuple(chance if math.isfinite(chance) else None for chance in made.probabilities),
+            probabilities=tuple(_rounded(chance) if math.isfinite(chance) else None for chance in made.probabilities),
             ended=made.ended,
             exact=None if picture.truth is None else text == picture.truth,
         )
@@ -261,10 +261,15 @@ def _apart(candidate: Candidate, seen: int, lengths: Sequence[int]) -> list[_Apa
         good = sum(finite[place : place + length])
         kl = candidate.vectors.get("kl", ())[seen : seen + good]
         largest = candidate.vectors.get("max_abs", ())[seen : seen + good]
-        mean = sum(kl) / good if good else None
-        found.append(_Apart(mean, max(largest, default=None), length - good))
+        mean, most = (_rounded(sum(kl) / good), _rounded(max(largest))) if good else (None, None)
+        found.append(_Apart(mean, most, length - good))
         place, seen = place + length, seen + good
     return found
+
+
+def _rounded(value: float) -> float:
+    """To six significant digits: half the bytes of a result."""
+    return float(f"{value:.6g}")
 
 
 def first_difference(ids: Sequence[int], reference: Sequence[int]) -> int | None:

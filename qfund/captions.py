@@ -179,6 +179,8 @@ class Summary:
         broken, mended: captions that are right in the reference only, and in this precision only.
         exact_change: the share of exact captions minus the reference's, paired picture by picture:
             (mended − broken) / n with the standard error √(mended + broken − (mended − broken)² / n) / n.
+        chance: of so uneven a split of broken and mended where both are equally likely: McNemar's exact test,
+            two-sided.
         kl_mean, kl_p99, max_abs_logit_diff: along the reference's captions, as in ``qfund.metrics``.
         unfinished: captions that reached the longest length without an end.
     """
@@ -191,6 +193,7 @@ class Summary:
     broken: int = 0
     mended: int = 0
     exact_change: Estimate | None = None
+    chance: float | None = None
     kl_mean: Estimate | None = None
     kl_p99: Estimate | None = None
     max_abs_logit_diff: Estimate | None = None
@@ -222,6 +225,13 @@ def paired_change(broken: int, mended: int, n: int) -> Estimate:
     """``Summary.exact_change``; n is at least 1."""
     difference = mended - broken
     return Estimate(difference / n, math.sqrt(mended + broken - difference**2 / n) / n, n, "share")
+
+
+def chance_of(broken: int, mended: int) -> float:
+    """``Summary.chance``: twice the smaller tail of the binomial distribution with p = 1/2, at most 1."""
+    n = broken + mended
+    tail = sum(math.comb(n, k) for k in range(min(broken, mended) + 1))
+    return min(1.0, 2 * tail / 2**n)
 
 
 def worst_first(pictures: Sequence[PictureCaptions]) -> tuple[PictureCaptions, ...]:
@@ -275,11 +285,12 @@ def verdict(found: Captions, row: Summary) -> str:
     else:
         said = f"{label} changes {changed.count:,} of {changed.of:,} captions ({percent(changed.value)})"
     change = row.exact_change
-    if change is not None and change.se is not None and row.exact is not None:
+    if change is not None and change.se is not None and row.chance is not None:
         points = f"{100 * change.value:+.1f} ± {100 * change.se:.1f} points".replace("-", "−")
-        noise = "" if abs(change.value) > _Z * change.se else ", which is within the noise"
+        # Of twenty results in which nothing changes, at most about one is said to hold a change (Bonferroni).
+        noise = "" if row.chance < 0.05 / len(found.candidates) else ", which is within the noise"
         if row.broken or row.mended:
-            said += f"; {row.broken:,} right ones became wrong and {row.mended:,} wrong ones right: {points}{noise}"
+            said += f": {row.broken:,} from right to wrong, {row.mended:,} from wrong to right ({points}{noise})"
         elif changed.count:
             said += ", none of them from right to wrong or back"
     if row.nonfinite_positions:

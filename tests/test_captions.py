@@ -1,5 +1,6 @@
 """Captions in every precision: the numbers beside plain transformers and NumPy, the request, the command line."""
 
+import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -19,7 +20,16 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoImageProcessor, AutoTokenizer
 
 from qfund import captions, catalog, checkpoint, cli, inputs, picture_files, shapes
-from qfund.captions import CaptionRequest, Captions, GivenPicture, checked, paired_change, share, worst_first
+from qfund.captions import (
+    CaptionRequest,
+    Captions,
+    GivenPicture,
+    chance_of,
+    checked,
+    paired_change,
+    share,
+    worst_first,
+)
 from qfund.catalog import CATALOG
 from qfund.commands.caption import text
 from qfund.engine import compute, key_of, messages
@@ -48,12 +58,13 @@ def plain_logits(model: Any, name: str, values: torch.Tensor, ids: Sequence[int]
             found = model.text_decoder(input_ids=row, encoder_hidden_states=seen, use_cache=False).logits
         else:
             found = model(pixel_values=values, decoder_input_ids=row, use_cache=False).logits
-    return found[0].double().numpy()
+    logits: np.ndarray = found[0].double().numpy()
+    return logits
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = logits - logits.max(-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    found: np.ndarray = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+    return found
 
 
 @pytest.mark.parametrize(
@@ -81,7 +92,7 @@ def test_captions_and_divergences_are_those_of_plain_transformers(name: str, sta
             ours = picture.reference if key == "reference" else picture.candidates["int8"]
             chances = np.exp(log_softmax(plain_logits(model, name, values, ids[:-1])))
             assert ours.pieces == tuple(tokenizer.decode([token]) for token in ids[1:])
-            assert ours.text == tokenizer.decode(ids[1:], skip_special_tokens=True).strip()
+            assert ours.text == str(tokenizer.decode(ids[1:], skip_special_tokens=True)).strip()
             assert ours.probabilities == pytest.approx([row[t] for row, t in zip(chances, ids[1:], strict=True)], 1e-4)
             assert ours.ended == (ids[-1] == ENDS[name]) and ours.exact is False
         along = [start, *made["reference"][:-1]]
@@ -166,6 +177,14 @@ def test_values_that_are_not_finite_are_counted_and_nothing_is_made_of_them(tmp_
         assert one.kl is None and one.max_logit_diff is None and set(one.probabilities) == {None}
     assert "not finite at" in captions.verdict(found, broken)
     assert KINDS["caption"].read_result(messages.document(found)) == found
+
+
+@pytest.mark.parametrize(("name", "positions"), [("blip", 32), ("vision-gpt2", 48)])
+def test_a_caption_is_no_longer_than_the_model_has_positions_for(name: str, positions: int) -> None:
+    found = caption(CaptionRequest(str(checkpoints.folder(name)), ("bf16",), samples=2, max_new_tokens=200))
+    assert f"The model has positions for captions of {positions} tokens at most." in found.notes
+    assert [len(picture.reference.pieces) for picture in found.pictures] == [positions] * 2
+    assert found.reference.unfinished == 2 and not found.pictures[0].reference.ended
 
 
 def test_only_captioners_caption() -> None:
@@ -257,6 +276,12 @@ def test_the_paired_change_is_the_mean_of_the_differences(differences: list[int]
     assert found.se == pytest.approx(np.std(differences) / math.sqrt(len(differences)), abs=1e-12)
 
 
+def test_the_chance_of_an_uneven_split() -> None:
+    """By hand: 6 of 6 is 2 / 64, 7 and 1 of 8 is 2 · 9 / 256."""
+    assert chance_of(6, 0) == chance_of(0, 6) == 2 / 64
+    assert chance_of(7, 1) == 18 / 256 and chance_of(3, 3) == 1.0 == chance_of(0, 0)
+
+
 def test_the_first_difference() -> None:
     assert first_difference([1, 2, 3], [1, 2, 3]) is None
     assert first_difference([1, 9, 3], [1, 2, 3]) == 1
@@ -278,9 +303,16 @@ def test_sentences_say_what_happened() -> None:
     assert captions.headline(found).startswith("FP32 captions 3 of 3 held-out pictures exactly: 100.0")
     assert captions.verdict(found, found.candidates[0]) == "BF16 changes no caption."
     said = captions.verdict(found, found.candidates[1])
-    assert "INT4 g32 changes 3 of 3 captions" in said and "3 right ones became wrong" in said and "−100.0 ± 0.0" in said
-    noisy = replace(found.candidates[1], broken=2, mended=1, exact_change=paired_change(2, 1, 100))
-    assert "within the noise" in captions.verdict(found, noisy)
+    assert (
+        "INT4 g32 changes 3 of 3 captions" in said
+        and "3 from right to wrong, 0 from wrong to right" in said
+        and "−100.0 ± 0.0" in said
+    )
+    for broken, mended, noise in ((2, 1, True), (6, 0, True), (8, 0, False), (51, 6, False)):
+        change = paired_change(broken, mended, 100)
+        row = replace(found.candidates[1], broken=broken, mended=mended, exact_change=change)
+        row = replace(row, chance=chance_of(broken, mended))
+        assert ("within the noise" in captions.verdict(found, row)) == noise, "0.05 / 2 candidates is the border"
 
 
 # --- pictures that the project draws
@@ -347,7 +379,7 @@ def test_the_shipped_captions_are_of_the_weights_and_pictures_that_are_there() -
     drawn = shapes.held_out([one.number for one in found.pictures])
     for ours, picture in zip(found.pictures, drawn, strict=True):
         assert ours.truth == picture.caption
-        assert ours.sha256 == measured.hashlib.sha256(picture.image.tobytes()).hexdigest()
+        assert ours.sha256 == hashlib.sha256(picture.image.tobytes()).hexdigest()
     assert catalog.shipped_captions(CaptionRequest("shapes-blip", samples=3)) is None
     assert catalog.shipped_captions(CaptionRequest("dummy")) is None
 

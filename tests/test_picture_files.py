@@ -45,7 +45,7 @@ def shown(data: bytes, name: str = "a.png") -> Image.Image:
 
 
 def near(pixel: Any, colour: tuple[int, int, int], by: int = 12) -> bool:
-    return max(abs(a - b) for a, b in zip(pixel, colour, strict=True)) <= by
+    return all(abs(a - b) <= by for a, b in zip(pixel, colour, strict=True))
 
 
 @pytest.mark.parametrize(

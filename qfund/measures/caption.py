@@ -19,6 +19,7 @@ from qfund.captions import (
     Captions,
     PictureCaptions,
     Summary,
+    chance_of,
     checked,
     paired_change,
     share,
@@ -66,7 +67,7 @@ def caption(request: CaptionRequest, progress: Progress = lambda phase, share: N
         run.run(group)
     reference = run.summary(request.reference)
     notes = [f"{len(pictures):,} picture{'s' * (len(pictures) > 1)}, {how}."]
-    if asked.longest < request.max_new_tokens:
+    if asked.longest < request.max_new_tokens and reference.unfinished:
         notes.append(f"The model has positions for captions of {asked.longest} tokens at most.")
     if reference.exact is not None and not reference.exact.count:
         notes.append("This model words its captions otherwise, so that none is exactly right says nothing about it.")
@@ -238,6 +239,7 @@ class _Run:
             broken=broken,
             mended=mended,
             exact_change=paired_change(broken, mended, n) if known else None,
+            chance=chance_of(broken, mended) if known else None,
             kl_mean=metrics.get("kl_mean"),
             kl_p99=metrics.get("kl_p99"),
             max_abs_logit_diff=metrics.get("max_abs_logit_diff"),

@@ -81,6 +81,11 @@ def draw() -> tuple[Asked | None, bool]:
             pressed = st.button("Caption", type="primary", key="caption", icon=":material/closed_caption:", width=130)
         if source == OWN:
             pictures, problems = _own()
+        elif st.session_state["captions_model"] != MODEL:
+            st.caption(
+                ":material/info: Only shapes-blip words its captions as these pictures are drawn. For other captioners "
+                "take your own pictures, or few: a large one needs seconds for each picture and precision."
+            )
     for problem in problems:
         failed(problem)
     for picture in pictures:

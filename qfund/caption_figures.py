@@ -31,7 +31,7 @@ def accuracy(frame: pd.DataFrame) -> go.Figure:
         )
     figure.add_vline(x=100 * frame["exact"].iloc[0], line={"dash": "dot", "color": OTHER, "width": 1.5})
     lowest = 100 * frame["low"].min()
-    figure.update_xaxes(title="exactly right (%)", range=[max(0.0, 10 * math.floor(lowest / 10)), 100.5], showgrid=True)
+    figure.update_xaxes(title="exactly right (%)", range=[max(0.0, 5 * math.floor(lowest / 5)), 100.5], showgrid=True)
     figure.update_yaxes(autorange="reversed", showgrid=False)
     return figure
 

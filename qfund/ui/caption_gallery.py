@@ -48,7 +48,7 @@ def _more(key: str, count: int) -> None:
 def _counted(found: Captions, shown: int, of: int) -> str:
     said = f"{shown} of {of:,} shown"
     if len(found.pictures) < found.total:
-        said += f", of the {len(found.pictures):,} worst of {found.total:,} that are kept here"
+        said += f" · this result keeps the {len(found.pictures):,} worst of its {found.total:,} pictures"
     return literal(said)
 
 
@@ -59,10 +59,12 @@ def _filters(found: Captions) -> dict[str, Chooses]:
         return lambda picture: picture.candidates[name].first_difference is not None
 
     chosen: dict[str, Chooses] = {_ALL: lambda picture: True}
-    for name in found.request.precisions:
-        chosen[f"Changed in {label(name)}"] = changed(name)
-    if found.reference.exact is not None:
-        chosen[f"Wrong in {label(found.request.reference)}"] = lambda picture: not picture.reference.exact
+    for row in found.candidates:
+        count = row.changed.count if row.changed else 0
+        chosen[f"Changed in {label(row.precision)}: {count:,}"] = changed(row.precision)
+    if (exact := found.reference.exact) is not None:
+        wrong = f"Wrong in {label(found.reference.precision)}: {exact.of - exact.count:,}"
+        chosen[wrong] = lambda picture: not picture.reference.exact
     return chosen
 
 

@@ -276,14 +276,19 @@ def headline(found: Captions) -> str:
     )
 
 
-def verdict(found: Captions, row: Summary) -> str:
-    """One candidate beside the reference, as a sentence."""
+def verdicts(found: Captions) -> list[str]:
+    """Each candidate beside the reference, as sentences; those that change nothing share one."""
+    same = [row for row in found.candidates if row.changed and not row.changed.count and not row.nonfinite_positions]
+    labels = [PRECISIONS[row.precision].label for row in same]
+    listed = f"{', '.join(labels[:-1])} and {labels[-1]} change" if len(labels) > 1 else f"{''.join(labels)} changes"
+    quiet = [f"{listed} no caption."] if same else []
+    return quiet + [_verdict(found, row) for row in found.candidates if row not in same]
+
+
+def _verdict(found: Captions, row: Summary) -> str:
     label, changed = PRECISIONS[row.precision].label, row.changed
     assert changed is not None
-    if not changed.count:
-        said = f"{label} changes no caption"
-    else:
-        said = f"{label} changes {changed.count:,} of {changed.of:,} captions ({percent(changed.value)})"
+    said = f"{label} changes {changed.count:,} of {changed.of:,} captions ({percent(changed.value)})"
     change = row.exact_change
     if change is not None and change.se is not None and row.chance is not None:
         points = f"{100 * change.value:+.1f} ± {100 * change.se:.1f} points".replace("-", "−")

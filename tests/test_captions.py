@@ -175,7 +175,7 @@ def test_values_that_are_not_finite_are_counted_and_nothing_is_made_of_them(tmp_
     for picture in found.pictures:
         one = picture.candidates["fp16"]
         assert one.kl is None and one.max_logit_diff is None and set(one.probabilities) == {None}
-    assert "not finite at" in captions.verdict(found, broken)
+    assert "not finite at" in "".join(captions.verdicts(found))
     assert KINDS["caption"].read_result(messages.document(found)) == found
 
 
@@ -301,8 +301,10 @@ def test_the_worst_pictures_come_first() -> None:
 def test_sentences_say_what_happened() -> None:
     found = make_captions(CaptionRequest("m", ("bf16", "int4"), samples=3))
     assert captions.headline(found).startswith("FP32 captions 3 of 3 held-out pictures exactly: 100.0")
-    assert captions.verdict(found, found.candidates[0]) == "BF16 changes no caption."
-    said = captions.verdict(found, found.candidates[1])
+    quiet, said = captions.verdicts(found)
+    assert quiet == "BF16 changes no caption."
+    more = make_captions(CaptionRequest("m", ("bf16", "fp16", "int8", "int4"), samples=3))
+    assert captions.verdicts(more)[0] == "BF16, FP16 and INT8 weight-only change no caption."
     assert (
         "INT4 g32 changes 3 of 3 captions" in said
         and "3 from right to wrong, 0 from wrong to right" in said
@@ -312,7 +314,8 @@ def test_sentences_say_what_happened() -> None:
         change = paired_change(broken, mended, 100)
         row = replace(found.candidates[1], broken=broken, mended=mended, exact_change=change)
         row = replace(row, chance=chance_of(broken, mended))
-        assert ("within the noise" in captions.verdict(found, row)) == noise, "0.05 / 2 candidates is the border"
+        _, said = captions.verdicts(replace(found, candidates=(found.candidates[0], row)))
+        assert ("within the noise" in said) == noise, "0.05 / 2 candidates is the border"
 
 
 # --- pictures that the project draws

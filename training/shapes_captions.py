@@ -23,7 +23,7 @@ def main() -> None:
     found = caption(request, lambda phase, share: print(f"{share:4.0%} {phase}", flush=True))
     target = CATALOG[MODEL].folder / "captions.json"
     target.write_bytes(captions.to_json(replace(found, pictures=found.pictures[:KEPT])))
-    print(captions.headline(found), *(captions.verdict(found, row) for row in found.candidates), sep="\n")
+    print(captions.headline(found), *captions.verdicts(found), sep="\n")
     print(f"{target}: {target.stat().st_size:,} bytes")
 
 

@@ -101,7 +101,7 @@ def text(found: Captions) -> str:
     shown = found.pictures if found.request.pictures else [one for one in found.pictures if one.changed][:_WORST]
     lines = [
         f"{found.request.model}: {captions.headline(found)}",
-        *(captions.verdict(found, row) for row in found.candidates),
+        *captions.verdicts(found),
         "",
         *_table(found),
         "",

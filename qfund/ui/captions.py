@@ -12,6 +12,8 @@ from qfund.ui.caption_link import Asked
 from qfund.ui.services import Answer
 from qfund.ui.states import empty, failed, literal, told
 
+_BEFORE = "captions_before"  # what was last seen with a result
+
 
 def draw() -> None:
     """The whole view."""
@@ -80,7 +82,9 @@ def _below(shown: Asked, draft: Asked | None, said: QfundError | None) -> None:
         st.warning(literal(answer.problem), icon=":material/database_off:")
     if answer.job is not None and answer.job.active:
         progress.follow(answer.key)
+        _meanwhile(shown)
     elif answer.result is not None:
+        st.session_state[_BEFORE] = shown
         _result(answer.key, answer.result, shown)
     else:
         if answer.job is not None:
@@ -93,6 +97,20 @@ def _below(shown: Asked, draft: Asked | None, said: QfundError | None) -> None:
         )
 
 
+def _meanwhile(shown: Asked) -> None:
+    """The captions that were there before, so that there is something to look at."""
+    before: Asked | None = st.session_state.get(_BEFORE)
+    if before is None or before == shown:
+        return
+    try:
+        answer = _look_up(before.request)
+    except QfundError:
+        return
+    if answer.result is not None:
+        st.caption(":material/history: Meanwhile, the captions before:")
+        _result(answer.key, answer.result, before)
+
+
 def _show_example() -> None:
     caption_link.show(Asked())
     caption_choices.follow(Asked(), True)
@@ -102,14 +120,22 @@ def _show_example() -> None:
 def _result(key: str, found: Captions, asked: Asked) -> None:
     """A fragment: turning the gallery's pages draws no choices anew."""
     st.subheader(literal(captions.headline(found)), anchor=False)
+    if found.request.pictures:  # few, and somebody's own: these first
+        st.markdown(_listed(found))
+        caption_gallery.draw(key, found)
     if found.candidates:
         _figures(found)
-        st.markdown("\n".join(f"- {literal(captions.verdict(found, row))}" for row in found.candidates))
+    if not found.request.pictures:
+        st.markdown(_listed(found))
+        caption_gallery.draw(key, found)
     st.caption(literal(" ".join((*found.notes, _measured_on(found)))))
-    caption_gallery.draw(key, found)
     with st.expander("Numbers and data", icon=":material/download:", key="captions_data", on_change="rerun") as more:
         if more.open:
             _numbers(key, found, asked)
+
+
+def _listed(found: Captions) -> str:
+    return "\n".join(f"- {literal(sentence)}" for sentence in captions.verdicts(found))
 
 
 def _figures(found: Captions) -> None:

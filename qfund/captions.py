@@ -231,7 +231,7 @@ def chance_of(broken: int, mended: int) -> float:
     """``Summary.chance``: twice the smaller tail of the binomial distribution with p = 1/2, at most 1."""
     n = broken + mended
     tail = sum(math.comb(n, k) for k in range(min(broken, mended) + 1))
-    return min(1.0, 2 * tail / 2**n)
+    return min(1.0, 2 * tail * 0.5**n)
 
 
 def worst_first(pictures: Sequence[PictureCaptions]) -> tuple[PictureCaptions, ...]:

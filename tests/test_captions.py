@@ -36,6 +36,7 @@ from qfund.engine import compute, key_of, messages
 from qfund.engine.kinds import KINDS
 from qfund.errors import InvalidInput, InvalidSpec, QfundError, UnknownName, UnsupportedModel
 from qfund.measures import caption as measured
+from qfund.measures import captioner
 from qfund.measures.caption import caption, first_difference
 from qfund.measures.captioner import Captioner
 from qfund.measures.compare import compare
@@ -141,6 +142,19 @@ def test_batches_and_groups_change_nothing(monkeypatch: pytest.MonkeyPatch) -> N
             assert one.candidates[name].kl == pytest.approx(other.candidates[name].kl, 0.05)
     means = [found.candidates[1].kl_mean for found in (whole, parts)]
     assert means[0] and means[1] and means[0].value == pytest.approx(means[1].value, 1e-3) and means[0].n == means[1].n
+
+
+def test_a_batch_is_no_larger_than_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = checkpoint.read(checkpoints.folder("blip"))
+    image = shapes.held_out([0])[0].image
+    assert Captioner(found, 30).how(image)[0] == 32
+    vocabulary = json.loads((checkpoints.folder("blip") / "config.json").read_text())["text_config"]["vocab_size"]
+    monkeypatch.setattr(captioner, "_BATCH_LOGITS", 3 * 30 * vocabulary)
+    assert Captioner(found, 30).how(image)[0] == 3
+    monkeypatch.setattr(captioner, "_BATCH_VALUES", 3 * 32 * 32 * 2)
+    assert Captioner(found, 30).how(image)[0] == 2
+    monkeypatch.setattr(captioner, "_BATCH_VALUES", 1)
+    assert Captioner(found, 30).how(image)[0] == 1
 
 
 def test_given_pictures_have_no_truth_and_come_back_small() -> None:

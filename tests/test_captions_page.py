@@ -294,6 +294,11 @@ def test_precisions_with_one_caption_share_a_line() -> None:
     found = make_captions(CaptionRequest("m", ("bf16", "int8", "int4"), samples=2))
     document = caption_gallery.cards(found, [found.pictures[0]])
     assert document.count("✓ ") == 1 and document.count("✗ ") == 1
+    reference = found.pictures[0].reference
+    place = len(reference.pieces) - 2  # the last word, which the last candidate leaves out
+    chance = f"{reference.probabilities[place]:.2f}"
+    told = f"number {place + 1}: “[SEP]” ({chance}) instead of “{reference.pieces[place]}” ({chance})"
+    assert told in document and document.count("first other token") == 1
     assert document.index("FP32") < document.index("BF16") < document.index("✗ ") < document.index("INT4 g32")
 
 

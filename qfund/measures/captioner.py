@@ -19,6 +19,7 @@ from qfund.precisions import Precision
 from qfund.tasks import read_config, task_of
 
 _BATCH_VALUES = 2 * 1024**2  # pixel values of one batch
+_BATCH_LOGITS = 32 * 1024**2  # elements of one batch's logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,8 @@ class Captioner:
     def how(self, image: Image.Image) -> tuple[int, str]:
         """How many pictures make a batch, and in words how they are made ready."""
         values, said = inputs._pixel_values(self._checkpoint, self._config, [image])
-        return min(32, max(1, _BATCH_VALUES // values.numel())), said
+        logits = self.longest * (self._config.get_text_config(decoder=True).vocab_size or 1)
+        return max(1, min(32, _BATCH_VALUES // values.numel(), _BATCH_LOGITS // logits)), said
 
     @torch.inference_mode()
     def generate(self, model: Any, row: Precision, values: Tensor) -> list[Made]:
@@ -90,9 +92,10 @@ class Captioner:
                 output_logits=True,
                 **settings,
             )
-        logits = torch.stack(found.logits, 1).double()  # [pictures, tokens, vocabulary]
-        ids = found.sequences[:, -logits.shape[1] :]
-        chances = logits.softmax(-1).gather(-1, ids[..., None])[..., 0]
+        ids = found.sequences[:, -len(found.logits) :]
+        # Step by step: logits of all steps in double precision would be many.
+        steps = [step.double().softmax(-1).gather(-1, ids[:, i, None]) for i, step in enumerate(found.logits)]
+        chances = torch.cat(steps, 1)
         return [self._cut(*pair) for pair in zip(ids.tolist(), chances.tolist(), strict=True)]
 
     def _cut(self, ids: list[int], chances: list[float]) -> Made:

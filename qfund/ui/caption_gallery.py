@@ -120,21 +120,35 @@ def _line(picture: PictureCaptions, captions: dict[str, Caption]) -> str:
         else escape(word)
         for word, marked, title in compared(caption.text, wanted)
     )
-    labels = " ".join(_label(name, one) for name, one in captions.items())
+    labels = " ".join(_label(name, one, picture.reference) for name, one in captions.items())
     end = "" if caption.ended else f' <span style="{_QUIET}">(no end)</span>'
     return f'<div style="margin-bottom:.4em"><div>{sign}{words}{end}</div><div style="{_QUIET}">{labels}</div></div>'
 
 
-def _label(name: str, caption: Caption) -> str:
+def _label(name: str, caption: Caption, reference: Caption) -> str:
+    """A precision with its colour; a pointer on it reads its numbers."""
     colour = precision_colour(name)
     filled = f"background:{'transparent' if is_variant(name) else colour};border:.14em solid {colour}"
     round_ = "display:inline-block;width:.7em;height:.7em;border-radius:50%;margin-right:.3em"
     dot = f'<span style="{round_};{filled}"></span>'
-    told = f"KL {number_text(caption.kl)} nat" if caption.kl is not None else ""
+    told = [f"KL {number_text(caption.kl)} nat"] if caption.kl is not None else []
+    if caption.max_logit_diff is not None:
+        told.append(f"largest logit difference {number_text(caption.max_logit_diff)}")
     if caption.nonfinite:
-        told = f"logits not finite at {caption.nonfinite} places"
-    title = f' title="{escape(told)}"' if told else ""
+        told.append(f"logits not finite at {caption.nonfinite} places")
+    if (place := caption.first_difference) is not None:
+        ours, theirs = (_token(one, place) for one in (caption, reference))
+        told.append(f"first other token, number {place + 1}: {ours} instead of {theirs}")
+    title = f' title="{escape("; ".join(told))}"' if told else ""
     return f'<span style="white-space:nowrap;margin-right:.6em"{title}>{dot}{escape(label(name))}</span>'
+
+
+def _token(caption: Caption, place: int) -> str:
+    """A token with its probability: ``“circle” (0.52)``."""
+    if place >= len(caption.pieces):
+        return "none"
+    chance = caption.probabilities[place]
+    return f"“{caption.pieces[place].strip()}”" + (f" ({chance:.2f})" if chance is not None else "")
 
 
 def compared(text: str, wanted: str) -> Iterator[tuple[str, bool, str]]:

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoTokenizer, GenerationConfig
 
-from qfund import catalog, pictures
+from qfund import catalog, pictures, shapes
 from qfund.checkpoint import Checkpoint
 from qfund.chunks import Chunk, Chunking, Tokens
 from qfund.errors import InvalidInput, UnsupportedModel
@@ -28,6 +28,7 @@ ENOUGH_CHUNKS = 8
 _BATCH_TOKENS = 1024  # more at once is no faster on a CPU, and takes more memory
 _BATCH_LOGITS = 32 * 1024**2  # elements of one batch's logits
 _IGNORED = -100
+_HELD_OUT_PICTURES = 100  # of those that shapes-blip is asked about
 _MASKED_EVERY = 7  # a masked model predicts every 7th token: about 15 %, as in its training
 _LIMITS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_target_positions")
 # Positions start after the padding index in these, so that many rows of the position table are not usable.
@@ -103,7 +104,7 @@ def prepare(spec: Spec, source: catalog.Source, checkpoint: Checkpoint, task: Ta
         raise InvalidInput(
             f"A {task.name} reads no chunks of a text.", "Leave out the stride, and score all positions."
         )
-    return _prepare_pictures(spec, checkpoint, task, config)
+    return _prepare_pictures(spec, source, checkpoint, task, config)
 
 
 def probe(checkpoint: Checkpoint, task: Task, tokens: int) -> Batch:
@@ -478,10 +479,12 @@ def _after(start: int, ids: Tensor) -> Tensor:
     return torch.cat([torch.full_like(ids[:, :1], start), ids[:, :-1]], 1)
 
 
-def _prepare_pictures(spec: Spec, checkpoint: Checkpoint, task: Task, config: Any) -> Prepared:
-    drawn = pictures.draw()
+def _prepare_pictures(spec: Spec, source: catalog.Source, checkpoint: Checkpoint, task: Task, config: Any) -> Prepared:
+    trained = source.kind == "shipped" and source.name == "shapes-blip"
+    drawn = shapes.held_out(range(_HELD_OUT_PICTURES)) if trained else pictures.draw()
     values, how = _pixel_values(checkpoint, config, [picture.image for picture in drawn])
-    notes = [f"{len(drawn)} pictures that qfund draws itself, {how}."]
+    held = " of combinations that training never saw" if trained else ""
+    notes = [f"{len(drawn)} pictures that qfund draws itself{held}, {how}."]
     digest = hashlib.sha256(values.numpy().tobytes())
     if task.reads == "pictures":
         facts = InputFacts("pictures", digest.hexdigest(), 0, len(drawn), 0, tuple(notes))

@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, Playwright, expect, sync_playwright
 
 from qfund import catalog
@@ -263,6 +264,26 @@ def test_memory_never_scrolls_sideways(arrive: Arrive, width: int) -> None:
 def chips(visit: Visit) -> Locator:
     """The candidates that are chosen."""
     return visit.page.locator(".st-key-choice_precisions [data-tag]")
+
+
+def test_own_pictures_are_captioned_end_to_end(arrive: Arrive, tmp_path: Path) -> None:
+    """On a phone: the captions that ship are there at once; own pictures go through a real worker."""
+    visit = arrive(width=390).open("/captions").drawn()
+    heading(visit, "FP32 captions 486 of 500 held-out pictures exactly")
+    pictures = visit.page.locator(".qfund-gallery img")
+    expect(pictures).to_have_count(12)
+    assert pictures.evaluate_all("all => all.every(e => e.complete && e.naturalWidth > 0)"), "a picture is not shown"
+    assert visit.page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth") <= 390
+    Image.new("RGB", (900, 600), (220, 40, 40)).save(tmp_path / "a <b>photo.jpg")
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    visit.page.get_by_text("Your own", exact=True).click()
+    files = [tmp_path / "a <b>photo.jpg", tmp_path / "bad.png"]
+    visit.page.locator("input[type=file]").set_input_files(files)
+    expect(visit.page.get_by_text("bad.png is not a picture that can be read.")).to_be_visible()
+    visit.page.locator(".st-key-caption button").click()
+    heading(visit, "1 picture, captioned in FP32")
+    expect(pictures).to_have_attribute("alt", "a <b>photo.jpg")
+    visit.drawn()
 
 
 def test_sets_of_candidates_are_taken_at_once_and_kept_by_a_link(arrive: Arrive) -> None:

@@ -16,10 +16,10 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = (
     "errors units version",
     "names quantisation home",
-    "precisions metrics pydoc_text budgets kv_cache",
+    "precisions metrics pydoc_text budgets kv_cache picture_files shapes",
     "spec",
     "report fits chunks",
-    "load_peaks",
+    "load_peaks captions",
     "checkpoint",
     "catalog",
     "lesson pictures hub backends",
@@ -36,32 +36,22 @@ FLOORS = (
     "engine",
     "words memory_words",
     "tables",
-    "memory_tables",
+    "memory_tables caption_tables",
     "figures",
-    "memory_figures",
+    "memory_figures caption_figures",
     "commands",
     "cli ui",
     "__init__ __main__ pages app",
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
 #: Rooms that never wait for torch: the web process imports them.
-LIGHT = {
-    *(
-        "errors",
-        "units",
-        "version",
-        "names",
-        "quantisation",
-        "home",
-        "precisions",
-        "metrics",
-        "pydoc_text",
-        "spec",
-        "report",
-    ),
-    *("checkpoint", "chunks", "catalog", "store", "words", "tables", "figures", "ui", "pages", "app", "commands"),
-    *("home", "budgets", "kv_cache", "fits", "load_peaks", "plan", "memory_words", "memory_tables", "memory_figures"),
-}
+LIGHT_ROOMS = (
+    "errors units version names quantisation home precisions metrics pydoc_text spec report checkpoint chunks catalog",
+    "store words tables figures ui pages app commands budgets kv_cache fits load_peaks plan",
+    "memory_words memory_tables memory_figures",
+    "captions caption_tables caption_figures picture_files shapes",
+)
+LIGHT = {room for rooms in LIGHT_ROOMS for room in rooms.split()}
 FILES = sorted([ROOT / "app.py", *(ROOT / "pages").glob("*.py"), *(ROOT / "qfund").rglob("*.py")])
 
 

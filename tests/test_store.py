@@ -18,6 +18,7 @@ import pytest
 from qfund import report as reports
 from qfund import store as stores
 from qfund.errors import StoreError
+from qfund.home import home
 from qfund.report import Report
 from qfund.spec import NamedText, Spec
 from qfund.store import Headline, Store
@@ -179,11 +180,11 @@ def test_the_default_place_follows_the_environment(monkeypatch: pytest.MonkeyPat
     for name in ("QFUND_HOME", "QFUND_DATABASE_URL", "XDG_DATA_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert stores.home() == tmp_path / ".local/share/qfund"
+    assert home() == tmp_path / ".local/share/qfund"
     monkeypatch.setenv("XDG_DATA_HOME", "relative, so not to be used")
-    assert stores.home() == tmp_path / ".local/share/qfund"
+    assert home() == tmp_path / ".local/share/qfund"
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    assert stores.home() == tmp_path / "data/qfund"
+    assert home() == tmp_path / "data/qfund"
     monkeypatch.setenv("QFUND_HOME", str(tmp_path / "own ?#% folder"))
     Store().put("key", make_report())
     assert (tmp_path / "own ?#% folder/qfund.db").is_file()

@@ -85,6 +85,13 @@ KINDS: dict[str, Kind] = {
             check="qfund.load_peaks:checked",
             schema=2,
         ),
+        Kind(
+            "caption",
+            "qfund.captions:CaptionRequest",
+            "qfund.captions:Captions",
+            "qfund.measures.caption:caption",
+            check="qfund.captions:checked",
+        ),
     )
 }
 

@@ -22,6 +22,10 @@ def memory_page() -> Page:
     return st.Page(ROOT / "pages/memory.py", title="Memory", icon=":material/memory:")
 
 
+def captions_page() -> Page:
+    return st.Page(ROOT / "pages/captions.py", title="Captions", icon=":material/closed_caption:")
+
+
 def precisions_page() -> Page:
     return st.Page(ROOT / "pages/precisions.py", title="Precisions", icon=":material/stacked_line_chart:")
 
@@ -38,7 +42,9 @@ def _frame() -> Page:
     # An emoji as page icon: a Material one, also one taken over from the navigation, makes browsers fetch a font from a
     # foreign host.
     st.set_page_config(page_title="qfund", page_icon="⚖️", layout="wide")
-    return st.navigation([compare_page(), memory_page(), precisions_page(), saved_page(), guide_page()], position="top")
+    return st.navigation(
+        [compare_page(), memory_page(), captions_page(), precisions_page(), saved_page(), guide_page()], position="top"
+    )
 
 
 def run() -> None:

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from qfund.engine.jobs import Job
+from qfund.tables import label
 from qfund.ui import services
 from qfund.ui.states import failed, literal
 
@@ -22,6 +23,10 @@ def follow(key: str) -> None:
         ):
             services.jobs().cancel(key)
             st.rerun()
+    for name, text in job.texts.items():
+        with st.container(gap="xxsmall"):
+            st.caption(literal(label(name)))
+            st.text(text)
 
 
 def _phase(job: Job) -> str:

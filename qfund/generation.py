@@ -11,18 +11,13 @@ from dataclasses import dataclass, replace
 import msgspec
 import numpy as np
 
-from qfund import checkpoint
-from qfund.catalog import CATALOG
-from qfund.errors import InvalidInput, InvalidSpec, QfundError
+from qfund import side_by_side
+from qfund.errors import InvalidSpec
 from qfund.metrics import Estimate
-from qfund.names import look_up
-from qfund.precisions import PRECISIONS, precision
 from qfund.report import Environment
-from qfund.spec import ALSO
 
 SCHEMA = 1
 MAX_PROMPTS = 512
-MAX_PROMPT = 20_000  # characters
 MAX_NEW_TOKENS = 1024
 MAX_STOPS = 8
 DEFAULT_NEW_TOKENS = 48
@@ -84,7 +79,7 @@ def checked(request: GenerationRequest) -> GenerationRequest:
         InvalidSpec: a value out of range.
         InvalidInput: no prompt, an empty one, or too many.
     """
-    request = replace(request, **canonical(request.model, request.reference, request.precisions, request.also))
+    request = side_by_side.canonical(request)
     if not 1 <= request.max_new_tokens <= MAX_NEW_TOKENS:
         raise InvalidSpec(
             f"max_new_tokens is {request.max_new_tokens}.", f"Give a number from 1 to {MAX_NEW_TOKENS:,}."
@@ -96,71 +91,36 @@ def checked(request: GenerationRequest) -> GenerationRequest:
     if len(request.stop) > MAX_STOPS or not all(request.stop):
         raise InvalidSpec("These stop texts cannot be used.", f"Give at most {MAX_STOPS}, none of them empty.")
     if request.prompts is not None:
-        check_texts(request.prompts, "prompt", MAX_PROMPTS)
+        side_by_side.check_texts(request.prompts, "prompt", MAX_PROMPTS)
     # A seed that nothing is drawn with makes no other request.
-    return replace(
-        request, seed=request.seed if request.temperature else 0, revision=request.revision or None
-    )
-
-
-def canonical(model: str, reference: str, precisions: Sequence[str], also: Sequence[str]) -> dict[str, object]:
-    """Model, reference, precisions and ``also`` in their one form. Raises as ``checked``."""
-    if not model.strip() or len(model) > 1024 or "\0" in model:
-        raise InvalidSpec("No model is named.", "Name a catalog model, a folder or a Hub id (owner/name).")
-    precision(reference)
-    if not precisions:
-        raise InvalidSpec("No candidate precision is named.", f"Choose among: {', '.join(PRECISIONS)}.")
-    for name in precisions:
-        precision(name)
-    for name in also:
-        look_up(ALSO, name, "kind of module")
-    return {
-        "model": model.strip(),
-        "precisions": tuple(name for name in PRECISIONS if name in precisions),
-        "also": tuple(name for name in ALSO if name in also),
-    }
-
-
-def check_texts(texts: Sequence[str], what: str, most: int) -> None:
-    """Raises ``InvalidInput`` for no text, too many, an empty or an endless one; ``what`` names one of them."""
-    if not texts:
-        raise InvalidInput(f"There is no {what}.", f"Give at least one {what}.")
-    if len(texts) > most:
-        raise InvalidInput(f"There are {len(texts):,} {what}s.", f"Give at most {most:,}.")
-    for number, text in enumerate(texts, 1):
-        which = f"The {what}" if len(texts) == 1 else f"{what.capitalize()} {number}"
-        if not text.strip():
-            raise InvalidInput(f"{which} is empty.", "Write something, or leave it out.")
-        if len(text) > MAX_PROMPT:
-            raise InvalidInput(f"{which} has {len(text):,} characters.", f"Give at most {MAX_PROMPT:,}.")
-
-
-@dataclass(frozen=True, slots=True)
-class Alternatives:
-    """The likeliest tokens at one step, the likeliest first, and the probabilities that a precision gave them."""
-
-    pieces: tuple[str, ...]
-    probabilities: tuple[float, ...]
+    return replace(request, seed=request.seed if request.temperature else 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """The first token that differs: everything in logits, which is natural logarithms of probability ratios.
+    """The first token that differs.
 
     Attributes:
         step: 0 for the first new token.
+        pieces: the five likeliest tokens of the reference, and then those of the candidate that are not among them.
+        reference, candidate: the probabilities that they gave to ``pieces``; the latter empty where its logits are not
+            finite.
+        chosen: which of ``pieces`` the reference took, and the candidate (None where it is not finite).
         gap: how much more the reference gave its own token than the candidate's.
         top_gap: how much more the reference gave its likeliest token than the second.
         moved: how far the candidate moved the difference of the two: more than ``gap``, or it would not have diverged.
         noise: how far it usually moves such a difference there: √2 times the standard deviation, over the vocabulary,
             of its logits minus the reference's.
-        All four are None where the candidate's logits are not finite. With a temperature above 0 gaps are those of the
-        logits with the noise that tokens were drawn with, over the temperature.
+        These four are in logits, natural logarithms of ratios of probabilities, and None where the candidate's logits
+        are not finite. With a temperature above 0 they are those of the logits over the temperature, with the noise
+        that tokens were drawn with.
     """
 
     step: int
-    reference: Alternatives
-    candidate: Alternatives
+    pieces: tuple[str, ...]
+    reference: tuple[float, ...]
+    candidate: tuple[float, ...]
+    chosen: tuple[int, int | None]
     gap: float | None
     top_gap: float | None
     moved: float | None
@@ -344,15 +304,5 @@ def to_json(found: Generation) -> bytes:
 
 
 def shipped(request: GenerationRequest) -> Generation | None:
-    """What ships with a catalog model (``models/<name>/generation.json``), where it answers exactly this request and was
-    written by exactly the weights that are there."""
-    entry = CATALOG.get(request.model)
-    if entry is None:
-        return None
-    try:
-        found = msgspec.json.decode((entry.folder / "generation.json").read_bytes(), type=Generation)
-        current = checkpoint.content_id(entry.folder)
-    except (OSError, QfundError, msgspec.DecodeError):
-        return None
-    good = found.schema == SCHEMA and found.request == request and found.environment.model_id == current
-    return found if good else None
+    """What ships with a catalog model (``models/<name>/generation.json``) for exactly this request."""
+    return side_by_side.shipped(request, "generation.json", Generation, SCHEMA)

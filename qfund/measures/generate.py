@@ -13,7 +13,6 @@ from qfund import environment, inputs, prompts
 from qfund.errors import InvalidInput, UnsupportedModel
 from qfund.generation import (
     SCHEMA,
-    Alternatives,
     Candidate,
     Continuation,
     Divergence,
@@ -235,8 +234,10 @@ class _Text:
         wanted = reference.scores[step].double()
         own = reference.tokens[step]
         if token is None:
-            there = _alternatives(wanted, self._prompt.tokenizer)
-            self.divergence = Divergence(step, there, Alternatives((), ()), None, None, None, None)
+            top = _top(wanted).tolist()
+            self.divergence = Divergence(
+                step, self._named(top), _shares(wanted, top), (), (0, None), None, None, None, None
+            )
             return
         exact = scores.double()
         finite = exact.isfinite() & wanted.isfinite()
@@ -246,15 +247,23 @@ class _Text:
             return
         best = wanted.topk(min(2, len(wanted))).values
         gap = float(wanted[own] - wanted[token])
+        top = list(dict.fromkeys([*_top(wanted).tolist(), *_top(exact).tolist()]))
         self.divergence = Divergence(
             step=step,
-            reference=_alternatives(wanted, self._prompt.tokenizer),
-            candidate=_alternatives(exact, self._prompt.tokenizer),
+            pieces=self._named(top),
+            reference=_shares(wanted, top),
+            candidate=_shares(exact, top),
+            chosen=(top.index(own), top.index(token)),
             gap=gap,
             top_gap=float(best[0] - best[-1]),
             moved=gap + float(exact[token] - exact[own]),
             noise=noise,
         )
+
+    def _named(self, tokens: list[int]) -> tuple[str, ...]:
+        """Each token as text by itself."""
+        tokenizer = self._prompt.tokenizer
+        return tuple(tokenizer.decode([token]) or str(tokenizer.convert_ids_to_tokens(token)) for token in tokens)
 
     def _piece(self, ends: bool) -> str:
         """What the last token adds to the text: nothing where it ends it or leaves a character incomplete."""
@@ -273,9 +282,6 @@ class _Text:
         return "" if added.endswith("\ufffd") else added
 
 
-def _alternatives(scores: Tensor, tokenizer: Any) -> Alternatives:
-    """The five likeliest tokens."""
-    top = _top(scores)
-    shares = scores.softmax(-1)[top.to(scores.device)].tolist()
-    pieces = tuple(tokenizer.decode([token]) or str(tokenizer.convert_ids_to_tokens(token)) for token in top.tolist())
-    return Alternatives(pieces, tuple(float(f"{share:.4g}") for share in shares))
+def _shares(scores: Tensor, tokens: list[int]) -> tuple[float, ...]:
+    """The probabilities of these tokens."""
+    return tuple(float(f"{share:.4g}") for share in scores.softmax(-1)[tokens].tolist())

@@ -99,8 +99,8 @@ class Classes:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """``flips``: share of items whose chosen classes are others than the reference's; ``moved``: the largest change of a
-    probability, on average over items with finite logits."""
+    """``flips``: share of items whose chosen classes are others than the reference's; ``moved``: the largest change of
+    a probability, on average over items with finite logits."""
 
     flips: Estimate
     moved: Estimate | None

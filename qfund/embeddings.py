@@ -26,7 +26,7 @@ DEFAULT_TEXTS = (
     "Draw a red circle above a blue square",
 )
 POOLINGS = {
-    "mean": "the mean over all tokens of the text, special tokens included; each text is read alone, so none is padding",
+    "mean": "the mean over all tokens of the text, special ones included; texts are read alone, so none is padding",
     "first": "the first token's ([CLS] of BERT and its kin)",
     "last": "the last token's, which is the only one of a decoder that has read all of the text",
     "pooler": "what the model's own pooler gives, where it has one",
@@ -104,8 +104,8 @@ class Embeddings:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """``cosine``: of the same text's embedding in both precisions, on average; ``worst`` the smallest; ``tau``: Kendall's,
-    of the order of the sentences (1: the same order, −1: turned round); ``moved``: sentences on another place."""
+    """``cosine``: of the same text's embedding in both precisions, on average; ``worst`` the smallest; ``tau``:
+    Kendall's, of the order of the sentences (1: the same, −1: turned round); ``moved``: sentences on another place."""
 
     cosine: Estimate | None
     worst: float | None
@@ -127,8 +127,8 @@ def statistics(found: Embeddings, name: str) -> Statistics:
 
 
 def kendall(one: Sequence[float | None], other: Sequence[float | None]) -> float | None:
-    """Kendall's τ-b of two lists of scores: pairs in the same order minus pairs in the other, over all pairs (less those
-    that are tied). None where there is no pair to order, or a score is missing."""
+    """Kendall's τ-b of two lists of scores: pairs in the same order minus pairs in the other, over all pairs (less
+    those that are tied). None where there is no pair to order, or a score is missing."""
     if None in one or None in other:
         return None
     first, second = (np.sign(np.subtract.outer(np.array(row, float), np.array(row, float))) for row in (one, other))

@@ -247,7 +247,9 @@ def statistics(found: Generation, name: str) -> Statistics | None:
         same=_mean([float(row.same) for row in rows], "tokens"),
         first=_mean([one.step + 1.0 for one in diverged], "tokens") if diverged else None,
         never=_share(len(rows) - len(diverged), len(rows)),
-        divergent=_mean([differing(example.reference, row.written) for example, row in _pairs(examples, name)], "share"),
+        divergent=_mean(
+            [differing(example.reference, row.written) for example, row in _pairs(examples, name)], "share"
+        ),
         kinds={kind: count for kind in KINDS if (count := sum(one.kind == kind for one in diverged))},
         noise=float(np.mean(noises)) if noises else None,
     )
@@ -273,7 +275,9 @@ def _mean(values: Sequence[float], unit: str) -> Estimate:
 def _share(count: int, of: int) -> Estimate:
     """With the binomial standard error; none where all agree, since that says nothing of the error."""
     value = count / of
-    return Estimate(value, math.sqrt(value * (1 - value) / (of - 1)) if of > 1 and 0 < count < of else None, of, "share")
+    return Estimate(
+        value, math.sqrt(value * (1 - value) / (of - 1)) if of > 1 and 0 < count < of else None, of, "share"
+    )
 
 
 def survival(found: Generation, name: str) -> tuple[float, ...]:

@@ -10,7 +10,7 @@ COUNT = 60
 _WORDS = 4  # of the docstring, after its signature
 _LONGEST = 120  # characters of a signature: longer ones are lists of arguments, and little else
 _LEAST = 12  # words of a docstring that is worth going on with
-_BEGINNING = re.compile(r"(?:def|class) [^\n]{1,%d}:\n(?=\S)" % _LONGEST)
+_BEGINNING = re.compile(rf"(?:def|class) [^\n]{{1,{_LONGEST}}}:\n(?=\S)")
 
 
 def of(source: Source) -> tuple[str, ...]:

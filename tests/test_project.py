@@ -15,14 +15,15 @@ ROOT = Path(__file__).resolve().parent.parent
 #: The rooms of the house, foundations first. A file imports from its own room and from lower floors only.
 FLOORS = (
     "errors units version",
-    "names quantisation",
+    "names quantisation progress",
     "precisions metrics pydoc_text budgets kv_cache",
     "spec",
     "report fits",
     "load_peaks",
     "checkpoint",
     "catalog",
-    "lesson pictures hub backends",
+    "lesson pictures hub backends prompts side_by_side",
+    "generation classes embeddings",
     "plan",
     "tasks",
     "quantizers",
@@ -35,9 +36,10 @@ FLOORS = (
     "engine",
     "words memory_words",
     "tables",
-    "memory_tables",
+    "memory_tables output_words",
+    "output_tables",
     "figures",
-    "memory_figures",
+    "memory_figures output_figures",
     "commands",
     "cli ui",
     "__init__ __main__ pages app",
@@ -47,6 +49,8 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.s
 LIGHT = {
     *("errors", "units", "version", "names", "quantisation", "precisions", "metrics", "pydoc_text", "spec", "report"),
     *("checkpoint", "catalog", "store", "words", "tables", "figures", "ui", "pages", "app", "commands"),
+    *("progress", "prompts", "side_by_side", "generation", "classes", "embeddings"),
+    *("output_words", "output_tables", "output_figures"),
     *("budgets", "kv_cache", "fits", "load_peaks", "plan", "memory_words", "memory_tables", "memory_figures"),
 }
 FILES = sorted([ROOT / "app.py", *(ROOT / "pages").glob("*.py"), *(ROOT / "qfund").rglob("*.py")])

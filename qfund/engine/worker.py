@@ -65,8 +65,8 @@ class Channel:
 
 
 class Reporter:
-    """The ``progress`` of one job (``qfund.progress.Streaming``): at most about ten events of a kind a second, but every
-    phase is named. Texts that are left out are in the next ones, which replace them, or in the result."""
+    """The ``progress`` of one job (``qfund.progress.Streaming``): at most about ten events of a kind a second, but
+    every phase is named. Texts that are left out are in the next ones, which replace them, or in the result."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel

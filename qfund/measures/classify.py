@@ -1,4 +1,4 @@
-"""The measure ``classify``: the same texts or pictures in every precision, each alone, and the classes they are given."""
+"""The measure ``classify``: the same texts or pictures in every precision, each alone, and the classes they get."""
 
 import time
 from collections.abc import Callable, Sequence

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList
-from transformers import generation as processors
+from transformers.generation import logits_process as processors
 
 from qfund.errors import UnsupportedModel
 from qfund.loading import arithmetic
@@ -71,7 +71,8 @@ class Writer:
             )
         self._cache = getattr(output, "past_key_values", None)
         logits = output.logits[:, -1].to(torch.float32, copy=True)
-        found: Tensor = self._processors(self._ids, logits)[0]
+        ids: Any = self._ids
+        found: Tensor = self._processors(ids, logits)[0]
         return found
 
     def take(self, token: int) -> None:
@@ -105,20 +106,21 @@ _Made = Callable[[Any, int, int, list[int], Any], Any]
 _SETTINGS: tuple[tuple[str, _Made], ...] = (
     ("repetition_penalty", lambda value, *_: processors.RepetitionPenaltyLogitsProcessor(value)),
     ("no_repeat_ngram_size", lambda value, *_: processors.NoRepeatNGramLogitsProcessor(value)),
-    ("bad_words_ids", lambda value, _begin, _most, ends, _on: processors.NoBadWordsLogitsProcessor(value, ends or None)),
+    (
+        "bad_words_ids",
+        lambda value, _begin, _most, ends, _on: processors.NoBadWordsLogitsProcessor(value, ends or None),
+    ),
     (
         "min_length",
-        lambda value, _begin, _most, ends, on: processors.MinLengthLogitsProcessor(value, ends, device=on)
-        if ends
-        else None,
+        lambda value, _begin, _most, ends, on: (
+            processors.MinLengthLogitsProcessor(value, ends, device=on) if ends else None
+        ),
     ),
     (
         "min_new_tokens",
-        lambda value, begin, _most, ends, on: processors.MinNewTokensLengthLogitsProcessor(
-            begin, value, ends, device=on
-        )
-        if ends
-        else None,
+        lambda value, begin, _most, ends, on: (
+            processors.MinNewTokensLengthLogitsProcessor(begin, value, ends, device=on) if ends else None
+        ),
     ),
     ("forced_bos_token_id", lambda value, *_: processors.ForcedBOSTokenLogitsProcessor(value)),
     (
@@ -127,7 +129,7 @@ _SETTINGS: tuple[tuple[str, _Made], ...] = (
     ),
     ("suppress_tokens", lambda value, _b, _m, _e, on: processors.SuppressTokensLogitsProcessor(value, device=on)),
 )
-_NEUTRAL = (None, 0, 1.0, [])
+_NEUTRAL: tuple[Any, ...] = (None, 0, 1.0, [])
 
 
 def _processors(settings: GenerationConfig, begin: int, most: int, device: Any) -> LogitsProcessorList:
@@ -153,8 +155,9 @@ def ignored(settings: GenerationConfig | None) -> list[str]:
     """What a checkpoint asks for that is no part of plain greedy decoding, in words."""
     said = []
     if settings is not None and (settings.num_beams or 1) > 1:
-        said.append(f"The checkpoint asks for a search with {settings.num_beams} beams; here texts are written greedily.")
-    for name in ("encoder_repetition_penalty", "encoder_no_repeat_ngram_size", "sequence_bias", "guidance_scale"):
-        if getattr(settings, name, None) not in _NEUTRAL:
-            said.append(f"The checkpoint's {name} is not used.")
-    return said
+        said.append(
+            f"The checkpoint asks for a search with {settings.num_beams} beams; here texts are written greedily."
+        )
+    others = ("encoder_repetition_penalty", "encoder_no_repeat_ngram_size", "sequence_bias", "guidance_scale")
+    unused = [name for name in others if getattr(settings, name, None) not in _NEUTRAL]
+    return said + [f"The checkpoint's {name} is not used." for name in unused]

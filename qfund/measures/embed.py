@@ -21,7 +21,7 @@ def embed(request: EmbeddingsRequest, progress: Progress = lambda phase, share: 
     """Embed the query and every sentence in the reference and in every candidate.
 
     Raises:
-        UnsupportedModel: a model that reads no text or gives no hidden states, or has no pooler where that is asked for.
+        UnsupportedModel: a model that reads no text or gives no hidden states, or has no pooler where one is asked for.
         InvalidInput: a text that is longer than the model reads.
         QfundError: anything else that is wrong with the request or the model.
     """

@@ -114,7 +114,9 @@ def _prepare(request: GenerationRequest, opening: Opened) -> tuple[list[_Prompt]
     notes = []
     if shortened:
         of = f"{len(shortened)} of {len(texts)} prompts" if len(texts) > 1 else "the prompt"
-        least = f"{min(shortened):,}" if min(shortened) == max(shortened) else f"{min(shortened):,} to {max(shortened):,}"
+        least = (
+            f"{min(shortened):,}" if min(shortened) == max(shortened) else f"{min(shortened):,} to {max(shortened):,}"
+        )
         notes.append(
             f"The context of {reader.longest:,} tokens leaves room for {least} new tokens after {of}, not "
             f"{request.max_new_tokens:,}."

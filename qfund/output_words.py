@@ -45,7 +45,7 @@ def candidate(found: Generation, name: str) -> str:
             else f"Another text from token {row.step + 1} on: {verdict(row)}."
         )
     if not diverged:
-        return f"All {count} texts are the same, token by token."
+        return f"{'Both' if count == 2 else f'All {count}'} texts are the same, token by token."
     ties, damaged = statistics.kinds.get(TIED, 0), statistics.damaged
     said = f"{count - diverged} of {count} texts are the same to their end. Of the {diverged} that diverge, "
     said += f"{ties} do so at a tie and {damaged} where {reference} was decided"
@@ -116,8 +116,8 @@ def definitions(found: Generation) -> str:
         "counts with all its tokens, so this is a lower bound. **Never diverge**: share of prompts. **Divergent "
         "tokens**: share of positions with another token, position by position to the end of the longer text, on "
         f"average. A **tie**: {reference} preferred its token by at most {generation.TIE} logits (1.28 times as "
-        "likely). Anything else is **damage**: by an **unusual** error where the preference was more than twice as large as "
-        "what the precision usually moves a difference of two logits by there (√2 standard deviations of its logits "
+        "likely). Anything else is **damage**: by an **unusual** error where the preference was more than twice as large "
+        "as what the precision usually moves a difference of two logits by there (√2 standard deviations of its logits "
         "minus the reference's over the vocabulary), by its **usual** error otherwise. ± is one standard error over "
         "prompts."
     )

@@ -118,7 +118,7 @@ def _prepare(request: GenerationRequest, opening: Opened) -> tuple[list[_Prompt]
             f"{min(shortened):,}" if min(shortened) == max(shortened) else f"{min(shortened):,} to {max(shortened):,}"
         )
         notes.append(
-            f"The context of {reader.longest:,} tokens leaves room for {least} new tokens after {of}, not "
+            f"The context of {reader.longest:,} tokens leaves room for {least} new token{'s' * (max(shortened) > 1)} after {of}, not "
             f"{request.max_new_tokens:,}."
         )
     return found, notes

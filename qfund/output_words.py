@@ -116,10 +116,10 @@ def definitions(found: Generation) -> str:
         "counts with all its tokens, so this is a lower bound. **Never diverge**: share of prompts. **Divergent "
         "tokens**: share of positions with another token, position by position to the end of the longer text, on "
         f"average. A **tie**: {reference} preferred its token by at most {generation.TIE} logits (1.28 times as "
-        "likely). Anything else is **damage**: by an **unusual** error where the preference was more than twice as large "
-        "as what the precision usually moves a difference of two logits by there (√2 standard deviations of its logits "
-        "minus the reference's over the vocabulary), by its **usual** error otherwise. ± is one standard error over "
-        "prompts."
+        "likely). Anything else is **damage**: by an **unusual** error where the preference was more than twice as "
+        "large as what the precision usually moves a difference of two logits by there (√2 standard deviations of its "
+        "logits minus the reference's over the vocabulary), by its **usual** error otherwise. ± is one standard error "
+        "over prompts."
     )
 
 

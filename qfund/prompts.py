@@ -10,6 +10,8 @@ COUNT = 60
 _WORDS = 4  # of the docstring, after its signature
 _LONGEST = 120  # characters of a signature: longer ones are lists of arguments, and little else
 _LEAST = 12  # words of a docstring that is worth going on with
+#: A line that separates texts of several lines each, where people write them.
+BETWEEN = "---"
 _BEGINNING = re.compile(rf"(?:def|class) [^\n]{{1,{_LONGEST}}}:\n(?=\S)")
 
 
@@ -40,3 +42,14 @@ def _beginnings(text: str) -> Iterator[str]:
         words = block[signature.end() :].split(" ")
         if len(words) >= _LEAST and "\n" not in (first := " ".join(words[:_WORDS])) and first == first.strip():
             yield signature[0] + first
+
+
+def separated(text: str) -> tuple[str, ...]:
+    """What stands between lines that are ``---``, without empty lines around it; nothing that is empty."""
+    parts: list[list[str]] = [[]]
+    for line in text.splitlines():
+        if line.strip() == BETWEEN:
+            parts.append([])
+        else:
+            parts[-1].append(line)
+    return tuple(part for lines in parts if (part := "\n".join(lines).strip("\n")).strip())

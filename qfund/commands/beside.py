@@ -9,12 +9,10 @@ from typing import Any
 from qfund import spec
 from qfund.engine import compute
 from qfund.errors import InvalidInput
+from qfund.prompts import BETWEEN, separated
 from qfund.spec import Request
 from qfund.store import Store
 from qfund.tables import label
-
-#: A line of a file that separates texts of several lines each.
-BETWEEN = "---"
 
 
 def add(command: argparse.ArgumentParser, precisions: Iterable[str]) -> None:
@@ -56,17 +54,6 @@ def texts(path: Path) -> tuple[str, ...]:
         why = "there is no such file" if isinstance(error, FileNotFoundError) else str(error.strerror or error).lower()
         raise InvalidInput(f"{path} cannot be read: {why}.", "Check the path.") from error
     return separated(found) if BETWEEN in found.splitlines() else tuple(filter(str.strip, found.splitlines()))
-
-
-def separated(text: str) -> tuple[str, ...]:
-    """What stands between lines that are ``---``; nothing that is empty."""
-    parts: list[list[str]] = [[]]
-    for line in text.splitlines():
-        if line == BETWEEN:
-            parts.append([])
-        else:
-            parts[-1].append(line)
-    return tuple(part for lines in parts if (part := "\n".join(lines).strip("\n")).strip())
 
 
 def measured(options: argparse.Namespace, request: Request) -> Any:

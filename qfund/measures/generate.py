@@ -117,10 +117,13 @@ def _prepare(request: GenerationRequest, opening: Opened) -> tuple[list[_Prompt]
         least = (
             f"{min(shortened):,}" if min(shortened) == max(shortened) else f"{min(shortened):,} to {max(shortened):,}"
         )
+        tokens = f"{least} new token{'s' * (max(shortened) > 1)}"
         notes.append(
-            f"The context of {reader.longest:,} tokens leaves room for {least} new token{'s' * (max(shortened) > 1)} after {of}, not "
+            f"The context of {reader.longest:,} tokens leaves room for {tokens} after {of}, not "
             f"{request.max_new_tokens:,}."
         )
+    if any(text != text.rstrip(" ") for text in texts) and writes_on:
+        notes.append("A prompt ends in a space: most tokens begin with theirs, so that the model may stumble.")
     return found, notes
 
 

@@ -37,7 +37,15 @@ _BITS = {
 }
 _AGAIN = "Download or save the file again."
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-_NOT_CONTENT = ("README.md", "comparison.json", "precisions.json", "training.json", ".gitattributes")
+_NOT_CONTENT = (
+    "README.md",
+    "comparison.json",
+    "precisions.json",
+    "generation.json",
+    "embeddings.json",
+    "training.json",
+    ".gitattributes",
+)
 
 
 @dataclass(frozen=True, slots=True)

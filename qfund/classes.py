@@ -12,7 +12,7 @@ from qfund.report import Environment
 SCHEMA = 1
 MAX_TEXTS = 64
 SHOWN = 8  # labels of an item that are kept, and those that any precision chose
-DEFAULT_PRECISIONS = ("bf16", "fp16", "int8", "int4", "nf4", "int2")
+DEFAULT_PRECISIONS = ("bf16", "fp16", "int8", "int4", "int2", "nf4")
 DEFAULT_TEXTS = (
     "I could not put it down: the best evening I have had in years.",
     "It was fine, I suppose. Nothing that I would go back for.",

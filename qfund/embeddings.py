@@ -13,7 +13,7 @@ from qfund.report import Environment
 
 SCHEMA = 1
 MAX_TEXTS = 64
-DEFAULT_PRECISIONS = ("bf16", "fp16", "int8", "int4", "nf4", "int2")
+DEFAULT_PRECISIONS = ("bf16", "fp16", "int8", "int4", "int2", "nf4")
 DEFAULT_QUERY = "Read a file line by line"
 DEFAULT_TEXTS = (
     "Open a file and return a stream of its lines",

@@ -21,7 +21,7 @@ MAX_PROMPTS = 512
 MAX_NEW_TOKENS = 1024
 MAX_STOPS = 8
 DEFAULT_NEW_TOKENS = 48
-DEFAULT_PRECISIONS = ("bf16", "fp16", "int8", "int4", "nf4", "int2")
+DEFAULT_PRECISIONS = ("bf16", "fp16", "int8", "int4", "int2", "nf4")
 
 #: Logits. A preference of at most this much is a tie: the token chosen was at most 1.28 times as likely as the other.
 TIE = 0.25

@@ -10,7 +10,7 @@ from qfund.generation import MAX_NEW_TOKENS
 from qfund.precisions import PRECISIONS
 from qfund.prompts import BETWEEN, separated
 from qfund.spec import ALSO
-from qfund.ui.choices import OFFERED, _model_title, _option
+from qfund.ui.choices import _FIELD, OFFERED, _model_title, _option
 from qfund.ui.outputs_link import MAX_TEXT, VIEWS, Asked
 
 OURS, OWN = "Held-out docstrings", "Your own"
@@ -63,11 +63,19 @@ def draw(asked: Asked) -> tuple[Asked, bool]:
     asked = replace(asked, view=view if view in VIEWS else "text")
     with st.container(border=True, key="outputs_choices", gap="small"):
         asked = _model(asked)
-        draw_view = {"text": _text, "classes": _classes, "embeddings": _embeddings}[asked.view]
-        with st.container(horizontal=True, vertical_alignment="bottom"):
-            asked = draw_view(asked)
-            label, icon = _ACTIONS[asked.view]
-            clicked = st.button(label, type="primary", key="outputs_go", icon=icon, width=150)
+        with st.container(horizontal=True, vertical_alignment="top"):
+            if asked.view == "text":
+                asked = _text(asked)
+            elif asked.view == "embeddings":
+                asked = _embeddings(asked)
+            height = 40 if asked.view == "classes" else _FIELD
+            with st.container(
+                horizontal=True, vertical_alignment="bottom", width="content", height=height, border=False
+            ):
+                with st.popover("Options", icon=":material/tune:"):
+                    asked = _common(_drawing(asked) if asked.view == "text" else asked)
+                label, icon = _ACTIONS[asked.view]
+                clicked = st.button(label, type="primary", key="outputs_go", icon=icon, width=150)
         asked = _texts(asked)
     return asked, clicked
 
@@ -127,43 +135,40 @@ def _text(asked: Asked) -> Asked:
         help=f"At most so many after each prompt; a link may name any number to {MAX_NEW_TOKENS:,}.",
         persist_state="session",
     )
-    asked = replace(asked, new_tokens=int(tokens), prompts=None if source != OWN else ())
-    with st.popover("Options", icon=":material/tune:"):
-        temperature = st.slider(
-            "Temperature",
-            0.0,
-            2.0,
-            step=0.1,
-            key="outputs_temperature",
-            help="0 takes the likeliest token. Above it tokens are drawn, with the same random numbers in every "
-            "precision, so that only the model makes a difference.",
-            persist_state="session",
-        )
-        seed = st.number_input(
-            "Seed",
-            min_value=0,
-            max_value=2**32 - 1,
-            step=1,
-            key="outputs_seed",
-            disabled=not temperature,
-            persist_state="session",
-        )
-        stop = st.text_area(
-            "Stop at, one a line",
-            key="outputs_stop",
-            max_chars=400,
-            height=80,
-            help="A text ends with the token that completes one of these.",
-            persist_state="session",
-        )
-        asked = _common(asked)
+    return replace(asked, new_tokens=int(tokens), prompts=None if source != OWN else ())
+
+
+def _drawing(asked: Asked) -> Asked:
+    """How tokens are drawn, and where a text stops."""
+    temperature = st.number_input(
+        "Temperature",
+        min_value=0.0,
+        max_value=10.0,
+        step=0.1,
+        key="outputs_temperature",
+        help="0 takes the likeliest token. Above it tokens are drawn, with the same random numbers in every "
+        "precision, so that only the model makes a difference.",
+        persist_state="session",
+    )
+    seed = st.number_input(
+        "Seed",
+        min_value=0,
+        max_value=2**32 - 1,
+        step=1,
+        key="outputs_seed",
+        disabled=not temperature,
+        persist_state="session",
+    )
+    stop = st.text_area(
+        "Stop at, one a line",
+        key="outputs_stop",
+        max_chars=400,
+        height=80,
+        help="A text ends with the token that completes one of these.",
+        persist_state="session",
+    )
     stops = tuple(line for line in str(stop or "").splitlines() if line)[: generation.MAX_STOPS]
     return replace(asked, temperature=float(temperature), seed=int(seed or 0), stop=stops)
-
-
-def _classes(asked: Asked) -> Asked:
-    with st.popover("Options", icon=":material/tune:"):
-        return _common(asked)
 
 
 def _embeddings(asked: Asked) -> Asked:
@@ -183,8 +188,6 @@ def _embeddings(asked: Asked) -> Asked:
         help="; ".join(f"**{name}**: {meaning}" for name, meaning in POOLINGS.items()),
         persist_state="session",
     )
-    with st.popover("Options", icon=":material/tune:"):
-        asked = _common(asked)
     return replace(asked, query=str(query or ""), pooling=pooling if pooling in POOLINGS else "mean")
 
 

@@ -153,7 +153,7 @@ def look_up(request: Request) -> Answer:
     except QfundError as error:
         problem = f"Saved results cannot be read. {error}"
     if result is None and (shipped := kind_of(request).shipped):
-        result = lazily(shipped)(request)
+        result = lazily(shipped)(kind_of(request).checked(request))
     job = jobs().get(key)
     if job is not None and job.state == "done":
         result, problem = job.result or result, job.warning or problem

@@ -27,6 +27,7 @@ _OUTCOMES = {
     UNUSUAL: ("damage, unusual error", PALETTE[1]),
     NOT_FINITE: ("not finite", PALETTE[9]),
 }
+_PALE = "#DCEAF4"
 _SHOWN = 26  # characters of a label on an axis
 
 
@@ -202,7 +203,7 @@ def similarity(frame: pd.DataFrame) -> go.Figure:
         z=values,
         zmin=min(0.0, float(pd.DataFrame(values).min().min())) if len(frame) else 0,
         zmax=1,
-        colorscale=[[0, _translucent(PALETTE[0], 0)], [1, PALETTE[0]]],
+        colorscale=[[0, _PALE], [1, PALETTE[0]]],  # opaque, so that Plotly chooses an ink that can be read on it
         showscale=False,
         xgap=2,
         ygap=2,

@@ -47,8 +47,8 @@ def candidate(found: Generation, name: str) -> str:
     if not diverged:
         return f"{'Both' if count == 2 else f'All {count}'} texts are the same, token by token."
     ties, damaged = statistics.kinds.get(TIED, 0), statistics.damaged
-    said = f"{count - diverged} of {count} texts are the same to their end. Of the {diverged} that diverge, "
-    said += f"{ties} do so at a tie and {damaged} where {reference} was decided"
+    said = f"{count - diverged} of {count} texts are the same to their end; {diverged} diverge"
+    said += f": {ties} at a tie, {damaged} where {reference} was decided" if damaged else ", all at a tie"
     rare = statistics.kinds.get(UNUSUAL, 0)
     broken = statistics.kinds.get(NOT_FINITE, 0)
     more = [*([f"{rare} by an unusual error"] if rare else []), *([f"{broken} not finite"] if broken else [])]

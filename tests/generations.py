@@ -37,25 +37,22 @@ def parted(step: int, gap: float | None, noise: float | None = 0.2) -> Divergenc
     )
 
 
-def example(prompt: str, reference: Continuation, other: Continuation, row: Divergence | None) -> Example:
-    return Example(
-        prompt,
-        3,
-        4,
-        reference,
-        {"bf16": Candidate(reference, None, 0.01), "int4": Candidate(other, row, 0.2)},
-    )
+def example(
+    names: tuple[str, ...], prompt: str, reference: Continuation, other: Continuation, row: Divergence | None
+) -> Example:
+    same, parts = Candidate(reference, None, 0.01), Candidate(other, row, 0.2)
+    return Example(prompt, 3, 4, reference, {name: parts if name == "int4" else same for name in names})
 
 
 def make_generation(request: GenerationRequest | None = None) -> Generation:
-    """int4: the same; a tie at the third of four tokens; damage at the first, and the reference ends early; the same."""
+    """int4: the same; a tie at the third of four tokens; damage at the first, the reference ends early; the same."""
     request = request or GenerationRequest("dummy", precisions=("bf16", "int4"))
-    same = written(1, 2, 3, 4)
+    names, same = request.precisions, written(1, 2, 3, 4)
     examples = (
-        example("def f():\nReturn the", same, same, None),
-        example("def g():\nReturn the", same, written(1, 2, 9, 4), parted(2, 0.1)),
-        example("class A:\nA", written(1, 0, ended="end"), written(7, 2, 3, 4), parted(0, 1.5)),
-        example(HOSTILE, same, same, None),
+        example(names, "def f():\nReturn the", same, same, None),
+        example(names, "def g():\nReturn the", same, written(1, 2, 9, 4), parted(2, 0.1)),
+        example(names, "class A:\nA", written(1, 0, ended="end"), written(7, 2, 3, 4), parted(0, 1.5)),
+        example(names, HOSTILE, same, same, None),
     )
     return Generation(
         SCHEMA, request, CREATED, ENVIRONMENT, "LlamaForCausalLM", "causal language model", examples, ("A note.",), 1.5
@@ -117,5 +114,8 @@ def make_embeddings(request: EmbeddingsRequest | None = None) -> Embeddings:
         "hidden states after the last layer of the model",
         32,
         embedded(0.9, 0.8, 0.1),
-        {"bf16": embedded(0.9, 0.8, 0.1, cosine=0.9999), "int4": embedded(0.7, 0.8, 0.1, cosine=0.9)},
+        {
+            name: embedded(0.7, 0.8, 0.1, cosine=0.9) if name == "int4" else embedded(0.9, 0.8, 0.1, cosine=0.9999)
+            for name in request.precisions
+        },
     )

@@ -16,6 +16,7 @@ from qfund.ui.outputs_link import MAX_TEXT, VIEWS, Asked
 OURS, OWN = "Held-out docstrings", "Your own"
 #: New tokens on offer; a link may name any other number.
 TOKENS = (8, 16, 32, 48, 64, 128, 256)
+_LINE_END = "\\n"  # as people write it
 _START = "def open_url(url, timeout=None):\nOpen the"
 _ACTIONS = {
     "text": ("Write", ":material/edit_note:"),
@@ -38,7 +39,7 @@ def follow(asked: Asked, new: bool) -> None:
         "tokens": asked.new_tokens,
         "temperature": asked.temperature,
         "seed": asked.seed,
-        "stop": "\n".join(asked.stop),
+        "stop": "\n".join(text.replace("\n", _LINE_END) for text in asked.stop),
         "texts": "\n".join(asked.texts),
         "query": asked.query,
         "sentences": "\n".join(asked.sentences),
@@ -164,10 +165,11 @@ def _drawing(asked: Asked) -> Asked:
         key="outputs_stop",
         max_chars=400,
         height=80,
-        help="A text ends with the token that completes one of these.",
+        help=f"A text ends with the token that completes one of these; `{_LINE_END}` stands for a line end.",
         persist_state="session",
     )
-    stops = tuple(line for line in str(stop or "").splitlines() if line)[: generation.MAX_STOPS]
+    lines = (line.replace(_LINE_END, "\n") for line in str(stop or "").splitlines() if line)
+    stops = tuple(lines)[: generation.MAX_STOPS]
     return replace(asked, temperature=float(temperature), seed=int(seed or 0), stop=stops)
 
 

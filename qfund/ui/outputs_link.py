@@ -24,7 +24,7 @@ VIEWS = {
 LONGEST = 8000  # characters of an encoded link: browsers, servers and messengers cut longer ones
 MAX_TEXT = 4000  # characters of one text on this page; the command line takes longer ones
 MAX_TEXTS = 64  # texts on this page
-_ASKED, _QUERY, _PROBLEMS = "outputs_asked", "outputs_query", "outputs_problems"
+_ASKED, _QUERY, _PROBLEMS = "outputs_link_asked", "outputs_link_query", "outputs_link_problems"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +123,10 @@ def to_query(asked: Asked) -> dict[str, list[str]]:
     query |= {short: list(getattr(asked, name)) for short, name in _LISTS.items()}
     query |= {short: list(getattr(asked, name) or ()) for short, name in _MANY.items() if _changed(asked, usual, name)}
     foreign = {short for view, shorts in _OF_VIEW.items() for short in shorts} - set(_OF_VIEW[asked.view])
-    drawn = {"seed"} if not asked.temperature else set()
+    idle = set() if asked.temperature else {"temperature", "seed"}
+    idle |= set() if asked.example else {"example"}
     return {
-        short: values
-        for short, values in query.items()
-        if short not in foreign | drawn and values and values != [""] and not (short == "temperature" and drawn)
+        short: values for short, values in query.items() if short not in foreign | idle and values and values != [""]
     }
 
 

@@ -83,12 +83,14 @@ def _card(found: Generation, name: str) -> None:
                 )
                 st.metric("Never diverge", f"{100 * row.never.value:.0f} %", help=f"{estimate_text(row.never)} %.")
                 st.metric(
-                    "Divergent tokens", f"{100 * row.divergent.value:.0f} %", help=f"{estimate_text(row.divergent)} %."
+                    "Other tokens",
+                    f"{100 * row.divergent.value:.0f} %",
+                    help=f"Divergent, position by position: {estimate_text(row.divergent)} %.",
                 )
             else:
                 total = max(len(found.counted[0].reference.tokens), 1)
                 st.metric("Same tokens", f"{row.same.value:.0f} of {total}", help="Before the first that differs.")
-                st.metric("Divergent tokens", f"{100 * row.divergent.value:.0f} %", help="Position by position.")
+                st.metric("Other tokens", f"{100 * row.divergent.value:.0f} %", help="Position by position.")
                 if row.noise is not None:
                     st.metric(
                         "Logit noise",
@@ -126,20 +128,23 @@ def _example(key: str, found: Generation) -> None:
     st.markdown("**Where they part**")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         begin = asked.look if asked.look in names else _most(found)
-        if st.session_state.get("outputs_look") not in names:
-            st.session_state["outputs_look"] = begin
+        state = f"outputs_look_{key}"  # of this result: another one begins where it parts
+        if st.session_state.get(state) not in names:
+            st.session_state[state] = begin
         name = st.segmented_control(
             "Candidate",
             names,
             format_func=label,
-            key="outputs_look",
+            key=state,
             required=True,
             label_visibility="collapsed",
         )
         name = name if name in names else begin
         ordered = generation.worst_first(found, name)
-        number = _number(found, name, ordered, asked.example) if len(ordered) > 1 else 0
-    asked = replace(asked, look=name, example=number + 1 if number != ordered[0] else 0)
+        number = _number(found, f"{key}_{name}", name, ordered, asked.example) if len(ordered) > 1 else 0
+    asked = replace(
+        asked, look=name if name != _most(found) else None, example=number + 1 if number != ordered[0] else 0
+    )
     outputs_link.show(asked)
     example = found.examples[number]
     row = example.candidates[name].divergence
@@ -179,9 +184,9 @@ def _most(found: Generation) -> str:
     return found.request.precisions[0]
 
 
-def _number(found: Generation, name: str, ordered: list[int], begin: int) -> int:
+def _number(found: Generation, key: str, name: str, ordered: list[int], begin: int) -> int:
     """The example that is chosen; at first that of the link, or the worst."""
-    state = f"outputs_example_{name}"
+    state = f"outputs_example_{key}"
     if st.session_state.get(state) not in ordered:
         st.session_state[state] = begin - 1 if begin - 1 in ordered else ordered[0]
     number = st.selectbox(

@@ -86,7 +86,7 @@ def test_beams_are_said_not_to_be_used(tmp_path: Path) -> None:
     assert any("4 beams" in note for note in ask(folder).notes)
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2", "t5"])
+@pytest.mark.parametrize("name", ["llama", "gpt2", "bart"])
 def test_pieces_make_up_the_text(name: str) -> None:
     folder = checkpoints.folder(name)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)

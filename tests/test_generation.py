@@ -90,8 +90,9 @@ def test_words_say_what_happened() -> None:
     found = make_generation()
     assert output_words.candidate(found, "bf16") == "All 4 texts are the same, token by token."
     said = output_words.candidate(found, "int4")
-    assert said.startswith(
-        "2 of 4 texts are the same to their end. Of the 2 that diverge, 1 do so at a tie and 1 where"
+    assert said == (
+        "2 of 4 texts are the same to their end; 2 diverge: 1 at a tie, 1 where FP32 was decided "
+        "(1 by an unusual error)."
     )
     row = found.examples[2].candidates["int4"].divergence
     assert row is not None

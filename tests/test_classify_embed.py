@@ -98,7 +98,8 @@ def test_embeddings_are_masked_means_of_plain_forwards() -> None:
         with torch.inference_mode():
             states = plain(folder, dtype)(**batch).last_hidden_state.double()
         mask = batch["attention_mask"][..., None]
-        return (states * mask).sum(1) / mask.sum(1)
+        pooled: torch.Tensor = (states * mask).sum(1) / mask.sum(1)
+        return pooled
 
     one, other = vectors(torch.float32), vectors(torch.bfloat16)
     unit = torch.nn.functional.normalize(one, dim=-1)

@@ -34,15 +34,15 @@ def theirs(folder: Path, dtype: str, prompt: str, count: int) -> list[int]:
     model, tokenizer = plain(folder, dtype), transformers.AutoTokenizer.from_pretrained(folder)
     ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
     with torch.inference_mode():
-        found = model.generate(
+        found: list[int] = model.generate(
             ids, attention_mask=torch.ones_like(ids), do_sample=False, num_beams=1, max_new_tokens=count
         )[0].tolist()
     return found[1:] if model.config.is_encoder_decoder else found[ids.shape[1] :]
 
 
 def ask(folder: Path | str, *precisions: str, **changes: Any) -> Generation:
-    changes = {"prompts": (PROMPT,), "max_new_tokens": 12} | changes
-    return generate(GenerationRequest(str(folder), precisions=precisions or ("fp32", "bf16"), **changes))
+    wanted: dict[str, Any] = {"prompts": (PROMPT,), "max_new_tokens": 12} | changes
+    return generate(GenerationRequest(str(folder), precisions=precisions or ("fp32", "bf16"), **wanted))
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_beams_are_said_not_to_be_used(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["llama", "gpt2", "bart"])
 def test_pieces_make_up_the_text(name: str) -> None:
     folder = checkpoints.folder(name)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder)
     [example] = ask(folder, prompts=("Naïve café — 日本",), max_new_tokens=24).examples
     written = list(example.reference.tokens)
     ids = [] if name in ENCODER_DECODERS else tokenizer("Naïve café — 日本")["input_ids"]
@@ -205,7 +205,7 @@ def overflowing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its last layer's weights are infinite in fp16."""
     model = checkpoints.build(checkpoints.CHECKPOINTS["llama-untied"])
     with torch.no_grad():
-        model.lm_head.weight.mul_(1e6)  # type: ignore[union-attr, operator]
+        model.lm_head.weight.mul_(1e6)
     folder = tmp_path_factory.mktemp("overflowing")
     checkpoints.write(model, checkpoints.CHECKPOINTS["llama-untied"], folder)
     return folder

@@ -272,14 +272,15 @@ def test_words_for_a_terminal() -> None:
 
 def test_figures_are_deterministic_and_keep_text_as_text() -> None:
     found, classes, vectors = make_generation(), make_classes(), make_embeddings()
-    for make in (
+    makers: tuple[Callable[[], Any], ...] = (
         lambda: output_figures.survival(output_tables.survival(found)),
         lambda: output_figures.outcomes(output_tables.outcomes(found)),
         lambda: output_figures.alternatives(output_tables.alternatives(found, 1, "int4")),
         lambda: output_figures.class_shares(output_tables.class_shares(classes, 0), "%"),
         lambda: output_figures.rankings(output_tables.rankings(vectors)),
         lambda: output_figures.similarity(output_tables.similarity(vectors, "int4")),
-    ):
+    )
+    for make in makers:
         assert make().to_json() == make().to_json()
         assert "<img" not in make().to_json()
     bars = output_figures.outcomes(output_tables.outcomes(found))

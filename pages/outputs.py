@@ -11,7 +11,7 @@ st.caption("The same prompts, texts and sentences in every precision: what comes
 
 asked, new = outputs_link.opened()
 outputs_choices.follow(asked, new)
-asked, clicked = outputs_choices.draw(asked)
+asked = outputs_choices.draw(asked)
 outputs_link.show(asked)
 states.told(outputs_link.problems())
-outputs_view.draw(asked, clicked)
+outputs_view.draw(asked)

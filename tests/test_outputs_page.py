@@ -222,6 +222,7 @@ def test_an_empty_prompt_is_told_and_nothing_is_lost(opened: Open, jobs: FakeJob
     go(at)
     assert not jobs.submitted
     at.text_area(key="outputs_prompts").set_value("def f():\nB\n---\nclass A:\nA").run()
+    assert not jobs.submitted, "the click before was for another text"
     go(at)
     [request] = jobs.submitted
     assert isinstance(request, GenerationRequest) and request.prompts == ("def f():\nB", "class A:\nA")

@@ -16,6 +16,7 @@ from qfund.ui.outputs_link import MAX_TEXT, VIEWS, Asked
 OURS, OWN = "Held-out docstrings", "Your own"
 #: New tokens on offer; a link may name any other number.
 TOKENS = (8, 16, 32, 48, 64, 128, 256)
+_WANTED = "outputs_wanted"
 _LINE_END = "\\n"  # as people write it
 _START = "def open_url(url, timeout=None):\nOpen the"
 _ACTIONS = {
@@ -50,8 +51,18 @@ def follow(asked: Asked, new: bool) -> None:
             st.session_state[f"outputs_{name}"] = value
 
 
-def draw(asked: Asked) -> tuple[Asked, bool]:
-    """The widgets; what they say, and whether the visitor asks for it now."""
+def _want() -> None:
+    st.session_state[_WANTED] = True
+
+
+def wanted() -> bool:
+    """Whether the visitor has asked for what is chosen, once. A click stays until it is seen: the run that it starts
+    may be overtaken by another one, of a text that is just being committed, before it gets that far."""
+    return bool(st.session_state.pop(_WANTED, False))
+
+
+def draw(asked: Asked) -> Asked:
+    """The widgets, and what they say."""
     view = st.segmented_control(
         "View",
         list(VIEWS),
@@ -76,9 +87,8 @@ def draw(asked: Asked) -> tuple[Asked, bool]:
                 with st.popover("Options", icon=":material/tune:"):
                     asked = _common(_drawing(asked) if asked.view == "text" else asked)
                 label, icon = _ACTIONS[asked.view]
-                clicked = st.button(label, type="primary", key="outputs_go", icon=icon, width=150)
-        asked = _texts(asked)
-    return asked, clicked
+                st.button(label, type="primary", key="outputs_go", icon=icon, width=150, on_click=_want)
+        return _texts(asked)
 
 
 def _model(asked: Asked) -> Asked:

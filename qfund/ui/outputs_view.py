@@ -7,7 +7,7 @@ from qfund.classes import Classes
 from qfund.embeddings import Embeddings
 from qfund.errors import QfundError
 from qfund.generation import Generation
-from qfund.ui import outputs_classes, outputs_embeddings, outputs_text, progress, services
+from qfund.ui import outputs_choices, outputs_classes, outputs_embeddings, outputs_text, progress, services
 from qfund.ui.outputs_link import Asked
 from qfund.ui.states import empty, failed, literal
 
@@ -33,12 +33,12 @@ _INVITATIONS = {
 }
 
 
-def draw(asked: Asked, clicked: bool) -> None:
+def draw(asked: Asked) -> None:
     """Everything below the choices; a click asks for what is chosen."""
-    request = asked.request
+    request, wanted = asked.request, outputs_choices.wanted()
     try:
         answer = services.look_up(request)
-        if clicked and answer.result is None and not (answer.job and answer.job.active):
+        if wanted and answer.result is None and not (answer.job and answer.job.active):
             services.jobs().submit(request)
             answer = services.look_up(request)
     except QfundError as error:

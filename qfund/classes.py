@@ -71,7 +71,8 @@ class Item:
     moved: dict[str, float]
 
     def flipped(self, name: str, reference: str) -> bool:
-        return bool(self.chosen[reference]) and self.chosen[name] != self.chosen[reference]
+        """Whether a candidate chose other classes than a finite reference; one that is not finite chose none."""
+        return bool(self.values[reference]) and self.chosen[name] != self.chosen[reference]
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,6 +178,10 @@ def test_flips_by_hand() -> None:
         "for 1 of 2 texts, 1 of them where FP32 itself was undecided."
     )
     assert output_words.classes_sentence(found, "bf16") == "The same class for all 2 texts."
+    none = replace(found.items[0], chosen=found.items[0].chosen | {"fp32": ()})
+    assert none.flipped("int4", "fp32"), "of labels that each stand for themselves a reference may choose none"
+    broken = replace(none, values=none.values | {"fp32": ()})
+    assert not broken.flipped("int4", "fp32"), "nothing to compare with"
 
 
 def test_ranking_by_hand() -> None:

@@ -23,10 +23,12 @@ def follow(key: str) -> None:
         ):
             services.jobs().cancel(key)
             st.rerun()
-    for name, text in job.texts.items():
-        with st.container(gap="xxsmall"):
-            st.caption(literal(label(name)))
-            st.text(text)
+    if job.texts:
+        with st.grid(min(len(job.texts), 3), min_column_width=280):
+            for name, text in job.texts.items():
+                with st.container(border=True, gap="xsmall", height="stretch"):
+                    st.markdown(f"**{literal(label(name))}**")
+                    st.text(text)
 
 
 def _phase(job: Job) -> str:

@@ -1,4 +1,5 @@
-"""The command line: ``qfund compare``, ``plan``, ``fits``, ``load-peak``, ``caption``, ``show``, ``ls``, ``run``.
+"""The command line: ``qfund compare``, ``plan``, ``fits``, ``load-peak``, ``generate``, ``classify``, ``embed``,
+``caption``, ``show``, ``ls``, ``run``.
 
 Results go to standard output, progress and messages to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage.
 """
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from qfund import backends, catalog, report, spec
-from qfund.commands import caption, fits, load_peak, plan, texts
+from qfund.commands import caption, classify, embed, fits, generate, load_peak, plan, texts
 from qfund.engine import compute
 from qfund.errors import InvalidInput, QfundError, StoreError
 from qfund.metrics import METRICS
@@ -123,7 +124,7 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("--fresh", action="store_true", help="measure again even if the result is stored")
     compare.add_argument("--no-store", action="store_true", help="neither look for a stored result nor keep this one")
 
-    for command in (plan, fits, load_peak, caption):
+    for command in (plan, fits, load_peak, generate, classify, embed, caption):
         command.add(commands)
 
     show = commands.add_parser("show", help="print a report that somebody sent: the document of --json, in words")

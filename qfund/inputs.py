@@ -131,6 +131,48 @@ def probe(checkpoint: Checkpoint, task: Task, tokens: int) -> Batch:
     return Batch(arguments)
 
 
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """How a checkpoint reads texts of any length: its tokenizer, and the most tokens that it reads at once."""
+
+    tokenizer: Any
+    longest: int | None
+    config: Any
+
+    def ids(self, text: str) -> list[int]:
+        """As the tokenizer gives them, special tokens included.
+
+        Raises:
+            InvalidInput: no token at all.
+            UnsupportedModel: a tokenizer that belongs to another model.
+        """
+        found: list[int] = self.tokenizer(text)["input_ids"]
+        if not found:
+            raise InvalidInput("The tokenizer makes no token of this text.", "Write something else.")
+        _must_know(self.tokenizer, self.config, found)
+        return found
+
+
+def reader(checkpoint: Checkpoint) -> Reader:
+    """Raises ``UnsupportedModel`` where there is no tokenizer."""
+    config, tokenizer = read_config(checkpoint), _tokenizer(checkpoint)
+    return Reader(tokenizer, _longest_context(config, tokenizer), config)
+
+
+def decoder_start(checkpoint: Checkpoint) -> int:
+    """The token that a decoder's input starts with. Raises ``UnsupportedModel`` where none is named."""
+    return _decoder_start(checkpoint, read_config(checkpoint))
+
+
+def pixel_values(checkpoint: Checkpoint, images: list[Image.Image]) -> tuple[Tensor, str]:
+    """Pictures as [pictures, channels, height, width], and how they were made ready, in words.
+
+    Raises:
+        UnsupportedModel: an image processor that cannot be used.
+    """
+    return _pixel_values(checkpoint, read_config(checkpoint), images)
+
+
 def _random_ids(config: Any, count: int) -> Tensor:
     """[1, count]: no padding, and no end of the text but at the end, where some classifiers look for it."""
     text = config.get_text_config()

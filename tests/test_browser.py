@@ -481,3 +481,20 @@ def test_a_comparison_is_deleted_after_asking(arrive: Arrive, server: Server) ->
     row.get_by_role("button", name="Delete").click()
     visit.page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(row).to_have_count(0)
+
+
+def test_a_prompt_of_ones_own_is_written_while_one_watches(arrive: Arrive) -> None:
+    visit = arrive().open("/outputs?p=bf16&p=int2&tokens=8").drawn()
+    visit.page.get_by_text("Your own", exact=True).click()
+    box = visit.page.get_by_label("Your prompt")
+    box.fill("def read_lines(path):\nRead the file and")
+    box.press("Control+Enter")
+    visit.page.get_by_role("button", name="Write").click()
+    expect(visit.page.get_by_text("Where they part")).to_be_visible(timeout=PATIENCE)
+    assert visit.drawn().query()["prompt"] == ["def read_lines(path):\nRead the file and"]
+    expect(visit.page.locator("mark")).to_have_count(2)  # the first token that differs, on both sides
+    for view in ("Embeddings", "Classes", "Text"):
+        visit.page.get_by_test_id("stMain").get_by_text(view, exact=True).first.click()
+        visit.drawn()
+        wide = visit.page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth")
+        assert wide <= 1280, f"{view} scrolls sideways"

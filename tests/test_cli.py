@@ -409,3 +409,39 @@ def test_run_passes_the_address_on(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("run", "--port", "9000", "--host", "0.0.0.0") == 0
     assert {"--server.port=9000", "--server.address=0.0.0.0"} <= set(started[0])
     assert Path(started[0][4]).name == "app.py" and Path(started[0][4]).is_file()
+
+
+def test_generate_prints_texts_and_one_document(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("1\n\n0\n")
+    arguments = ("generate", "dummy", "--precision", "bf16", "--prompts-file", str(prompts), "--max-new-tokens", "1")
+    assert run(*arguments) == 0
+    printed = capsys.readouterr()
+    assert "BF16: Both texts are the same, token by token." in printed.out and "writing in BF16" in printed.err
+    assert run(*arguments, "--json", "--quiet") == 0
+    printed = capsys.readouterr()
+    document = json.loads(printed.out)
+    assert [example["prompt"] for example in document["examples"]] == ["1", "0"] and printed.err == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("generate", "dummy", "--prompt", " "), 2, "The prompt is empty"),
+        (("generate", "dummy", "--prompt", "1", "--prompt", ""), 2, "Prompt 2 is empty"),
+        (("generate", "dummy", "--prompt", "1 0 1"), 2, "reads at most 2"),
+        (("generate", "dummy", "--prompts-file", "/no/such/file"), 2, "there is no such file"),
+        (("generate", "dummy", "--precision", "bf17"), 2, "Did you mean: bf16?"),
+        (("generate", "dummy", "--max-new-tokens", "0"), 2, "max_new_tokens is 0"),
+        (("classify", "dummy"), 1, "no head that gives classes"),
+        (("embed", "dummy", "--text", "1"), 2, "reads at most 2"),
+        (("embed", "dummy", "--query", "1", "--text", "0"), 1, "gives no hidden states"),
+        (("embed", "dummy", "--pooling", "max"), 2, "Unknown pooling"),
+    ],
+)
+def test_wrong_use_of_generate_classify_and_embed(
+    arguments: tuple[str, ...], code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*arguments) == code
+    printed = capsys.readouterr()
+    assert said in printed.err and "Traceback" not in printed.err and printed.out == ""

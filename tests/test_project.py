@@ -15,14 +15,15 @@ ROOT = Path(__file__).resolve().parent.parent
 #: The rooms of the house, foundations first. A file imports from its own room and from lower floors only.
 FLOORS = (
     "errors units version",
-    "names quantisation home",
+    "names quantisation home progress",
     "precisions metrics pydoc_text budgets kv_cache picture_files shapes",
     "spec",
     "report fits chunks",
     "load_peaks captions",
     "checkpoint",
     "catalog",
-    "lesson pictures hub backends",
+    "lesson pictures hub backends prompts side_by_side",
+    "generation classes embeddings",
     "plan",
     "tasks",
     "quantizers",
@@ -36,9 +37,10 @@ FLOORS = (
     "engine",
     "words memory_words",
     "tables",
-    "memory_tables caption_tables",
+    "memory_tables caption_tables output_words",
+    "output_tables",
     "figures",
-    "memory_figures caption_figures",
+    "memory_figures caption_figures output_figures",
     "commands",
     "cli ui",
     "__init__ __main__ pages app",
@@ -50,6 +52,7 @@ LIGHT_ROOMS = (
     "store words tables figures ui pages app commands budgets kv_cache fits load_peaks plan",
     "memory_words memory_tables memory_figures",
     "captions caption_tables caption_figures picture_files shapes",
+    "progress prompts side_by_side generation classes embeddings output_words output_tables output_figures",
 )
 LIGHT = {room for rooms in LIGHT_ROOMS for room in rooms.split()}
 FILES = sorted([ROOT / "app.py", *(ROOT / "pages").glob("*.py"), *(ROOT / "qfund").rglob("*.py")])

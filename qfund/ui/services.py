@@ -16,7 +16,7 @@ import streamlit as st
 from qfund import catalog, plan
 from qfund.engine import key_of, recall
 from qfund.engine.jobs import Job, Jobs
-from qfund.engine.kinds import kind_of
+from qfund.engine.kinds import kind_of, lazily
 from qfund.errors import QfundError
 from qfund.plan import HeaderPlan, PlanRequest
 from qfund.report import Report
@@ -152,6 +152,8 @@ def look_up(request: Request) -> Answer:
         result = recall(store(), kind_of(request), key)
     except QfundError as error:
         problem = f"Saved results cannot be read. {error}"
+    if result is None and (shipped := kind_of(request).shipped):
+        result = lazily(shipped)(kind_of(request).checked(request))
     job = jobs().get(key)
     if job is not None and job.state == "done":
         result, problem = job.result or result, job.warning or problem

@@ -30,6 +30,10 @@ def precisions_page() -> Page:
     return st.Page(ROOT / "pages/precisions.py", title="Precisions", icon=":material/stacked_line_chart:")
 
 
+def outputs_page() -> Page:
+    return st.Page(ROOT / "pages/outputs.py", title="Outputs", icon=":material/compare_arrows:")
+
+
 def saved_page() -> Page:
     return st.Page(ROOT / "pages/saved.py", title="Saved", icon=":material/inventory_2:")
 
@@ -43,7 +47,8 @@ def _frame() -> Page:
     # foreign host.
     st.set_page_config(page_title="qfund", page_icon="⚖️", layout="wide")
     return st.navigation(
-        [compare_page(), memory_page(), captions_page(), precisions_page(), saved_page(), guide_page()], position="top"
+        [compare_page(), memory_page(), outputs_page(), captions_page(), precisions_page(), saved_page(), guide_page()],
+        position="top",
     )
 
 

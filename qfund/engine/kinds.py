@@ -85,6 +85,13 @@ KINDS: dict[str, Kind] = {
             check="qfund.load_peaks:checked",
             schema=2,
         ),
+        Kind(
+            "lesson",
+            "qfund.lessons:LessonRequest",
+            "qfund.lessons:Lesson",
+            "qfund.measures.lesson:lesson",
+            check="qfund.lessons:checked",
+        ),
     )
 }
 

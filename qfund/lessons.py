@@ -1,4 +1,4 @@
-"""What the lesson does by hand in a notebook, done to a model and told as plain data: the request, the result. No torch.
+"""What the lesson does by hand in a notebook, done to a model: the request, and the result as plain data. No torch.
 
 Parameters before and after a cast, a copy beside a second name, outputs in three dtypes, and one real weight in several
 formats. ``qfund.measures.lesson`` does it.

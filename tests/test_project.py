@@ -23,7 +23,8 @@ FLOORS = (
     "checkpoint",
     "catalog",
     "lesson pictures hub backends",
-    "plan",
+    "plan lessons course",
+    "questions",
     "tasks",
     "quantizers",
     "footprint prequantised",
@@ -35,18 +36,20 @@ FLOORS = (
     "engine",
     "words memory_words",
     "tables",
-    "memory_tables",
+    "memory_tables lesson_words",
+    "lesson_tables",
     "figures",
-    "memory_figures",
+    "memory_figures lesson_figures",
     "commands",
     "cli ui",
-    "__init__ __main__ pages app",
+    "__init__ __main__ pages app snippets",
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
 #: Rooms that never wait for torch: the web process imports them.
 LIGHT = {
     *("errors", "units", "version", "names", "quantisation", "precisions", "metrics", "pydoc_text", "spec", "report"),
     *("checkpoint", "catalog", "store", "words", "tables", "figures", "ui", "pages", "app", "commands"),
+    *("lessons", "course", "questions", "lesson_words", "lesson_tables", "lesson_figures"),
     *("budgets", "kv_cache", "fits", "load_peaks", "plan", "memory_words", "memory_tables", "memory_figures"),
 }
 FILES = sorted([ROOT / "app.py", *(ROOT / "pages").glob("*.py"), *(ROOT / "qfund").rglob("*.py")])

@@ -111,7 +111,7 @@ def dummy() -> list[CourseFigure]:
             0.0009978711605072021,
             difference.mean().item(),
             why=(
-                "The largest difference is the same to the last digit. The mean is 2^-26 larger, as if two of the eight "
+                "The largest difference is the same to the last digit. The mean is 2^-26 larger, as if two of eight "
                 "logits had been rounded to the neighbouring FP32 number: another processor or torch adds in another "
                 "order."
             ),
@@ -137,7 +137,7 @@ def blip() -> list[CourseFigure]:
         CourseFigure(
             "blip_fp32",
             "footprint",
-            "BLIP captioner, footprint in FP32",
+            "BLIP captioner in FP32",
             989_660_400,
             fp32,
             own["fp32"],
@@ -148,7 +148,7 @@ def blip() -> list[CourseFigure]:
         CourseFigure(
             "blip_bf16",
             "footprint",
-            "BLIP captioner, footprint in BF16",
+            "BLIP captioner in BF16",
             494_832_248,
             bf16,
             own["bf16"],
@@ -184,7 +184,7 @@ def flan() -> list[CourseFigure]:
         CourseFigure(
             "flan_fp32",
             "savings",
-            "flan-t5-small in FP32, all modules",
+            "flan-t5-small in FP32",
             307_844_608,
             fp32,
             own_fp32,

@@ -17,6 +17,5 @@ print(f"BF16: at most {((floats - weight).abs() / weight.abs()).max().item():.5f
 small = weight.abs() < weight.abs().median()
 for name, found in (("INT8", integers), ("BF16", floats)):
     error = (found - weight).abs()
-    print(
-        f"{name}: mean error {error[small].mean().item():.1e} of small, {error[~small].mean().item():.1e} of large weights"
-    )
+    means = error[small].mean().item(), error[~small].mean().item()
+    print(f"{name}: mean error {means[0]:.1e} of the smaller half, {means[1]:.1e} of the larger half")

@@ -30,6 +30,10 @@ def saved_page() -> Page:
     return st.Page(ROOT / "pages/saved.py", title="Saved", icon=":material/inventory_2:")
 
 
+def questions_page() -> Page:
+    return st.Page(ROOT / "pages/questions.py", title="Questions", icon=":material/school:")
+
+
 def guide_page() -> Page:
     return st.Page(ROOT / "pages/guide.py", title="Guide", icon=":material/menu_book:")
 
@@ -38,7 +42,9 @@ def _frame() -> Page:
     # An emoji as page icon: a Material one, also one taken over from the navigation, makes browsers fetch a font from a
     # foreign host.
     st.set_page_config(page_title="qfund", page_icon="⚖️", layout="wide")
-    return st.navigation([compare_page(), memory_page(), precisions_page(), saved_page(), guide_page()], position="top")
+    return st.navigation(
+        [compare_page(), memory_page(), precisions_page(), saved_page(), questions_page(), guide_page()], position="top"
+    )
 
 
 def run() -> None:

@@ -37,9 +37,9 @@ class CourseFigure:
     id: str
     question: str
     what: str
-    then: float | str
-    now: float | str | None
-    again: float | None = None
+    then: int | float | str
+    now: int | float | str | None
+    again: int | float | None = None
     digits: int | None = None
     unit: str = ""
     why: str = ""
@@ -60,7 +60,7 @@ class CourseFigure:
         )
         return "nearly" if close else "changed"
 
-    def _same(self, value: float | str) -> bool:
+    def _same(self, value: int | float | str) -> bool:
         if isinstance(self.then, str) or isinstance(value, str):
             then, found = str(self.then), str(value)
             return found.startswith(then[:-1]) if then.endswith("…") else found == then

@@ -114,7 +114,7 @@ def errors_by_size(frame: pd.DataFrame) -> go.Figure:
 def ways(frame: pd.DataFrame) -> go.Figure:
     """What each way to load needs at its peak, and what stays, as multiples of the FP32 weights."""
     names = [_folded(name) for name in frame["label"]]
-    figure = _figure(_heights(len(frame)) + 10 * len(frame), barmode="overlay", bargap=0.4)
+    figure = _figure(_heights(len(frame)) + 10 * len(frame), barmode="overlay", bargap=0.4, showlegend=False)
     for column, name, opacity in (("need", "at its peak", 0.45), ("settled", "what stays", 1.0)):
         figure.add_bar(
             y=names,
@@ -131,7 +131,9 @@ def ways(frame: pd.DataFrame) -> go.Figure:
     for name, need in zip(names, frame["need"], strict=True):
         figure.add_annotation(y=name, x=need, text=f"<b>{need:.2f}</b>", showarrow=False, xanchor="left", xshift=5)
     figure.update_xaxes(
-        title="need ÷ the FP32 weights (W)", range=[0, 1.18 * max(1.0, float(frame["need"].max()))], showgrid=True
+        title="need ÷ FP32 weights · light: peak, full: what stays",
+        range=[0, 1.18 * max(1.0, float(frame["need"].max()))],
+        showgrid=True,
     )
     figure.update_yaxes(autorange="reversed", ticklabelstandoff=8, showgrid=False)
     return figure

@@ -195,15 +195,15 @@ def course(figures: Sequence[CourseFigure]) -> pd.DataFrame:
             "Then": [_text(figure.then, figure.unit) for figure in figures],
             "Now": [_text(figure.now, figure.unit) for figure in figures],
             "Comes out": [figure.verdict for figure in figures],
-            "Why": [figure.why for figure in figures],
+            "Difference undone": [_text(figure.again, figure.unit) for figure in figures],
         }
     )
 
 
-def _text(value: float | str | None, unit: str) -> str:
+def _text(value: int | float | str | None, unit: str) -> str:
+    """All digits, so that what is the same looks the same."""
     if value is None:
         return "–"
     if isinstance(value, str):
         return value
-    said = f"{value:,}" if isinstance(value, int) else f"{value:.16g}"
-    return f"{said} {unit}".strip()
+    return f"{f'{value:,}' if isinstance(value, int) else repr(value)} {unit}".strip()

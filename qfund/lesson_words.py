@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from qfund.course import CourseFigure
 from qfund.lessons import Cast, Copying, Direct, Lesson
 from qfund.load_peaks import LoadPeaks
 from qfund.metrics import Estimate
@@ -140,11 +141,11 @@ def printed(found: Lesson) -> str:
     weights = [row for row in found.before if row.kind == "weight"]
     buffers = [row for row in found.before if row.kind == "buffer"]
     counts = " and ".join(f"{row.tensors:,} in {dtype_label(row.dtype)}" for row in weights)
-    said = f"{counts}: {sum(row.elements for row in weights):,} numbers. "
+    said = f"parameters, {counts}: {sum(row.elements for row in weights):,} numbers. "
     if not buffers:
         return said + "This model has no buffers."
     held = " and ".join(f"{row.tensors:,} in {dtype_label(row.dtype)}" for row in buffers)
-    return said + f"Besides, not among the parameters: buffers, {held}."
+    return said + f"Besides, and not among them: buffers, {held}."
 
 
 def casted(cast: Cast) -> tuple[str, ...]:
@@ -198,3 +199,10 @@ def claims(result: PrecisionResult) -> list[tuple[str, str, str, str]]:
         for row in result.tensors
         if row.kind == "weight" and row.dtype != row.logical and row.shared_with is None
     ]
+
+
+def published(figure: CourseFigure) -> str:
+    """A published figure beside what comes out today."""
+    now = f"{figure.now:.10g}" if isinstance(figure.now, float) else figure.now
+    then = f"{figure.then:.10g}" if isinstance(figure.then, float) else figure.then
+    return f"In the course, {figure.what}: {then}; today {now}. {figure.why}".strip()

@@ -66,11 +66,13 @@ class Prediction:
 
     Attributes:
         options: what can be guessed; ``qfund.lesson_words.TRUTHS`` says which one was measured.
+        course: id of the course's own figure, told beside what was measured here.
     """
 
     name: str
     question: str
     options: tuple[str, ...]
+    course: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,7 @@ QUESTIONS: dict[str, Question] = {
                     "ratio",
                     "The footprint in BF16 ÷ the footprint in FP32, for this model?",
                     ("a little below 0.5", "exactly 0.5", "a little above 0.5", "above 0.6"),
+                    "blip_ratio",
                 ),
             ),
         ),
@@ -220,6 +223,7 @@ QUESTIONS: dict[str, Question] = {
                     "times",
                     "INT8 weights: how many times smaller does this whole model become?",
                     ("less than 2 ×", "2 to 3 ×", "3 to 3.9 ×", "4 ×"),
+                    "flan_times",
                 ),
                 Prediction(
                     "speed",

@@ -111,7 +111,7 @@ def dummy() -> list[CourseFigure]:
             0.0009978711605072021,
             difference.mean().item(),
             why=(
-                "The largest difference is the same to the last digit. The mean is 2^-26 larger, as if two of eight "
+                "The largest difference is the same to the last digit. The mean is 2⁻²⁶ larger, as if two of eight "
                 "logits had been rounded to the neighbouring FP32 number: another processor or torch adds in another "
                 "order."
             ),

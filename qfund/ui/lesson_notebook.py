@@ -18,8 +18,8 @@ def _lesson(asked: Asked) -> Lesson | None:
         asked.lesson,
         "Run the notebook",
         f"**Run the notebook** loads {literal(asked.model)} in FP32, prints its dtypes, casts a deep copy to BF16 and "
-        "to FP16, runs all of them on the same input, and looks at one weight in several formats. One click serves five "
-        "of the questions.",
+        "to FP16, runs all of them on the same input, and looks at one weight in several formats. One click serves "
+        "five of the questions.",
     )
     return found
 
@@ -32,7 +32,7 @@ def dtypes(asked: Asked) -> None:
     st.dataframe(
         frame.drop(columns="After the cast"),
         hide_index=True,
-        column_config={"Name": st.column_config.TextColumn(pinned=True, width="medium")},
+        column_config={"Name": st.column_config.TextColumn(pinned=True, width=300)},
         height="content" if len(frame) <= columns.ROWS else columns.HEIGHT // 2,
         key="printed",
         alt="Parameters and buffers with their dtypes, as a notebook prints them",
@@ -54,7 +54,7 @@ def _claims(asked: Asked) -> None:
     st.dataframe(
         frame,
         hide_index=True,
-        column_config={"Weight": st.column_config.TextColumn(pinned=True, width="medium")},
+        column_config={"Weight": st.column_config.TextColumn(pinned=True, width=300)},
         key="claims",
         alt="Quantised weights: what their dtype says and what is stored",
     )

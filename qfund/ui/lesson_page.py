@@ -100,7 +100,7 @@ def _then_and_now() -> None:
     counts = Counter(figure.verdict for figure in found.figures)
     told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in course.VERDICTS if counts[verdict])
     st.markdown(
-        f"{len(found.figures)} figures were published with the lesson. Of them come out today: {told}. *Explained* "
+        f"{len(found.figures)} figures were published with the lesson. This is how they come out today: {told}. *Explained* "
         "means: another figure comes out, and the published one to the last digit once the one difference that the "
         "table names is undone.",
         width=820,
@@ -122,14 +122,15 @@ def _course(figures: list[course.CourseFigure], key: str) -> None:
             "Comes out": st.column_config.TextColumn(
                 help="  \n".join(f"{name}: {meaning}" for name, meaning in course.VERDICTS.items())
             ),
-            "Why": st.column_config.TextColumn(width="large"),
+            "Difference undone": st.column_config.TextColumn(help="What comes out without the one named difference."),
         },
         height="content",
         key=key,
         alt="Every figure that the course published, what comes out today, and why",
     )
     for why in dict.fromkeys(figure.why for figure in figures if figure.why):
-        st.caption(f":material/info: {literal(why)}")
+        names = "; ".join(figure.what for figure in figures if figure.why == why)
+        st.caption(f"**{literal(names)}:** {literal(why)}")
 
 
 def _go(name: str) -> None:

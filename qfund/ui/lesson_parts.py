@@ -4,6 +4,7 @@ from typing import Any
 
 import streamlit as st
 
+from qfund import course, lesson_words
 from qfund.errors import QfundError
 from qfund.lesson_words import TRUTHS
 from qfund.questions import PREDICTIONS
@@ -113,4 +114,7 @@ def predict(name: str, measured: Any) -> bool:
         else:
             guessed = literal(prediction.options[guess])
             st.info(f"You said {guessed}. **Measured:** {said}", icon=":material/lightbulb:")
+        for figure in course.published().figures:
+            if figure.id == prediction.course:
+                st.caption(f":material/history_edu: {literal(lesson_words.published(figure))}")
     return True

@@ -131,7 +131,7 @@ def ways(frame: pd.DataFrame) -> go.Figure:
     for name, need in zip(names, frame["need"], strict=True):
         figure.add_annotation(y=name, x=need, text=f"<b>{need:.2f}</b>", showarrow=False, xanchor="left", xshift=5)
     figure.update_xaxes(
-        title="need ÷ FP32 weights · light: peak, full: what stays",
+        title="need, × the FP32 weights",
         range=[0, 1.18 * max(1.0, float(frame["need"].max()))],
         showgrid=True,
     )

@@ -214,7 +214,7 @@ def _digest(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, part in [*model.named_parameters(), *model.named_buffers()]:
         digest.update(f"{name} {part.dtype} {list(part.shape)}".encode())
-        digest.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

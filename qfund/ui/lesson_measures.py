@@ -110,8 +110,8 @@ def loading(asked: Asked) -> None:
             alt="The most memory that each way to load needs, and what stays, as multiples of the FP32 weights",
         )
     st.caption(
-        "*Need* decides whether a load succeeds: private memory plus weights in use that lie in the mapped file. "
-        + literal(" ".join(found.notes))
+        "Light is the peak, full colour what stays. *Need* decides whether a load succeeds: private memory plus "
+        "weights in use that lie in the mapped file. " + literal(" ".join(found.notes))
     )
     if (lesson := services.look_up(asked.lesson).result) is not None:
         st.markdown(literal(lesson_words.straight(lesson.direct)))

@@ -82,7 +82,7 @@ def _question(asked: Asked, question: Question) -> None:
     st.subheader("Measured", icon=":material/science:", anchor=False)
     lazily(question.evidence)(asked)
     st.subheader("The same in a notebook", icon=":material/code:", anchor=False)
-    st.code(snippet(question.snippet, asked, architecture), language="python", wrap_lines=True)
+    st.code(snippet(question.snippet, asked, architecture), language="python")
     if architecture != "DummyModel" and "ids = " in snippet(question.snippet, asked, architecture):
         st.caption(
             "The input is the toy lesson's, two tokens in two orders: the numbers are not those above, which are of a "
@@ -100,9 +100,9 @@ def _then_and_now() -> None:
     counts = Counter(figure.verdict for figure in found.figures)
     told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in course.VERDICTS if counts[verdict])
     st.markdown(
-        f"{len(found.figures)} figures were published with the lesson. This is how they come out today: {told}. *Explained* "
-        "means: another figure comes out, and the published one to the last digit once the one difference that the "
-        "table names is undone.",
+        f"{len(found.figures)} figures were published with the lesson. This is how they come out today: {told}. "
+        "*Explained* means: another figure comes out, and the published one to the last digit once the one "
+        "difference that is named below is undone.",
         width=820,
     )
     _course(list(found.figures), "course_all")

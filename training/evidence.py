@@ -40,7 +40,8 @@ def measure(request: Request) -> Any:
 
 def calmest(spec: Spec) -> Report:
     """Of some runs the one whose times scatter least: in the others the machine was busy with something else."""
-    return min((measure(spec) for _ in range(RUNS)), key=scatter)
+    runs: list[Report] = [measure(spec) for _ in range(RUNS)]
+    return min(runs, key=scatter)
 
 
 def scatter(found: Report) -> float:

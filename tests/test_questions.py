@@ -5,7 +5,6 @@ import ast
 import contextlib
 import io
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -113,10 +112,9 @@ def test_a_damaged_shipped_file_is_passed_over(monkeypatch: pytest.MonkeyPatch, 
 
 
 @pytest.fixture
-def at_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def at_home(monkeypatch: pytest.MonkeyPatch) -> None:
     """Snippets name the shipped models as seen from the project's folder."""
     monkeypatch.chdir(ROOT)
-    return
 
 
 def printed(name: str, model: str) -> str:

@@ -14,7 +14,7 @@ LISTED = 40
 #: Logits of one position that are shown.
 TOP = 5
 #: Tokens that the three dtypes read.
-TOKENS = 512
+TOKENS = 256
 #: Formats in which a weight is looked at: two casts, an 8-bit float and 8-bit integers.
 FORMATS = ("bf16", "fp16", "fp8_e4m3", "int8")
 

@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +51,8 @@ Progress = Callable[[str, float], None]
 _COPIES = 2
 #: Rows and octaves of a weight that are looked at.
 _ROWS, _OCTAVES = 1024, 14
+#: Elements that are compared at once.
+_PIECE = 4 * 1024**2
 _NAMED = 3
 
 
@@ -214,13 +216,21 @@ def _digest(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, part in [*model.named_parameters(), *model.named_buffers()]:
         digest.update(f"{name} {part.dtype} {list(part.shape)}".encode())
-        digest.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        for piece in part.detach().flatten().split(_PIECE):
+            digest.update(piece.cpu().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
 def _pairs(one: nn.Module, other: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pieces of every float parameter of both models: whole embeddings in float64 would take more than the models."""
     others = dict(other.named_parameters())
-    return ((part, others[name]) for name, part in one.named_parameters() if part.is_floating_point())
+    for name, part in one.named_parameters():
+        if part.is_floating_point():
+            yield from _pieces(part, others[name])
+
+
+def _pieces(one: Tensor, other: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    return zip(one.detach().flatten().split(_PIECE), other.detach().flatten().split(_PIECE), strict=True)
 
 
 def _rounding(model: nn.Module, cast: nn.Module) -> dict[str, Any]:
@@ -263,6 +273,27 @@ def _direct(straight: Any, cast: Any, run: "_Runs") -> Direct:
     )
 
 
+class _Distance(NamedTuple):
+    """Mean and largest |difference|, None where no pair is finite, and how many pairs are not."""
+
+    mean: float | None
+    largest: float | None
+    nonfinite: int
+
+
+def _distance(one: Tensor, other: Tensor) -> _Distance:
+    total, largest, count = 0.0, 0.0, 0
+    for left, right in _pieces(one, other):
+        change = (left.double() - right.double()).abs()
+        change = change[change.isfinite()]
+        if change.numel():
+            total += change.sum().item()
+            largest = max(largest, change.max().item())
+            count += change.numel()
+    nonfinite = one.numel() - count
+    return _Distance(total / count, largest, nonfinite) if count else _Distance(None, None, nonfinite)
+
+
 class _Runs:
     """Forwards on one batch, compared with the first."""
 
@@ -282,7 +313,7 @@ class _Runs:
                 raise
             self._problems[dtype] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             return
-        self.outputs[dtype] = output.double()
+        self.outputs[dtype] = output
         self._returned[dtype] = walk.dtype_name(output.dtype)
 
     def _forward(self, model: Any, dtype: str) -> Tensor:
@@ -294,9 +325,7 @@ class _Runs:
         """The largest |difference| of another model's outputs from those that are known in this dtype."""
         if dtype not in self.outputs:
             return None
-        change = (self._forward(model, dtype).double() - self.outputs[dtype]).abs()
-        found = change[change.isfinite()]
-        return found.max().item() if found.numel() else None
+        return _distance(self._forward(model, dtype), self.outputs[dtype]).largest
 
     def results(self, values: dict[str, tuple[float, ...]]) -> tuple[Output, ...]:
         reference = self.outputs["float32"]
@@ -305,17 +334,16 @@ class _Runs:
             if dtype in self._problems:
                 results.append(Output(dtype, problem=self._problems[dtype]))
                 continue
-            change = (self.outputs[dtype] - reference).abs()
-            finite = change[change.isfinite()]
-            compared = dtype != "float32" and finite.numel() > 0
+            found = _distance(self.outputs[dtype], reference)
+            compared = dtype != "float32"
             results.append(
                 Output(
                     dtype=dtype,
                     returned=self._returned[dtype],
                     values=values[dtype],
-                    mean=finite.mean().item() if compared else None,
-                    largest=finite.max().item() if compared else None,
-                    nonfinite=change.numel() - finite.numel(),
+                    mean=found.mean if compared else None,
+                    largest=found.largest if compared else None,
+                    nonfinite=found.nonfinite,
                 )
             )
         return tuple(results)
@@ -325,7 +353,7 @@ def _shown(
     outputs: dict[str, Tensor], prepared: inputs.Prepared, gives: str, task: tasks.Task
 ) -> tuple[int | None, tuple[str, ...], dict[str, tuple[float, ...]]]:
     """The position that is shown, names of the few largest outputs of float32 there, and their values by dtype."""
-    reference = outputs["float32"][0]
+    reference = outputs["float32"][0].double()
     position = None
     if reference.dim() > 1:
         position = 0 if reference.dim() > 2 else reference.shape[0] - 1
@@ -338,7 +366,7 @@ def _shown(
     values = {}
     for dtype, output in outputs.items():
         flat = output[0] if position is None else output[0][position].flatten()
-        values[dtype] = tuple(flat[order].tolist())
+        values[dtype] = tuple(flat[order].double().tolist())
     return position, names, values
 
 

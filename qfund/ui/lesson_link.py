@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from urllib.parse import urlencode
 
 import streamlit as st
 
@@ -85,9 +84,3 @@ def problems() -> list[str]:
     """What had to be ignored in the link that was opened."""
     found: list[str] = st.session_state.get(_PROBLEMS, [])
     return found
-
-
-def address(asked: Asked) -> str:
-    """The complete link of this page."""
-    base = (st.context.url or "").split("?")[0].rstrip("/")
-    return f"{base}?{urlencode(to_query(asked), doseq=True)}"

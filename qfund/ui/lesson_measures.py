@@ -25,7 +25,7 @@ def outputs(asked: Asked) -> None:
     for verdict in words.verdicts(found.report):
         for alarm in verdict.alarms:
             st.error(literal(alarm), icon=":material/warning:")
-    st.markdown("\n".join(f"- **{literal(one.label)}** {literal(one.body)}" for one in words.verdicts(found.report)))
+    st.markdown("\n".join(f"- **{literal(one.label)}:** {literal(one.body)}" for one in words.verdicts(found.report)))
     frame = once(found, "differences", tables.differences)
     if not frame.empty:
         st.plotly_chart(

@@ -12,7 +12,7 @@ from qfund.plan import Plan, PlanEntry
 from qfund.precisions import PRECISIONS
 from qfund.report import PrecisionResult, Report
 from qfund.units import bytes_text
-from qfund.words import SIGMAS, estimate_text
+from qfund.words import SIGMAS, estimate_text, when
 
 #: A time within this share of the reference's is called about as fast.
 ALIKE = 0.05
@@ -208,3 +208,17 @@ def published(figure: CourseFigure) -> str:
     now = f"{figure.now:.10g}" if isinstance(figure.now, float) else figure.now
     then = f"{figure.then:.10g}" if isinstance(figure.then, float) else figure.then
     return f"In the course, {figure.what}: {then}; today {now}. {figure.why}".strip()
+
+
+def traced(found: Lesson | LoadPeaks) -> str:
+    """One line that says when, where and with what it was measured."""
+    environment = found.environment
+    parts = [
+        f"Measured on {when(found.created)}",
+        found.architecture,
+        *(f"{name} {version}" for name, version in ({"qfund": found.qfund} | environment.versions).items()),
+        environment.cpu if environment.device == "cpu" else environment.device,
+        f"{environment.threads} thread{'s' * (environment.threads != 1)}",
+        f"model {environment.model_id[:19]}" + (f" at {environment.revision[:12]}" if environment.revision else ""),
+    ]
+    return f"{' · '.join(parts)}."

@@ -111,7 +111,7 @@ def loading(asked: Asked) -> None:
         )
     st.caption(
         "Light is the peak, full colour what stays. *Need* decides whether a load succeeds: private memory plus "
-        "weights in use that lie in the mapped file. " + literal(" ".join(found.notes))
+        "weights in use that lie in the mapped file. " + literal(" ".join((*found.notes, lesson_words.traced(found))))
     )
     if (lesson := services.look_up(asked.lesson).result) is not None:
         st.markdown(literal(lesson_words.straight(lesson.direct)))
@@ -145,6 +145,8 @@ def _speed(asked: Asked) -> None:
     _latency(many, f"A text of {many.report.input.tokens:,} tokens at once")
     if (few := _timed(asked, FEW)) is not None and few.report is not None and few.key != many.key:
         _latency(few, f"{few.report.input.tokens:,} tokens, about a step of generating")
+        if (truth := lesson_words.TRUTHS["speed"](few.report)) is not None:
+            st.markdown(literal(truth.said))
     st.caption(
         "Time of a forward ÷ FP32's, measured in turns: left of the line is faster; lines are standard errors. Grey is "
         "qfund's own model, made to be exact and not fast. INT8 dynamic quantises the activations too, and multiplies "

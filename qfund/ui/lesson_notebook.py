@@ -1,5 +1,7 @@
 """The questions that a notebook answers by looking: dtypes, the cast, a forward, copies, and one weight in formats."""
 
+from collections.abc import Callable
+
 import streamlit as st
 
 from qfund import figures, lesson_figures, lesson_tables, lesson_words, words
@@ -13,20 +15,26 @@ from qfund.units import bytes_text
 _CLAIMS = 3
 
 
-def _lesson(asked: Asked) -> Lesson | None:
-    found: Lesson | None = lesson_parts.result(
-        asked.lesson,
-        "Run the notebook",
-        f"**Run the notebook** loads {literal(asked.model)} in FP32, prints its dtypes, casts a deep copy to BF16 and "
-        "to FP16, runs all of them on the same input, and looks at one weight in several formats. One click serves "
-        "five of the questions.",
-    )
-    return found
+def _seen(draw: Callable[[Asked, Lesson], None]) -> Callable[[Asked], None]:
+    """What draws a run of the notebook, once there is one, and says when and where it was."""
+
+    def drawn(asked: Asked) -> None:
+        found: Lesson | None = lesson_parts.result(
+            asked.lesson,
+            "Run the notebook",
+            f"**Run the notebook** loads {literal(asked.model)} in FP32, prints its dtypes, casts a deep copy to BF16 "
+            "and to FP16, runs all of them on the same input, and looks at one weight in several formats. One click "
+            "serves five of the questions.",
+        )
+        if found is not None:
+            draw(asked, found)
+            st.caption(literal(lesson_words.traced(found)))
+
+    return drawn
 
 
-def dtypes(asked: Asked) -> None:
-    if (found := _lesson(asked)) is None:
-        return
+@_seen
+def dtypes(asked: Asked, found: Lesson) -> None:
     st.markdown(f"**Loaded in FP32:** {literal(lesson_words.printed(found))}")
     frame = lesson_tables.printed(found)
     st.dataframe(
@@ -60,9 +68,8 @@ def _claims(asked: Asked) -> None:
     )
 
 
-def cast(asked: Asked) -> None:
-    if (found := _lesson(asked)) is None:
-        return
+@_seen
+def cast(_: Asked, found: Lesson) -> None:
     if not lesson_parts.predict("rounded", found):
         return
     done = found.cast
@@ -88,9 +95,8 @@ def cast(asked: Asked) -> None:
     )
 
 
-def inference(asked: Asked) -> None:
-    if (found := _lesson(asked)) is None:
-        return
+@_seen
+def inference(_: Asked, found: Lesson) -> None:
     where = "" if found.position is None else f", position {found.position}"
     st.markdown(
         f"**One forward on the same input:** {literal(found.input)}; {literal(found.gives)} of the first{where}."
@@ -125,9 +131,8 @@ def inference(asked: Asked) -> None:
     )
 
 
-def deepcopy(asked: Asked) -> None:
-    if (found := _lesson(asked)) is None:
-        return
+@_seen
+def deepcopy(_: Asked, found: Lesson) -> None:
     st.dataframe(
         lesson_tables.copied(found),
         hide_index=True,
@@ -138,9 +143,8 @@ def deepcopy(asked: Asked) -> None:
     st.caption(literal(" ".join(lesson_words.casted(found.cast))))
 
 
-def linear(asked: Asked) -> None:
-    if (found := _lesson(asked)) is None:
-        return
+@_seen
+def linear(_: Asked, found: Lesson) -> None:
     weight = found.weight
     if weight is None:
         st.info("This model has no weight that quantisers convert.")

@@ -15,7 +15,7 @@ NEAR = 1e-3
 #: How a figure compares → what that means.
 VERDICTS = {
     "exactly": "The same figure, to the last digit that was published.",
-    "explained": "Another figure, and the published one to the last digit once the one named difference is undone.",
+    "explained": "Another figure, and the published one to the last digit once the named differences are undone.",
     "nearly": f"Within {NEAR:.1%} of it.",
     "changed": "Something else comes out today.",
     "not run here": "It needs weights that do not ship with qfund.",
@@ -30,7 +30,7 @@ class CourseFigure:
         question: id of the question that it belongs to.
         then: as published, a number or a text; a text that ends in … is its beginning.
         now: what comes out today; None where it needs weights that are not here.
-        again: what comes out once the difference that ``why`` names is undone; None where nothing is to be undone.
+        again: what comes out once the differences that ``why`` names are undone; None where nothing is to be undone.
         digits: decimals that were published, to which the others are rounded; None for all.
     """
 

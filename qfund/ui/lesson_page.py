@@ -101,8 +101,8 @@ def _then_and_now() -> None:
     told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in course.VERDICTS if counts[verdict])
     st.markdown(
         f"{len(found.figures)} figures were published with the lesson. This is how they come out today: {told}. "
-        "*Explained* means: another figure comes out, and the published one to the last digit once the one "
-        "difference that is named below is undone.",
+        "*Explained* means: another figure comes out, and the published one to the last digit once the "
+        "differences that are named below are undone.",
         width=820,
     )
     _course(list(found.figures), "course_all")
@@ -122,7 +122,7 @@ def _course(figures: list[course.CourseFigure], key: str) -> None:
             "Comes out": st.column_config.TextColumn(
                 help="  \n".join(f"{name}: {meaning}" for name, meaning in course.VERDICTS.items())
             ),
-            "Difference undone": st.column_config.TextColumn(help="What comes out without the one named difference."),
+            "Difference undone": st.column_config.TextColumn(help="What comes out without the differences named below."),
         },
         height="content",
         key=key,

@@ -122,7 +122,7 @@ def _course(figures: list[course.CourseFigure], key: str) -> None:
             "Comes out": st.column_config.TextColumn(
                 help="  \n".join(f"{name}: {meaning}" for name, meaning in course.VERDICTS.items())
             ),
-            "Difference undone": st.column_config.TextColumn(help="What comes out without the differences named below."),
+            "Difference undone": st.column_config.TextColumn(help="Without the differences named below."),
         },
         height="content",
         key=key,

@@ -6,6 +6,7 @@ Tests wait for what shall appear; none sleeps. ``QFUND_CHROMIUM`` names another 
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -212,6 +213,7 @@ def test_every_page_and_section_is_drawn_in_every_light_and_width(arrive: Arrive
         ("/guide", "Guide"),
         ("/precisions", "Precisions"),
         ("/memory", "Memory, to the byte"),
+        ("/questions?q=footprint", "Nine questions"),
         (link(Spec("dummy", max_tokens=99)), "What lower precision"),
     ],
 )
@@ -221,10 +223,10 @@ def test_a_page_can_be_the_first_request_to_a_fresh_server(
     visit = arrive(at=fresh).open(path).drawn()
     heading(visit, title)
     navigation = visit.page.get_by_test_id("stTopNavLink")
-    expect(navigation).to_have_count(5)
+    expect(navigation).to_have_count(6)
     assert [text.strip() for text in navigation.all_inner_texts()][-1].endswith("Guide")
-    assert visit.page.title().startswith(("qfund", "Compare", "Memory", "Precisions", "Saved", "Guide"))
-    if "?" in path:
+    assert visit.page.title().startswith(("qfund", "Compare", "Memory", "Precisions", "Saved", "Questions", "Guide"))
+    if "tokens" in path:
         assert visit.query()["tokens"] == ["99"]
         expect(visit.page.get_by_text("Not measured yet")).to_be_visible()
 
@@ -498,3 +500,22 @@ def test_a_prompt_of_ones_own_is_written_while_one_watches(arrive: Arrive) -> No
         visit.drawn()
         wide = visit.page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth")
         assert wide <= 1280, f"{view} scrolls sideways"
+
+
+def test_a_question_is_guessed_measured_and_turned(arrive: Arrive, tmp_path: Path) -> None:
+    """Shipped evidence after a guess, on a telephone; and a model that does not ship, run by the real worker."""
+    visit = arrive(width=390).open("/questions?model=pydoc-llama&q=footprint").drawn()
+    page = visit.page
+    expect(page.get_by_test_id("stPlotlyChart")).to_have_count(0)
+    page.get_by_role("radio", name="exactly 0.5").click()
+    expect(page.get_by_text("0.5000039345").first).to_be_visible()
+    expect(page.get_by_test_id("stPlotlyChart")).to_have_count(1)
+    page.wait_for_url(re.compile("guess=ratio.1"))
+    assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth") <= 390
+    page.get_by_role("button", name="7 · Loading").click()
+    heading(visit, "7. Why load in low precision")
+    folder = shutil.copytree(catalog.CATALOG["dummy"].folder, tmp_path / "own")
+    visit.open(f"/questions?{urlencode({'model': str(folder), 'q': 'deepcopy'})}").drawn()
+    page.get_by_role("button", name="Run the notebook").click()
+    expect(page.get_by_test_id("stDataFrame")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("All 11 parameters are the same Python objects")).to_be_visible()

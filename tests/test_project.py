@@ -23,8 +23,8 @@ FLOORS = (
     "checkpoint",
     "catalog",
     "lesson pictures hub backends prompts side_by_side",
-    "generation classes embeddings",
-    "plan",
+    "plan lessons course generation classes embeddings",
+    "questions",
     "tasks",
     "quantizers",
     "footprint prequantised",
@@ -37,13 +37,13 @@ FLOORS = (
     "engine",
     "words memory_words",
     "tables",
-    "memory_tables caption_tables output_words",
-    "output_tables",
+    "memory_tables caption_tables output_words lesson_words",
+    "output_tables lesson_tables",
     "figures",
-    "memory_figures caption_figures output_figures",
+    "memory_figures caption_figures output_figures lesson_figures",
     "commands",
     "cli ui",
-    "__init__ __main__ pages app",
+    "__init__ __main__ pages app snippets",
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
 #: Rooms that never wait for torch: the web process imports them.
@@ -53,6 +53,7 @@ LIGHT_ROOMS = (
     "memory_words memory_tables memory_figures",
     "captions caption_tables caption_figures picture_files shapes",
     "progress prompts side_by_side generation classes embeddings output_words output_tables output_figures",
+    "lessons course questions lesson_words lesson_tables lesson_figures",
 )
 LIGHT = {room for rooms in LIGHT_ROOMS for room in rooms.split()}
 FILES = sorted([ROOT / "app.py", *(ROOT / "pages").glob("*.py"), *(ROOT / "qfund").rglob("*.py")])

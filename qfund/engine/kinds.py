@@ -117,6 +117,13 @@ KINDS: dict[str, Kind] = {
             check="qfund.embeddings:checked",
             shipped="qfund.embeddings:shipped",
         ),
+        Kind(
+            "lesson",
+            "qfund.lessons:LessonRequest",
+            "qfund.lessons:Lesson",
+            "qfund.measures.lesson:lesson",
+            check="qfund.lessons:checked",
+        ),
     )
 }
 

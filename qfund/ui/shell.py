@@ -38,6 +38,10 @@ def saved_page() -> Page:
     return st.Page(ROOT / "pages/saved.py", title="Saved", icon=":material/inventory_2:")
 
 
+def questions_page() -> Page:
+    return st.Page(ROOT / "pages/questions.py", title="Questions", icon=":material/school:")
+
+
 def guide_page() -> Page:
     return st.Page(ROOT / "pages/guide.py", title="Guide", icon=":material/menu_book:")
 
@@ -47,7 +51,16 @@ def _frame() -> Page:
     # foreign host.
     st.set_page_config(page_title="qfund", page_icon="⚖️", layout="wide")
     return st.navigation(
-        [compare_page(), memory_page(), outputs_page(), captions_page(), precisions_page(), saved_page(), guide_page()],
+        [
+            compare_page(),
+            memory_page(),
+            outputs_page(),
+            captions_page(),
+            questions_page(),
+            precisions_page(),
+            saved_page(),
+            guide_page(),
+        ],
         position="top",
     )
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from qfund.errors import StoreError
+from qfund.metrics import Bucket as Bucket
 from qfund.metrics import Estimate
 from qfund.spec import Spec
 
@@ -192,15 +193,6 @@ class HiddenError:
     cosine: float
     sqnr: float | None
     nonfinite: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Bucket:
-    """Positions at which the reference's largest probability lies in [low, high), the last one with its end."""
-
-    low: float
-    high: float
-    estimates: dict[str, Estimate]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: A metric's direction in words.
-BETTER = {"lower": "lower", "higher": "higher", "one": "closer to 1"}
+BETTER = {"lower": "lower", "higher": "higher", "one": "closer to 1", "zero": "closer to 0"}
 _SHORT = re.compile(r": | \(|, so |; ")
 _GLUE = re.compile(r"(?<=[×±]) | (?=[±%×])|(?<=\d) (?=[KMGT]?i?B\b)")
 #: A time that differs by at most this many standard errors is called no measurable difference.
@@ -185,6 +185,14 @@ def threshold(candidates: int) -> float:
     return NormalDist().inv_cdf(1 - FALSE_ALARMS / 2 / max(1, candidates))
 
 
+def _changed(ratio: Estimate, candidates: int) -> bool:
+    """Whether 1 lies outside the interval that respects chunks; where there is none, beyond the threshold."""
+    inside = ratio.interval(candidates)
+    if inside is None:
+        return ratio.se is None or abs(ratio.value - 1) > threshold(candidates) * ratio.se
+    return not inside[0] <= 1 <= inside[1]
+
+
 def perplexity_phrase(ratio: Estimate, candidates: int = 1) -> str:
     """Whether perplexity changed, said only as far as the error and the number of candidates allow."""
     if not math.isfinite(ratio.value):
@@ -193,7 +201,7 @@ def perplexity_phrase(ratio: Estimate, candidates: int = 1) -> str:
         return "exactly the same perplexity"
     if ratio.se is None or ratio.n < ENOUGH:
         return f"perplexity × {estimate_text(ratio)} (too few positions to judge: {ratio.n:,})"
-    if abs(ratio.value - 1) <= threshold(candidates) * ratio.se:
+    if not _changed(ratio, candidates):
         return f"no measurable change in perplexity (× {estimate_text(ratio)})"
     return f"perplexity × {estimate_text(ratio)}"
 

@@ -15,10 +15,11 @@ ROOT = Path(__file__).resolve().parent.parent
 #: The rooms of the house, foundations first. A file imports from its own room and from lower floors only.
 FLOORS = (
     "errors units version",
-    "names quantisation home progress",
+    "names quantisation intervals codes home progress",
     "precisions metrics pydoc_text budgets kv_cache picture_files shapes",
     "spec",
     "report fits chunks",
+    "chunk_sums",
     "load_peaks captions",
     "checkpoint",
     "catalog",
@@ -36,6 +37,7 @@ FLOORS = (
     "store",
     "engine",
     "words memory_words",
+    "verdict",
     "tables",
     "memory_tables caption_tables output_words lesson_words",
     "output_tables lesson_tables",
@@ -50,7 +52,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.s
 LIGHT_ROOMS = (
     "errors units version names quantisation home precisions metrics pydoc_text spec report checkpoint chunks catalog",
     "store words tables figures ui pages app commands budgets kv_cache fits load_peaks plan",
-    "memory_words memory_tables memory_figures",
+    "memory_words memory_tables memory_figures intervals chunk_sums verdict",
     "captions caption_tables caption_figures picture_files shapes",
     "progress prompts side_by_side generation classes embeddings output_words output_tables output_figures",
     "lessons course questions lesson_words lesson_tables lesson_figures",

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 #: The rooms of the house, foundations first. A file imports from its own room and from lower floors only.
 FLOORS = (
     "errors units version",
-    "names quantisation",
+    "names quantisation codes",
     "precisions metrics pydoc_text budgets kv_cache",
     "spec",
     "report fits",
@@ -47,7 +47,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.s
 LIGHT = {
     *("errors", "units", "version", "names", "quantisation", "precisions", "metrics", "pydoc_text", "spec", "report"),
     *("checkpoint", "catalog", "store", "words", "tables", "figures", "ui", "pages", "app", "commands"),
-    *("budgets", "kv_cache", "fits", "load_peaks", "plan", "memory_words", "memory_tables", "memory_figures"),
+    *("codes", "budgets", "kv_cache", "fits", "load_peaks", "plan", "memory_words", "memory_tables", "memory_figures"),
 }
 FILES = sorted([ROOT / "app.py", *(ROOT / "pages").glob("*.py"), *(ROOT / "qfund").rglob("*.py")])
 

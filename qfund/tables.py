@@ -481,6 +481,8 @@ def memory_against_damage(report: Report) -> pd.DataFrame:
             "unit": METRICS[name].unit,
             "value": result.fidelity[name].value,
             "se": result.fidelity[name].se,
+            "low": result.fidelity[name].low,
+            "high": result.fidelity[name].high,
         }
         for result in compared
         if len(compared) <= FEW or result.footprint_bytes <= report.reference.footprint_bytes
@@ -489,8 +491,8 @@ def memory_against_damage(report: Report) -> pd.DataFrame:
 
 
 def disagreements(report: Report, precision: str) -> pd.DataFrame:
-    """The shown tokens with the largest KL divergence first: what the heat map shows, as a table that can be sorted.
-    Tokens are counted from 1, as there."""
+    """The tokens that are kept in full with the largest KL divergence first, as a table that can be sorted. Tokens are
+    counted from 1, as in the heat map."""
     difference = "mean |difference| (logit)"
     columns = ["token number", "token", "KL (nat)", difference, "top-1", "reference expects", "candidate expects"]
     tokens = report.tokens
@@ -498,7 +500,7 @@ def disagreements(report: Report, precision: str) -> pd.DataFrame:
         return pd.DataFrame(columns=columns)
     candidate = tokens.candidates[precision]
     rows = []
-    for position, kl in enumerate(candidate.kl):
+    for place, (position, kl) in enumerate(zip(tokens.detailed, candidate.kl, strict=True)):
         shown = position + tokens.predicts_next
         if kl is None or shown >= len(tokens.pieces):
             continue
@@ -507,10 +509,10 @@ def disagreements(report: Report, precision: str) -> pd.DataFrame:
                 "token number": shown + 1,
                 "token": visible(tokens.pieces[shown]),
                 "KL (nat)": kl,
-                difference: candidate.mean_abs[position],
-                "top-1": {True: "same", False: "changed", None: ""}[candidate.same_top1[position]],
-                "reference expects": _expected(tokens.vocabulary, tokens.reference.tokens[position]),
-                "candidate expects": _expected(tokens.vocabulary, candidate.alternatives.tokens[position]),
+                difference: candidate.mean_abs[place],
+                "top-1": {True: "same", False: "changed", None: ""}[candidate.same_top1[place]],
+                "reference expects": _expected(tokens.vocabulary, tokens.reference.tokens[place]),
+                "candidate expects": _expected(tokens.vocabulary, candidate.alternatives.tokens[place]),
             }
         )
     frame = pd.DataFrame(rows, columns=columns)

@@ -185,14 +185,12 @@ def full_report(spec: Spec | None = None, noise: dict[str, float] | None = None)
         NoiseRun("attention", "eager attention instead of sdpa", 1024, _floor(4e-7, reference)),
         NoiseRun("fp64", "the reference against float64", 1024, _floor(6e-7, reference)),
     )
-    return replace(
-        base, results=results, reference=replace(base.reference, fidelity=own), input=facts, noise=noises
-    )
+    return replace(base, results=results, reference=replace(base.reference, fidelity=own), input=facts, noise=noises)
 
 
 def _scale(precision: str) -> float:
     row = PRECISIONS[precision]
-    return {"fp16": 0.0015, "bf16": 0.012, "int8": 0.009}.get(precision, 0.0002 + 0.9 * 2.0 ** -row.effective_bits)
+    return {"fp16": 0.0015, "bf16": 0.012, "int8": 0.009}.get(precision, 0.0002 + 0.9 * 2.0**-row.effective_bits)
 
 
 def _positions(scale: float, reference: Vector) -> Positions:
@@ -230,7 +228,9 @@ def _measured(result: PrecisionResult, scale: float, reference: Vector) -> Preci
     assert found.kl is not None and found.kl_reverse is not None and found.delta_p is not None
     assert found.confidence is not None
     edges = (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)
-    inside = [(found.confidence >= low) & (found.confidence < high) for low, high in zip(edges, edges[1:], strict=False)]
+    inside = [
+        (found.confidence >= low) & (found.confidence < high) for low, high in zip(edges, edges[1:], strict=False)
+    ]
     told = ("kl", "same_top1", "nll_reference", "nll_candidate", "delta_p", "kl_reverse", "top_agreed")
     return replace(
         result,

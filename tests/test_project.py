@@ -19,6 +19,7 @@ FLOORS = (
     "precisions metrics pydoc_text budgets kv_cache",
     "spec",
     "report fits",
+    "verdict",
     "load_peaks",
     "checkpoint",
     "catalog",
@@ -35,9 +36,10 @@ FLOORS = (
     "engine",
     "words memory_words",
     "tables",
-    "memory_tables",
+    "memory_tables fidelity_tables",
+    "fidelity_words",
     "figures",
-    "memory_figures",
+    "memory_figures fidelity_figures interval_strips",
     "commands",
     "cli ui",
     "__init__ __main__ pages app",
@@ -48,6 +50,7 @@ LIGHT = {
     *("errors", "units", "version", "names", "quantisation", "precisions", "metrics", "pydoc_text", "spec", "report"),
     *("checkpoint", "catalog", "store", "words", "tables", "figures", "ui", "pages", "app", "commands"),
     *("codes", "budgets", "kv_cache", "fits", "load_peaks", "plan", "memory_words", "memory_tables", "memory_figures"),
+    *("verdict", "fidelity_tables", "fidelity_words", "fidelity_figures", "interval_strips"),
 }
 FILES = sorted([ROOT / "app.py", *(ROOT / "pages").glob("*.py"), *(ROOT / "qfund").rglob("*.py")])
 

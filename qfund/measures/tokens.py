@@ -131,7 +131,9 @@ def _piece(tokenizer: Any, token: int) -> str:
 def _alternatives(kept: Mapping[int, Kept], order: list[int | None], vocabulary: dict[int, int]) -> Alternatives:
     found = [kept.get(number) if number is not None else None for number in order]
     return Alternatives(
-        tuple(tuple(vocabulary.setdefault(token, len(vocabulary)) for token in each.top) if each else () for each in found),
+        tuple(
+            tuple(vocabulary.setdefault(token, len(vocabulary)) for token in each.top) if each else () for each in found
+        ),
         tuple(tuple(float(f"{share:.4g}") for share in each.probabilities) if each else () for each in found),
     )
 

@@ -1,0 +1,271 @@
+"""Report → frames about how sure its numbers are: the noise floor, percentiles, buckets by confidence, errors along the
+blocks, and what two candidates differ by. One row a fact; pure functions, no Streamlit."""
+
+import math
+from collections.abc import Mapping
+
+import pandas as pd
+
+from qfund.metrics import METRICS, PERCENTILES, Estimate
+from qfund.report import HiddenError, NoiseRun, PrecisionResult, Report
+from qfund.tables import heading, label
+from qfund.units import number_text
+from qfund.words import metric_text, value_text
+
+#: The runs of the reference that make the floor; ``fp64`` says what the reference itself rounds away.
+EXACT = "fp64"
+#: What can be told of an error along the blocks: its name in a control, its axis and whether that is logarithmic.
+DRIFTS = {
+    "relative L2": ("‖candidate − reference‖ ÷ ‖reference‖", "relative_l2"),
+    "SQNR": ("signal to noise (dB)", "sqnr"),
+    "1 − cosine": ("1 − cosine", "cosine"),
+}
+_NO_DIFFERENCE = "no measurable difference"
+
+
+def distance(name: str, value: float) -> float | None:
+    """How far a metric is from what equal outputs give; None where nothing says what that is (perplexity)."""
+    if name == "perplexity" or name not in METRICS:
+        return None
+    better = METRICS[name].better
+    return abs(value - 1) if better == "one" else 1 - value if better == "higher" else value
+
+
+def floor(report: Report, name: str) -> float | None:
+    """The largest ``distance`` of the reference from itself, run other ways; None where that was not measured."""
+    found = [
+        far
+        for run in report.noise
+        if run.name != EXACT and name in run.fidelity
+        if (far := distance(name, run.fidelity[name].value)) is not None
+    ]
+    return max(found, default=None)
+
+
+def below_floor(report: Report, result: PrecisionResult, name: str) -> bool:
+    """Whether a metric says no more than that the reference was run once more: its interval reaches the floor."""
+    limit, estimate = floor(report, name), result.fidelity.get(name)
+    if limit is None or estimate is None:
+        return False
+    ends = (estimate.value, *(end for end in (estimate.low, estimate.high) if end is not None))
+    far = [found for end in ends if (found := distance(name, end)) is not None]
+    crosses = METRICS[name].better == "one" and min(ends) <= 1 <= max(ends)
+    return bool(far) and (crosses or min(far) <= limit)
+
+
+def interval_text(name: str, estimate: Estimate) -> str:
+    """``1.0003 (0.9999 to 1.0007)``: the value and its 95 % interval, or with its standard error where it has none."""
+    if estimate.low is None or estimate.high is None:
+        return metric_text(name, estimate, digits=2)
+    times = 100 if estimate.unit == "share" else 1
+    wide = times * (estimate.high - estimate.low)
+    ends = (estimate.value, estimate.low, estimate.high)
+    value, low, high = (digits_text(times * end, wide) for end in ends)
+    return f"{value} ({low} to {high})"
+
+
+def digits_text(value: float, wide: float) -> str:
+    """A number with the digits that an interval so wide allows: two of its width."""
+    if not math.isfinite(value) or not 0 < wide < math.inf:
+        return number_text(value)
+    last = math.floor(math.log10(wide)) - 1  # the power of ten of the last digit that says something
+    if last >= -7:
+        return f"{value:,.{max(0, -last)}f}"
+    scale = math.floor(math.log10(abs(value))) if value else last + 1
+    return f"{value / 10.0**scale:.{max(0, min(6, scale - last))}f}e{scale}"
+
+
+def metrics_text(report: Report) -> pd.DataFrame:
+    """One row a metric, one column a candidate with its 95 % interval, and beside them what is noise. A cell that is not
+    above it says so."""
+    names = [name for name in METRICS if any(name in result.fidelity for result in report.results)]
+    rows = []
+    for name in names:
+        row = {"Metric": heading(name)}
+        row |= {label(result.precision): _cell(report, result, name) for result in report.results}
+        limit = floor(report, name)
+        row["Noise floor"] = "–" if limit is None else "0" if limit == 0 else number_text(_shown(name, limit))
+        if name in report.reference.fidelity:
+            row["Noise floor"] = f"the reference's: {interval_text(name, report.reference.fidelity[name])}"
+        rows.append(row | {"Definition": METRICS[name].definition})
+    return pd.DataFrame(rows, columns=None if rows else ["Metric", "Definition"])
+
+
+def _shown(name: str, far: float) -> float:
+    return 100 * far if METRICS[name].unit == "share" else far
+
+
+def _cell(report: Report, result: PrecisionResult, name: str) -> str:
+    if name not in result.fidelity:
+        return "not finite" if result.nonfinite_positions and not result.fidelity else "–"
+    told = interval_text(name, result.fidelity[name])
+    return f"{told}: {_NO_DIFFERENCE}" if below_floor(report, result, name) else told
+
+
+def metrics_by_precision(report: Report) -> pd.DataFrame:
+    """``metrics_text`` turned round, for many candidates."""
+    columns = metrics_text(report).drop(columns=["Definition"]).set_index("Metric").T
+    columns.columns.name = None
+    return columns.rename_axis("Precision").reset_index()
+
+
+def noise(report: Report) -> pd.DataFrame:
+    """One row a way in which the reference was run again, with what that changed."""
+    shown = [name for name in METRICS if name != "perplexity" and any(name in run.fidelity for run in report.noise)]
+    return pd.DataFrame([_noise(run, shown) for run in report.noise])
+
+
+def _noise(run: NoiseRun, names: list[str]) -> dict[str, object]:
+    row: dict[str, object] = {"The reference, run again": run.meaning, "Positions": run.positions}
+    for name in names:
+        row[heading(name)] = value_text(run.fidelity[name].value, METRICS[name].unit) if name in run.fidelity else "–"
+    return row
+
+
+def percentiles(report: Report, which: str) -> pd.DataFrame:
+    """One row for each candidate and percentile of ``which`` (``"kl"``, ``"kl_reverse"``, ``"delta_p"``)."""
+    rows = [
+        {
+            "precision": result.precision,
+            "label": label(result.precision),
+            "share": share,
+            "name": percentile_name(share),
+            "value": value,
+        }
+        for result in report.results
+        for share, value in zip(PERCENTILES, result.percentiles.get(which, ()), strict=False)
+    ]
+    return pd.DataFrame(rows, columns=["precision", "label", "share", "name", "value"])
+
+
+def percentile_name(share: float) -> str:
+    return {0.0: "smallest", 0.5: "median", 1.0: "largest"}.get(share, f"{100 * share:.10g} %")
+
+
+def percentiles_text(report: Report) -> pd.DataFrame:
+    """One row for each candidate and distribution, one column a percentile."""
+    titles = {
+        "kl": "KL divergence (nat)",
+        "kl_reverse": "KL, reversed (nat)",
+        "delta_p": "Δp of the correct token (%-points)",
+    }
+    rows = []
+    for which, title in titles.items():
+        for result in report.results:
+            values = result.percentiles.get(which)
+            if values:
+                times = 100 if which == "delta_p" else 1
+                named = zip(map(percentile_name, PERCENTILES), values, strict=False)
+                cells = {name: number_text(times * value) for name, value in named}
+                rows.append({"Of": title, "Precision": label(result.precision)} | cells)
+    return pd.DataFrame(rows)
+
+
+#: Percentiles whose two tails are compared, and how much larger one must be to be called heavier.
+TAILS, HEAVIER = ((0.01, 0.99), (0.05, 0.95)), 1.15
+
+
+def tails(report: Report) -> pd.DataFrame:
+    """One row a candidate: what the correct token loses at the worst and gains at the best hundredth of positions, and
+    ``heavier``: ``"loss"``, ``"gain"``, or ``"neither"`` where both tails, at 1 % and at 5 %, are about alike."""
+    rows = []
+    for result in report.results:
+        values = dict(zip(PERCENTILES, result.percentiles.get("delta_p", ()), strict=False))
+        if not values:
+            continue
+        ratios = [(-values[low], values[high]) for low, high in TAILS]
+        loses = all(loss > HEAVIER * max(gain, 0.0) and loss > 0 for loss, gain in ratios)
+        gains = all(gain > HEAVIER * max(loss, 0.0) and gain > 0 for loss, gain in ratios)
+        rows.append(
+            {
+                "precision": result.precision,
+                "label": label(result.precision),
+                "loss": ratios[0][0],
+                "gain": ratios[0][1],
+                "heavier": "loss" if loses else "gain" if gains else "neither",
+            }
+        )
+    return pd.DataFrame(rows, columns=["precision", "label", "loss", "gain", "heavier"])
+
+
+def buckets(report: Report) -> pd.DataFrame:
+    """One row for each candidate, bucket and metric: how much differs where the reference is sure or is not."""
+    rows = [
+        {
+            "precision": result.precision,
+            "label": label(result.precision),
+            "bucket": f"{100 * bucket.low:.10g}–{100 * bucket.high:.10g} %",
+            "metric": name,
+            "value": estimate.value,
+            "low": estimate.low if estimate.low is not None else _end(estimate, -1),
+            "high": estimate.high if estimate.high is not None else _end(estimate, 1),
+            "n": estimate.n,
+        }
+        for result in report.results
+        for bucket in result.buckets
+        for name, estimate in bucket.estimates.items()
+    ]
+    return pd.DataFrame(rows, columns=["precision", "label", "bucket", "metric", "value", "low", "high", "n"])
+
+
+def _end(estimate: Estimate, side: int) -> float:
+    return estimate.value + side * 1.96 * (estimate.se or 0.0)
+
+
+def drift(report: Report, which: str) -> pd.DataFrame:
+    """One row for each candidate and block, in the order of execution, by a name of ``DRIFTS``. ``value`` is not a number
+    where nothing differs (no axis shows that) or nothing is finite; ``broken`` marks the first block of a candidate
+    after which values are not finite."""
+    rows = []
+    for result in report.results:
+        first = next((place for place, error in enumerate(result.drift) if error.nonfinite), None)
+        for place, error in enumerate(result.drift):
+            rows.append(
+                {
+                    "precision": result.precision,
+                    "label": label(result.precision),
+                    "place": place + 1,
+                    "block": error.block,
+                    "value": _drift(error, which),
+                    "nonfinite": error.nonfinite,
+                    "broken": place == first,
+                }
+            )
+    return pd.DataFrame(rows, columns=["precision", "label", "place", "block", "value", "nonfinite", "broken"])
+
+
+def _drift(error: HiddenError, which: str) -> float:
+    if which == "SQNR":
+        return math.nan if error.sqnr is None else error.sqnr
+    value = error.relative_l2 if which == "relative L2" else 1 - error.cosine
+    # A cosine is rounded at its 16th digit: what is left of 1 − cosine below that says nothing.
+    return value if value > (1e-15 if which == "1 − cosine" else 0) else math.nan
+
+
+def paired_text(found: Mapping[str, Estimate], one: str, other: str) -> pd.DataFrame:
+    """The differences of two candidates, one row a metric, and which of them is the closer one, where that can be
+    told."""
+    rows = []
+    for name, estimate in found.items():
+        row = METRICS.get(name)
+        rows.append(
+            {
+                "Metric": heading(name) if row else name,
+                "Difference and 95 % interval": interval_text(name, estimate),
+                "": _closer(name, estimate, label(one), label(other)),
+            }
+        )
+    return pd.DataFrame(rows, columns=["Metric", "Difference and 95 % interval", ""])
+
+
+def _closer(name: str, estimate: Estimate, one: str, other: str) -> str:
+    none = 1.0 if estimate.unit == "×" else 0.0
+    if estimate.low is None or estimate.high is None:
+        return "too few chunks to tell"
+    if estimate.low <= none <= estimate.high:
+        return "not told apart"
+    better = METRICS[name].better if name in METRICS else "lower"
+    larger = estimate.low > none
+    if better == "one" or name == "perplexity":  # the lower perplexity reads the text better
+        return f"{other if larger else one} reads this text better"
+    return f"{one if larger == (better == 'higher') else other} is closer to the reference"

@@ -1,4 +1,4 @@
-"""Frames (``qfund.fidelity_tables``) → Plotly figures: percentiles, tails, buckets by confidence, errors along the blocks.
+"""Frames (``qfund.fidelity_tables``) → Plotly figures: percentiles, tails, buckets by confidence, errors along blocks.
 
 As in ``qfund.figures``: pure and deterministic, one colour a precision, and a family's colour where there are many.
 """
@@ -84,9 +84,7 @@ def drift(frame: pd.DataFrame, which: str) -> go.Figure:
             ),
         )
     figure.update_xaxes(title="after block", showgrid=False, rangemode="tozero", tickformat="d")
-    figure.update_yaxes(title=title)
-    if field != "sqnr":
-        figure.update_yaxes(type="log", exponentformat="power", dtick=1)
+    figure.update_yaxes(title=title, **({} if field == "sqnr" else _logarithmic(frame["value"])))
     return figure
 
 
@@ -108,17 +106,19 @@ def percentiles(frame: pd.DataFrame) -> go.Figure:
             **_legend(name, label, many, seen),
         )
     order = list(dict.fromkeys(frame["name"]))
-    figure.update_xaxes(title="percentile of positions", categoryorder="array", categoryarray=order, tickangle=-40)
-    figure.update_yaxes(title="KL divergence (nat)", type="log", exponentformat="power", dtick=_dtick(frame["value"]))
+    figure.update_xaxes(
+        title="percentile of positions", type="category", categoryorder="array", categoryarray=order, tickangle=-40
+    )
+    figure.update_yaxes(title="KL divergence (nat)", **_logarithmic(frame["value"]))
     return figure
 
 
-def _dtick(values: "pd.Series[float]") -> int:
-    """Decades between two lines of a logarithmic axis."""
-    positive = values[values > 0]
-    if positive.empty:
-        return 1
-    return max(1, round(math.log10(positive.max() / positive.min()) / 8))
+def _logarithmic(values: "pd.Series[float]") -> dict[str, Any]:
+    """A logarithmic axis with some lines, whether it spans a third of a decade or thirty."""
+    positive = values[(values > 0) & (values < math.inf)]
+    decades = math.log10(positive.max() / positive.min()) if len(positive) else 1.0
+    axis: dict[str, Any] = {"type": "log", "exponentformat": "power"}
+    return axis | {"dtick": "D2" if decades < 1.3 else max(1, round(decades / 8))}
 
 
 def tails(frame: pd.DataFrame) -> go.Figure:
@@ -149,7 +149,8 @@ def tails(frame: pd.DataFrame) -> go.Figure:
             marker={"symbol": symbol, "size": 13, "color": colours, "line": {"width": 2, "color": colours}},
             hovertemplate=f"<b>%{{y}}</b><br>{name} of positions: %{{x:.3g}} %-points or more<extra></extra>",
         )
-    figure.update_xaxes(title="p(correct token), %-points", type="log", exponentformat="power", dtick=1, showgrid=True)
+    both = pd.concat([shown["loss"], shown["gain"]])
+    figure.update_xaxes(title="p(correct token), %-points", showgrid=True, **_logarithmic(both))
     figure.update_yaxes(autorange="reversed", ticklabelstandoff=8, dtick=1, showgrid=False)
     return figure
 
@@ -192,5 +193,5 @@ def buckets(frame: pd.DataFrame, metric: str) -> go.Figure:
     unit = METRICS[metric].unit.replace("share", "%")
     figure.update_yaxes(title=METRICS[metric].label + (f" ({unit})" if unit else ""))
     if logarithmic:
-        figure.update_yaxes(type="log", exponentformat="power", dtick=1)
+        figure.update_yaxes(**_logarithmic(shown["value"]))
     return figure

@@ -3,17 +3,17 @@ blocks, and what two candidates differ by. One row a fact; pure functions, no St
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pandas as pd
 
+from qfund import verdict
 from qfund.metrics import METRICS, PERCENTILES, Estimate
 from qfund.report import HiddenError, NoiseRun, PrecisionResult, Report
 from qfund.tables import heading, label
 from qfund.units import number_text
-from qfund.words import metric_text, value_text
+from qfund.words import estimate_text, metric_text, value_text
 
-#: The runs of the reference that make the floor; ``fp64`` says what the reference itself rounds away.
-EXACT = "fp64"
 #: What can be told of an error along the blocks: its name in a control, its axis and whether that is logarithmic.
 DRIFTS = {
     "relative L2": ("‖candidate − reference‖ ÷ ‖reference‖", "relative_l2"),
@@ -23,34 +23,16 @@ DRIFTS = {
 _NO_DIFFERENCE = "no measurable difference"
 
 
-def distance(name: str, value: float) -> float | None:
-    """How far a metric is from what equal outputs give; None where nothing says what that is (perplexity)."""
-    if name == "perplexity" or name not in METRICS:
-        return None
-    better = METRICS[name].better
-    return abs(value - 1) if better == "one" else 1 - value if better == "higher" else value
-
-
-def floor(report: Report, name: str) -> float | None:
-    """The largest ``distance`` of the reference from itself, run other ways; None where that was not measured."""
-    found = [
-        far
-        for run in report.noise
-        if run.name != EXACT and name in run.fidelity
-        if (far := distance(name, run.fidelity[name].value)) is not None
-    ]
-    return max(found, default=None)
-
-
-def below_floor(report: Report, result: PrecisionResult, name: str) -> bool:
-    """Whether a metric says no more than that the reference was run once more: its interval reaches the floor."""
-    limit, estimate = floor(report, name), result.fidelity.get(name)
-    if limit is None or estimate is None:
+def below_floor(result: PrecisionResult, name: str, floor: Mapping[str, float]) -> bool:
+    """Whether a metric says no more than that the reference was run once more: its interval reaches the ``floor``."""
+    estimate = result.fidelity.get(name)
+    if estimate is None or name not in floor:
         return False
-    ends = (estimate.value, *(end for end in (estimate.low, estimate.high) if end is not None))
-    far = [found for end in ends if (found := distance(name, end)) is not None]
-    crosses = METRICS[name].better == "one" and min(ends) <= 1 <= max(ends)
-    return bool(far) and (crosses or min(far) <= limit)
+    ends = [end for end in (estimate.low, estimate.high) if end is not None] or [estimate.value]
+    perfect = METRICS[name].perfect
+    if perfect is not None and min(ends) <= perfect <= max(ends):
+        return True
+    return any((far := METRICS[name].damage(end)) is not None and far <= floor[name] for end in ends)
 
 
 def interval_text(name: str, estimate: Estimate) -> str:
@@ -59,47 +41,50 @@ def interval_text(name: str, estimate: Estimate) -> str:
         return metric_text(name, estimate, digits=2)
     times = 100 if estimate.unit == "share" else 1
     wide = times * (estimate.high - estimate.low)
-    ends = (estimate.value, estimate.low, estimate.high)
-    value, low, high = (digits_text(times * end, wide) for end in ends)
+    ends = [times * end for end in (estimate.value, estimate.low, estimate.high)]
+    value, low, high = (digits_text(end, wide, max(map(abs, ends))) for end in ends)
     return f"{value} ({low} to {high})"
 
 
-def digits_text(value: float, wide: float) -> str:
-    """A number with the digits that an interval so wide allows: two of its width."""
+def digits_text(value: float, wide: float, size: float) -> str:
+    """A number with the digits that an interval so wide allows, two of its width; ``size`` is the largest of the numbers
+    that stand together, and decides whether they have an exponent."""
     if not math.isfinite(value) or not 0 < wide < math.inf:
         return number_text(value)
     last = math.floor(math.log10(wide)) - 1  # the power of ten of the last digit that says something
-    if last >= -7:
-        return f"{value:,.{max(0, -last)}f}"
-    scale = math.floor(math.log10(abs(value))) if value else last + 1
+    if size >= 1e-3:
+        return f"{value:,.{min(12, max(0, -last))}f}"
+    scale = math.floor(math.log10(size)) if size else last
     return f"{value / 10.0**scale:.{max(0, min(6, scale - last))}f}e{scale}"
 
 
 def metrics_text(report: Report) -> pd.DataFrame:
-    """One row a metric, one column a candidate with its 95 % interval, and beside them what is noise. A cell that is not
-    above it says so."""
+    """One row a metric, one column a candidate with its 95 % interval, and beside them what is noise. A cell that is
+    not above it says so."""
     names = [name for name in METRICS if any(name in result.fidelity for result in report.results)]
+    floor = verdict.noise_floor(report)
     rows = []
     for name in names:
         row = {"Metric": heading(name)}
-        row |= {label(result.precision): _cell(report, result, name) for result in report.results}
-        limit = floor(report, name)
-        row["Noise floor"] = "–" if limit is None else "0" if limit == 0 else number_text(_shown(name, limit))
-        if name in report.reference.fidelity:
-            row["Noise floor"] = f"the reference's: {interval_text(name, report.reference.fidelity[name])}"
+        row |= {label(result.precision): _cell(result, name, floor) for result in report.results}
+        row["Noise floor"] = number_text(_shown(name, floor[name])) if name in floor else "–"
+        row[f"{label(report.reference.precision)} (reference)"] = _cell(report.reference, name, {})
         rows.append(row | {"Definition": METRICS[name].definition})
-    return pd.DataFrame(rows, columns=None if rows else ["Metric", "Definition"])
+    frame = pd.DataFrame(rows, columns=None if rows else ["Metric", "Definition"])
+    # A column in which nothing was measured says nothing.
+    return frame[[column for column in frame.columns if frame.empty or not (frame[column] == "–").all()]]
 
 
 def _shown(name: str, far: float) -> float:
     return 100 * far if METRICS[name].unit == "share" else far
 
 
-def _cell(report: Report, result: PrecisionResult, name: str) -> str:
+def _cell(result: PrecisionResult, name: str, floor: Mapping[str, float]) -> str:
     if name not in result.fidelity:
         return "not finite" if result.nonfinite_positions and not result.fidelity else "–"
-    told = interval_text(name, result.fidelity[name])
-    return f"{told}: {_NO_DIFFERENCE}" if below_floor(report, result, name) else told
+    if below_floor(result, name, floor):
+        return f"{_NO_DIFFERENCE} ({estimate_text(replace(result.fidelity[name], se=None))})"
+    return interval_text(name, result.fidelity[name])
 
 
 def metrics_by_precision(report: Report) -> pd.DataFrame:
@@ -109,17 +94,36 @@ def metrics_by_precision(report: Report) -> pd.DataFrame:
     return columns.rename_axis("Precision").reset_index()
 
 
+#: What tells most of a run against itself; the table of all metrics has the floor of each.
+_NOISE = (
+    "kl_mean",
+    "kl_max",
+    "top1_agreement",
+    "perplexity_ratio",
+    "max_abs_logit_diff",
+    "mean_abs_hidden_diff",
+    "max_abs_hidden_diff",
+)
+
+
 def noise(report: Report) -> pd.DataFrame:
     """One row a way in which the reference was run again, with what that changed."""
-    shown = [name for name in METRICS if name != "perplexity" and any(name in run.fidelity for run in report.noise)]
+    shown = [name for name in _NOISE if any(name in run.fidelity for run in report.noise)]
     return pd.DataFrame([_noise(run, shown) for run in report.noise])
 
 
 def _noise(run: NoiseRun, names: list[str]) -> dict[str, object]:
     row: dict[str, object] = {"The reference, run again": run.meaning, "Positions": run.positions}
     for name in names:
-        row[heading(name)] = value_text(run.fidelity[name].value, METRICS[name].unit) if name in run.fidelity else "–"
+        row[heading(name)] = _noise_text(run.fidelity[name]) if name in run.fidelity else "–"
     return row
+
+
+def _noise_text(estimate: Estimate) -> str:
+    """Of a ratio the distance from 1: with four decimals it would be 1."""
+    if estimate.unit == "×":
+        return f"1 {'−' if estimate.value < 1 else '+'} {number_text(abs(estimate.value - 1))}"
+    return value_text(estimate.value, "" if estimate.unit == "nat" else estimate.unit)
 
 
 def percentiles(report: Report, which: str) -> pd.DataFrame:
@@ -213,9 +217,9 @@ def _end(estimate: Estimate, side: int) -> float:
 
 
 def drift(report: Report, which: str) -> pd.DataFrame:
-    """One row for each candidate and block, in the order of execution, by a name of ``DRIFTS``. ``value`` is not a number
-    where nothing differs (no axis shows that) or nothing is finite; ``broken`` marks the first block of a candidate
-    after which values are not finite."""
+    """One row for each candidate and block, in the order of execution, by a name of ``DRIFTS``. ``value`` is not a
+    number where nothing differs (no axis shows that) or nothing is finite; ``broken`` marks the first block of a
+    candidate after which values are not finite."""
     rows = []
     for result in report.results:
         first = next((place for place, error in enumerate(result.drift) if error.nonfinite), None)

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from qfund import fidelity_tables
+from qfund import fidelity_tables, verdict
 from qfund.report import Report
 from qfund.tables import label
 from qfund.units import number_text
@@ -27,21 +27,24 @@ def how_sure(report: Report) -> str:
     return f"{told} “No measurable difference”: the interval reaches what the reference differs from itself."
 
 
-def noise_band(floor: float | None) -> str:
-    """What the band at the bottom of a picture means; nothing where there is none."""
+def noise_band(floor: float | None, drawn: bool) -> str:
+    """What the band at the bottom of a picture means, or where it would be; nothing where there is none."""
     if floor is None:
         return ""
     if floor == 0:
         return "The reference, run again in other ways, gave exactly the same. "
-    return f"The grey band is the noise floor, {number_text(floor)} nat: below it nothing can be told. "
+    if not drawn:
+        return f"The noise floor, {number_text(floor)}, is far below what is drawn. "
+    return f"The grey band is the noise floor, {number_text(floor)}: below it nothing can be told. "
 
 
 def noise(report: Report) -> str:
     """What the runs of the reference against itself say."""
-    runs = [run for run in report.noise if run.name != fidelity_tables.EXACT]
+    runs = [run for run in report.noise if run.name != verdict.EXACT]
     parts = []
     if runs:
-        largest = fidelity_tables.floor(report, "kl_mean")
+        floor = verdict.noise_floor(report)
+        largest = floor.get("kl_mean")
         if largest is not None:
             parts.append(
                 f"The noise floor is the largest of {len(runs)} runs: a KL divergence of {number_text(largest)} nat."
@@ -51,7 +54,7 @@ def noise(report: Report) -> str:
         below = [
             label(result.precision)
             for result in report.results
-            if result.fidelity and fidelity_tables.below_floor(report, result, "kl_mean")
+            if result.fidelity and fidelity_tables.below_floor(result, "kl_mean", floor)
         ]
         if below:
             verb = "shows" if len(below) == 1 else "show"
@@ -59,7 +62,7 @@ def noise(report: Report) -> str:
             parts.append(f"{names} {verb} no measurable difference from it.")
         elif report.results and largest is not None:
             parts.append("Every candidate is above it." if len(report.results) > 1 else "The candidate is above it.")
-    if any(run.name == fidelity_tables.EXACT for run in report.noise):
+    if any(run.name == verdict.EXACT for run in report.noise):
         parts.append("Against float64 the reference shows what it rounds away itself.")
     return " ".join(parts)
 

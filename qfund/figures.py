@@ -212,9 +212,8 @@ def memory_against_damage(frame: pd.DataFrame, reference_bytes: int, floor: floa
     if not lossy.empty:
         smallest, largest = 0.8 * lossy["value"].min(), 1.25 * lossy["value"].max()
         decades = [math.floor(math.log10(smallest)), math.ceil(math.log10(largest))]
-        if floor:
-            # Far below all candidates the band would take the picture: it is then said in words.
-            decades[0] = max(math.floor(math.log10(floor)), decades[0] - 2)
+        if floor and floor_is_near(frame, floor):
+            decades[0] = min(decades[0], math.floor(math.log10(floor)))
             figure.add_hrect(y0=10.0 ** (decades[0] - 1), y1=floor, line={"width": 0}, fillcolor=OTHER, opacity=0.18)
     right = widest * 1.12
     drawn = frame if lossy.empty else lossy
@@ -263,6 +262,12 @@ def memory_against_damage(frame: pd.DataFrame, reference_bytes: int, floor: floa
         title=title, type="log", range=decades, exponentformat="power", dtick=1 + (decades[1] - decades[0]) // 9
     )
     return figure
+
+
+def floor_is_near(frame: pd.DataFrame, floor: float) -> bool:
+    """Whether a noise floor is drawn: one that is far below all candidates would take the picture."""
+    lossy = frame["value"][frame["value"] > 0]
+    return len(lossy) > 0 and floor > float(lossy.min()) / 300
 
 
 def _interval(row: dict[Any, Any]) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from qfund.errors import StoreError
+from qfund.metrics import Bucket as Bucket
 from qfund.metrics import Estimate
 from qfund.spec import Spec
 
@@ -195,15 +196,6 @@ class HiddenError:
 
 
 @dataclass(frozen=True, slots=True)
-class Bucket:
-    """Positions at which the reference's largest probability lies in [low, high), the last one with its end."""
-
-    low: float
-    high: float
-    estimates: dict[str, Estimate]
-
-
-@dataclass(frozen=True, slots=True)
 class ChunkSums:
     """Sums over the positions of each chunk, in the order of the input; of very many chunks, neighbours of one text are
     merged. All means, their intervals and paired comparisons of candidates are functions of these.
@@ -279,8 +271,8 @@ class PrecisionResult:
 
 @dataclass(frozen=True, slots=True)
 class Alternatives:
-    """For each position of ``TokenMap.detailed`` the most likely outputs: indices into ``TokenMap.vocabulary`` and their
-    probabilities.
+    """For each position of ``TokenMap.detailed`` the most likely outputs: indices into ``TokenMap.vocabulary`` and
+    their probabilities.
 
     The likeliest first, equal ones by token id; empty where nothing was compared, or logits were not finite.
     """

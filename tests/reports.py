@@ -5,14 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from qfund import codes
-from qfund.metrics import PERCENTILES, TOP_K, Estimate, Positions, Vector, estimates, perplexity_of
+from qfund import chunk_sums, codes
+from qfund.intervals import Vector
+from qfund.metrics import TOP_K, Estimate, Positions, buckets, estimates, percentiles, perplexity_of
 from qfund.precisions import PRECISIONS, STORED, Precision
 from qfund.report import (
     SCHEMA,
     Alternatives,
-    Bucket,
-    ChunkSums,
     DtypeShare,
     Environment,
     HiddenError,
@@ -177,7 +176,7 @@ def full_report(spec: Spec | None = None, noise: dict[str, float] | None = None)
     scales = {result.precision: _scale(result.precision) for result in base.results} | (noise or {})
     reference = np.random.default_rng(5).gamma(2.0, 1.4, CHUNKS * LENGTH)
     results = tuple(_measured(result, scales[result.precision], reference) for result in base.results)
-    own = {"perplexity": _bounded(perplexity_of(reference))}
+    own = {"perplexity": perplexity_of(reference)}
     facts = replace(base.input, tokens=CHUNKS * LENGTH, chunks=CHUNKS, context=LENGTH)
     noises = (
         NoiseRun("threads", "one thread instead of two", 1024, _floor(3e-7, reference)),
@@ -190,7 +189,8 @@ def full_report(spec: Spec | None = None, noise: dict[str, float] | None = None)
 
 def _scale(precision: str) -> float:
     row = PRECISIONS[precision]
-    return {"fp16": 0.0015, "bf16": 0.012, "int8": 0.009}.get(precision, 0.0002 + 0.9 * 2.0**-row.effective_bits)
+    usual: dict[str, float] = {"fp16": 0.0015, "bf16": 0.012, "int8": 0.009}
+    return usual.get(precision, float(0.0002 + 0.9 * 2.0**-row.effective_bits))
 
 
 def _positions(scale: float, reference: Vector) -> Positions:
@@ -225,30 +225,12 @@ def _positions(scale: float, reference: Vector) -> Positions:
 
 def _measured(result: PrecisionResult, scale: float, reference: Vector) -> PrecisionResult:
     found = _positions(scale, reference)
-    assert found.kl is not None and found.kl_reverse is not None and found.delta_p is not None
-    assert found.confidence is not None
-    edges = (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)
-    inside = [
-        (found.confidence >= low) & (found.confidence < high) for low, high in zip(edges, edges[1:], strict=False)
-    ]
-    told = ("kl", "same_top1", "nll_reference", "nll_candidate", "delta_p", "kl_reverse", "top_agreed")
     return replace(
         result,
-        fidelity={name: _bounded(estimate) for name, estimate in estimates(found).items()},
-        percentiles={
-            name: tuple(float(x) for x in np.quantile(getattr(found, name), PERCENTILES))
-            for name in ("kl", "kl_reverse", "delta_p")
-        },
-        buckets=tuple(
-            Bucket(low, high, {name: _bounded(estimate) for name, estimate in _of(found, chosen).items()})
-            for low, high, chosen in zip(edges, edges[1:], inside, strict=False)
-        ),
-        chunks=ChunkSums(
-            positions=(LENGTH,) * CHUNKS,
-            scored=(LENGTH,) * CHUNKS,
-            texts=(0,) * CHUNKS,
-            sums={name: tuple(getattr(found, name).reshape(CHUNKS, LENGTH).sum(1).tolist()) for name in told},
-        ),
+        fidelity=estimates(found),
+        percentiles=percentiles(found),
+        buckets=buckets(found),
+        chunks=chunk_sums.of(found),
         drift=tuple(
             _after(block, scale * (1 + 0.6 * block), nonfinite=3 * (result.precision == "fp16" and block == 7))
             for block in range(8)
@@ -256,37 +238,12 @@ def _measured(result: PrecisionResult, scale: float, reference: Vector) -> Preci
     )
 
 
-def _of(found: Positions, chosen: Vector) -> dict[str, Estimate]:
-    assert found.kl is not None and found.same_top1 is not None
-    assert found.nll_reference is not None and found.nll_candidate is not None
-    return estimates(
-        Positions(
-            kl=found.kl[chosen],
-            same_top1=found.same_top1[chosen],
-            nll_reference=found.nll_reference[chosen],
-            nll_candidate=found.nll_candidate[chosen],
-        )
-    )
-
-
 def _after(block: int, error: float, nonfinite: int) -> HiddenError:
     return HiddenError(f"model.layers.{block}", error, 1 - error**2 / 2, float(-20 * np.log10(error)), nonfinite)
 
 
-def _bounded(estimate: Estimate) -> Estimate:
-    """With an interval a third wider than positions taken as independent would give."""
-    if estimate.se is None:
-        return estimate
-    wide = 1.96 * 1.3 * estimate.se
-    low, high = estimate.value - wide, estimate.value + wide
-    if estimate.unit == "share":
-        low, high = max(0.0, low), min(1.0, high)
-    return replace(estimate, low=low, high=high, blocks=CHUNKS)
-
-
 def _floor(scale: float, reference: Vector) -> dict[str, Estimate]:
-    found = estimates(_positions(scale, reference))
-    return {name: _bounded(estimate) for name, estimate in found.items() if name != "perplexity"}
+    return {name: found for name, found in estimates(_positions(scale, reference)).items() if name != "perplexity"}
 
 
 def long_tokens(report: Report, count: int, chunk: int = 256) -> Report:

@@ -15,11 +15,11 @@ ROOT = Path(__file__).resolve().parent.parent
 #: The rooms of the house, foundations first. A file imports from its own room and from lower floors only.
 FLOORS = (
     "errors units version",
-    "names quantisation codes",
+    "names quantisation intervals codes",
     "precisions metrics pydoc_text budgets kv_cache",
     "spec",
     "report fits",
-    "verdict",
+    "chunk_sums",
     "load_peaks",
     "checkpoint",
     "catalog",
@@ -35,11 +35,12 @@ FLOORS = (
     "store",
     "engine",
     "words memory_words",
+    "verdict",
     "tables",
     "memory_tables fidelity_tables",
     "fidelity_words",
     "figures",
-    "memory_figures fidelity_figures interval_strips",
+    "memory_figures fidelity_figures",
     "commands",
     "cli ui",
     "__init__ __main__ pages app",
@@ -50,7 +51,7 @@ LIGHT = {
     *("errors", "units", "version", "names", "quantisation", "precisions", "metrics", "pydoc_text", "spec", "report"),
     *("checkpoint", "catalog", "store", "words", "tables", "figures", "ui", "pages", "app", "commands"),
     *("codes", "budgets", "kv_cache", "fits", "load_peaks", "plan", "memory_words", "memory_tables", "memory_figures"),
-    *("verdict", "fidelity_tables", "fidelity_words", "fidelity_figures", "interval_strips"),
+    *("verdict", "fidelity_tables", "fidelity_words", "fidelity_figures"),
 }
 FILES = sorted([ROOT / "app.py", *(ROOT / "pages").glob("*.py"), *(ROOT / "qfund").rglob("*.py")])
 

@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 from qfund import codes
 from qfund.inputs import Prepared
 from qfund.measures.fidelity import Candidate, Comparison, Kept
-from qfund.metrics import Vector
 from qfund.report import Alternatives, TokenDisagreement, TokenMap
 from qfund.tasks import Task
+
+Vector = NDArray[np.float64]
 
 #: Positions from the start of which everything is kept.
 SHOWN = 1024
 #: Positions that a report keeps as colours; the statistics are over all of them.
 TILES = 65_536
-#: Positions of large disagreement of which everything is kept, shared by the candidates, and how many each has at least.
+#: Positions of large disagreement of which everything is kept, shared by the candidates; each has ``LEAST`` or more.
 WORST, LEAST = 192, 8
 
 

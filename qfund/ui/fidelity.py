@@ -1,14 +1,16 @@
-"""The section *Fidelity*: how far each candidate's outputs are from the reference's, beside memory and along the blocks."""
+"""The section *Fidelity*: how far outputs are from the reference's, against memory and along the blocks."""
 
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from qfund import fidelity_figures, fidelity_tables, fidelity_words, figures, tables, words
+from qfund import fidelity_figures, fidelity_tables, fidelity_words, figures, tables, verdict, words
 from qfund.ui import columns
 from qfund.ui.drawn import once
 from qfund.ui.services import Found
+
+_CANDIDATE = st.column_config.TextColumn(width=210)
 
 
 def draw(found: Found) -> None:
@@ -27,6 +29,7 @@ def draw(found: Found) -> None:
         else:
             differences(found)
     many = len(report.results) > words.FEW
+    names = [result.precision for result in report.results]
     st.dataframe(
         once(found, "fidelity by precision", fidelity_tables.metrics_by_precision) if many else frame,
         hide_index=True,
@@ -35,9 +38,9 @@ def draw(found: Found) -> None:
             "Precision": st.column_config.TextColumn(pinned=True),
             "Noise floor": st.column_config.TextColumn(help=fidelity_words.FLOOR),
             "Definition": st.column_config.TextColumn(width="large"),
-            **(_explained(frame) if many else {}),
+            **(_explained(frame) if many else dict.fromkeys(map(tables.label, names), _CANDIDATE)),
         },
-        height=columns.height(len(report.results) + 1, columns.ROWS) if many else "content",
+        height=columns.height(len(report.results) + 1 if many else len(frame), columns.ROWS),
         key="fidelity_table",
         alt="Every metric of every candidate with its interval, the noise floor and its definition",
     )
@@ -81,7 +84,8 @@ def _memory_against_damage(found: Found) -> None:
     if frame.empty:
         st.caption("The candidates share no metric of damage.")
         return
-    noise = fidelity_tables.floor(report, str(frame["metric"].iloc[0]))
+    noise = verdict.noise_floor(report).get(str(frame["metric"].iloc[0]))
+    band = fidelity_words.noise_band(noise, bool(noise) and figures.floor_is_near(frame, noise or 0.0))
     figure = once(
         found,
         "memory against damage figure",
@@ -95,7 +99,7 @@ def _memory_against_damage(found: Found) -> None:
     )
     st.caption(
         "Further left is smaller, further down is closer to the reference; the dotted line joins those that no other "
-        f"beats in both. {fidelity_words.noise_band(noise)}{words.missing_phrase(report, frame)}"
+        f"beats in both. {band}{words.missing_phrase(report, frame)}"
     )
 
 

@@ -3,6 +3,7 @@
 It is no part of the comparison: changing it measures nothing anew.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -34,12 +35,12 @@ def show(margin: Margin) -> None:
 
 
 def to_query(margin: Margin, complete: bool = False) -> dict[str, list[str]]:
-    """Link parameters: of what is not the default, or of everything that is set."""
+    """Link parameters: of what is not the default, or of everything. An empty one asks for nothing."""
     usual, query = Margin(), {}
     for name, (field, times, _, _) in _FIELDS.items():
         value = getattr(margin, field)
-        if value is not None and (complete or value != getattr(usual, field)):
-            query[name] = [f"{times * value:.6g}"]
+        if complete or value != getattr(usual, field):
+            query[name] = ["" if value is None else f"{times * value:.6g}"]
     return query
 
 
@@ -50,15 +51,19 @@ def from_query(query: Mapping[str, list[str]]) -> tuple[Margin, list[str]]:
         if name not in query:
             continue
         value = (query[name] or [""])[-1]
-        try:
-            number = float(value[:40])
-        except ValueError:
-            number = -1.0
-        if 0 <= number <= most:
-            margin = replace(margin, **{field: number / times})
+        number = _read(value)
+        if not value or 0 <= number <= most:
+            margin = replace(margin, **{field: number / times if value else None})
         else:
             problems.append(f"Ignored {name}={value[:40]!r} in the link: no number from 0 to {most:.0f}.")
     return margin, problems
+
+
+def _read(text: str) -> float:
+    try:
+        return float(text[:40])
+    except ValueError:
+        return math.nan
 
 
 def draw(report: Report) -> Margin:
@@ -71,23 +76,22 @@ def draw(report: Report) -> Margin:
         state[_BEGAN_AT] = margin
     labels = report.tokens is None and not any("perplexity_ratio" in row.fidelity for row in report.results)
     titles = {
-        "ppl": ("Perplexity, at most … % worse", "%.4g", "A candidate's perplexity over the reference's."),
+        "ppl": ("Perplexity, at most … % worse", "%.4g", "Of a candidate, beside the reference's. Empty: any."),
         "changed": (
             f"Top {'class' if labels else 'token'} changed, at most …%",
             "%.4g",
-            "How often its most likely output is another one than the reference's.",
+            "How often its most likely output is another one than the reference's. Empty: any.",
         ),
         "kl": (
             "KL divergence, at most … nat",
             "%.4g",
-            "Of the whole distribution, in the mean. Leave it empty to allow any.",
+            "Of the whole distribution, in the mean. Empty: any.",
         ),
     }
     asked = [name for name in _FIELDS if any(METRIC[name] in result.fidelity for result in report.results)]
     for name in asked:
         field, times, most, step = _FIELDS[name]
         title, form, help_text = titles[name]
-        usual = getattr(Margin(), field)
         value = st.number_input(
             title,
             min_value=0.0,
@@ -97,11 +101,11 @@ def draw(report: Report) -> Margin:
             format=form,
             key=f"margin_{name}",
             help=help_text,
-            placeholder="any" if usual is None else f"{times * usual:.6g}",
+            placeholder="any",
             width=232,
             persist_state="session",
         )
-        margin = replace(margin, **{field: usual if value is None else value / times})
+        margin = replace(margin, **{field: None if value is None else value / times})
     state[_BEGAN_AT] = margin
     show(margin)
     return margin

@@ -1,4 +1,4 @@
-"""The section *Statistics*: what is noise, how differences are spread over positions, and two candidates side by side."""
+"""The section *Statistics*: what is noise, how differences are spread over positions, and two candidates compared."""
 
 import streamlit as st
 
@@ -36,7 +36,7 @@ def draw(found: Found) -> None:
             column_config={"Precision": st.column_config.TextColumn(pinned=True)},
             height="content" if len(table) <= 30 else 530,
             key="percentiles_table",
-            alt="Percentiles of the KL divergence in both directions and of the change of the correct token's probability",
+            alt="Percentiles of the KL divergence in both directions and of the correct token's change in probability",
         )
     _paired(found)
 

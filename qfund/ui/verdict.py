@@ -2,12 +2,13 @@
 and what all of it was measured on."""
 
 from collections import Counter
+from dataclasses import replace
 
 import streamlit as st
 
-from qfund import fidelity_words, interval_strips, tables, verdict, words
+from qfund import fidelity_words, tables, verdict, words
 from qfund.report import PrecisionResult, Report
-from qfund.ui import columns, link, margin
+from qfund.ui import columns, interval_strips, link, margin
 from qfund.ui.drawn import once
 from qfund.ui.services import Found
 from qfund.ui.states import literal
@@ -40,6 +41,7 @@ def _judged(found: Found) -> None:
         link.rewrite()
     else:
         chosen = margin.current()
+    st.html(interval_strips.LOOKS)
     decisions = once(found, f"decisions {chosen}", lambda whole: verdict.decide(whole, chosen))
     if len(decisions) <= words.FEW:
         _few(report, decisions)
@@ -61,7 +63,9 @@ def _few(report: Report, decisions: tuple[Decision, ...]) -> None:
                     st.html(interval_strips.strips(decision, on))
             for alarm in told.alarms:
                 st.error(literal(alarm), icon=":material/warning:")
-            st.caption(literal(" ".join(filter(None, (told.body, words.arithmetic(result), result.note)))))
+            # What was decided says more of the outputs than these words could, where anything was.
+            body = replace(told, outputs=()).body if decision.findings else told.body
+            st.caption(literal(" ".join(filter(None, (body, words.arithmetic(result), result.note)))))
             for caution in told.cautions:
                 st.caption(f":material/info: {literal(caution)}")
     if on:

@@ -2,12 +2,14 @@
 candidates, with the margin as a line and the noise floor as a band. Pure functions of ``qfund.verdict``'s decisions.
 
 HTML, since it takes the width that there is, the page's own colours in the light and in the dark, and draws at once.
-Nothing in it comes from a checkpoint or a visitor; labels are escaped all the same.
+Nothing in it comes from a checkpoint or a visitor; labels are escaped all the same. ``interval_strips.css`` has the
+looks.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 
 from qfund.fidelity_tables import digits_text
 from qfund.figures import PALETTE, is_variant, precision_colour
@@ -15,6 +17,8 @@ from qfund.tables import label
 from qfund.units import number_text
 from qfund.verdict import Decision, Finding
 
+#: The sheet that everything here needs once on a page.
+LOOKS = Path(__file__).with_suffix(".css")
 #: State of a decision → sign, words and colour. The sign and the words tell it without the colour.
 STATES = {
     "indistinguishable": ("≈", "indistinguishable", PALETTE[2]),
@@ -49,7 +53,7 @@ class Axis:
 
 
 def axis(findings: Sequence[Finding], signed: bool) -> Axis:
-    """One for all candidates: the margin always stands at the same place, and so does nothing at all; below that is room
+    """One for all candidates: the margin always stands at the same place, and so does no damage; below that is room
     where damage can be ``signed``. Without a margin (it is 0) the widest interval takes the width."""
     margin = max(finding.margin for finding in findings)
     ends = [abs(end) for finding in findings for end in ends_of(finding)]
@@ -73,7 +77,8 @@ def number(finding: Finding, value: float, sign: bool = False) -> str:
     """In the unit of ``NAMES``, with the digits that the interval allows; with a sign where damage can be negative."""
     times = _times(finding)
     low, high = ends_of(finding)
-    text = digits_text(times * value, times * (high - low)).replace("-", "−")
+    size = times * max(abs(low), abs(high), abs(finding.estimate.value))
+    text = digits_text(times * value, times * (high - low), size).replace("-", "−")
     return f"+{text}" if sign and value > 0 and text.strip("0.") else text
 
 
@@ -96,9 +101,9 @@ def strip(finding: Finding, on: Axis, colour: str) -> str:
     if low > on.high:
         parts.append(f'<b class="qf-beyond" style="color:{colour}">▸</b>')
     else:
-        parts.append(
-            f'<i class="qf-interval" style="left:{first:.3f}%;width:max(2px,{last - first:.3f}%);background:{colour}"></i>'
-        )
+        wide = f"max(2px,{last - first:.3f}%)"
+        style = f"left:{first:.3f}%;width:{wide};background:{colour}"
+        parts.append(f'<i class="qf-interval" style="{style}"></i>')
         if on.low <= finding.estimate.value <= on.high:
             dot = on.place(finding.estimate.value)
             parts.append(f'<i class="qf-dot" style="left:{dot:.3f}%;background:{colour}"></i>')
@@ -127,7 +132,7 @@ def name(precision: str) -> str:
 
 
 def axes(decisions: Sequence[Decision]) -> dict[str, Axis]:
-    """One axis for each metric that any candidate has a finding about; their zeros and margins stand below each other."""
+    """One axis for each metric that any candidate has a finding about; zeros and margins stand below each other."""
     by_metric: dict[str, list[Finding]] = {}
     for decision in decisions:
         for finding in decision.findings:
@@ -138,7 +143,7 @@ def axes(decisions: Sequence[Decision]) -> dict[str, Axis]:
 
 def head(decision: Decision) -> str:
     """The line above a candidate's words: its name and its state."""
-    return f'{STYLE}<div class="qf-head">{name(decision.precision)}{pill(decision.state)}</div>'
+    return f'<div class="qf-head">{name(decision.precision)}{pill(decision.state)}</div>'
 
 
 def strips(decision: Decision, on: dict[str, Axis]) -> str:
@@ -155,7 +160,7 @@ def strips(decision: Decision, on: dict[str, Axis]) -> str:
             f"{strip(finding, on[finding.metric], STATES[finding.state][2])}"
             f'<span class="qf-value"><b>{value}</b>{"" if exact else f" <small>{between}</small>"}</span></div>'
         )
-    return f'{STYLE}<div class="qf-strips">{"".join(rows)}</div>'
+    return f'<div class="qf-strips">{"".join(rows)}</div>'
 
 
 def board(decisions: Sequence[Decision], memory: dict[str, str]) -> str:
@@ -170,72 +175,20 @@ def board(decisions: Sequence[Decision], memory: dict[str, str]) -> str:
             for metric in on
         )
         rows.append(
-            f'<div class="qf-row">{name(decision.precision)}{pill(decision.state)}'
-            f'<span class="qf-tracks">{tracks}</span><span class="qf-memory">{escape(memory[decision.precision])}</span></div>'
+            f'<div class="qf-row">{name(decision.precision)}{pill(decision.state)}<span class="qf-tracks">{tracks}</span>'
+            f'<span class="qf-memory">{escape(memory[decision.precision])}</span></div>'
         )
-    return (
-        f'{STYLE}<div class="qf-board"><div class="qf-row qf-titles"><span>candidate</span><span></span>'
-        f'<span class="qf-tracks">{titles}</span><span class="qf-memory">memory</span></div>{"".join(rows)}</div>'
+    head = (
+        '<div class="qf-row qf-titles"><span>candidate</span><span></span>'
+        f'<span class="qf-tracks">{titles}</span><span class="qf-memory">memory</span></div>'
     )
-
-
-KEY = (
-    '<div class="qf-key"><span><i class="k-dot"></i>measured, with its 95 % interval</span>'
-    '<span><i class="k-margin"></i>your margin</span><span><i class="k-floor"></i>noise floor</span></div>'
-)
+    return f'<div class="qf-board">{head}{"".join(rows)}</div>'
 
 
 def key(with_floor: bool) -> str:
     """What the marks mean."""
-    shown = KEY if with_floor else KEY.partition('<span><i class="k-floor">')[0] + "</div>"
-    return STYLE + shown
-
-
-#: One sheet for all, in the page's own colours: ``currentColor`` is the theme's text.
-STYLE = """<style>
-.qf-head{display:flex;flex-wrap:wrap;align-items:center;gap:.35em .9em}
-.qf-name{display:inline-flex;align-items:center;gap:.5em;font-weight:650;font-size:1.05em;white-space:nowrap}
-.qf-own{width:.72em;height:.72em;box-sizing:border-box;border-radius:50%;border:.15em solid;flex:none}
-.qf-pill{display:inline-flex;align-items:center;gap:.45em;border:1px solid;border-radius:99px;padding:.06em .7em .06em .12em;
-font-size:.86em;white-space:nowrap;line-height:1.5}
-.qf-pill b{display:inline-flex;align-items:center;justify-content:center;width:1.5em;height:1.5em;border-radius:50%;
-color:#fff;font-size:.86em;line-height:1}
-.qf-strips{display:grid;grid-template-columns:max-content minmax(5rem,1fr) minmax(9.2rem,max-content);
-gap:.5rem .9rem;align-items:center;font-size:.86em}
-.qf-one{display:contents}
-.qf-what{opacity:.72}
-.qf-value{font-variant-numeric:tabular-nums;white-space:nowrap}
-.qf-value small{opacity:.72;font-size:.92em}
-.qf-track{position:relative;display:block;height:1.25rem}
-.qf-track::before{content:"";position:absolute;left:0;right:0;top:50%;height:1px;background:currentColor;opacity:.22}
-.qf-track>i,.qf-track>b{position:absolute;top:50%}
-.qf-floor{height:100%;transform:translateY(-50%);background:currentColor;opacity:.16;border-radius:2px}
-.qf-zero{height:55%;width:1px;transform:translateY(-50%);background:currentColor;opacity:.4}
-.qf-margin{height:100%;width:0;transform:translate(-50%,-50%);border-left:2px dashed currentColor;opacity:.75}
-.qf-interval{height:4px;transform:translateY(-50%);border-radius:2px}
-.qf-dot{width:10px;height:10px;border-radius:50%;transform:translate(-50%,-50%)}
-.qf-beyond{right:-2px;transform:translateY(-52%);font-size:1.15em;line-height:1}
-.qf-key{display:flex;flex-wrap:wrap;gap:.2em 1.3em;font-size:.82em;opacity:.78}
-.qf-key span{display:inline-flex;align-items:center;gap:.5em}
-.k-dot{width:1.9em;height:4px;border-radius:2px;background:currentColor;position:relative}
-.k-dot::after{content:"";position:absolute;left:50%;top:50%;width:9px;height:9px;border-radius:50%;background:currentColor;
-transform:translate(-50%,-50%)}
-.k-margin{height:1.1em;border-left:2px dashed currentColor}
-.k-floor{width:.9em;height:1.1em;background:currentColor;opacity:.25;border-radius:2px}
-.qf-board{font-size:.88em;max-height:46rem;overflow-y:auto}
-.qf-row{display:grid;grid-template-columns:minmax(8.5rem,12rem) 11.5rem minmax(0,1fr) 4.5rem;gap:0 1rem;align-items:center;
-min-height:1.72rem}
-.qf-row+.qf-row{border-top:1px solid color-mix(in srgb,currentColor 9%,transparent)}
-.qf-row .qf-name{font-weight:550;font-size:1em}
-.qf-titles{font-size:.92em;opacity:.78;position:sticky;top:0;z-index:1;backdrop-filter:blur(9px)}
-.qf-tracks{display:grid;grid-auto-columns:minmax(0,1fr);grid-auto-flow:column;gap:1.2rem}
-.qf-memory{text-align:right;font-variant-numeric:tabular-nums}
-@media(max-width:640px){
-.qf-strips{grid-template-columns:1fr max-content;gap:.1rem .8rem}
-.qf-one{display:grid;grid-template-columns:subgrid;grid-column:1/-1}
-.qf-strips .qf-value{grid-column:2;grid-row:1;text-align:right}.qf-strips .qf-track{grid-column:1/-1;margin-bottom:.4rem}
-.qf-row{grid-template-columns:1fr max-content;padding:.35rem 0;gap:.1rem .6rem}
-.qf-row .qf-tracks{grid-column:1/-1;order:3}.qf-row .qf-memory{display:none}
-.qf-titles>span:not(.qf-tracks){display:none}
-}
-</style>"""
+    marks = {"dot": "measured, with its 95 % interval", "margin": "your margin", "floor": "noise floor"}
+    shown = [
+        f'<span><i class="k-{mark}"></i>{says}</span>' for mark, says in marks.items() if mark != "floor" or with_floor
+    ]
+    return f'<div class="qf-key">{"".join(shown)}</div>'

@@ -118,7 +118,11 @@ def _logarithmic(values: "pd.Series[float]") -> dict[str, Any]:
     positive = values[(values > 0) & (values < math.inf)]
     decades = math.log10(positive.max() / positive.min()) if len(positive) else 1.0
     axis: dict[str, Any] = {"type": "log", "exponentformat": "power"}
-    return axis | {"dtick": "D2" if decades < 1.3 else max(1, round(decades / 8))}
+    if decades >= 1.3 or not len(positive):
+        return axis | {"dtick": max(1, round(decades / 8))}
+    first = math.floor(math.log10(positive.min()))
+    ticks = [digit * 10.0**power for power in (first, first + 1, first + 2) for digit in (1, 2, 5)]
+    return axis | {"tickvals": ticks, "ticktext": [number_text(tick) for tick in ticks]}
 
 
 def tails(frame: pd.DataFrame) -> go.Figure:

@@ -3,7 +3,6 @@ blocks, and what two candidates differ by. One row a fact; pure functions, no St
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 
 import pandas as pd
 
@@ -12,7 +11,7 @@ from qfund.metrics import METRICS, PERCENTILES, Estimate
 from qfund.report import HiddenError, NoiseRun, PrecisionResult, Report
 from qfund.tables import heading, label
 from qfund.units import number_text
-from qfund.words import estimate_text, metric_text, value_text
+from qfund.words import BETTER, cosine_text, metric_text, value_text
 
 #: What can be told of an error along the blocks: its name in a control, its axis and whether that is logarithmic.
 DRIFTS = {
@@ -38,7 +37,8 @@ def below_floor(result: PrecisionResult, name: str, floor: Mapping[str, float]) 
 def interval_text(name: str, estimate: Estimate) -> str:
     """``1.0003 (0.9999 to 1.0007)``: the value and its 95 % interval, or with its standard error where it has none."""
     if estimate.low is None or estimate.high is None:
-        return metric_text(name, estimate, digits=2)
+        near_one = estimate.se is None and name in METRICS and METRICS[name].perfect == 1 and estimate.unit == ""
+        return cosine_text(estimate.value) if near_one else metric_text(name, estimate, digits=2)
     times = 100 if estimate.unit == "share" else 1
     wide = times * (estimate.high - estimate.low)
     ends = [times * end for end in (estimate.value, estimate.low, estimate.high)]
@@ -47,13 +47,14 @@ def interval_text(name: str, estimate: Estimate) -> str:
 
 
 def digits_text(value: float, wide: float, size: float) -> str:
-    """A number with the digits that an interval so wide allows, two of its width; ``size`` is the largest of the numbers
-    that stand together, and decides whether they have an exponent."""
+    """A number with the digits that an interval so wide allows, two of its width; ``size`` is the largest of the
+    numbers that stand together, and decides whether they have an exponent."""
     if not math.isfinite(value) or not 0 < wide < math.inf:
         return number_text(value)
     last = math.floor(math.log10(wide)) - 1  # the power of ten of the last digit that says something
     if size >= 1e-3:
-        return f"{value:,.{min(12, max(0, -last))}f}"
+        shown = f"{value:,.{min(12, max(0, -last))}f}"
+        return shown if shown.strip("-0.,") else shown.lstrip("-")  # no negative zero
     scale = math.floor(math.log10(size)) if size else last
     return f"{value / 10.0**scale:.{max(0, min(6, scale - last))}f}e{scale}"
 
@@ -69,8 +70,8 @@ def metrics_text(report: Report) -> pd.DataFrame:
         row |= {label(result.precision): _cell(result, name, floor) for result in report.results}
         row["Noise floor"] = number_text(_shown(name, floor[name])) if name in floor else "–"
         row[f"{label(report.reference.precision)} (reference)"] = _cell(report.reference, name, {})
-        rows.append(row | {"Definition": METRICS[name].definition})
-    frame = pd.DataFrame(rows, columns=None if rows else ["Metric", "Definition"])
+        rows.append(row | {"Better": BETTER[METRICS[name].better], "Definition": METRICS[name].definition})
+    frame = pd.DataFrame(rows, columns=None if rows else ["Metric", "Better", "Definition"])
     # A column in which nothing was measured says nothing.
     return frame[[column for column in frame.columns if frame.empty or not (frame[column] == "–").all()]]
 
@@ -83,13 +84,13 @@ def _cell(result: PrecisionResult, name: str, floor: Mapping[str, float]) -> str
     if name not in result.fidelity:
         return "not finite" if result.nonfinite_positions and not result.fidelity else "–"
     if below_floor(result, name, floor):
-        return f"{_NO_DIFFERENCE} ({estimate_text(replace(result.fidelity[name], se=None))})"
+        return f"{_NO_DIFFERENCE} ({value_text(result.fidelity[name].value, METRICS[name].unit)})"
     return interval_text(name, result.fidelity[name])
 
 
 def metrics_by_precision(report: Report) -> pd.DataFrame:
     """``metrics_text`` turned round, for many candidates."""
-    columns = metrics_text(report).drop(columns=["Definition"]).set_index("Metric").T
+    columns = metrics_text(report).drop(columns=["Better", "Definition"]).set_index("Metric").T
     columns.columns.name = None
     return columns.rename_axis("Precision").reset_index()
 

@@ -21,10 +21,10 @@ from playwright.sync_api import Browser, Locator, Page, Playwright, expect, sync
 
 from qfund import catalog
 from qfund.engine import key_of
-from qfund.report import Alternatives, TokenDisagreement
+from qfund.report import Alternatives
 from qfund.spec import Spec, to_query
 from qfund.store import Store
-from tests.reports import make_report
+from tests.reports import disagreement, full_report, long_tokens, make_report
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Imports, the first pages and a cold worker on a busy machine.
@@ -425,9 +425,8 @@ def test_tokens_that_are_not_finite_are_never_called_equal(arrive: Arrive, serve
     report = make_report(spec)
     assert report.tokens is not None
     count = len(report.tokens.pieces)
-    nothing = TokenDisagreement(
-        (None,) * count, (None,) * count, (None,) * count, Alternatives(((),) * count, ((),) * count)
-    )
+    none = (None,) * count
+    nothing = disagreement(none, none, none, Alternatives(((),) * count, ((),) * count))
     pieces = ("Return", "\ufffd", *report.tokens.pieces[2:])
     tokens = replace(report.tokens, pieces=pieces, candidates=report.tokens.candidates | {"fp16": nothing})
     Store(f"sqlite:///{server.log.parent}/qfund.db").put(key_of(spec), replace(report, tokens=tokens))

@@ -37,6 +37,7 @@ def draw(found: Found) -> None:
             "Metric": st.column_config.TextColumn(pinned=True, width=225),
             "Precision": st.column_config.TextColumn(pinned=True),
             "Noise floor": st.column_config.TextColumn(help=fidelity_words.FLOOR),
+            "Better": st.column_config.TextColumn(width=90),
             "Definition": st.column_config.TextColumn(width="large"),
             **(_explained(frame) if many else dict.fromkeys(map(tables.label, names), _CANDIDATE)),
         },

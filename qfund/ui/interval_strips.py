@@ -12,7 +12,7 @@ from html import escape
 from pathlib import Path
 
 from qfund.fidelity_tables import digits_text
-from qfund.figures import PALETTE, is_variant, precision_colour
+from qfund.figures import PALETTE, _ink, is_variant, precision_colour
 from qfund.tables import label
 from qfund.units import number_text
 from qfund.verdict import Decision, Finding
@@ -117,10 +117,8 @@ def strip(finding: Finding, on: Axis, colour: str) -> str:
 def pill(state: str) -> str:
     """A state as a sign and words in its colour's frame."""
     sign, words, colour = STATES[state]
-    return (
-        f'<span class="qf-pill" style="border-color:{colour}"><b style="background:{colour}">{sign}</b>'
-        f"{escape(words)}</span>"
-    )
+    dot = f'<b style="background:{colour};color:{_ink(colour)}">{sign}</b>'
+    return f'<span class="qf-pill" style="border-color:{colour}">{dot}{escape(words)}</span>'
 
 
 def name(precision: str) -> str:
@@ -175,7 +173,8 @@ def board(decisions: Sequence[Decision], memory: dict[str, str]) -> str:
             for metric in on
         )
         rows.append(
-            f'<div class="qf-row">{name(decision.precision)}{pill(decision.state)}<span class="qf-tracks">{tracks}</span>'
+            f'<div class="qf-row">{name(decision.precision)}{pill(decision.state)}'
+            f'<span class="qf-tracks">{tracks}</span>'
             f'<span class="qf-memory">{escape(memory[decision.precision])}</span></div>'
         )
     head = (
@@ -187,8 +186,7 @@ def board(decisions: Sequence[Decision], memory: dict[str, str]) -> str:
 
 def key(with_floor: bool) -> str:
     """What the marks mean."""
-    marks = {"dot": "measured, with its 95 % interval", "margin": "your margin", "floor": "noise floor"}
-    shown = [
-        f'<span><i class="k-{mark}"></i>{says}</span>' for mark, says in marks.items() if mark != "floor" or with_floor
-    ]
-    return f'<div class="qf-key">{"".join(shown)}</div>'
+    marks = {"dot": "measured, with its 95 % interval", "margin": "your margin"}
+    marks |= {"floor": "noise floor"} if with_floor else {}
+    spans = (f'<span><i class="k-{mark}"></i>{says}</span>' for mark, says in marks.items())
+    return f'<div class="qf-key">{"".join(spans)}</div>'

@@ -24,7 +24,7 @@ from qfund.engine import key_of
 from qfund.report import Alternatives
 from qfund.spec import Spec, to_query
 from qfund.store import Store
-from tests.reports import disagreement, full_report, long_tokens, make_report
+from tests.reports import disagreement, make_report
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Imports, the first pages and a cold worker on a busy machine.

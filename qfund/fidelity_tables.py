@@ -122,9 +122,9 @@ def _noise(run: NoiseRun, names: list[str]) -> dict[str, object]:
 
 def _noise_text(estimate: Estimate) -> str:
     """Of a ratio the distance from 1: with four decimals it would be 1."""
-    if estimate.unit == "×":
+    if estimate.unit == "×" and estimate.value != 1:
         return f"1 {'−' if estimate.value < 1 else '+'} {number_text(abs(estimate.value - 1))}"
-    return value_text(estimate.value, "" if estimate.unit == "nat" else estimate.unit)
+    return value_text(estimate.value, "share" if estimate.unit == "share" else "")
 
 
 def percentiles(report: Report, which: str) -> pd.DataFrame:

@@ -221,3 +221,10 @@ def test_the_noise_floor_is_drawn_only_near_the_candidates(report: Report) -> No
     assert estimate.high is not None
     assert bf16.error_y.array[0] == pytest.approx(estimate.high - estimate.value)
     assert isinstance(frame, pd.DataFrame) and {"low", "high"} <= set(frame.columns)
+
+
+def test_the_reference_against_itself_is_told_to_the_last_digit(report: Report) -> None:
+    (row,) = fidelity_tables.noise(noisy(report, kl_mean=0.0, perplexity_ratio=1 + 2e-9)).to_dict("records")
+    assert row["KL divergence, mean (nat)"] == "0" and row["Perplexity ratio (×)"] == "1 + 2.00e-9"
+    (row,) = fidelity_tables.noise(noisy(report, perplexity_ratio=1.0)).to_dict("records")
+    assert row["Perplexity ratio (×)"] == "1"

@@ -21,12 +21,12 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, Playwright, expect, sync_playwright
 
-from qfund import catalog
+from qfund import catalog, codes
 from qfund.engine import key_of
-from qfund.report import Alternatives, TokenDisagreement
+from qfund.report import Alternatives
 from qfund.spec import Spec, to_query
 from qfund.store import Store
-from tests.reports import make_report
+from tests.reports import disagreement, full_report, long_tokens, make_report
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Imports, the first pages and a cold worker on a busy machine.
@@ -421,6 +421,59 @@ def test_tokens_answer_at_once_in_the_browser(arrive: Arrive) -> None:
     expect(page.locator(".text .t.on")).to_have_count(1)
 
 
+def test_thousands_of_tokens_are_tiles_with_details_on_demand(arrive: Arrive, server: Server) -> None:
+    spec = Spec("dummy", precisions=("bf16", "int8"), max_tokens=4001)
+    report = long_tokens(full_report(spec), 4000)
+    assert report.tokens is not None
+    Store(f"sqlite:///{server.log.parent}/qfund.db").put(key_of(spec), report)
+    page = arrive(width=1000).open(link(spec)).drawn().page
+    page.get_by_role("tab", name="Where").click()
+    tiles = page.locator(".tiles")
+    expect(page.locator(".panel .place")).to_contain_text("of 4,000")
+    # Chosen at first: the position where the first candidate diverges most.
+    every = codes.read_magnitudes(report.tokens.candidates["bf16"].every_kl)
+    worst = int(every[:-1].argmax()) + 1
+    expect(page.locator(".panel .place")).to_have_text(f"token {worst + 1:,} of 4,000")
+    expect(page.locator(".text .t")).to_have_count(min(1024, 4000 - worst // 1024 * 1024))
+    # Every position has its tile: a pixel of the canvas, coloured where something differs and clear where nothing is.
+    size, pixels = page.locator(".tiles canvas").evaluate(
+        "c => [[c.width, c.height], [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]]"
+    )
+    assert size[0] * size[1] >= 4000 > size[0] * (size[1] - 1)
+    opaque = [alpha > 0 for alpha in pixels[3::4]]
+    predicted = [index % 256 != 0 for index in range(4000)]
+    assert opaque[:4000] == predicted and not any(opaque[4000:])
+    # A click on the tile of token 3,001 shows the words around it.
+    box = tiles.bounding_box()
+    assert box is not None
+    row, column = divmod(3000, size[0])
+    tiles.click(position={"x": (column + 0.5) * box["width"] / size[0], "y": (row + 0.5) * box["height"] / size[1]})
+    expect(page.locator(".panel .place")).to_have_text("token 3,001 of 4,000")
+    expect(page.locator(".range")).to_have_text("tokens 2,049 to 3,072 of 4,000")
+    expect(page.locator(".text .t.on")).to_have_count(1)
+    tiles.press("ArrowRight")
+    expect(page.locator(".panel .place")).to_have_text("token 3,002 of 4,000")
+    page.get_by_role("button", name="← earlier").click()
+    expect(page.locator(".panel .place")).to_have_text("token 1,025 of 4,000")
+
+
+def test_a_margin_moves_the_answer_and_the_address_and_nothing_else(arrive: Arrive, server: Server) -> None:
+    spec = Spec("dummy", precisions=("bf16", "int4"), max_tokens=4002)
+    Store(f"sqlite:///{server.log.parent}/qfund.db").put(key_of(spec), full_report(spec))
+    visit = arrive(width=390).open(link(spec)).drawn()
+    page = visit.page
+    expect(page.locator(".qf-pill")).to_contain_text(["within your margin", "inconclusive"])
+    field = page.get_by_role("spinbutton", name="Top token changed")
+    field.fill("40")
+    field.press("Enter")
+    expect(page.locator(".qf-pill")).to_contain_text(["within your margin", "within your margin"])
+    page.wait_for_url(re.compile("changed=40"))
+    page.reload()
+    expect(page.locator(".qf-pill")).to_contain_text(["within your margin", "within your margin"])
+    expect(page.get_by_role("spinbutton", name="Top token changed")).to_have_value("40")
+    assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth") <= 390
+
+
 def test_a_text_with_markup_is_shown_as_text(arrive: Arrive, server: Server) -> None:
     """Pieces of a text are text content: nothing in them is run or fetched."""
     text = 'http://evil.example www.evil.example a@evil.example <img src=x onerror="window.hacked=1">![a](b)'
@@ -448,9 +501,8 @@ def test_tokens_that_are_not_finite_are_never_called_equal(arrive: Arrive, serve
     report = make_report(spec)
     assert report.tokens is not None
     count = len(report.tokens.pieces)
-    nothing = TokenDisagreement(
-        (None,) * count, (None,) * count, (None,) * count, Alternatives(((),) * count, ((),) * count)
-    )
+    none = (None,) * count
+    nothing = disagreement(none, none, none, Alternatives(((),) * count, ((),) * count))
     pieces = ("Return", "\ufffd", *report.tokens.pieces[2:])
     tokens = replace(report.tokens, pieces=pieces, candidates=report.tokens.candidates | {"fp16": nothing})
     Store(f"sqlite:///{server.log.parent}/qfund.db").put(key_of(spec), replace(report, tokens=tokens))

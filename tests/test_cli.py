@@ -15,7 +15,7 @@ from qfund.errors import InvalidInput, QfundError
 from qfund.metrics import METRICS, Estimate
 from qfund.precisions import PRECISIONS
 from qfund.spec import MAX_TOKENS, SECOND_HALF, NamedText, Spec, checked
-from tests.reports import make_report
+from tests.reports import full_report, make_report
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -49,7 +49,10 @@ def test_json_is_one_document_and_nothing_else() -> None:
         assert sum(d["parameters"] for d in row["dtypes"].values()) == 30
         wanted = {"mean_abs_logit_diff", "max_abs_logit_diff", "kl_mean", "top1_agreement", "perplexity"}
         assert wanted | {"perplexity_ratio"} <= set(row["fidelity"])
-        assert all(set(estimate) == {"value", "se", "n", "unit"} for estimate in row["fidelity"].values())
+        assert all(
+            set(estimate) == {"value", "se", "n", "unit", "low", "high", "blocks"}
+            for estimate in row["fidelity"].values()
+        )
     assert "loading BF16" in done.stderr
     assert report.from_json(done.stdout.encode()).spec == Spec("dummy", precisions=("bf16", "int8"))
 
@@ -268,7 +271,7 @@ def test_many_candidates_are_printed_below_each_other(tmp_path: Path, capsys: py
     document.write_bytes(report.to_json(found))
     assert run("show", str(document)) == 0
     printed = capsys.readouterr().out
-    lines = [line for line in printed.splitlines() if line.lstrip().startswith("NF4 ")]
+    lines = [line for line in printed.splitlines() if line.lstrip().startswith("NF4 ") and " is " not in line]
     assert sum("±" in line for line in lines) > 1, "in parts below each other"
     assert all(len(line) <= 160 for line in lines)
     for heading in (METRICS["kl_mean"].label, METRICS["top1_agreement"].label, "Bits per quantised weight"):
@@ -383,6 +386,21 @@ def test_from_python() -> None:
     assert seen == sorted(seen) and seen[0] >= 0 and seen[-1] < 1
     with pytest.raises(qfund.errors.UnknownName):
         qfund.compare("dummy", ["nothing"])
+
+
+def test_the_margin_is_a_choice_and_decides_without_measuring(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = tmp_path / "report.json"
+    document.write_bytes(report.to_json(full_report()))
+    assert run("show", str(document)) == 0
+    usual = capsys.readouterr().out
+    assert "BF16 is within your margin" in usual and "noise floor" in usual
+    assert run("show", str(document), "--margin-tokens", "0.1%", "--margin-perplexity", "0.5") == 0
+    strict = capsys.readouterr().out
+    assert "BF16 is outside your margin" in strict and "margin 0.1 %" in strict
+    assert run("show", str(document), "--margin-tokens", "-1") == 2
+    assert "no number of per cent from 0 to 100" in capsys.readouterr().err
 
 
 def test_the_readme_names_every_command_and_option() -> None:

@@ -72,7 +72,7 @@ def streamed(
     ways += [row.way for row in noise]
     walk = Streamed(found, ways, spec.also, layers)
     walk.must_fit(budget)
-    gathered = Gathered(task, batches, [way.name for way in ways[1:]])
+    gathered = Gathered(task, batches, spec.precisions, [row.way.name for row in noise])
     asked = {walker.way.name: walker for walker in walk.walkers[: 1 + len(spec.precisions)]}
     # Of all dtypes that models run in, fp16 is the one whose end they reach.
     watches = {name: Watch(one.frame.model) for name, one in asked.items() if one.way.row.dtype == "float16"}

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from qfund import figures, lesson_figures, lesson_tables, lesson_words, load_peaks, tables, words
+from qfund import fidelity_tables, figures, lesson_figures, lesson_tables, lesson_words, load_peaks, tables, words
 from qfund.catalog import EXAMPLE
 from qfund.load_peaks import LoadPeaks
 from qfund.plan import Plan
@@ -39,7 +39,7 @@ def outputs(asked: Asked) -> None:
             alt="Distribution of the absolute differences to FP32, one line for each precision",
         )
     st.dataframe(
-        once(found, "fidelity text", tables.fidelity_text),
+        once(found, "metrics text", fidelity_tables.metrics_text),
         hide_index=True,
         column_config={
             "Metric": st.column_config.TextColumn(pinned=True, width=225),

@@ -26,6 +26,14 @@ def precisions_page() -> Page:
     return st.Page(ROOT / "pages/precisions.py", title="Precisions", icon=":material/stacked_line_chart:")
 
 
+def quantiser_page() -> Page:
+    return st.Page(ROOT / "pages/quantiser.py", title="Quantiser", icon=":material/grid_on:")
+
+
+def formats_page() -> Page:
+    return st.Page(ROOT / "pages/formats.py", title="Formats", icon=":material/memory_alt:")
+
+
 def saved_page() -> Page:
     return st.Page(ROOT / "pages/saved.py", title="Saved", icon=":material/inventory_2:")
 
@@ -38,7 +46,10 @@ def _frame() -> Page:
     # An emoji as page icon: a Material one, also one taken over from the navigation, makes browsers fetch a font from a
     # foreign host.
     st.set_page_config(page_title="qfund", page_icon="⚖️", layout="wide")
-    return st.navigation([compare_page(), memory_page(), precisions_page(), saved_page(), guide_page()], position="top")
+    pages = [compare_page(), memory_page(), precisions_page()]
+    pages += [quantiser_page(), formats_page()]
+    pages += [saved_page(), guide_page()]
+    return st.navigation(pages, position="top")
 
 
 def run() -> None:

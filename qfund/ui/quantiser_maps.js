@@ -60,7 +60,9 @@ function draw(parent, state) {
   }
   sliders(at, state)
   maps(at, state, shades)
+  state.painted = `${view.id} ${shades.middle}`
   histogram(at, state)
+  worked(at, view)
   select(at, state)
   at(".quantiser").dataset.drawn = view.serial
   state.serial = Math.max(state.serial, view.serial)
@@ -118,16 +120,17 @@ function sliders(at, state) {
 
 function maps(at, state, shades) {
   const { view } = state
-  const weight = Math.max(...ends(view.weights).map(Math.abs)) || 1
-  const error = Math.max(...ends(view.errors).map(Math.abs)) || 0
+  const weight = view.reach
+  const error = Math.max(...ends(view.errors).map(Math.abs))
   const zero = view.zeros[0]
-  const span = Math.max(view.qMax - zero, zero - view.qMin) || 1
+  // The same colour as its value has, where one scale is everybody's.
+  const span = Math.max(1, Math.min(Math.max(view.qMax - zero, zero - view.qMin), Math.round(weight / (view.scale ?? 1))))
   const shift = view.parts === 1 ? zero : 0
   const all = [
     { title: "Original", says: "the weights w", values: view.weights, centre: 0, reach: weight, write: (v) => short(v, 4) },
     {
       title: "Integers",
-      says: view.parts === 1 && zero ? `the codes q; ${zero} stands for 0` : "the codes q that are stored",
+      says: view.parts === 1 && zero ? minus(`the codes q; ${zero} stands for 0`) : "the codes q that are stored",
       values: view.codes,
       centre: shift,
       reach: view.parts === 1 ? span : -view.qMin,
@@ -140,6 +143,7 @@ function maps(at, state, shades) {
   const shape = `${view.rows} ${view.columns} ${small}`
   if (state.shape !== shape) {
     state.shape = shape
+    state.painted = null
     at(".maps").replaceChildren(...all.map((map) => frame(map, view, small, at, state)))
   }
   ;[...at(".maps").children].forEach((box, index) => {
@@ -151,11 +155,11 @@ function maps(at, state, shades) {
       box.style.setProperty("--size", `${(18 / view.columns / longest).toFixed(2)}rem`)
       ;[...box.querySelectorAll(".cells button")].forEach((cell, place) => {
         const [red, green, blue] = colour(map.values[place])
-        cell.textContent = map.write(map.values[place])
+        cell.textContent = minus(map.write(map.values[place]))
         cell.style.setProperty("--fill", `rgb(${red} ${green} ${blue})`)
         cell.style.setProperty("--ink", luminance(red, green, blue) > 0.3 ? "#000" : "#fff")
       })
-    } else {
+    } else if (index || state.painted !== `${view.id} ${shades.middle}`) {
       const context = box.querySelector("canvas").getContext("2d")
       const image = context.createImageData(view.columns, view.rows)
       const table = new Uint32Array(513)
@@ -172,8 +176,8 @@ function maps(at, state, shades) {
     const stops = [-1, 0, 1].map((t) => `rgb(${mix(shades, t).join(" ")})`)
     const legend = box.querySelector(".legend")
     legend.children[1].style.background = `linear-gradient(to right, ${stops.join(", ")})`
-    legend.children[0].textContent = map.write(map.centre - map.reach)
-    legend.children[2].textContent = map.write(map.centre + map.reach)
+    legend.children[0].textContent = minus(map.write(map.centre - map.reach))
+    legend.children[2].textContent = minus(map.write(map.centre + map.reach))
   })
 }
 
@@ -260,15 +264,15 @@ function select(at, state) {
   }
   const where = [view.first[0] + row * view.everyRow, view.first[1] + column * view.every]
   const parts = [
-    ["", `w[${where.join(", ")}] = `, short(view.weights[place], 5)],
-    ["", "q = ", String(view.codes[place])],
-    ["", "ŵ = ", short(view.values[place], 5)],
-    ["", "error ", short(view.errors[place], 3)],
+    [`w[${where.join(", ")}] = `, short(view.weights[place], 5)],
+    ["q = ", String(view.codes[place])],
+    ["ŵ = ", short(view.values[place], 5)],
+    ["error ", short(view.errors[place], 3)],
   ]
   at(".read").replaceChildren(
-    ...parts.map(([kind, text, value]) => {
-      const span = element("span", kind, text)
-      if (value != null) span.append(element("b", "", value))
+    ...parts.map(([text, value]) => {
+      const span = element("span", "", text)
+      span.append(element("b", "", minus(value)))
       return span
     }),
   )
@@ -317,9 +321,9 @@ function histogram(at, state) {
   add("path", { d: bars, fill: view.colours.grid })
   svg.replaceChildren(...parts)
   const [left, centre, right] = at(".axis").children
-  left.textContent = short(low, 3)
-  centre.textContent = short((low + high) / 2, 3)
-  right.textContent = short(high, 3)
+  left.textContent = minus(short(low, 3))
+  centre.textContent = minus(short((low + high) / 2, 3))
+  right.textContent = minus(short(high, 3))
   const key = (kind, colour, text, opacity = 1) => {
     const item = element("span")
     const mark = element("i", kind)
@@ -333,6 +337,34 @@ function histogram(at, state) {
     key("", view.colours.grid, "downwards: how many weights landed on each"),
     ...(parts[0].tagName === "rect" ? [key("", view.colours.beyond, "beyond the last code: clipped", 0.3)] : []),
   )
+}
+
+function worked(at, view) {
+  at(".worked .title").textContent = `Worked through: w[${view.first[0] + view.cell[0]}, ${view.first[1] + view.cell[1]}]`
+  at(".formulas").replaceChildren(
+    ...view.formulas.map((formula) => {
+      const row = element("div", "formula")
+      row.append(...formula.map((piece) => math("math", { displaystyle: "true" }, piece.map(token))))
+      return row
+    }),
+  )
+}
+
+function token(part) {
+  if (typeof part !== "string") {
+    return math("mfrac", {}, [math("mrow", {}, part.over.map(token)), math("mrow", {}, part.under.map(token))])
+  }
+  const [name, index] = part.split("_")
+  if (index) return math("msub", {}, [math("mi", {}, name), math("mi", {}, index)])
+  if (/^[(),|=+−·/]$/.test(part)) return math("mo", {}, part)
+  return /\d/.test(part) ? math("mn", {}, part) : part.length > 2 ? math("mtext", {}, part) : math("mi", {}, part)
+}
+
+function math(name, attributes, content) {
+  const node = document.createElementNS("http://www.w3.org/1998/Math/MathML", name)
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value)
+  node.append(...(Array.isArray(content) ? content : [content]))
+  return node
 }
 
 function ends(values) {
@@ -368,6 +400,8 @@ function short(value, digits) {
   if (size < 1e-4 || size >= 1e7) return value.toExponential(Math.max(0, digits - 2))
   return String(Number(value.toPrecision(digits)))
 }
+
+const minus = (text) => text.replace("-", "−")
 
 function element(name, kind, text) {
   const node = document.createElement(name)

@@ -15,12 +15,14 @@ from streamlit.components.v2.types import ComponentRenderer
 from qfund import linear_quantiser, quantiser_words
 from qfund.figures import OTHER, PALETTE
 from qfund.linear_quantiser import Codes, Floats, Parameters, Scheme
+from qfund.quantiser_words import Formula
 
 KEY = "quantiser_maps"
 _FOLDER = Path(__file__).parent
 #: Rows and columns of a picture; of larger matrices every n-th is shown.
 _SHOWN = 256
 _BINS = 120
+_FEW = 4096  # weights; among fewer the largest is seen
 _COLOURS = {"low": PALETTE[1], "high": PALETTE[0], "weights": OTHER, "grid": PALETTE[0], "beyond": PALETTE[1]}
 
 
@@ -31,7 +33,7 @@ class Drawn:
     Attributes:
         used, chosen: the parameters in force, and those of the rule.
         first: row and column of the first weight within its matrix.
-        cell: of the weight that is worked through.
+        cell: of the weight that is worked through, with the ``formulas`` that do it.
         serial: of the move that this answers.
     """
 
@@ -43,6 +45,7 @@ class Drawn:
     first: tuple[int, int]
     cell: tuple[int, int]
     own: bool
+    formulas: list[Formula]
     serial: int
     id: str
 
@@ -73,12 +76,20 @@ def payload(drawn: Drawn) -> bytes:
         "chosen": {"scale": float(drawn.chosen.scale[0, 0]), "zero": int(drawn.chosen.zero_point[0, 0])},
         "cell": drawn.cell,
         "colours": _COLOURS,
+        "reach": _reach(drawn),
+        "formulas": drawn.formulas,
         "histogram": histogram(drawn),
     }
     encoded = msgspec.json.encode(header)
     encoded += b" " * (-len(encoded) % 4)
     arrays = (weight.astype("<f4"), scale.astype("<f4"), zero_point.astype("<i4"), codes)
     return b"".join([struct.pack("<I", len(encoded)), encoded, *(array.tobytes() for array in arrays)])
+
+
+def _reach(drawn: Drawn) -> float:
+    """The magnitude that has the full colour: of many weights not the largest, or all others would look alike."""
+    size = np.abs(drawn.weight)
+    return float(np.quantile(size[::4, ::4], 0.995) if size.size > _FEW else size.max()) or float(size.max()) or 1.0
 
 
 def histogram(drawn: Drawn) -> dict[str, object]:

@@ -31,7 +31,7 @@ def draw(codes: Codes, cell: tuple[int, int], scheme: Scheme, shape: tuple[int, 
     row = codes[cell[0] : cell[0] + 1, start : start + _SHOWN]
     counted = linear_quantiser.unsigned(row, scheme)
     st.markdown(
-        f"Codes are counted from {scheme.q_min}, so that they need no sign, and put into bytes from the lowest bits up. "
+        f"Codes are counted from −{-scheme.q_min}, so that they need no sign, and put into bytes from the lowest bits up. "
         "Each colour is one code:"
     )
     st.html(_steps(row, counted, scheme))
@@ -49,7 +49,7 @@ def draw(codes: Codes, cell: tuple[int, int], scheme: Scheme, shape: tuple[int, 
 def _steps(row: Codes, counted: NDArray[np.uint8], scheme: Scheme) -> str:
     """Integers only go into this HTML."""
     squares = "".join(
-        _box(_colour(place), f"{int(code)}", f"{int(code) - scheme.q_min} = {int(whole):0{scheme.bits}b}")
+        _box(_colour(place), f"{int(code)}", f"→ {int(whole)} → {int(whole):0{scheme.bits}b}")
         for place, (code, whole) in enumerate(zip(row[0], counted[0], strict=True))
     )
     packed, place = "", 0

@@ -8,8 +8,8 @@ import streamlit as st
 
 from qfund import linear_quantiser, quantiser_words
 from qfund.errors import InvalidInput, QfundError
-from qfund.linear_quantiser import Codes, Damage, Floats, Parameters, Scheme
-from qfund.quantiser_words import plain
+from qfund.linear_quantiser import Damage, Floats, Parameters, Scheme
+from qfund.quantiser_words import number
 from qfund.ui import quantiser_maps, quantiser_packing
 from qfund.ui.quantiser_link import ADDRESS, Asked
 from qfund.ui.quantiser_maps import Drawn
@@ -40,13 +40,12 @@ def draw(weight: Floats, first: tuple[int, int], stored: int, name: str) -> None
         for note in linear_quantiser.notes(weight, chosen, scheme):
             st.caption(f":material/info: {literal(note)}")
     with rest:
-        _formula(weight, codes, values, used, scheme, cell, first, own)
         quantiser_packing.draw(codes, cell, scheme, weight.shape, stored)
     with pictures:  # last, so that its answer arrives when all else has
-        data = quantiser_maps.payload(
-            Drawn(weight, codes, used, chosen, scheme, first, cell, own, st.session_state.get(_SERIAL, 0), name)
-        )
-        quantiser_maps.maps(data, _moved)
+        worked = quantiser_words.formulas(weight, codes, values, used, scheme, cell, own)
+        serial = st.session_state.get(_SERIAL, 0)
+        drawn = Drawn(weight, codes, used, chosen, scheme, first, cell, own, worked, serial, name)
+        quantiser_maps.maps(quantiser_maps.payload(drawn), _moved)
 
 
 def name_of(weight: Floats) -> str:
@@ -100,28 +99,17 @@ def _figures(damage: Damage, used: Parameters, scheme: Scheme, shape: tuple[int,
     sqnr = "none" if damage.sqnr is None else "∞" if damage.sqnr == math.inf else f"{damage.sqnr:.2f} dB"
     one = used.scale.size == 1
     with st.container(horizontal=True, key="quantiser_figures"):
-        low, high = (plain(float(end)) for end in (used.scale.min(), used.scale.max()))
+        low, high = (number(float(end)) for end in (used.scale.min(), used.scale.max()))
         st.metric("Scale" if one else "Scales", low if one else f"{used.scale.size:,}", border=True,
                   help="The step between two neighbouring values." if one else f"From {low} to {high}.")  # fmt: skip
         if not scheme.symmetric:
             least, most = int(used.zero_point.min()), int(used.zero_point.max())
-            st.metric("Zero-point" if one else "Zero-points", f"{least}" if least == most else f"{least} … {most}",
+            st.metric("Zero-point" if one else "Zero-points", number(least) if least == most else f"{number(least)} … {number(most)}",
                       border=True, help="The code that stands for 0.")  # fmt: skip
-        st.metric("Mean squared error", plain(damage.mse), border=True, help="Mean of (ŵ − w)².")
-        st.metric("Largest error", plain(damage.max_error), border=True, help="Rounding alone costs half a step.")
+        st.metric("Mean squared error", number(damage.mse), border=True, help="Mean of (ŵ − w)².")
+        st.metric("Largest error", number(damage.max_error), border=True, help="Rounding alone costs half a step.")
         st.metric("SQNR", sqnr, border=True, help="Signal to quantisation noise: 10·log10(Σw² / Σ(ŵ − w)²). A bit more "
                   "is about 6 dB more.")  # fmt: skip
         st.metric("Clipped", f"{damage.clipped:,}", border=True, help="Weights beyond the last code, clamped to it.")
         st.metric("Memory", bytes_text(size.total), border=True, help=f"Codes, scales and zero-points; {stored:,} B as "
                   "the matrix is stored now.")  # fmt: skip
-
-
-def _formula(
-    weight: Floats, codes: Codes, values: Floats, used: Parameters, scheme: Scheme,
-    cell: tuple[int, int], first: tuple[int, int], own: bool,
-) -> None:  # fmt: skip
-    place = f"[{first[0] + cell[0]}, {first[1] + cell[1]}]"
-    st.subheader(f"Worked through: the weight at {literal(place)}", anchor=False)
-    st.caption("Click another one in a picture above. Rounding is half to even; the computation is float32.")
-    for line in quantiser_words.formulas(weight, codes, values, used, scheme, cell, own):
-        st.latex(line)

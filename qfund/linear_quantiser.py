@@ -114,7 +114,7 @@ def checked(weight: NDArray[Any]) -> Floats:
         said = "beyond float32" if math.isfinite(value) else "not a number" if math.isnan(value) else "infinite"
         others = f" ({count:,} values are not finite)" if count > 1 else ""
         raise InvalidInput(
-            f"The value at [{row}, {column}] (row and column, from 0) is {said}{others}: there is no range, so no scale.",
+            f"The value at [{row}, {column}] (row and column, from 0) is {said}{others}: no range, so no scale.",
             "Choose another part of the matrix, or replace the value.",
         )
     if float(found.max()) - float(found.min()) > _LARGEST:
@@ -175,10 +175,7 @@ def damage(weight: Floats, values: Floats, clipped: int) -> Damage:
     error = values.astype(np.float64) - weight
     noise = float(np.square(error).sum())
     signal = float(np.square(weight, dtype=np.float64).sum())
-    if signal == 0:
-        sqnr = None
-    else:
-        sqnr = 10 * math.log10(signal / noise) if noise else math.inf
+    sqnr = None if signal == 0 else 10 * math.log10(signal / noise) if noise else math.inf
     return Damage(noise / weight.size, float(np.abs(error).max()), sqnr, clipped)
 
 
@@ -217,25 +214,25 @@ def notes(weight: Floats, parameters: Parameters, scheme: Scheme) -> list[str]:
     if weight.min() == weight.max():
         what = "zero, which every scale holds exactly" if weight.flat[0] == 0 else f"{weight.flat[0]:g}"
         said.append(f"Every weight here is {what}.")
-    if flat := int(np.count_nonzero((low == high) & (low != 0))):
-        if scheme.convention == "course" and not scheme.symmetric:
+    if scheme.convention == "course" and not scheme.symmetric:
+        if flat := int(np.count_nonzero((low == high) & (low != 0))):
             said.append(
                 f"{_parts(flat, scheme)} one value alone, so the range is empty and the course's scale would be 0: the "
                 f"smallest one, {LEAST_SCALE:.3g}, stands in. torchao's range includes zero and has no such case."
             )
-    if scheme.convention == "course" and not scheme.symmetric:
-        outside = int(np.count_nonzero(((low > 0) | (high < 0)) & (low != high)))
-        if outside:
+        if outside := int(np.count_nonzero(((low > 0) | (high < 0)) & (low != high))):
             said.append(
-                f"{_parts(outside, scheme)} no zero within its range, so the zero-point that it needs is no code and was "
-                "clamped: weights are clipped. torchao's range includes zero for this reason."
+                f"{_parts(outside, scheme)} no zero between smallest and largest, so the zero-point that it needs is "
+                "no code and was clamped: weights are clipped. torchao's range includes zero for this reason."
             )
     return said
 
 
 def pack(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
-    """[rows, K] unsigned codes below 2**bits → [rows, bytes], the first code in the lowest bits; a width of 3, 5, 6 or 7
-    bits is stored in planes, the widest first, as ``qfund.quantizers.packing`` does."""
+    """[rows, K] unsigned codes below 2**bits → [rows, bytes], the first code in the lowest bits.
+
+    A width of 3, 5, 6 or 7 bits is stored in planes, the widest first, as ``qfund.quantizers.packing`` does.
+    """
     planes, low = [], 0
     for width in _planes(bits):
         part = (codes >> low) & ((1 << width) - 1)
@@ -257,8 +254,10 @@ def _planes(bits: int) -> list[int]:
 
 
 def _parts(count: int, scheme: Scheme) -> str:
-    name = {"tensor": "The matrix has", "channel": "row", None: ""}.get(scheme.granularity, "group")
-    return name if scheme.granularity == "tensor" else f"{count:,} {name}{'s have' if count > 1 else ' has'}"
+    if scheme.granularity == "tensor":
+        return "The matrix has"
+    name = "row" if scheme.granularity == "channel" else "group"
+    return f"{count:,} {name}{'s have' if count > 1 else ' has'}"
 
 
 def _range(weight: Floats, scheme: Scheme) -> tuple[Floats, Floats]:

@@ -1,8 +1,8 @@
 """Linear quantisation in formulas with the numbers of one weight in them, and in words.
 
 A formula is a list of pieces, each of which may stand on a line of its own: symbols, numbers, result. A piece is a list
-of tokens: text (a name, a number, a sign; ``q_max`` has an index), or a fraction. The browser draws them as MathML, which
-costs it a tenth of what LaTeX does, and so keeps pace with a slider.
+of tokens: text (a name, a number, a sign; ``q_max`` has an index), or a fraction. The browser draws them as MathML: as
+LaTeX they took it longer than the rest of the page, too long for a slider.
 """
 
 from typing import TypeAlias

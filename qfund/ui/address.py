@@ -1,4 +1,4 @@
-"""What a page is asked for, as one value that its address holds: read when a link is opened, written at every choice."""
+"""What a page is asked for, as one value that its address holds: read from a link, written at every choice."""
 
 from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
@@ -11,8 +11,11 @@ Query = dict[str, list[str]]
 
 
 class Address(Generic[Asked]):
-    """The address of one page. ``write`` makes query parameters that name every choice, ``read`` is its inverse and also
-    says, in a sentence each, what it had to ignore."""
+    """The address of one page.
+
+    ``write`` makes query parameters that name every choice; ``read`` is its inverse, and also says, in a sentence each,
+    what it had to ignore.
+    """
 
     def __init__(
         self,

@@ -42,7 +42,12 @@ def follow(asked: Asked, new: bool) -> None:
 def numbers(asked: Asked) -> Asked:
     """Where the numbers come from."""
     source = st.segmented_control(
-        "Numbers", list(SOURCES), format_func=SOURCES.get, key=f"{_PAGE}_source", required=True, persist_state="session"
+        "Numbers",
+        list(SOURCES),
+        format_func=SOURCES.__getitem__,
+        key=f"{_PAGE}_source",
+        required=True,
+        persist_state="session",
     )
     changed = replace(asked, source=str(source))
     if changed.source == "model":
@@ -69,7 +74,7 @@ def scheme(asked: Asked) -> Asked:
         mapping = st.segmented_control(
             "Range",
             list(_MAPPINGS),
-            format_func=_MAPPINGS.get,
+            format_func=_MAPPINGS.__getitem__,
             key=f"{_PAGE}_mapping",
             required=True,
             persist_state="session",
@@ -79,7 +84,7 @@ def scheme(asked: Asked) -> Asked:
         granularity = st.selectbox(
             "One scale for each",
             list(GRANULARITIES),
-            format_func=_PER.get,
+            format_func=_PER.__getitem__,
             key=f"{_PAGE}_granularity",
             width=210,
             persist_state="session",
@@ -88,7 +93,7 @@ def scheme(asked: Asked) -> Asked:
         convention = st.segmented_control(
             "Convention",
             list(CONVENTIONS),
-            format_func=_AS.get,
+            format_func=_AS.__getitem__,
             key=f"{_PAGE}_convention",
             required=True,
             persist_state="session",

@@ -1,4 +1,4 @@
-"""The heat maps, the histogram and the sliders of the linear quantiser: one component that redraws as a slider moves."""
+"""Heat maps, histogram, formulas and sliders of the linear quantiser: one component that redraws as a slider moves."""
 
 import math
 import struct

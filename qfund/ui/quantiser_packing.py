@@ -31,8 +31,8 @@ def draw(codes: Codes, cell: tuple[int, int], scheme: Scheme, shape: tuple[int, 
     row = codes[cell[0] : cell[0] + 1, start : start + _SHOWN]
     counted = linear_quantiser.unsigned(row, scheme)
     st.markdown(
-        f"Codes are counted from −{-scheme.q_min}, so that they need no sign, and put into bytes from the lowest bits up. "
-        "Each colour is one code:"
+        f"Codes are counted from −{-scheme.q_min}, so that they need no sign, and put into bytes from the lowest bits "
+        "up. Each colour is one code:"
     )
     st.html(_steps(row, counted, scheme))
     if scheme.bits not in (2, 4):
@@ -66,7 +66,8 @@ def _steps(row: Codes, counted: NDArray[np.uint8], scheme: Scheme) -> str:
                 text = f"{(int(byte) >> (slot * width)) & ((1 << width) - 1):0{width}b}"
                 used = place < part.shape[1]
                 colour = _colour(place) if used else "var(--st-border-color, #8884)"
-                bits += f'<span style="background:{colour}38;border-bottom:3px solid {colour};padding:0 .25em">{text}</span>'
+                style = f"background:{colour}38;border-bottom:3px solid {colour};padding:0 .25em"
+                bits += f'<span style="{style}">{text}</span>'
             packed += (
                 '<div style="display:inline-block;margin:0 1.2em .5em 0;white-space:nowrap">'
                 f'<span style="font-family:monospace;letter-spacing:.05em">{bits}</span>'
@@ -86,6 +87,6 @@ def _colour(place: int) -> str:
 def _box(colour: str, code: str, bits: str) -> str:
     return (
         f'<div style="border:1px solid {colour};border-bottom-width:3px;border-radius:6px;padding:.1em .6em;'
-        f'font-variant-numeric:tabular-nums"><b>{code}</b> <span style="opacity:.75;font-family:monospace">{bits}</span>'
-        "</div>"
+        f'font-variant-numeric:tabular-nums"><b>{code}</b> '
+        f'<span style="opacity:.75;font-family:monospace">{bits}</span></div>'
     )

@@ -104,8 +104,8 @@ def _figures(damage: Damage, used: Parameters, scheme: Scheme, shape: tuple[int,
                   help="The step between two neighbouring values." if one else f"From {low} to {high}.")  # fmt: skip
         if not scheme.symmetric:
             least, most = int(used.zero_point.min()), int(used.zero_point.max())
-            st.metric("Zero-point" if one else "Zero-points", number(least) if least == most else f"{number(least)} … {number(most)}",
-                      border=True, help="The code that stands for 0.")  # fmt: skip
+            said = number(least) if least == most else f"{number(least)} … {number(most)}"
+            st.metric("Zero-point" if one else "Zero-points", said, border=True, help="The code that stands for 0.")
         st.metric("Mean squared error", number(damage.mse), border=True, help="Mean of (ŵ − w)².")
         st.metric("Largest error", number(damage.max_error), border=True, help="Rounding alone costs half a step.")
         st.metric("SQNR", sqnr, border=True, help="Signal to quantisation noise: 10·log10(Σw² / Σ(ŵ − w)²). A bit more "

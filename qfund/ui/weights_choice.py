@@ -121,4 +121,5 @@ def said(found: Weights) -> str:
     rows, columns = found.values.shape
     whole = (rows, columns) == found.shape
     of = "all of it" if whole else f"a tile of {rows} × {columns} from row {found.row:,}, column {found.column:,}"
-    return f"{found.tensor}, {found.shape[0]:,} × {found.shape[1]:,}, stored in {found.dtype}: {of}, {bytes_text(found.stored_bytes)}"
+    size = f"{found.shape[0]:,} × {found.shape[1]:,}, stored in {found.dtype}"
+    return f"{found.tensor}, {size}: {of}, {bytes_text(found.stored_bytes)}"

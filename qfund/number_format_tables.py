@@ -1,0 +1,237 @@
+"""Frames of number formats: what each makes of a number, what it can hold, and where weights fall in it. Pure."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from qfund.number_formats import FLOAT, FORMATS, INTEGER, Format, Number, cast, decimals, decode, encode, exact
+from qfund.number_formats import per_power_of_two as powers
+
+#: How weights come into a format.
+RAW, SCALED = "raw", "scaled"
+SCALINGS = {
+    RAW: "cast as they are",
+    SCALED: "scaled first: the largest weight becomes the format's largest number, where it has 8 bits or fewer",
+}
+#: Formats that quantisers scale for.
+_SCALED_BITS = 8
+_WIDE = 60  # decimals, as in the course
+_ALIGNED = (Fraction(1, 10**20), Fraction(10**15))  # numbers whose decimals are written under each other
+
+
+def of_number(value: Number) -> pd.DataFrame:
+    """What every format makes of a number: bits, the value they stand for, the relative error, and what happened."""
+    rows = []
+    for row in FORMATS.values():
+        code = encode(row, value)
+        if code is None:
+            rows.append({"name": row.name, "label": row.label, "happened": "has no NaN"})
+            continue
+        found = decode(row, code)
+        rows.append(
+            {
+                "name": row.name,
+                "label": row.label,
+                "code": f"0x{code:0{-(-row.bits // 4)}X}",
+                "value": exact(found.value, 17),
+                "error": _relative(found.value, value),
+                "happened": happened(row, value, found.value),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _relative(found: Number, value: Number) -> float:
+    if not _finite(value) or not _finite(found):
+        return math.nan
+    exactly = Fraction(value)
+    if not exactly:
+        return 0.0
+    return float(abs((Fraction(found) - exactly) / exactly))
+
+
+def _finite(value: Number) -> bool:
+    return isinstance(value, Fraction) or math.isfinite(value)
+
+
+def happened(row: Format, value: Number, found: Number) -> str:
+    """In a few words, what the format did to ``value``."""
+    if not _finite(value):
+        if isinstance(value, float) and math.isnan(value):
+            return "NaN"
+        return "infinity" if not _finite(found) else f"no infinity: {exact(found, 6)}"
+    if not _finite(found):
+        return "too large: infinity"
+    exactly, became = Fraction(value), Fraction(found)
+    if exactly == became:
+        subnormal = row.smallest_normal is not None and 0 < abs(became) < row.smallest_normal
+        return "exact, subnormal" if subnormal else "exact"
+    if exactly > row.largest or exactly < row.lowest:
+        return f"too large: held at {exact(found, 6)}"
+    if not became:
+        return "too small: zero"
+    if row.smallest_normal is not None and abs(became) < row.smallest_normal:
+        return "rounded, subnormal"
+    return "rounded"
+
+
+def digits(value: Number) -> str:
+    """The number and what each format makes of it, to 60 decimals, under each other; as powers of ten far from one."""
+    plain = not _finite(value) or not value or _ALIGNED[0] <= abs(Fraction(value)) < _ALIGNED[1]
+    width = max(len(row.label) for row in FORMATS.values())
+    lines = [("exactly", decimals(value, _WIDE) if plain else exact(value, _WIDE))]
+    for row in FORMATS.values():
+        code = encode(row, value)
+        found = None if code is None else decode(row, code).value
+        text = "–" if found is None else decimals(found, _WIDE) if plain else exact(found, _WIDE)
+        lines.append((row.label, text))
+    # Points under each other.
+    before = max(len(text.partition(".")[0]) for _, text in lines)
+    return "\n".join(f"{name:{width}}  {' ' * (before - len(text.partition('.')[0]))}{text}" for name, text in lines)
+
+
+def ranges() -> pd.DataFrame:
+    """What every format can hold."""
+    return pd.DataFrame(
+        {
+            "name": row.name,
+            "label": row.label,
+            "bits": row.bits,
+            "fields": _fields(row),
+            "largest": exact(row.largest, 6),
+            "normal": None if row.smallest_normal is None else exact(row.smallest_normal, 6),
+            "smallest": exact(row.smallest, 6),
+            "epsilon": None if row.epsilon is None else exact(row.epsilon, 6),
+            "finite": float(row.finite),
+            "special": _special(row),
+            "meaning": f"{row.meaning} {row.said}".strip(),
+        }
+        for row in FORMATS.values()
+    )
+
+
+def _fields(row: Format) -> str:
+    if row.kind == FLOAT:
+        return f"1 + {row.exponent} + {row.fraction}"
+    return "two's complement" if row.kind == INTEGER else "a place in a table"
+
+
+def _special(row: Format) -> str:
+    if row.infinite:
+        return "±∞, NaN"
+    return "NaN" if row.nan else "none"
+
+
+def per_power_of_two() -> pd.DataFrame:
+    """How many positive values every format has from 2^k to 2^(k + 1)."""
+    return pd.DataFrame(
+        {"name": row.name, "label": row.label, "power": power, "count": float(count)}
+        for row in FORMATS.values()
+        for power, count in powers(row)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Fall:
+    scale: float
+    values: NDArray[np.float64]
+
+
+def _fall(row: Format, weights: NDArray[np.float32], scaling: str) -> _Fall:
+    """What weights are when they come back from the format, in double precision."""
+    scale = 1.0
+    largest = float(np.abs(weights).max(initial=0.0))
+    if scaling == SCALED and row.bits <= _SCALED_BITS and largest:
+        # As quantisers do it: the scale is a float32, and what is divided is one too.
+        scale = max(float(np.float32(largest / float(row.largest))), float(np.finfo(np.float32).tiny))
+    units = weights / np.float32(scale) if scale != 1 else weights
+    return _Fall(scale, cast(row, units) * scale)
+
+
+def of_weights(weights: NDArray[np.float32], scaling: str) -> pd.DataFrame:
+    """Where finite weights fall in every format: shares in %, counted over all weights.
+
+    Columns: ``overflow`` (beyond the largest by more than rounding: infinite or clamped), ``zero`` (not zero, but the
+    format makes them so), ``subnormal`` (kept, with fewer digits), ``error`` (mean |ŵ − w| / |w| over weights that are
+    neither zero nor became infinite), ``used`` (different values that occur), ``scale``.
+    """
+    flat = weights.ravel()
+    exactly = flat.astype(np.float64)
+    size = np.abs(exactly)
+    there = size > 0
+    rows: list[dict[str, Any]] = []
+    for row in FORMATS.values():
+        fall = _fall(row, flat, scaling)
+        units = exactly / fall.scale
+        back = np.isfinite(fall.values)
+        beyond = ~back | (units > _reach(row, row.largest)) | (units < -_reach(row, -row.lowest))
+        kept = there & back
+        normal = row.smallest_normal
+        small = there & back & (fall.values != 0)
+        if normal is not None:
+            # Of the value that the format holds: what is rounded up to a normal number is one.
+            small &= np.abs(fall.values / fall.scale) < float(normal)
+        rows.append(
+            {
+                "name": row.name,
+                "label": row.label,
+                "overflow": 100 * float(beyond.mean()),
+                "zero": 100 * float((there & (fall.values == 0)).mean()),
+                "subnormal": math.nan if normal is None else 100 * float(small.mean()),
+                "error": 100 * float((np.abs(fall.values - exactly)[kept] / size[kept]).mean()) if kept.any() else 0.0,
+                "used": len(np.unique(fall.values[back])),
+                "scale": fall.scale,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _reach(row: Format, end: Fraction) -> float:
+    """From where on a number is rounded beyond ``end``: half a step further."""
+    if row.kind == FLOAT:
+        step = Fraction(2) ** (math.frexp(float(row.largest))[1] - 1 - row.fraction)
+    else:
+        step = Fraction(row.kind == INTEGER)
+    try:
+        return float(end + step / 2)
+    except OverflowError:  # no double lies beyond FP64
+        return math.inf
+
+
+def sizes(weights: NDArray[np.float32], scaled: bool = False) -> pd.DataFrame:
+    """How many weights lie from 2^k to 2^(k + 1), for every k in between; share in %, zeros left out."""
+    size = np.abs(weights[weights != 0]).astype(np.float64)
+    if not size.size:
+        return pd.DataFrame({"power": [], "share": []})
+    power = np.frexp(size)[1] - 1
+    counts = np.bincount(power - power.min())
+    return pd.DataFrame(
+        {"power": np.arange(power.min(), power.min() + len(counts)), "share": 100 * counts / weights.size}
+    )
+
+
+def spans(names: Iterable[str], weights: NDArray[np.float32], scaling: str) -> pd.DataFrame:
+    """From which power of two to which every format reaches, in units of the weights: normal and subnormal."""
+    rows = []
+    for name in names:
+        row = FORMATS[name]
+        shift = math.log2(_fall(row, weights.ravel()[:0] if scaling == RAW else weights.ravel(), scaling).scale)
+        smallest = math.log2(row.smallest.numerator) - math.log2(row.smallest.denominator)
+        normal = row.smallest_normal
+        first = smallest if normal is None else float(math.log2(normal.numerator) - math.log2(normal.denominator))
+        rows.append(
+            {
+                "name": name,
+                "label": row.label,
+                "smallest": smallest + shift,
+                "normal": first + shift,
+                "largest": math.log2(row.largest) + shift,
+            }
+        )
+    return pd.DataFrame(rows)

@@ -191,8 +191,10 @@ def representable(parameters: Parameters, scheme: Scheme, row: int = 0, group: i
     """The values [2**bits] that one part of the matrix can take, in the order of its codes."""
     place = (0, 0) if scheme.granularity == "tensor" else (row, group)
     codes = np.arange(scheme.q_min, scheme.q_max + 1, dtype=np.int32) - parameters.zero_point[place]
+    values: Floats = codes.astype(np.float32)
     with np.errstate(over="ignore"):
-        return codes.astype(np.float32) * parameters.scale[place]
+        values *= parameters.scale[place]
+    return values
 
 
 def place(row: int, column: int, columns: int, scheme: Scheme) -> tuple[int, int]:

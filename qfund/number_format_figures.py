@@ -8,8 +8,8 @@ import plotly.graph_objects as go
 from qfund.figures import OTHER, _figure, _translucent, precision_colour
 from qfund.number_formats import FORMATS
 
-#: Powers of two that the chart of values begins and ends at; FP64 goes on to both sides.
-_FIRST, _LAST = -152, 130
+#: Powers of two that the chart of values begins and ends at: as wide as FP32, or close to FP16 and what is smaller.
+_WIDE, _CLOSE = (-152, 130), (-27, 18)
 
 
 def colour(name: str) -> str:
@@ -18,26 +18,36 @@ def colour(name: str) -> str:
 
 
 def per_power_of_two(frame: pd.DataFrame, chosen: str) -> go.Figure:
-    """How many values each format has from one power of two to the next; both axes are logarithmic."""
+    """How many values each format has from one power of two to the next; both axes are logarithmic.
+
+    As wide as the chosen format needs. FP64 is far above all others, and shown where it is chosen or asked for.
+    """
+    reach = frame[frame["name"] == chosen]["power"]
+    first, last = _CLOSE if reach.min() >= _CLOSE[0] and reach.max() <= _CLOSE[1] else _WIDE
     figure = _figure(430, hovermode="closest")
     for name, rows in frame.groupby("name", sort=False):
-        shown = _corners(rows[(rows["power"] >= _FIRST) & (rows["power"] <= _LAST)])
+        shown = _corners(rows[(rows["power"] >= first) & (rows["power"] <= last)])
         label = FORMATS[str(name)].label
         figure.add_scatter(
             x=shown["power"],
             y=[math.log2(count) for count in shown["count"]],
             name=label,
+            visible=True if name != "fp64" or name == chosen else "legendonly",
             mode="lines+markers" if len(shown) < 8 else "lines",
             line={"color": colour(str(name)), "width": 4 if name == chosen else 1.8},
             marker={"size": 6},
             customdata=[f"{count:,.0f}" for count in shown["count"]],
             hovertemplate=f"<b>{label}</b><br>from 2^%{{x}} to twice that: %{{customdata}} values<extra></extra>",
         )
-    ticks = list(range(-144, _LAST, 24))
+    ticks = list(range(-144, last, 24)) if last > 100 else list(range(-24, last, 4))
     figure.update_xaxes(
-        title="size of the number", tickvals=ticks, ticktext=[_power(tick) for tick in ticks], showgrid=True
+        title="size of the number",
+        range=[first, last],
+        tickvals=ticks,
+        ticktext=[_power(tick) for tick in ticks],
+        showgrid=True,
     )
-    heights = [0, 2, 3, 7, 10, 23, 52]
+    heights = [0, 3, 7, 10, 23, 52]
     figure.update_yaxes(
         title="values up to the next power of two", tickvals=heights, ticktext=[_power(tick) for tick in heights]
     )
@@ -54,7 +64,7 @@ def where(sizes: pd.DataFrame, spans: pd.DataFrame) -> go.Figure:
     """The sizes of weights above, and below what each format reaches: solid where it has all its digits, light where it
     has fewer."""
     count = len(spans)
-    figure = _figure(210 + 28 * count, bargap=0.08, showlegend=False)
+    figure = _figure(210 + 28 * count, bargap=0.08, barmode="overlay", showlegend=False)
     figure.add_bar(
         x=sizes["power"] + 0.5,
         y=sizes["share"],

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from qfund.number_formats import FLOAT, FORMATS, INTEGER, Format, Number, cast, decimals, decode, encode, exact
+from qfund.number_formats import FLOAT, FORMATS, INTEGER, Format, Number, cast, decimals, decode, encode, exact, short
 from qfund.number_formats import per_power_of_two as powers
 
 #: How weights come into a format.
@@ -27,7 +27,7 @@ _ALIGNED = (Fraction(1, 10**20), Fraction(10**15))  # numbers whose decimals are
 
 def of_number(value: Number) -> pd.DataFrame:
     """What every format makes of a number: bits, the value they stand for, the relative error, and what happened."""
-    rows = []
+    rows: list[dict[str, object]] = []
     for row in FORMATS.values():
         code = encode(row, value)
         if code is None:
@@ -39,7 +39,7 @@ def of_number(value: Number) -> pd.DataFrame:
                 "name": row.name,
                 "label": row.label,
                 "code": f"0x{code:0{-(-row.bits // 4)}X}",
-                "value": exact(found.value, 17),
+                "value": short(found.value, 17),
                 "error": _relative(found.value, value),
                 "happened": happened(row, value, found.value),
             }
@@ -65,7 +65,7 @@ def happened(row: Format, value: Number, found: Number) -> str:
     if not _finite(value):
         if isinstance(value, float) and math.isnan(value):
             return "NaN"
-        return "infinity" if not _finite(found) else f"no infinity: {exact(found, 6)}"
+        return "infinity" if not _finite(found) else f"no infinity: {short(found)}"
     if not _finite(found):
         return "too large: infinity"
     exactly, became = Fraction(value), Fraction(found)
@@ -73,7 +73,7 @@ def happened(row: Format, value: Number, found: Number) -> str:
         subnormal = row.smallest_normal is not None and 0 < abs(became) < row.smallest_normal
         return "exact, subnormal" if subnormal else "exact"
     if exactly > row.largest or exactly < row.lowest:
-        return f"too large: held at {exact(found, 6)}"
+        return f"too large: held at {short(found)}"
     if not became:
         return "too small: zero"
     if row.smallest_normal is not None and abs(became) < row.smallest_normal:
@@ -91,6 +91,10 @@ def digits(value: Number) -> str:
         found = None if code is None else decode(row, code).value
         text = "–" if found is None else decimals(found, _WIDE) if plain else exact(found, _WIDE)
         lines.append((row.label, text))
+    if plain:  # zeros at the end of every line say nothing
+        kept = max(len(text.partition(".")[2].rstrip("0")) for _, text in lines)
+        lines = [(name, f"{whole}.{rest[: max(kept, 1)]}" if rest else whole) for name, text in lines
+                 for whole, _, rest in [text.partition(".")]]  # fmt: skip
     # Points under each other.
     before = max(len(text.partition(".")[0]) for _, text in lines)
     return "\n".join(f"{name:{width}}  {' ' * (before - len(text.partition('.')[0]))}{text}" for name, text in lines)
@@ -104,11 +108,11 @@ def ranges() -> pd.DataFrame:
             "label": row.label,
             "bits": row.bits,
             "fields": _fields(row),
-            "largest": exact(row.largest, 6),
-            "normal": None if row.smallest_normal is None else exact(row.smallest_normal, 6),
-            "smallest": exact(row.smallest, 6),
-            "epsilon": None if row.epsilon is None else exact(row.epsilon, 6),
-            "finite": float(row.finite),
+            "largest": short(row.largest),
+            "normal": None if row.smallest_normal is None else short(row.smallest_normal),
+            "smallest": short(row.smallest),
+            "epsilon": None if row.epsilon is None else short(row.epsilon),
+            "finite": f"{row.finite:,}" if row.finite < 10**7 else short(Fraction(row.finite), 4),
             "special": _special(row),
             "meaning": f"{row.meaning} {row.said}".strip(),
         }

@@ -301,7 +301,7 @@ def encode(row: Format, value: Number) -> int | None:
             return encode(row, Fraction(value))
         return row.codes // 2 if math.copysign(1, value) < 0 else 0
     if row.kind == INTEGER:
-        return int(min(max(round(value), row.lowest), row.largest)) % row.codes
+        return min(max(round(value), int(row.lowest)), int(row.largest)) % row.codes
     if row.kind == CODEBOOK:
         return bisect_left(_halfways(row), value)
     size = abs(value)
@@ -375,8 +375,8 @@ def per_power_of_two(row: Format) -> list[tuple[int, int]]:
 #: The longest text of a typed number, and the furthest powers: exact arithmetic on longer ones would stop the page.
 LONGEST, FURTHEST, FURTHEST_OF_TWO = 120, 1500, 5000
 _PARTS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Fraction]], ...] = (
-    (re.compile(r"([+-]?)(\d*\.?\d*)(?:e([+-]?\d+))?"), lambda found: _decimal(*found.groups())),
-    (re.compile(r"([+-]?)2(?:\^|\*\*)\(?([+-]?\d+)\)?"), lambda found: _of_two(*found.groups())),
+    (re.compile(r"([+-]?)(\d*\.?\d*)(?:e([+-]?\d+))?", re.ASCII), lambda found: _decimal(*found.groups())),
+    (re.compile(r"([+-]?)2(?:\^|\*\*)\(?([+-]?\d+)\)?", re.ASCII), lambda found: _of_two(*found.groups())),
 )
 
 
@@ -463,6 +463,13 @@ def exact(value: Number, most: int = 60) -> str:
         head, tail = kept[: power + 1], kept[power + 1 :]
         return f"{sign}{head}{'.' if tail else ''}{tail}{more}"
     return f"{sign}{kept[0]}{'.' if kept[1:] else ''}{kept[1:]}{more}e{power:+d}".replace("e-", "e−")
+
+
+def short(value: Number, digits: int = 6) -> str:
+    """A number of a format, rounded to so many significant digits."""
+    text = f"{float(value):.{digits}g}".replace("-", "−")
+    head, _, power = text.partition("e")
+    return f"{head}e{power[0].replace('+', '')}{int(power[1:])}" if power else head
 
 
 def _floor_log10(value: Fraction) -> int:

@@ -1,5 +1,6 @@
 """Weights of a checkpoint read straight from its files, in NumPy: a part of a matrix, without loading a model."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,7 @@ class Weights:
     @property
     def stored_bytes(self) -> int:
         """What these weights take in the file."""
-        return self.values.size * np.dtype(_DTYPES[self.dtype]).itemsize
+        return int(self.values.size * np.dtype(_DTYPES[self.dtype]).itemsize)
 
 
 def folder_of(model: str, revision: str | None = None) -> Path:
@@ -86,15 +87,20 @@ def folder_of(model: str, revision: str | None = None) -> Path:
 
 def matrices(tensors: Mapping[str, StoredTensor]) -> dict[str, tuple[int, int]]:
     """Names and shapes [out, in] of all that can be read as a matrix: two dimensions or more (an output channel's
-    weights are one row), of numbers, with at least two rows and columns."""
+    weights are one row), of numbers, with at least two rows and columns; layer 2 stands before layer 10."""
     found = {}
-    for name, tensor in tensors.items():
+    for name, tensor in sorted(tensors.items(), key=lambda item: _natural(item[0])):
         if len(tensor.shape) >= 2 and tensor.dtype in _DTYPES:
             rows = tensor.shape[0]
             columns = tensor.elements // rows if rows else 0
             if rows > 1 and columns > 1:
                 found[name] = (rows, columns)
     return found
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sorts numbers within names by their size."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def first(shapes: Mapping[str, tuple[int, int]]) -> str:

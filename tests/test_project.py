@@ -16,13 +16,15 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = (
     "errors units version",
     "names quantisation",
-    "precisions metrics pydoc_text budgets kv_cache",
+    "precisions metrics pydoc_text budgets kv_cache number_formats linear_quantiser",
+    "matrices quantiser_words number_format_tables",
     "spec",
     "report fits",
     "load_peaks",
     "checkpoint",
     "catalog",
     "lesson pictures hub backends",
+    "weights",
     "plan",
     "tasks",
     "quantizers",
@@ -37,7 +39,7 @@ FLOORS = (
     "tables",
     "memory_tables",
     "figures",
-    "memory_figures",
+    "memory_figures number_format_figures",
     "commands",
     "cli ui",
     "__init__ __main__ pages app",
@@ -48,6 +50,8 @@ LIGHT = {
     *("errors", "units", "version", "names", "quantisation", "precisions", "metrics", "pydoc_text", "spec", "report"),
     *("checkpoint", "catalog", "store", "words", "tables", "figures", "ui", "pages", "app", "commands"),
     *("budgets", "kv_cache", "fits", "load_peaks", "plan", "memory_words", "memory_tables", "memory_figures"),
+    *("number_formats", "number_format_tables", "number_format_figures", "linear_quantiser", "matrices"),
+    *("quantiser_words", "weights"),
 }
 FILES = sorted([ROOT / "app.py", *(ROOT / "pages").glob("*.py"), *(ROOT / "qfund").rglob("*.py")])
 

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import streamlit as st
 
-from qfund.number_formats import CODEBOOK, FLOAT, FORMATS, INTEGER, Format, Number, decode, encode, exact
+from qfund.number_formats import CODEBOOK, FLOAT, FORMATS, INTEGER, Format, Number, decode, encode, exact, short
 from qfund.ui import formats_link, number_bits
 from qfund.ui.formats_link import ADDRESS
 from qfund.ui.states import literal
@@ -33,7 +33,7 @@ def draw() -> None:
     number_bits.bits(row, asked.code, _turned)
     st.latex(formula(row, asked.code))
     with st.container(horizontal=True, key="formats_value"):
-        st.metric("Value", exact(found.value, 9), border=True, help="To nine digits; exactly below.")
+        st.metric("Value", short(found.value, 9), border=True, help="To nine digits; exactly below.")
         st.metric("Kind", found.kind, border=True, help=_KINDS.get(found.kind))
         st.metric("Bits", f"0x{asked.code:0{-(-row.bits // 4)}X}", border=True, help="In hexadecimal.")
         st.metric("Step to the next number", _step(row, asked.code), border=True,
@@ -60,7 +60,7 @@ _KINDS = {
 def formula(row: Format, code: int) -> str:
     """How the fields make the value, in LaTeX."""
     found = decode(row, code)
-    result = {"infinity": r"\infty", "NaN": r"\mathrm{NaN}"}.get(found.kind) or exact(found.value, 9).replace("−", "-")
+    result = {"infinity": r"\infty", "NaN": r"\mathrm{NaN}"}.get(found.kind) or short(found.value, 9).replace("−", "-")
     if row.kind == CODEBOOK:
         return rf"\mathrm{{table}}[{code}] = {result}"
     if row.kind == INTEGER:
@@ -73,7 +73,7 @@ def formula(row: Format, code: int) -> str:
     power = max(found.exponent, 1) - row.bias
     return (
         rf"(-1)^{found.sign} \cdot 2^{{{power}}} \cdot \left({lead}\frac{{{found.fraction}}}{{{whole}}}\right)"
-        rf" {'=' if '…' not in result else chr(92) + 'approx'} {result.replace('…', '')}"
+        rf" {'=' if exact(found.value, 9) == exact(found.value) else chr(92) + 'approx'} {result}"
     )
 
 
@@ -96,7 +96,7 @@ def _step(row: Format, code: int) -> str:
     other = decode(row, following).value
     if not all(isinstance(end, Fraction) or math.isfinite(end) for end in (value, other)):
         return "none"
-    return exact(abs(Fraction(other) - Fraction(value)), 6)
+    return short(abs(Fraction(other) - Fraction(value)))
 
 
 def _next(row: Format, code: int, by: int) -> int:

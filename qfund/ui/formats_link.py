@@ -88,6 +88,8 @@ def from_query(query: Mapping[str, list[str]]) -> tuple[Asked, list[str]]:
             problems.append(f"Ignored scaling={value[:40]!r}. Available: {', '.join(SCALINGS)}.")
         else:
             problems.append(f"Ignored unknown link parameter: {name[:40]}.")
+    if "bits" not in query:
+        asked = holding(asked, parse(asked.number))
     return asked, problems
 
 

@@ -15,6 +15,7 @@ from qfund.ui.formats_link import ADDRESS, Asked
 from qfund.ui.states import failed, literal
 
 _PAGE = "formats"
+_DRAWN = "formats_drawn"  # the format that the whole page was drawn for
 _EXAMPLES = ("1/3", "0.1", "66246", "1e-8", "2^-24", "448.5")
 _SCALINGS = {RAW: "Cast as they are", SCALED: "Scaled first, below 16 bits"}
 
@@ -25,12 +26,15 @@ def follow(asked: Asked, new: bool) -> None:
         if new or f"{_PAGE}_{name}" not in st.session_state:
             st.session_state[f"{_PAGE}_{name}"] = value
     weights_choice.follow(_PAGE, asked.part, new)
+    st.session_state[_DRAWN] = asked.format
 
 
 @st.fragment
 def editor() -> None:
     st.subheader("Bits", anchor=False, help="Click a bit to turn it over.")
     formats_bits.draw()
+    if ADDRESS.current().format != st.session_state[_DRAWN]:
+        st.rerun()  # the sections below name the format too
 
 
 @st.fragment
@@ -91,7 +95,7 @@ def ranges() -> None:
         "From each power of two to the next a float has equally many values, so its steps grow with the number; below "
         "its smallest normal number it runs out of digits, and the line slopes down. An integer has equal steps: twice "
         "as many values in each next stretch, all of them from 1 on, which is why it needs a scale. Positive numbers "
-        "only; FP64 goes on to both sides."
+        "only. The axis is as wide as the format chosen above needs; a click on FP64 in the legend shows it too."
     )
     frame = number_format_tables.ranges()
     st.dataframe(
@@ -176,7 +180,7 @@ _NUMBER: dict[str, Any] = {
     "label": _text("Format", pinned=True),
     "value": _text("Becomes", "To 17 digits."),
     "happened": _text("What happened", width="medium"),
-    "error": st.column_config.NumberColumn("Relative error", format="scientific"),
+    "error": st.column_config.NumberColumn("Relative error", format="%.3g"),
     "code": _text("Bits", "In hexadecimal."),
 }
 _RANGES: dict[str, Any] = {
@@ -187,7 +191,7 @@ _RANGES: dict[str, Any] = {
     "normal": _text("Smallest normal", "The smallest with all fraction bits."),
     "smallest": _text("Smallest", "The smallest positive one: of a float subnormal."),
     "epsilon": _text("Epsilon", "From 1 to the next number."),
-    "finite": st.column_config.NumberColumn("Different values", format="compact", help="Finite ones; ±0 count once."),
+    "finite": _text("Different values", "Finite ones; ±0 count once.", alignment="right"),
     "special": _text("Besides"),
     "meaning": _text("What it is for", width="large"),
 }

@@ -57,7 +57,7 @@ def _steps(row: Codes, counted: NDArray[np.uint8], scheme: Scheme) -> str:
     for width in (4, 2, 1):
         if not scheme.bits & width:
             continue
-        part = (counted >> low) & ((1 << width) - 1)
+        part = ((counted >> low) & ((1 << width) - 1)).astype(np.uint8)
         per = 8 // width
         for index, byte in enumerate(linear_quantiser.pack(part, width)[0]):
             bits = ""

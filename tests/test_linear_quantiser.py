@@ -269,7 +269,7 @@ def test_a_group_that_does_not_divide_is_told_and_counted() -> None:
     ],
 )
 def test_what_is_no_matrix_is_refused(weight: NDArray[Any], said: str) -> None:
-    with pytest.raises(InvalidInput, match="Choose|Give|Divide") as caught:
+    with pytest.raises(InvalidInput, match=r"Choose|Give|Divide") as caught:
         checked(weight)
     assert said in caught.value.message
 

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Locator, expect
 
 from qfund.catalog import EXAMPLE
-from tests.test_browser import PATIENCE, Arrive, Visit, arrive, chromium, fresh, server
+from tests.test_browser import PATIENCE, Arrive, Server, Visit, arrive, chromium, fresh, heading, server
 
 __all__ = ["arrive", "chromium", "fresh", "server"]  # fixtures
 
@@ -17,6 +17,14 @@ def figure(visit: Visit, label: str) -> Locator:
 
 def says(visit: Visit, label: str, value: str) -> None:
     expect(figure(visit, label)).to_have_text(value, timeout=PATIENCE)
+
+
+def test_a_link_is_the_first_request_to_a_fresh_server(arrive: Arrive, fresh: Server) -> None:
+    visit = arrive(at=fresh).open("/formats?format=bf16&number=1/7").drawn()
+    heading(visit, "Number formats")
+    expect(visit.page.get_by_test_id("stTopNavLink").filter(has_text="Quantiser")).to_be_visible()
+    says(visit, "Value", "0.142578125")
+    assert visit.query()["number"] == ["1/7"] and visit.query()["bits"] == ["0x3E12"]
 
 
 def test_the_course_by_hand(arrive: Arrive) -> None:

@@ -118,9 +118,7 @@ def test_the_courses_first_try_is_one_click_away(opened: Open) -> None:
 def test_every_scheme_is_drawn_on_real_weights(opened: Open, granularity: str, mapping: str) -> None:
     asked = {"source": "model", "per": granularity, "mapping": mapping, "bits": "4", "as": "course", "cell": "5,70"}
     at = opened(QUANTISER, **asked)
-    assert not at.error and {name: query(at)[name] for name in asked} == {
-        name: [value] for name, value in asked.items()
-    }
+    assert not at.error and all(query(at)[name] == [value] for name, value in asked.items())
     assert "stored in F32: a tile of 256 × 256 from row 0, column 0, 256 KiB" in texts(at)
     assert "32,768 B of packed codes" in texts(at)
 
@@ -138,18 +136,14 @@ def test_a_typed_matrix(opened: Open) -> None:
     assert not at.exception and not at.error and "SQNR: none" in texts(at) and "Every weight here is zero" in texts(at)
     at.text_area(key="quantiser_text").input("7").run()
     assert not at.exception and not at.error and "Every weight here is 7" in texts(at)
-    at.text_area(key="quantiser_text").input(
-        "1 " * 100 + "\n" + "12345.6789 " * 100 + ("\n" + "0.123456 " * 100) * 2
-    ).run()
+    at.text_area(key="quantiser_text").input("\n".join(["12345.6789 " * 100] * 3)).run()
     assert not at.error and "matrix" not in query(at) and "too long for a link" in texts(at)
 
 
 def test_a_model_that_cannot_be_read_is_told_and_the_choice_stays(opened: Open, tmp_path: Path) -> None:
     at = opened(QUANTISER, source="model", model="pydoc-lama")
-    assert (
-        "pydoc-llama" in at.error[0].value.replace("\\", "")
-        and at.selectbox(key="quantiser_model").value == "pydoc-lama"
-    )
+    assert "pydoc-llama" in at.error[0].value.replace("\\", "")
+    assert at.selectbox(key="quantiser_model").value == "pydoc-lama"
     at = opened(QUANTISER, source="model", model="owner/name")
     assert "not on this machine yet" in at.error[0].value.replace("\\", "")
     at = opened(QUANTISER, source="model", tensor="nothing", per="g32")
@@ -182,7 +176,7 @@ def test_what_a_link_gets_wrong_is_told(opened: Open) -> None:
     at = opened(QUANTISER, s="nan", per="channel", z="3")
     assert "only a whole tensor" in at.warning[0].value and "s='nan'" in at.warning[0].value
     at = opened(QUANTISER, z="100", bits="4", s="2")
-    assert "no 4-bit integer" in at.warning[0].value and "Scale: 2" in texts(at)
+    assert "no 4-bit integer" in at.warning[0].value.replace("\\", "") and "Scale: 2" in texts(at)
 
 
 def moved(monkeypatch: pytest.MonkeyPatch, asked: Asked, **move: Any) -> Asked:
@@ -325,7 +319,7 @@ def test_the_formats_page_opens_on_a_third(opened: Open) -> None:
 @pytest.mark.parametrize("name", sorted(FORMATS))
 def test_every_format_and_landmark_is_drawn(opened: Open, name: str) -> None:
     at = opened(FORMATS_PAGE, format=name)
-    for button in [button.key for button in at.button if str(button.key).startswith("formats_to_")]:
+    for button in [str(button.key) for button in at.button if str(button.key).startswith("formats_to_")]:
         at.button(key=button).click().run()
         assert not at.exception and not at.error
         wanted = {"Largest": FORMATS[name].largest, "Smallest subnormal": FORMATS[name].smallest}
@@ -349,12 +343,8 @@ def test_the_number_stays_when_the_format_changes(opened: Open) -> None:
 
 def test_bad_numbers_are_told_and_stay(opened: Open) -> None:
     at = opened(FORMATS_PAGE)
-    for text, said in (
-        ("1/0", "divides by zero"),
-        ("ten", "is no number"),
-        ("1e99999", "too far out"),
-        ("", "No number"),
-    ):
+    cases = {"1/0": "divides by zero", "ten": "is no number", "1e99999": "too far out", "": "No number"}
+    for text, said in cases.items():
         at.text_input(key="formats_number").input(text).run()
         assert not at.exception and said in at.error[0].value.replace("\\", "")
         assert at.text_input(key="formats_number").value == text and query(at)["number"] == ["1/3"]
@@ -363,9 +353,8 @@ def test_bad_numbers_are_told_and_stay(opened: Open) -> None:
 
 
 def test_what_a_formats_link_gets_wrong_is_told(opened: Open) -> None:
-    at = opened(
-        FORMATS_PAGE, format="fp61", bits="0xFFFFF", number="x", scaling="none", foo="1", column="-1", part="half"
-    )
+    wrong = {"format": "fp61", "bits": "0xFFFFF", "number": "x", "scaling": "none", "foo": "1"}
+    at = opened(FORMATS_PAGE, column="-1", part="half", **wrong)
     said = at.warning[0].value.replace("\\", "")
     for part in ("format='fp61'", "bits='0xFFFFF'", "FP16, which has 16 bits", "number='x'", "scaling='none'", "foo"):
         assert part in said
@@ -407,13 +396,8 @@ def test_a_clicked_bit_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
         bits: Any = None
 
     monkeypatch.setattr(st, "session_state", {number_bits.KEY: Clicked})
-    for found in (
-        None,
-        {},
-        {"format": "fp16", "bits": "012"},
-        {"format": 3, "bits": "1"},
-        {"format": "x", "bits": "1" * 65},
-    ):
+    malformed: tuple[Any, ...] = (None, {}, {"format": "fp16", "bits": "012"}, {"format": 3, "bits": "1"})
+    for found in (*malformed, {"format": "x", "bits": "1" * 65}):
         Clicked.bits = found
         assert number_bits.turned_to() is None
     Clicked.bits = {"format": "fp16", "bits": "0011"}
@@ -421,7 +405,5 @@ def test_a_clicked_bit_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_courses_matrix_is_the_courses() -> None:
-    assert (
-        matrices.COURSE.tolist()
-        == torch.tensor([[191.6, -13.5, 728.6], [92.14, 295.5, -184], [0, 684.6, 245.5]]).tolist()
-    )
+    rows = [[191.6, -13.5, 728.6], [92.14, 295.5, -184], [0, 684.6, 245.5]]
+    assert matrices.COURSE.tolist() == torch.tensor(rows).tolist()

@@ -1,6 +1,7 @@
 """The sections of the page Number formats below the bit editor: a number, the ranges, and real weights."""
 
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,7 @@ def _example(text: str) -> None:
 def ranges() -> None:
     st.subheader("What each can hold", anchor=False)
     st.plotly_chart(
-        number_format_figures.per_power_of_two(number_format_tables.per_power_of_two(), ADDRESS.current().format),
+        _per_power_of_two(ADDRESS.current().format),
         config=figures.CONFIG,
         key=f"{_PAGE}_per_power",
         alt="How many values each format has between neighbouring powers of two",
@@ -108,6 +109,11 @@ def ranges() -> None:
         key=f"{_PAGE}_ranges",
         alt="Largest, smallest, epsilon and number of values of each format",
     )
+
+
+@cache
+def _per_power_of_two(chosen: str) -> Any:
+    return number_format_figures.per_power_of_two(number_format_tables.per_power_of_two(), chosen)
 
 
 def weights() -> None:
@@ -136,9 +142,9 @@ def weights() -> None:
         st.caption(f":material/warning: {found.values.size - finite.size:,} weights are not finite: left out.")
     if not finite.size:
         return
-    frame, sizes, spans = _fall(finite, asked.scaling)
+    frame, figure = _fall(finite, asked.scaling)
     st.plotly_chart(
-        number_format_figures.where(sizes, spans),
+        figure,
         config=figures.CONFIG,
         key=f"{_PAGE}_where",
         alt="The sizes of the weights above the range of each format",
@@ -160,12 +166,10 @@ def weights() -> None:
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
-def _fall(finite: "np.ndarray[Any, np.dtype[np.float32]]", scaling: str) -> tuple[Any, Any, Any]:
-    return (
-        number_format_tables.of_weights(finite, scaling),
-        number_format_tables.sizes(finite),
-        number_format_tables.spans(FORMATS, finite, scaling),
-    )
+def _fall(finite: "np.ndarray[Any, np.dtype[np.float32]]", scaling: str) -> tuple[Any, Any]:
+    spans = number_format_tables.spans(FORMATS, finite, scaling)
+    figure = number_format_figures.where(number_format_tables.sizes(finite), spans)
+    return number_format_tables.of_weights(finite, scaling), figure
 
 
 def _text(title: str, explained: str | None = None, **more: Any) -> Any:

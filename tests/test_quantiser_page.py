@@ -239,7 +239,7 @@ def test_links_to_weights_come_back() -> None:
     part = Part("owner/name", "v1", "a.b", True, 7, 9)
     asked = Asked(source="model", part=part)
     assert quantiser_link.from_query(quantiser_link.to_query(asked)) == (asked, [])
-    shown = formats_link.Asked("fp8_e4m3", 0x7E, "66246", part, "raw")
+    shown = formats_link.Asked("fp8_e4m3", 0x7E, "66246", part, "raw", "weights")
     assert formats_link.from_query(formats_link.to_query(shown)) == (shown, [])
 
 
@@ -313,7 +313,11 @@ def test_the_formats_page_opens_on_a_third(opened: Open) -> None:
     assert query(at)["bits"] == ["0x3555"] and query(at)["number"] == ["1/3"]
     said = texts(at)
     assert "0.333333343267440795898437500000" in said and "Value: 0.333251953" in said and "Kind: normal" in said
-    assert len(at.get("plotly_chart")) == 2 and len(at.dataframe) == 3 and not at.error
+    assert len(at.dataframe) == 1 and not at.error
+    for section, tables in (("ranges", 1), ("weights", 1)):
+        at = opened(FORMATS_PAGE, section=section)
+        assert len(at.get("plotly_chart")) == 1 and len(at.dataframe) == tables and not at.error
+        assert query(at)["section"] == [section]
 
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
@@ -364,10 +368,10 @@ def test_what_a_formats_link_gets_wrong_is_told(opened: Open) -> None:
 def test_weights_with_infinities_are_counted_apart(opened: Open, tmp_path: Path) -> None:
     odd = torch.ones(4, 4)
     odd[0, 0], odd[3, 3] = math.inf, math.nan
-    at = opened(FORMATS_PAGE, model=save(tmp_path / "m", {"w": odd}), scaling="raw")
+    at = opened(FORMATS_PAGE, model=save(tmp_path / "m", {"w": odd}), scaling="raw", section="weights")
     assert "2 weights are not finite" in texts(at) and not at.error
-    at = opened(FORMATS_PAGE, model="nobody/nothing")
-    assert "not on this machine yet" in at.error[0].value and len(at.get("plotly_chart")) == 1
+    at = opened(FORMATS_PAGE, model="nobody/nothing", section="weights")
+    assert "not on this machine yet" in at.error[0].value and not at.get("plotly_chart")
 
 
 @pytest.mark.parametrize("row", FORMATS.values(), ids=lambda row: row.name)

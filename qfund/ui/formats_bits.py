@@ -26,7 +26,7 @@ def draw() -> None:
         required=True,
         on_change=_choose,
         persist_state="session",
-        help="The number stays, rounded to the format.",
+        help="The number stays, rounded to the format. Click a bit to turn it over.",
     )
     row, found = asked.row, decode(asked.row, asked.code)
     st.caption(literal(f"{row.meaning} {row.said}".strip()))

@@ -10,7 +10,14 @@ from qfund.ui import weights_link
 from qfund.ui.address import Address, Query
 from qfund.weights import Part
 
+#: Names of the sections as they stand in an address, and their titles.
+SECTIONS = {
+    "bits": ":material/toggle_on: Bits and numbers",
+    "ranges": ":material/show_chart: What each can hold",
+    "weights": ":material/bar_chart: Where real weights fall",
+}
 _LONGEST = 120  # characters of a number in a link
+_CHOICES = {"scaling": SCALINGS, "section": SECTIONS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +28,7 @@ class Asked:
         code: the bits that the editor holds.
         number: as somebody typed it.
         scaling: a name of ``SCALINGS``.
+        section: a name of ``SECTIONS``.
     """
 
     format: str = "fp16"
@@ -28,6 +36,7 @@ class Asked:
     number: str = "1/3"
     part: Part = field(default_factory=Part)
     scaling: str = SCALED
+    section: str = "bits"
 
     @property
     def row(self) -> Format:
@@ -51,7 +60,7 @@ def holding(asked: Asked, value: Number) -> Asked:
 
 def to_query(asked: Asked) -> Query:
     query = {"format": [asked.format], "bits": [f"0x{asked.code:X}"], "number": [asked.number]}
-    query |= weights_link.to_query(asked.part) | {"scaling": [asked.scaling]}
+    query |= weights_link.to_query(asked.part) | {"scaling": [asked.scaling], "section": [asked.section]}
     return {name: values for name, values in query.items() if values != [""]}
 
 
@@ -82,10 +91,10 @@ def from_query(query: Mapping[str, list[str]]) -> tuple[Asked, list[str]]:
                 asked = replace(asked, number=value)
             except QfundError as error:
                 problems.append(f"Ignored number={value[:40]!r}: {error.message}")
-        elif name == "scaling" and value in SCALINGS:
-            asked = replace(asked, scaling=value)
-        elif name == "scaling":
-            problems.append(f"Ignored scaling={value[:40]!r}. Available: {', '.join(SCALINGS)}.")
+        elif name in _CHOICES and value in _CHOICES[name]:
+            asked = replace(asked, **{name: value})  # type: ignore[arg-type]
+        elif name in _CHOICES:
+            problems.append(f"Ignored {name}={value[:40]!r}. Available: {', '.join(_CHOICES[name])}.")
         else:
             problems.append(f"Ignored unknown link parameter: {name[:40]}.")
     if "bits" not in query:

@@ -12,34 +12,40 @@ from qfund.errors import QfundError
 from qfund.number_format_tables import RAW, SCALED, SCALINGS
 from qfund.number_formats import FORMATS, LONGEST, parse
 from qfund.ui import columns, formats_bits, formats_link, weights_choice
-from qfund.ui.formats_link import ADDRESS, Asked
+from qfund.ui.formats_link import ADDRESS, SECTIONS, Asked
 from qfund.ui.states import failed, literal
 
 _PAGE = "formats"
-_DRAWN = "formats_drawn"  # the format that the whole page was drawn for
 _EXAMPLES = ("1/3", "0.1", "66246", "1e-8", "2^-24", "448.5")
 _SCALINGS = {RAW: "Cast as they are", SCALED: "Scaled first, below 16 bits"}
 
 
 def follow(asked: Asked, new: bool) -> None:
     """Let the widgets begin at ``asked``."""
-    for name, value in {"number": asked.number, "scaling": asked.scaling}.items():
+    values = {"number": asked.number, "scaling": asked.scaling, "section": SECTIONS[asked.section]}
+    for name, value in values.items():
         if new or f"{_PAGE}_{name}" not in st.session_state:
             st.session_state[f"{_PAGE}_{name}"] = value
     weights_choice.follow(_PAGE, asked.part, new)
-    st.session_state[_DRAWN] = asked.format
 
 
 @st.fragment
-def editor() -> None:
-    st.subheader("Bits", anchor=False, help="Click a bit to turn it over.")
-    formats_bits.draw()
-    if ADDRESS.current().format != st.session_state[_DRAWN]:
-        st.rerun()  # the sections below name the format too
+def sections() -> None:
+    """Each is made when it is opened."""
+    tabs = dict(zip(SECTIONS, st.tabs(list(SECTIONS.values()), key=f"{_PAGE}_section", on_change="rerun"), strict=True))
+    opened = next((name for name, tab in tabs.items() if tab.open), "bits")
+    asked = replace(ADDRESS.current(), section=opened)
+    if asked != ADDRESS.current():
+        ADDRESS.show(asked)
+    with tabs[opened]:
+        if opened == "bits":
+            formats_bits.draw()
+            _number()
+        else:
+            {"ranges": _ranges, "weights": _weights}[opened]()
 
 
-@st.fragment
-def number() -> None:
+def _number() -> None:
     st.subheader("A number in every format", anchor=False)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         text = st.text_input(
@@ -65,14 +71,14 @@ def number() -> None:
         icon=":material/arrow_upward:",
         key=f"{_PAGE}_into_bits",
         on_click=lambda: ADDRESS.show(formats_link.holding(ADDRESS.current(), value)),
-    ) and st.rerun()
+    )
     st.code(number_format_tables.digits(value), language=None)
     frame = number_format_tables.of_number(value)
     st.dataframe(
         frame,
         hide_index=True,
         column_order=["label", "value", "happened", "error", "code"],
-        column_config=_NUMBER,
+        column_config=_NUMBER_COLUMNS,
         height=columns.height(len(frame)),
         placeholder="–",
         key=f"{_PAGE}_of_number",
@@ -84,8 +90,7 @@ def _example(text: str) -> None:
     st.session_state[f"{_PAGE}_number"] = text
 
 
-def ranges() -> None:
-    st.subheader("What each can hold", anchor=False)
+def _ranges() -> None:
     st.plotly_chart(
         _per_power_of_two(ADDRESS.current().format),
         config=figures.CONFIG,
@@ -96,14 +101,14 @@ def ranges() -> None:
         "From each power of two to the next a float has equally many values, so its steps grow with the number; below "
         "its smallest normal number it runs out of digits, and the line slopes down. An integer has equal steps: twice "
         "as many values in each next stretch, all of them from 1 on, which is why it needs a scale. Positive numbers "
-        "only. The axis is as wide as the format chosen above needs; a click on FP64 in the legend shows it too."
+        "only. The axis is as wide as the chosen format needs; a click on FP64 in the legend shows it too."
     )
     frame = number_format_tables.ranges()
     st.dataframe(
         frame,
         hide_index=True,
-        column_order=list(_RANGES),
-        column_config=_RANGES,
+        column_order=list(_RANGE_COLUMNS),
+        column_config=_RANGE_COLUMNS,
         height=columns.height(len(frame)),
         placeholder="–",
         key=f"{_PAGE}_ranges",
@@ -116,8 +121,7 @@ def _per_power_of_two(chosen: str) -> Any:
     return number_format_figures.per_power_of_two(number_format_tables.per_power_of_two(), chosen)
 
 
-def weights() -> None:
-    st.subheader("Where real weights fall", anchor=False)
+def _weights() -> None:
     asked = ADDRESS.current()
     part = weights_choice.draw(_PAGE, asked.part)
     scaling = st.segmented_control(
@@ -156,8 +160,8 @@ def weights() -> None:
     st.dataframe(
         frame,
         hide_index=True,
-        column_order=list(_WEIGHTS),
-        column_config=_WEIGHTS,
+        column_order=list(_WEIGHT_COLUMNS),
+        column_config=_WEIGHT_COLUMNS,
         height=columns.height(len(frame)),
         placeholder="–",
         key=f"{_PAGE}_weights",
@@ -180,14 +184,14 @@ def _percent(title: str, explained: str) -> Any:
     return st.column_config.NumberColumn(title, help=explained, format="%.4g %%")
 
 
-_NUMBER: dict[str, Any] = {
+_NUMBER_COLUMNS: dict[str, Any] = {
     "label": _text("Format", pinned=True),
     "value": _text("Becomes", "To 17 digits."),
     "happened": _text("What happened", width="medium"),
     "error": st.column_config.NumberColumn("Relative error", format="%.3g"),
     "code": _text("Bits", "In hexadecimal."),
 }
-_RANGES: dict[str, Any] = {
+_RANGE_COLUMNS: dict[str, Any] = {
     "label": _text("Format", pinned=True),
     "bits": st.column_config.NumberColumn("Bits", format="%.0f"),
     "fields": _text("Sign + exponent + fraction"),
@@ -199,7 +203,7 @@ _RANGES: dict[str, Any] = {
     "special": _text("Besides"),
     "meaning": _text("What it is for", width="large"),
 }
-_WEIGHTS: dict[str, Any] = {
+_WEIGHT_COLUMNS: dict[str, Any] = {
     "label": _text("Format", pinned=True),
     "overflow": _percent("Overflow", "Beyond the format's largest number: infinite, or clamped to it."),
     "zero": _percent("Flushed to zero", "Weights that are not zero and become it."),

@@ -33,6 +33,8 @@ LEAST_SCALE = float(np.finfo(np.float32).eps)
 _SMALLEST = float(np.finfo(np.float32).tiny)
 _LARGEST = float(np.finfo(np.float32).max)
 _SCALE_BYTES, _ZERO_POINT_BYTES = 4, 1
+#: Weights that are held in double precision at once.
+_AT_ONCE = 2**20
 #: Planes that a width is stored in, as ``qfund.quantizers.packing`` does: 3 bits are 2 + 1.
 _PLANES = (8, 4, 2, 1)
 
@@ -172,11 +174,15 @@ def dequantise(codes: Codes, parameters: Parameters, scheme: Scheme) -> Floats:
 
 def damage(weight: Floats, values: Floats, clipped: int) -> Damage:
     """How far ``values`` are from ``weight``."""
-    error = values.astype(np.float64) - weight
-    noise = float(np.square(error).sum())
-    signal = float(np.square(weight, dtype=np.float64).sum())
+    signal = noise = largest = 0.0
+    for start in range(0, len(weight), rows := max(1, _AT_ONCE // weight.shape[1])):
+        part = weight[start : start + rows].astype(np.float64)
+        error = values[start : start + rows] - part
+        signal += float(np.square(part).sum())
+        noise += float(np.square(error).sum())
+        largest = max(largest, float(np.abs(error).max()))
     sqnr = None if signal == 0 else 10 * math.log10(signal / noise) if noise else math.inf
-    return Damage(noise / weight.size, float(np.abs(error).max()), sqnr, clipped)
+    return Damage(noise / weight.size, largest, sqnr, clipped)
 
 
 def stored_bytes(shape: tuple[int, int], scheme: Scheme) -> Bytes:

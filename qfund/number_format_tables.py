@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -21,6 +20,8 @@ SCALINGS = {
 }
 #: Formats that quantisers scale for.
 _SCALED_BITS = 8
+#: Formats whose different values are counted, and weights that are looked at in double precision at once.
+_COUNTED_BITS, _AT_ONCE = 16, 2**20
 _WIDE = 60  # decimals, as in the course
 _ALIGNED = (Fraction(1, 10**20), Fraction(10**15))  # numbers whose decimals are written under each other
 
@@ -141,21 +142,12 @@ def per_power_of_two() -> pd.DataFrame:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Fall:
-    scale: float
-    values: NDArray[np.float64]
-
-
-def _fall(row: Format, weights: NDArray[np.float32], scaling: str) -> _Fall:
-    """What weights are when they come back from the format, in double precision."""
-    scale = 1.0
+def _scale(row: Format, weights: NDArray[np.float32], scaling: str) -> float:
+    """What weights are divided by first: the scale is a float32, as quantisers store it."""
     largest = float(np.abs(weights).max(initial=0.0))
-    if scaling == SCALED and row.bits <= _SCALED_BITS and largest:
-        # As quantisers do it: the scale is a float32, and what is divided is one too.
-        scale = max(float(np.float32(largest / float(row.largest))), float(np.finfo(np.float32).tiny))
-    units = weights / np.float32(scale) if scale != 1 else weights
-    return _Fall(scale, cast(row, units) * scale)
+    if scaling == RAW or row.bits > _SCALED_BITS or not largest:
+        return 1.0
+    return max(float(np.float32(largest / float(row.largest))), float(np.finfo(np.float32).tiny))
 
 
 def of_weights(weights: NDArray[np.float32], scaling: str) -> pd.DataFrame:
@@ -163,37 +155,42 @@ def of_weights(weights: NDArray[np.float32], scaling: str) -> pd.DataFrame:
 
     Columns: ``overflow`` (beyond the largest by more than rounding: infinite or clamped), ``zero`` (not zero, but the
     format makes them so), ``subnormal`` (kept, with fewer digits), ``error`` (mean |ŵ − w| / |w| over weights that are
-    neither zero nor became infinite), ``used`` (different values that occur), ``scale``.
+    neither zero nor became infinite), ``used`` (different values that occur, of formats of 16 bits and fewer),
+    ``scale``.
     """
     flat = weights.ravel()
-    exactly = flat.astype(np.float64)
-    size = np.abs(exactly)
-    there = size > 0
-    rows: list[dict[str, Any]] = []
-    for row in FORMATS.values():
-        fall = _fall(row, flat, scaling)
-        units = exactly / fall.scale
-        back = np.isfinite(fall.values)
-        beyond = ~back | (units > _reach(row, row.largest)) | (units < -_reach(row, -row.lowest))
-        kept = there & back
-        normal = row.smallest_normal
-        small = there & back & (fall.values != 0)
-        if normal is not None:
-            # Of the value that the format holds: what is rounded up to a normal number is one.
-            small &= np.abs(fall.values / fall.scale) < float(normal)
-        rows.append(
-            {
-                "name": row.name,
-                "label": row.label,
-                "overflow": 100 * float(beyond.mean()),
-                "zero": 100 * float((there & (fall.values == 0)).mean()),
-                "subnormal": math.nan if normal is None else 100 * float(small.mean()),
-                "error": 100 * float((np.abs(fall.values - exactly)[kept] / size[kept]).mean()) if kept.any() else 0.0,
-                "used": len(np.unique(fall.values[back])),
-                "scale": fall.scale,
-            }
-        )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(_of_weights(row, flat, _scale(row, flat, scaling)) for row in FORMATS.values())
+
+
+def _of_weights(row: Format, flat: NDArray[np.float32], scale: float) -> dict[str, Any]:
+    counts = np.zeros(4, np.int64)
+    error, used = 0.0, np.array([])
+    bottom, top = -_reach(row, -row.lowest), _reach(row, row.largest)
+    for start in range(0, flat.size, _AT_ONCE):
+        part = flat[start : start + _AT_ONCE]
+        exactly = part.astype(np.float64)
+        units = cast(row, part / np.float32(scale) if scale != 1 else part)  # divided in float32, as quantisers do
+        there, back = exactly != 0, np.isfinite(units)
+        beyond = ~back | (exactly / scale > top) | (exactly / scale < bottom)
+        stays = there & back
+        # Of the value that the format holds: what is rounded up to a normal number is one.
+        small = there & (units != 0) & (np.abs(units) < float(row.smallest_normal or 0))
+        counts += [np.count_nonzero(which) for which in (beyond, there & (units == 0), small, stays)]
+        error += float((np.abs(units[stays] * scale - exactly[stays]) / np.abs(exactly[stays])).sum())
+        if row.bits <= _COUNTED_BITS:
+            used = np.unique(np.concatenate([used, units[back]]))
+    beyond_all, zeros, subnormal, kept = (int(count) for count in counts)
+    share = 100 / flat.size
+    return {
+        "name": row.name,
+        "label": row.label,
+        "overflow": share * beyond_all,
+        "zero": share * zeros,
+        "subnormal": math.nan if row.smallest_normal is None else share * subnormal,
+        "error": 100 * error / kept if kept else 0.0,
+        "used": len(used) if row.bits <= _COUNTED_BITS else math.nan,
+        "scale": scale,
+    }
 
 
 def _reach(row: Format, end: Fraction) -> float:
@@ -225,7 +222,7 @@ def spans(names: Iterable[str], weights: NDArray[np.float32], scaling: str) -> p
     rows = []
     for name in names:
         row = FORMATS[name]
-        shift = math.log2(_fall(row, weights.ravel()[:0] if scaling == RAW else weights.ravel(), scaling).scale)
+        shift = math.log2(_scale(row, weights, scaling))
         smallest = math.log2(row.smallest.numerator) - math.log2(row.smallest.denominator)
         normal = row.smallest_normal
         first = smallest if normal is None else float(math.log2(normal.numerator) - math.log2(normal.denominator))

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import streamlit as st
+from numpy.typing import NDArray
 
 from qfund import figures, number_format_figures, number_format_tables
 from qfund.errors import QfundError
@@ -146,7 +147,7 @@ def _weights() -> None:
         st.caption(f":material/warning: {found.values.size - finite.size:,} weights are not finite: left out.")
     if not finite.size:
         return
-    frame, figure = _fall(finite, asked.scaling)
+    frame, figure = _fall(weights_choice.key(part), asked.scaling, finite)
     st.plotly_chart(
         figure,
         config=figures.CONFIG,
@@ -170,10 +171,11 @@ def _weights() -> None:
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
-def _fall(finite: "np.ndarray[Any, np.dtype[np.float32]]", scaling: str) -> tuple[Any, Any]:
-    spans = number_format_tables.spans(FORMATS, finite, scaling)
-    figure = number_format_figures.where(number_format_tables.sizes(finite), spans)
-    return number_format_tables.of_weights(finite, scaling), figure
+def _fall(key: str, scaling: str, _finite: NDArray[np.float32]) -> tuple[Any, Any]:
+    """By the weights' key: Streamlit would look at a sample of a large array."""
+    spans = number_format_tables.spans(FORMATS, _finite, scaling)
+    figure = number_format_figures.where(number_format_tables.sizes(_finite), spans)
+    return number_format_tables.of_weights(_finite, scaling), figure
 
 
 def _text(title: str, explained: str | None = None, **more: Any) -> Any:
@@ -209,6 +211,6 @@ _WEIGHT_COLUMNS: dict[str, Any] = {
     "zero": _percent("Flushed to zero", "Weights that are not zero and become it."),
     "subnormal": _percent("Subnormal", "Kept with fewer digits than the format has."),
     "error": _percent("Mean relative error", "Mean of |ŵ − w| / |w| over weights that are not zero and stay finite."),
-    "used": st.column_config.NumberColumn("Values in use", format="localized", help="Different values that occur."),
+    "used": st.column_config.NumberColumn("Values in use", format="localized", help="Different values; up to 16 bits."),
     "scale": st.column_config.NumberColumn("Scale", format="%.4g", help="What weights are divided by first."),
 }

@@ -16,7 +16,7 @@ from qfund.ui.quantiser_maps import Drawn
 from qfund.ui.states import failed, literal
 from qfund.units import bytes_text
 
-_PROBLEM, _SERIAL = "quantiser_problem", "quantiser_serial"
+_PROBLEM, _SERIAL, _SHOWN = "quantiser_problem", "quantiser_serial", "quantiser_shown"
 
 
 @st.fragment
@@ -24,6 +24,7 @@ def draw(weight: Floats, first: tuple[int, int], stored: int, name: str) -> None
     """Everything that a slider changes. ``stored`` is what the matrix takes now, in bytes."""
     asked = ADDRESS.current()
     scheme = asked.scheme
+    st.session_state[_SHOWN] = name = f"{name} {scheme}"
     chosen = linear_quantiser.choose(weight, scheme)
     used = _used(asked, chosen)
     codes, clipped = linear_quantiser.quantise(weight, used, scheme)
@@ -66,6 +67,8 @@ def _moved() -> None:
     move, asked = quantiser_maps.move(), ADDRESS.current()
     st.session_state[_SERIAL] = move.get("serial", 0)
     st.session_state[_PROBLEM] = None
+    if move.get("id") != st.session_state.get(_SHOWN):
+        return  # of a matrix or scheme that somebody has left
     try:
         asked = _after(move, asked)
     except QfundError as error:

@@ -100,17 +100,31 @@ def _begins(key: str, label: str, most: int, value: int) -> int:
     )
 
 
-@st.cache_data(max_entries=8, show_spinner=False)
-def _read(part: Part, identity: str) -> Weights:
-    return weights.read(part)
+# As a resource: nobody writes into the arrays, and a copy for every rerun would take longer than reading them.
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _read(key: str, _part: Part) -> Weights:
+    found = weights.read(_part)
+    found.values.flags.writeable = False
+    return found
+
+
+def key(part: Part) -> str:
+    """What identifies the weights that ``part`` names, as they are now.
+
+    Raises:
+        QfundError: the model is not there.
+    """
+    folder = weights.folder_of(part.model, part.revision)
+    files = [
+        (path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.glob("*.safetensors*"))
+    ]
+    return repr((str(folder), files, part))
 
 
 def read(part: Part) -> Weights | None:
     """The weights, or None after it has been said why not."""
     try:
-        folder = weights.folder_of(part.model, part.revision)
-        stamps = "".join(f"{path.name}{path.stat().st_mtime_ns}" for path in sorted(folder.glob("*.safetensors*")))
-        return _read(part, f"{folder}{stamps}")
+        return _read(key(part), part)
     except QfundError as error:
         failed(error)
         return None

@@ -224,6 +224,19 @@ def test_a_matrix_of_zeros_stays_zero(granularity: str, symmetric: bool) -> None
     assert any("zero, which every scale holds exactly" in note for note in linear_quantiser.notes(weight, used, scheme))
 
 
+def test_damage_of_a_large_matrix_is_summed_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = np.random.default_rng(4).standard_normal((50, 30)).astype(np.float32)
+    values = all_of(weight, Scheme(4))[2]
+    whole = damage(weight, values, 3)
+    monkeypatch.setattr(linear_quantiser, "_AT_ONCE", 100)
+    pieces = damage(weight, values, 3)
+    error = values.astype(np.float64) - weight
+    assert pieces.max_error == whole.max_error == np.abs(error).max()
+    assert pieces.mse == pytest.approx(whole.mse) == pytest.approx(np.mean(error**2))
+    sqnr = 10 * math.log10((weight.astype(np.float64) ** 2).sum() / (error**2).sum())
+    assert pieces.sqnr == pytest.approx(sqnr) and whole.sqnr == pytest.approx(sqnr)
+
+
 def test_one_value_alone() -> None:
     weight = np.array([[5.0]], np.float32)
     used, _, values = all_of(weight, Scheme())

@@ -404,6 +404,15 @@ def test_where_weights_fall_by_another_road(scaling: str) -> None:
     assert all(over[name] == pytest.approx(share) for name in expected)
 
 
+@pytest.mark.parametrize("scaling", [RAW, SCALED])
+def test_large_matrices_are_counted_piece_by_piece(scaling: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = number_format_tables.of_weights(weights(), scaling)
+    monkeypatch.setattr(number_format_tables, "_AT_ONCE", 1000)
+    pieces = number_format_tables.of_weights(weights(), scaling)
+    numbers = ["overflow", "zero", "subnormal", "error", "used", "scale"]
+    np.testing.assert_allclose(pieces[numbers].to_numpy(float), whole[numbers].to_numpy(float), rtol=1e-12)
+
+
 def test_subnormal_weights_are_counted() -> None:
     found = np.array([[1, 2.0**-15, 2.0**-24, 2.0**-26]], np.float32)
     frame = number_format_tables.of_weights(found, RAW).set_index("name")

@@ -179,6 +179,21 @@ def test_what_a_link_gets_wrong_is_told(opened: Open) -> None:
     assert "no 4-bit integer" in at.warning[0].value.replace("\\", "") and "Scale: 2" in texts(at)
 
 
+def test_a_move_belongs_to_what_it_was_made_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Moved:
+        move: Any = None
+
+    state: dict[str, Any] = {quantiser_maps.KEY: Moved, "quantiser_asked": Asked(), quantiser_view._SHOWN: "this"}
+    monkeypatch.setattr(st, "session_state", state)
+    for name, scale in (("that", None), ("this", 3.5)):
+        Moved.move = {"id": name, "scale": 3.5, "zero": -70, "cell": [0, 0], "serial": 4, "done": False}
+        quantiser_view._moved()
+        assert state["quantiser_asked"].scale == scale and state[quantiser_view._SERIAL] == 4
+    Moved.move = {"id": "this", "scale": 0, "zero": -70, "serial": 5}
+    quantiser_view._moved()
+    assert state["quantiser_asked"].scale == 3.5 and "not positive" in str(state[quantiser_view._PROBLEM])
+
+
 def moved(monkeypatch: pytest.MonkeyPatch, asked: Asked, **move: Any) -> Asked:
     return quantiser_view._after(move, asked)
 

@@ -24,7 +24,9 @@ def draw(weight: Floats, first: tuple[int, int], stored: int, name: str) -> None
     """Everything that a slider changes. ``stored`` is what the matrix takes now, in bytes."""
     asked = ADDRESS.current()
     scheme = asked.scheme
-    st.session_state[_SHOWN] = name = f"{name} {scheme}"
+    name = f"{name} {scheme}"
+    if st.session_state.get(_SHOWN) != name:
+        st.session_state[_SHOWN], st.session_state[_PROBLEM] = name, None
     chosen = linear_quantiser.choose(weight, scheme)
     used = _used(asked, chosen)
     codes, clipped = linear_quantiser.quantise(weight, used, scheme)

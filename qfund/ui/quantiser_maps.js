@@ -126,8 +126,10 @@ function maps(at, state, shades) {
   // The same colour as its value has, where one scale is everybody's.
   const span = Math.max(1, Math.min(Math.max(view.qMax - zero, zero - view.qMin), Math.round(weight / (view.scale ?? 1))))
   const shift = view.parts === 1 ? zero : 0
+  const skipped = view.everyRow * view.every
+  const seen = skipped > 1 ? `the weights w: 1 in ${skipped} is drawn, all are counted` : "the weights w"
   const all = [
-    { title: "Original", says: "the weights w", values: view.weights, centre: 0, reach: weight, write: (v) => short(v, 4) },
+    { title: "Original", says: seen, values: view.weights, centre: 0, reach: weight, write: (v) => short(v, 4) },
     {
       title: "Integers",
       says: view.parts === 1 && zero ? minus(`the codes q; ${zero} stands for 0`) : "the codes q that are stored",
@@ -335,7 +337,7 @@ function histogram(at, state) {
     key("", view.colours.weights, "upwards: the weights", 0.75),
     key("line", view.colours.grid, `the ${grid.length} values that exist`),
     key("", view.colours.grid, "downwards: how many weights landed on each"),
-    ...(parts[0].tagName === "rect" ? [key("", view.colours.beyond, "beyond the last code: clipped", 0.3)] : []),
+    ...(parts[0].tagName === "rect" ? [key("", view.colours.beyond, "beyond the last code", 0.3)] : []),
   )
 }
 

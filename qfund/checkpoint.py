@@ -252,6 +252,22 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
         return parse_header(file.read(length), size - 8 - length, str(path))
 
 
+def place_of(folder: Path, tensor: str) -> tuple[Path, int]:
+    """The file that holds a tensor of ``read_headers(folder)``, and where in it the first byte of its data is.
+
+    Raises:
+        CorruptCheckpoint: the files are not any more what they were.
+    """
+    index, paths = _weight_files(folder)
+    for path in [folder / index[tensor]] if index and tensor in index else paths:
+        with path.open("rb") as file:
+            length = header_length(file.read(8), path.stat().st_size, str(path))
+            row = _ROWS.decode(file.read(length)).get(tensor)
+        if row is not None:
+            return path, 8 + length + _ROW.decode(row).data_offsets[0]
+    raise CorruptCheckpoint(f"{folder.name} does not hold {_short(tensor)} any more.", "Open it again.")
+
+
 def header_length(start: bytes, size: int, where: str) -> int:
     """Bytes of the header that follows the first eight of a file of ``size`` bytes; ``where`` names it in messages.
 

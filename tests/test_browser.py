@@ -223,7 +223,7 @@ def test_a_page_can_be_the_first_request_to_a_fresh_server(
     visit = arrive(at=fresh).open(path).drawn()
     heading(visit, title)
     navigation = visit.page.get_by_test_id("stTopNavLink")
-    expect(navigation).to_have_count(6)
+    expect(navigation).to_have_count(5)
     assert [text.strip() for text in navigation.all_inner_texts()][-1].endswith("Guide")
     assert visit.page.title().startswith(("qfund", "Compare", "Memory", "Precisions", "Saved", "Questions", "Guide"))
     if "tokens" in path:

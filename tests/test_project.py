@@ -16,7 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = (
     "errors units version",
     "names quantisation intervals codes home progress",
-    "precisions metrics pydoc_text budgets kv_cache picture_files shapes",
+    "precisions metrics pydoc_text budgets kv_cache picture_files shapes number_formats linear_quantiser",
+    "matrices quantiser_words number_format_tables",
     "spec",
     "report fits chunks",
     "chunk_sums",
@@ -24,6 +25,7 @@ FLOORS = (
     "checkpoint",
     "catalog",
     "lesson pictures hub backends prompts side_by_side",
+    "weights",
     "plan lessons course generation classes embeddings",
     "questions",
     "tasks",
@@ -42,7 +44,7 @@ FLOORS = (
     "memory_tables fidelity_tables caption_tables output_words lesson_words",
     "fidelity_words output_tables lesson_tables",
     "figures",
-    "memory_figures fidelity_figures caption_figures output_figures lesson_figures",
+    "memory_figures fidelity_figures caption_figures output_figures lesson_figures number_format_figures",
     "commands",
     "cli ui",
     "__init__ __main__ pages app snippets",
@@ -57,6 +59,7 @@ LIGHT_ROOMS = (
     "captions caption_tables caption_figures picture_files shapes",
     "progress prompts side_by_side generation classes embeddings output_words output_tables output_figures",
     "lessons course questions lesson_words lesson_tables lesson_figures",
+    "number_formats number_format_tables number_format_figures linear_quantiser matrices quantiser_words weights",
 )
 LIGHT = {room for rooms in LIGHT_ROOMS for room in rooms.split()}
 FILES = sorted([ROOT / "app.py", *(ROOT / "pages").glob("*.py"), *(ROOT / "qfund").rglob("*.py")])

@@ -8,15 +8,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qfund.measures import logits
+from qfund.measures import fidelity, logits
 from qfund.measures.fidelity import Candidate, Comparison
 from qfund.metrics import Vector, estimates
 
 
 def compared(reference: torch.Tensor, other: torch.Tensor, targets: torch.Tensor | None = None) -> Candidate:
     comparison = Comparison({"x": Candidate()})
-    comparison.add_logits(reference, {"x": other}, targets, choose=lambda _: np.arange(3))
+    comparison.add_logits(reference, {"x": other}, targets, choose=first(3))
     return comparison.candidates["x"]
+
+
+def first(count: int) -> fidelity.Choose:
+    """Keep the first positions in full."""
+    return lambda divergences: np.arange(min(count, *map(len, divergences.values())) if divergences else 0)
 
 
 def softmax(logits: Vector) -> Vector:
@@ -142,7 +147,7 @@ def test_the_first_alternative_is_the_argmax_also_among_equals() -> None:
     """In 16 bits many logits are equal: sorting must break ties as the top-1 comparison does."""
     logits = torch.randint(-2, 3, (200, 40), generator=torch.Generator().manual_seed(4)).float()
     comparison = Comparison({"x": Candidate()})
-    comparison.add_logits(logits, {"x": logits.flip(-1)}, choose=lambda _: np.arange(200))
+    comparison.add_logits(logits, {"x": logits.flip(-1)}, choose=first(200))
     assert [kept.top[0] for kept in comparison.reference.kept.values()] == logits.argmax(-1).tolist()
     kept = comparison.candidates["x"].kept.values()
     assert [row.top[0] for row in kept] == logits.flip(-1).argmax(-1).tolist()

@@ -253,7 +253,7 @@ def main() -> None:
             (logits, hidden), (other, other_hidden) = outputs(base, part), outputs(model, part)
             targets = torch.cat([part[:, 1:], torch.full_like(part[:, :1], -100)], 1).flatten()
             numbers = torch.arange(start, start + len(part)).repeat_interleave(CONTEXT)
-            comparison.add_logits(logits.flatten(0, 1), {name: other.flatten(0, 1)}, targets, 0, numbers)
+            comparison.add_logits(logits.flatten(0, 1), {name: other.flatten(0, 1)}, targets, chunks=numbers)
             vector = vectors(logits, other, part[:, 1:].numpy())
             for kind, (a, b) in {
                 "hidden": (hidden.flatten(0, 1), other_hidden.flatten(0, 1)),

@@ -61,14 +61,15 @@ cards.families()
 st.subheader("What “bf16” means here", anchor=False)
 st.markdown(
     """
-People call several things BF16, and their damage is far apart. A plain **BF16** here is the whole model in it, as
-`from_pretrained(dtype=torch.bfloat16)` and `.to(torch.bfloat16)` have it: weights, all that flows between layers, and
-the logits. The set *Meanings of BF16* of the page Compare puts the others beside it, to see where the loss comes from:
+People call several things BF16, and on the shipped model their KL divergences are more than tenfold apart. A plain
+**BF16** here is the whole model in it, as `from_pretrained(dtype=torch.bfloat16)` and `.to(torch.bfloat16)` have it:
+weights, all that flows between layers, and the logits. The set *Meanings of BF16* of the page Compare puts the others
+beside it, to see where the loss comes from:
 
 - **BF16 weights**: only the stored weights are rounded; all arithmetic stays in FP32.
 - **BF16 weights and inputs**: linear layers round what they are given too and sum in FP32. This is llama.cpp's BF16.
 - **BF16 autocast**: `torch.autocast`: FP32 weights, rounded as they are multiplied; norms and softmax stay in FP32.
-- **BF16, head in FP32**: the whole model in BF16, but its output head multiplies in FP32: logits are not rounded.
+- **BF16 with FP32 head**: the whole model in BF16, but its output head multiplies in FP32: logits are not rounded.
 
 In the first two, norms and biases (whatever has one dimension) keep FP32, as in llama.cpp. All exist for FP16 too.
 """

@@ -5,7 +5,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from qfund import checkpoint, pydoc_text, report
+import msgspec
+
+from qfund import captions, checkpoint, pydoc_text, report
+from qfund.captions import CaptionRequest, Captions
 from qfund.errors import InvalidSpec, ModelNotFound, QfundError
 from qfund.names import unknown
 from qfund.precisions import MEANING, PRECISIONS, STORED, unavailable
@@ -36,6 +39,11 @@ CATALOG: dict[str, Entry] = {
             "pydoc-llama",
             "pydoc-llama: a small trained language model",
             "A Llama of 4.07 M parameters, trained by this project on the documentation that every Python carries.",
+        ),
+        Entry(
+            "shapes-blip",
+            "shapes-blip: a small trained captioner",
+            "A BLIP of 1.45 M parameters, trained by this project to caption pictures of shapes that it draws itself.",
         ),
         Entry(
             "dummy",
@@ -155,6 +163,21 @@ def showcase(spec: Spec) -> Report | None:
 def every_precision() -> Report | None:
     """The shipped comparison of the example model in every precision that a CPU runs, without tokens and tensors."""
     return _shipped(EVERY_PRECISION, "precisions.json")
+
+
+def shipped_captions(request: CaptionRequest) -> Captions | None:
+    """The captions that ship with a catalog model (``models/<name>/captions.json``), where they are of exactly this
+    request and of exactly the weights that are there. Of their pictures only the worst are kept."""
+    entry = CATALOG.get(request.model)
+    if entry is None:
+        return None
+    try:
+        found = msgspec.json.decode((entry.folder / "captions.json").read_bytes(), type=Captions)
+        current = checkpoint.content_id(entry.folder)
+        asked = captions.without_bytes(captions.checked(request))
+    except (OSError, QfundError, msgspec.DecodeError):
+        return None
+    return found if found.request == asked and found.environment.model_id == current else None
 
 
 def _shipped(spec: Spec, name: str) -> Report | None:

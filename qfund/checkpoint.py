@@ -37,7 +37,16 @@ _BITS = {
 }
 _AGAIN = "Download or save the file again."
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-_NOT_CONTENT = ("README.md", "comparison.json", "precisions.json", "training.json", ".gitattributes")
+_NOT_CONTENT = (
+    "README.md",
+    "comparison.json",
+    "precisions.json",
+    "captions.json",
+    "generation.json",
+    "embeddings.json",
+    "training.json",
+    ".gitattributes",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +250,22 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
     with path.open("rb") as file:
         length = header_length(file.read(8), size, str(path))
         return parse_header(file.read(length), size - 8 - length, str(path))
+
+
+def place_of(folder: Path, tensor: str) -> tuple[Path, int]:
+    """The file that holds a tensor of ``read_headers(folder)``, and where in it the first byte of its data is.
+
+    Raises:
+        CorruptCheckpoint: the files are not any more what they were.
+    """
+    index, paths = _weight_files(folder)
+    for path in [folder / index[tensor]] if index and tensor in index else paths:
+        with path.open("rb") as file:
+            length = header_length(file.read(8), path.stat().st_size, str(path))
+            row = _ROWS.decode(file.read(length)).get(tensor)
+        if row is not None:
+            return path, 8 + length + _ROW.decode(row).data_offsets[0]
+    raise CorruptCheckpoint(f"{folder.name} does not hold {_short(tensor)} any more.", "Open it again.")
 
 
 def header_length(start: bytes, size: int, where: str) -> int:

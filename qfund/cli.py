@@ -1,4 +1,5 @@
-"""The command line: ``qfund compare``, ``plan``, ``fits``, ``load-peak``, ``show``, ``ls``, ``run``.
+"""The command line: ``qfund compare``, ``plan``, ``fits``, ``load-peak``, ``generate``, ``classify``, ``embed``,
+``caption``, ``show``, ``ls``, ``run``.
 
 Results go to standard output, progress and messages to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage.
 """
@@ -14,13 +15,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from qfund import backends, catalog, report, spec
-from qfund.commands import fits, load_peak, plan, texts
+from qfund import backends, catalog, report, spec, verdict
+from qfund.commands import caption, classify, embed, fits, generate, load_peak, plan, texts
 from qfund.engine import compute
 from qfund.errors import InvalidInput, QfundError, StoreError
 from qfund.metrics import METRICS
 from qfund.precisions import PRECISIONS, Precision, unavailable
 from qfund.store import Store
+from qfund.verdict import Margin
 from qfund.version import VERSION
 
 if TYPE_CHECKING:
@@ -118,17 +120,19 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="run the installed libraries that implement the candidates too, and time everything in turns",
     )
+    _add_margins(compare)
     compare.add_argument("--json", action="store_true", help="print the whole report as one JSON document")
     compare.add_argument("--quiet", action="store_true", help="print no progress")
     compare.add_argument("--fresh", action="store_true", help="measure again even if the result is stored")
     compare.add_argument("--no-store", action="store_true", help="neither look for a stored result nor keep this one")
 
-    for command in (plan, fits, load_peak):
+    for command in (plan, fits, load_peak, generate, classify, embed, caption):
         command.add(commands)
 
     show = commands.add_parser("show", help="print a report that somebody sent: the document of --json, in words")
     show.set_defaults(run=_show)
     show.add_argument("file", type=Path, help="a JSON report, - for standard input")
+    _add_margins(show)
 
     lists = commands.add_parser("ls", help="list models, precisions or metrics")
     lists.set_defaults(run=_list)
@@ -139,6 +143,33 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--port", type=int, default=8501, help="default: %(default)s")
     run.add_argument("--host", default="localhost", help="address to listen on (default: %(default)s)")
     return top
+
+
+def _add_margins(command: argparse.ArgumentParser) -> None:
+    """What each candidate is judged by; it changes no measurement."""
+    usual = Margin()
+    for name, default, what in (
+        ("perplexity", usual.perplexity, "perplexity that is worse by at most X %%"),
+        ("tokens", usual.tokens, "at most X %% of the most likely tokens changed"),
+    ):
+        command.add_argument(
+            f"--margin-{name}",
+            type=_percent,
+            default=default,
+            metavar="X",
+            help=f"call a candidate within your margin with {what} (default: {100 * (default or 0):g})",
+        )
+
+
+def _percent(text: str) -> float:
+    """``1``, ``0.5`` or ``0.5%`` as a share."""
+    try:
+        value = float(text.strip().removesuffix("%"))
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of per cent from 0 to 100")
+    return value / 100
 
 
 def _say(text: str) -> None:
@@ -174,7 +205,7 @@ def _compare(options: argparse.Namespace) -> None:
     if options.json:
         sys.stdout.write(report.to_json(found).decode() + "\n")
     else:
-        _print(found)
+        _print(found, Margin(options.margin_perplexity, options.margin_tokens))
 
 
 def _show(options: argparse.Namespace) -> None:
@@ -185,7 +216,7 @@ def _show(options: argparse.Namespace) -> None:
         if _has_schema(document):
             raise
         raise InvalidInput("This is no report of qfund.", "Give what `qfund compare … --json` printed.") from error
-    _print(found)
+    _print(found, Margin(options.margin_perplexity, options.margin_tokens))
 
 
 def _has_schema(document: str) -> bool:
@@ -204,8 +235,8 @@ def _progress(phase: str, share: float) -> None:
         _say(f"{share:4.0%} {phase}")
 
 
-def _print(found: report.Report) -> None:
-    from qfund import tables, words
+def _print(found: report.Report, margin: Margin) -> None:
+    from qfund import fidelity_tables, fidelity_words, tables, words
 
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr, flush=True)
@@ -215,20 +246,28 @@ def _print(found: report.Report) -> None:
         print(note)
     for alarm in words.reference_alarms(found):
         print(f"! {alarm}")
-    for verdict, result in zip(words.verdicts(found), found.results, strict=True):
-        print(f"\n{verdict.sentence}")
-        for alarm in verdict.alarms:
+    if whole := fidelity_words.streamed(found):
+        print(whole)
+    told = zip(verdict.decide(found, margin), words.verdicts(found), found.results, strict=True)
+    for decision, said, result in told:
+        print(f"\n{said.sentence}")
+        print(decision.sentence)
+        for alarm in said.alarms:
             print(f"! {alarm}")
-        for quiet in (*verdict.cautions, *words.asides(result)):
+        for quiet in (*said.cautions, *words.asides(result)):
             print(f"  {quiet}")
     print()
-    fidelity = tables.fidelity_text(found)
+    fidelity = fidelity_tables.metrics_text(found)
     if fidelity.empty:
         print(words.nothing_compared(found))
     elif len(found.results) > _BESIDE:
-        _print_table(tables.fidelity_by_precision(found))
+        _print_table(fidelity_tables.metrics_by_precision(found))
     else:
-        print(fidelity.drop(columns=["Definition", "Better"]).to_string(index=False))
+        _print_table(fidelity.drop(columns=["Better", "Definition"]))
+    if not fidelity.empty:
+        print(fidelity_words.how_sure(found))
+    if found.noise:
+        print(fidelity_words.noise(found))
     print()
     _print_table(tables.footprints_text(found))
     if found.spec.libraries:

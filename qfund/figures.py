@@ -197,8 +197,9 @@ def _heat_map(frame: pd.DataFrame, quantity: str) -> go.Figure:
     return figure
 
 
-def memory_against_damage(frame: pd.DataFrame, reference_bytes: int) -> go.Figure:
-    """Footprint against the loss of fidelity: lower left is better. The dotted line is the reference's footprint.
+def memory_against_damage(frame: pd.DataFrame, reference_bytes: int, floor: float | None = None) -> go.Figure:
+    """Footprint against the loss of fidelity: lower left is better. Dotted lines are the reference's footprint, and the
+    frontier: those to which no other is both smaller and closer. A band reaches up to the noise ``floor``.
 
     The axis is logarithmic and spans whole decades; a loss of 0 is not on it, unless there is no other.
     """
@@ -218,6 +219,9 @@ def memory_against_damage(frame: pd.DataFrame, reference_bytes: int) -> go.Figur
     if not lossy.empty:
         smallest, largest = 0.8 * lossy["value"].min(), 1.25 * lossy["value"].max()
         decades = [math.floor(math.log10(smallest)), math.ceil(math.log10(largest))]
+        if floor and floor_is_near(frame, floor):
+            decades[0] = min(decades[0], math.floor(math.log10(floor)))
+            figure.add_hrect(y0=10.0 ** (decades[0] - 1), y1=floor, line={"width": 0}, fillcolor=OTHER, opacity=0.18)
     right = widest * 1.12
     drawn = frame if lossy.empty else lossy
     told = [
@@ -225,6 +229,16 @@ def memory_against_damage(frame: pd.DataFrame, reference_bytes: int) -> go.Figur
         for row in drawn.to_dict("records")
     ]
     drawn = drawn.assign(hover=told)
+    best = _frontier(drawn, "bytes")
+    if len(best) > 1 and not lossy.empty:
+        figure.add_scatter(
+            x=best["bytes"] / divisor,
+            y=best["value"],
+            mode="lines",
+            name="nothing is both smaller and closer",
+            line={"color": OTHER, "width": 1.5, "dash": "dot"},
+            hoverinfo="skip",
+        )
     if not few:
         wide, high = 400 * widest / right, height - 140  # pixels between the axes
         across = wide / widest * drawn["bytes"] / divisor
@@ -234,7 +248,7 @@ def memory_against_damage(frame: pd.DataFrame, reference_bytes: int) -> go.Figur
         figure.add_scatter(
             x=[row["bytes"] / divisor],
             y=[row["value"]],
-            error_y={"array": [row["se"]], "thickness": 1.5, "width": 6} if pd.notna(row["se"]) else None,
+            error_y=_interval(row),
             mode="markers+text",
             marker=_mark(row["precision"], 14),
             text=[row["label"]],
@@ -255,6 +269,26 @@ def memory_against_damage(frame: pd.DataFrame, reference_bytes: int) -> go.Figur
         title=title, type="log", range=decades, exponentformat="power", dtick=1 + (decades[1] - decades[0]) // 9
     )
     return figure
+
+
+def floor_is_near(frame: pd.DataFrame, floor: float) -> bool:
+    """Whether a noise floor is drawn: one that is far below all candidates would take the picture."""
+    lossy = frame["value"][frame["value"] > 0]
+    return len(lossy) > 0 and floor > float(lossy.min()) / 300
+
+
+def _interval(row: dict[Any, Any]) -> dict[str, Any] | None:
+    """The 95 % interval where it is known, else the standard error."""
+    if pd.notna(row["low"]) and pd.notna(row["high"]):
+        ends = {
+            "array": [row["high"] - row["value"]],
+            "arrayminus": [row["value"] - max(row["low"], 0.01 * row["value"])],
+        }
+    elif pd.notna(row["se"]):
+        ends = {"array": [row["se"]]}
+    else:
+        return None
+    return ends | {"thickness": 1.5, "width": 6}
 
 
 def _mark(precision: str, size: int) -> dict[str, Any]:

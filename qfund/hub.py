@@ -58,6 +58,22 @@ def download(
     return Path(folder), commit
 
 
+def downloaded(repository: str, revision: str | None) -> Path | None:
+    """The folder of a repository that ``download`` has fetched before, or None; the network is not asked."""
+    try:
+        return Path(
+            snapshot_download(
+                repository,
+                revision=revision,
+                allow_patterns=_WANTED,
+                ignore_patterns=_IGNORED,
+                local_files_only=True,
+            )
+        )
+    except (OSError, ValueError):  # LocalEntryNotFoundError is both
+        return None
+
+
 def read_headers(
     repository: str, revision: str | None, progress: Callable[[str, float], None]
 ) -> tuple[Checkpoint, str]:

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoTokenizer, GenerationConfig
 
-from qfund import catalog, pictures
+from qfund import catalog, pictures, shapes
 from qfund.checkpoint import Checkpoint
 from qfund.chunks import Chunk, Chunking, Tokens
 from qfund.errors import InvalidInput, UnsupportedModel
@@ -28,6 +28,7 @@ ENOUGH_CHUNKS = 8
 _BATCH_TOKENS = 1024  # more at once is no faster on a CPU, and takes more memory
 _BATCH_LOGITS = 32 * 1024**2  # elements of one batch's logits
 _IGNORED = -100
+_HELD_OUT_PICTURES = 100  # of those that shapes-blip is asked about
 _MASKED_EVERY = 7  # a masked model predicts every 7th token: about 15 %, as in its training
 _LIMITS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_target_positions")
 # Positions start after the padding index in these, so that many rows of the position table are not usable.
@@ -103,7 +104,7 @@ def prepare(spec: Spec, source: catalog.Source, checkpoint: Checkpoint, task: Ta
         raise InvalidInput(
             f"A {task.name} reads no chunks of a text.", "Leave out the stride, and score all positions."
         )
-    return _prepare_pictures(spec, checkpoint, task, config)
+    return _prepare_pictures(spec, source, checkpoint, task, config)
 
 
 def probe(checkpoint: Checkpoint, task: Task, tokens: int) -> Batch:
@@ -128,6 +129,48 @@ def probe(checkpoint: Checkpoint, task: Task, tokens: int) -> Batch:
     if task.reads == "text" and getattr(config, "is_encoder_decoder", False) and task.gives != "labels":
         arguments["decoder_input_ids"] = _after(_decoder_start(checkpoint, config), ids)
     return Batch(arguments)
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """How a checkpoint reads texts of any length: its tokenizer, and the most tokens that it reads at once."""
+
+    tokenizer: Any
+    longest: int | None
+    config: Any
+
+    def ids(self, text: str) -> list[int]:
+        """As the tokenizer gives them, special tokens included.
+
+        Raises:
+            InvalidInput: no token at all.
+            UnsupportedModel: a tokenizer that belongs to another model.
+        """
+        found: list[int] = self.tokenizer(text)["input_ids"]
+        if not found:
+            raise InvalidInput("The tokenizer makes no token of this text.", "Write something else.")
+        _must_know(self.tokenizer, self.config, found)
+        return found
+
+
+def reader(checkpoint: Checkpoint) -> Reader:
+    """Raises ``UnsupportedModel`` where there is no tokenizer."""
+    config, tokenizer = read_config(checkpoint), _tokenizer(checkpoint)
+    return Reader(tokenizer, _longest_context(config, tokenizer), config)
+
+
+def decoder_start(checkpoint: Checkpoint) -> int:
+    """The token that a decoder's input starts with. Raises ``UnsupportedModel`` where none is named."""
+    return _decoder_start(checkpoint, read_config(checkpoint))
+
+
+def pixel_values(checkpoint: Checkpoint, images: list[Image.Image]) -> tuple[Tensor, str]:
+    """Pictures as [pictures, channels, height, width], and how they were made ready, in words.
+
+    Raises:
+        UnsupportedModel: an image processor that cannot be used.
+    """
+    return _pixel_values(checkpoint, read_config(checkpoint), images)
 
 
 def _random_ids(config: Any, count: int) -> Tensor:
@@ -347,7 +390,11 @@ def _cut_short(lengths: list[int], most: int) -> list[str]:
 
 def _too_short(chunking: Chunking, tokens: int, texts: int) -> InvalidInput:
     """No text gives a chunk; the longest has so many tokens."""
-    what = f"The text is {_plural(tokens, 'token')} long" if texts == 1 else f"No text has more than {tokens:,} tokens"
+    what = (
+        f"The text is {_plural(tokens, 'token')} long"
+        if texts == 1
+        else f"No text has more than {_plural(tokens, 'token')}"
+    )
     if chunking.scoring == SECOND_HALF:
         return InvalidInput(
             f"{what}: no whole chunk of {chunking.context:,}, of which the second half could be scored.",
@@ -474,10 +521,12 @@ def _after(start: int, ids: Tensor) -> Tensor:
     return torch.cat([torch.full_like(ids[:, :1], start), ids[:, :-1]], 1)
 
 
-def _prepare_pictures(spec: Spec, checkpoint: Checkpoint, task: Task, config: Any) -> Prepared:
-    drawn = pictures.draw()
+def _prepare_pictures(spec: Spec, source: catalog.Source, checkpoint: Checkpoint, task: Task, config: Any) -> Prepared:
+    trained = source.kind == "shipped" and source.name == "shapes-blip"
+    drawn = shapes.held_out(range(_HELD_OUT_PICTURES)) if trained else pictures.draw()
     values, how = _pixel_values(checkpoint, config, [picture.image for picture in drawn])
-    notes = [f"{len(drawn)} pictures that qfund draws itself, {how}."]
+    held = " of combinations that training never saw" if trained else ""
+    notes = [f"{len(drawn)} pictures that qfund draws itself{held}, {how}."]
     digest = hashlib.sha256(values.numpy().tobytes())
     if task.reads == "pictures":
         facts = InputFacts("pictures", digest.hexdigest(), 0, len(drawn), 0, tuple(notes))

@@ -1,18 +1,12 @@
-"""Pictures that the project draws itself: coloured shapes with a caption, always the same ones."""
-
-from dataclasses import dataclass
+"""A few large pictures for models that were trained on other pictures: shapes with a caption, always the same."""
 
 from PIL import Image, ImageDraw
+
+from qfund.shapes import Picture
 
 _SIZE = 224
 _COLOURS = {"red": (213, 60, 50), "green": (0, 158, 115), "blue": (0, 114, 178), "yellow": (230, 190, 30)}
 _SHAPES = ("circle", "square", "triangle")
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    image: Image.Image
-    caption: str
 
 
 def draw() -> list[Picture]:

@@ -193,7 +193,7 @@ def _meanings(cast: str, dtype: str, floor: float) -> tuple[Precision, ...]:
     )
     head = Precision(
         name=f"{cast}_fp32_head",
-        label=f"{label}, head in FP32",
+        label=f"{label} with FP32 head",
         family=MEANING,
         bits=16,
         dtype=dtype,

@@ -10,7 +10,7 @@ from qfund.metrics import Estimate
 from qfund.spec import Spec
 
 #: Raised whenever the meaning or the shape of a stored report changes; another schema is recomputed, never misread.
-SCHEMA = 3
+SCHEMA = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +271,8 @@ class PrecisionResult:
 
 @dataclass(frozen=True, slots=True)
 class Alternatives:
-    """For each shown position the most likely outputs: indices into ``TokenMap.vocabulary`` and their probabilities.
+    """For each position of ``TokenMap.detailed`` the most likely outputs: indices into ``TokenMap.vocabulary`` and
+    their probabilities.
 
     The likeliest first, equal ones by token id; empty where nothing was compared, or logits were not finite.
     """
@@ -282,19 +283,31 @@ class Alternatives:
 
 @dataclass(frozen=True, slots=True)
 class TokenDisagreement:
-    """One candidate at each shown position; None where nothing was compared, or logits were not finite."""
+    """One candidate at each shown position, roughly, and at each position of ``TokenMap.detailed`` in full.
+
+    Attributes:
+        kl, mean_abs, same_top1: at the detailed positions; None where nothing was compared, or logits were not finite.
+        every_kl: KL divergence at every shown position (``codes.magnitudes``): −1 where nothing was compared, NaN where
+            logits were not finite.
+        every_changed: whether the most likely output changed, at every shown position (``codes.flags``).
+    """
 
     kl: tuple[float | None, ...]
     mean_abs: tuple[float | None, ...]
     same_top1: tuple[bool | None, ...]
     alternatives: Alternatives
+    every_kl: bytes
+    every_changed: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class TokenMap:
-    """The first positions of the input, token by token. ``pieces[i]`` is the text of token i, and the distributions at
-    position i are those *predicting the next token*, ``pieces[i + 1]`` (for a masked model: the token itself).
-    ``chunk_starts`` are the positions where a new chunk begins; ``shown`` of ``total`` positions are kept."""
+    """The input, token by token. ``pieces[i]`` is the text of token i, and the distributions at position i are those
+    *predicting the next token*, ``pieces[i + 1]`` (for a masked model: the token itself). ``chunk_starts`` are the
+    positions where a new chunk begins; ``shown`` of ``total`` positions are kept.
+
+    ``detailed`` are the positions, ascending, of which more than a colour is kept: the first ones, and those where
+    candidates disagree most with the reference."""
 
     pieces: tuple[str, ...]
     chunk_starts: tuple[int, ...]
@@ -303,6 +316,7 @@ class TokenMap:
     vocabulary: tuple[str, ...]
     reference: Alternatives
     candidates: dict[str, TokenDisagreement]
+    detailed: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

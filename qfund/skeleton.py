@@ -39,10 +39,8 @@ class Skeleton:
         """
         Raises:
             UnsupportedModel: the architecture cannot be built.
-            CorruptCheckpoint: the vocabulary of the weights is not the one in config.json.
         """
         self.model = _build(checkpoint, dtype)
-        _check_vocabulary(checkpoint, self.model)
         self._slots = tuple(_slots(self.model, dtype))
         self._plans: dict[tuple[bool, bool, tuple[str, ...]], walk.Plan] = {}
 
@@ -141,12 +139,9 @@ def must_have_its_vocabulary(checkpoint: Checkpoint) -> None:
         CorruptCheckpoint: with both sizes.
         UnsupportedModel: the architecture cannot be built.
     """
-    _check_vocabulary(checkpoint, _build(checkpoint, torch.float32))
-
-
-def _check_vocabulary(checkpoint: Checkpoint, model: Any) -> None:
     if checkpoint.quantisation is not None:  # shapes are those of codes
         return
+    model = _build(checkpoint, torch.float32)
     prefix = f"{model.base_model_prefix}."
     places = [found for found in (_input_embeddings(model), model.get_output_embeddings()) if found is not None]
     for name, module in model.named_modules():

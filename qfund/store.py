@@ -26,6 +26,7 @@ from sqlalchemy.schema import CreateTable
 
 from qfund import report as reports
 from qfund.errors import StoreError
+from qfund.home import home
 from qfund.report import Report
 from qfund.spec import Spec
 
@@ -98,21 +99,6 @@ class Saved:
     pictures: int = 0
     also: tuple[str, ...] = ()
     libraries: bool = False
-
-
-def home() -> Path:
-    """Where qfund keeps its files: ``$QFUND_HOME``, ``$XDG_DATA_HOME/qfund`` or ``~/.local/share/qfund``.
-
-    Raises:
-        StoreError: if none of them says where.
-    """
-    try:
-        if given := os.environ.get("QFUND_HOME"):
-            return Path(given).expanduser().absolute()
-        data = os.environ.get("XDG_DATA_HOME", "")
-        return (Path(data) if Path(data).is_absolute() else Path("~/.local/share").expanduser()) / "qfund"
-    except RuntimeError as error:
-        raise StoreError(f"This user has no home folder: {error}", "Set QFUND_HOME to a folder.") from error
 
 
 class Store:

@@ -11,10 +11,10 @@ import pandas as pd
 
 from qfund import backends
 from qfund.metrics import METRICS
-from qfund.precisions import CAST, PRECISIONS, STORED, Precision, unavailable
+from qfund.precisions import PRECISIONS, STORED, Precision, unavailable
 from qfund.report import LibraryRun, PrecisionResult, Report, TensorRow
 from qfund.units import bytes_text, number_text, seconds_text
-from qfund.words import BETTER, FEW, latency_phrase, metric_text
+from qfund.words import FEW, latency_phrase, metric_text
 
 _Node: TypeAlias = tuple[str, ...]  # a path of names in a model
 
@@ -58,21 +58,6 @@ def fidelity(report: Report) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def fidelity_text(report: Report) -> pd.DataFrame:
-    """One row a metric, one column a candidate, each cell ``value ± standard error``; the definition at the end."""
-    names = [name for name in METRICS if any(name in result.fidelity for result in report.results)]
-    rows = []
-    for name in names:
-        row = {"Metric": heading(name)}
-        for result in report.results:
-            row[label(result.precision)] = _cell(result, name)
-        row[f"{label(report.reference.precision)} (reference)"] = _cell(report.reference, name)
-        rows.append(row | {"Better": BETTER[METRICS[name].better], "Definition": METRICS[name].definition})
-    frame = pd.DataFrame(rows, columns=None if rows else ["Metric", "Better", "Definition"])
-    # A column in which nothing was measured says nothing.
-    return frame[[column for column in frame.columns if frame.empty or not (frame[column] == "–").all()]]
-
-
 def _cell(result: PrecisionResult, name: str) -> str:
     if name in result.fidelity:
         return metric_text(name, result.fidelity[name], digits=2)
@@ -83,13 +68,6 @@ def heading(metric: str) -> str:
     """``KL divergence, mean (nat)``."""
     unit = METRICS[metric].unit.replace("share", "%")
     return METRICS[metric].label + (f" ({unit})" if unit else "")
-
-
-def fidelity_by_precision(report: Report) -> pd.DataFrame:
-    """``fidelity_text`` turned round, for many candidates: one row a candidate, one column a metric."""
-    columns = fidelity_text(report).drop(columns=["Better", "Definition"]).set_index("Metric").T
-    columns.columns.name = None
-    return columns.rename_axis("Precision").reset_index()
 
 
 def overview(report: Report) -> pd.DataFrame:
@@ -386,7 +364,7 @@ def _precision(row: Precision, device: str) -> dict[str, object]:
         "runs_on": row.runs_on,
         "treatment": row.treatment,
         # A cast that is no narrower than fp32 rounds nothing, and what is stored already was rounded elsewhere.
-        "sqnr": None if row.family == STORED or (row.family == CAST and row.bits >= 32) else row.sqnr_floor,
+        "sqnr": None if row.family == STORED or (row.quantizer is None and row.bits >= 32) else row.sqnr_floor,
         **{name: _library(row, name, device) for name in backends.BACKENDS},
         "meaning": row.meaning,
     }
@@ -481,6 +459,8 @@ def memory_against_damage(report: Report) -> pd.DataFrame:
             "unit": METRICS[name].unit,
             "value": result.fidelity[name].value,
             "se": result.fidelity[name].se,
+            "low": result.fidelity[name].low,
+            "high": result.fidelity[name].high,
         }
         for result in compared
         if len(compared) <= FEW or result.footprint_bytes <= report.reference.footprint_bytes
@@ -489,8 +469,8 @@ def memory_against_damage(report: Report) -> pd.DataFrame:
 
 
 def disagreements(report: Report, precision: str) -> pd.DataFrame:
-    """The shown tokens with the largest KL divergence first: what the heat map shows, as a table that can be sorted.
-    Tokens are counted from 1, as there."""
+    """The tokens that are kept in full with the largest KL divergence first, as a table that can be sorted. Tokens are
+    counted from 1, as in the heat map."""
     difference = "mean |difference| (logit)"
     columns = ["token number", "token", "KL (nat)", difference, "top-1", "reference expects", "candidate expects"]
     tokens = report.tokens
@@ -498,7 +478,7 @@ def disagreements(report: Report, precision: str) -> pd.DataFrame:
         return pd.DataFrame(columns=columns)
     candidate = tokens.candidates[precision]
     rows = []
-    for position, kl in enumerate(candidate.kl):
+    for place, (position, kl) in enumerate(zip(tokens.detailed, candidate.kl, strict=True)):
         shown = position + tokens.predicts_next
         if kl is None or shown >= len(tokens.pieces):
             continue
@@ -507,10 +487,10 @@ def disagreements(report: Report, precision: str) -> pd.DataFrame:
                 "token number": shown + 1,
                 "token": visible(tokens.pieces[shown]),
                 "KL (nat)": kl,
-                difference: candidate.mean_abs[position],
-                "top-1": {True: "same", False: "changed", None: ""}[candidate.same_top1[position]],
-                "reference expects": _expected(tokens.vocabulary, tokens.reference.tokens[position]),
-                "candidate expects": _expected(tokens.vocabulary, candidate.alternatives.tokens[position]),
+                difference: candidate.mean_abs[place],
+                "top-1": {True: "same", False: "changed", None: ""}[candidate.same_top1[place]],
+                "reference expects": _expected(tokens.vocabulary, tokens.reference.tokens[place]),
+                "candidate expects": _expected(tokens.vocabulary, candidate.alternatives.tokens[place]),
             }
         )
     frame = pd.DataFrame(rows, columns=columns)
@@ -529,7 +509,8 @@ def visible(piece: str) -> str:
 
 
 def export_csv(report: Report) -> bytes:
-    """Every number of the report in one long table: of what, which quantity, value, standard error, count, unit."""
+    """Every number of the report in one long table: of what, which quantity, value, standard error, count, unit, and
+    the ends of its 95 % interval."""
     environment = report.environment
     header = {
         "model": report.spec.model,
@@ -569,8 +550,8 @@ def export_csv(report: Report) -> bytes:
         rows.append({**of, "quantity": "nonfinite_positions", "value": result.nonfinite_positions, "unit": ""})
         for name, estimate in result.fidelity.items():
             numbers = {"value": estimate.value, "se": estimate.se, "n": estimate.n, "unit": estimate.unit}
-            rows.append({**of, "quantity": name, **numbers})
-    columns = [*header, "precision", "role", "quantity", "value", "se", "n", "unit"]
+            rows.append({**of, "quantity": name, **numbers, "low": estimate.low, "high": estimate.high})
+    columns = [*header, "precision", "role", "quantity", "value", "se", "n", "unit", "low", "high"]
     # Objects, so that a count stays a whole number in a column that also holds fractions.
     return _csv(pd.DataFrame(rows, columns=columns, dtype=object))
 

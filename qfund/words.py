@@ -318,7 +318,9 @@ def conversion_phrase(result: PrecisionResult) -> str | None:
     quantised."""
     if not result.converted:
         return None
-    said = f"{_plural(result.converted, 'module')} {'was' if result.converted == 1 else 'were'} quantised"
+    row = PRECISIONS.get(result.precision)
+    done = "rounded" if row is not None and row.every_matrix else "quantised"
+    said = f"{_plural(result.converted, 'module')} {'was' if result.converted == 1 else 'were'} {done}"
     if not result.left:
         return said
     # A reason is said in short, up to where it explains itself.

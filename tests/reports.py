@@ -1,20 +1,25 @@
-"""A small report made by hand, consistent in itself, for tests that need one and no model."""
+"""Reports made by hand, consistent in themselves, for tests that need one and no model: a small one, and one with
+everything that a report can hold."""
 
 from dataclasses import replace
 
 import numpy as np
 
-from qfund.metrics import Positions, estimates, perplexity_of
+from qfund import chunk_sums, codes
+from qfund.intervals import Vector
+from qfund.metrics import TOP_K, Estimate, Positions, buckets, estimates, percentiles, perplexity_of
 from qfund.precisions import PRECISIONS, STORED, Precision
 from qfund.report import (
     SCHEMA,
     Alternatives,
     DtypeShare,
     Environment,
+    HiddenError,
     Histogram,
     InputFacts,
     LeftModule,
     ModelFacts,
+    NoiseRun,
     PrecisionResult,
     Report,
     TensorRow,
@@ -126,15 +131,8 @@ def make_report(spec: Spec | None = None) -> Report:
             total=n,
             vocabulary=PIECES,
             reference=alternatives(),
-            candidates={
-                name: TokenDisagreement(
-                    kl=(None, *(round(float(x), 6) for x in random.exponential(noises[name], n - 1))),
-                    mean_abs=(None, *(round(float(x), 6) for x in random.exponential(noises[name], n - 1))),
-                    same_top1=tuple(bool(x) for x in random.random(n) < 0.9),
-                    alternatives=alternatives(),
-                )
-                for name in spec.precisions
-            },
+            candidates={name: _disagreement(noises[name], random, alternatives()) for name in spec.precisions},
+            detailed=tuple(range(n)),
         ),
         seconds=1.5,
     )
@@ -142,3 +140,146 @@ def make_report(spec: Spec | None = None) -> Report:
 
 def renamed(report: Report, model: str) -> Report:
     return replace(report, spec=replace(report.spec, model=model))
+
+
+def _disagreement(noise: float, random: np.random.Generator, alternatives: Alternatives) -> TokenDisagreement:
+    """Of the small report: the first position is not finite."""
+    n = len(PIECES)
+    kl = (None, *(round(float(x), 6) for x in random.exponential(noise, n - 1)))
+    mean_abs = (None, *(round(float(x), 6) for x in random.exponential(noise, n - 1)))
+    same = tuple(bool(x) for x in random.random(n) < 0.9)
+    return disagreement(kl, mean_abs, same, alternatives)
+
+
+def disagreement(
+    kl: tuple[float | None, ...],
+    mean_abs: tuple[float | None, ...],
+    same: tuple[bool | None, ...],
+    alternatives: Alternatives,
+) -> TokenDisagreement:
+    """Where every position is kept in full; a position of None is not finite."""
+    every = [np.nan if value is None else value for value in kl]
+    changed = [value is False for value in same]
+    return TokenDisagreement(kl, mean_abs, same, alternatives, codes.magnitudes(every), codes.flags(changed))
+
+
+CHUNKS, LENGTH = 16, 256
+
+
+def full_report(spec: Spec | None = None, noise: dict[str, float] | None = None) -> Report:
+    """The small report with everything else that a measurement can give: 4,096 positions in 16 chunks, intervals,
+    percentiles, buckets, sums by chunk, drift along 8 blocks (the last one not finite in FP16) and the noise floor.
+
+    ``noise`` sets how much a candidate's logits are off; twice as much makes four times the KL divergence.
+    """
+    base = make_report(spec)
+    scales = {result.precision: _scale(result.precision) for result in base.results} | (noise or {})
+    reference = np.random.default_rng(5).gamma(2.0, 1.4, CHUNKS * LENGTH)
+    results = tuple(_measured(result, scales[result.precision], reference) for result in base.results)
+    own = {"perplexity": perplexity_of(reference)}
+    facts = replace(base.input, tokens=CHUNKS * LENGTH, chunks=CHUNKS, context=LENGTH)
+    noises = (
+        NoiseRun("threads", "one thread instead of two", 1024, _floor(3e-7, reference)),
+        NoiseRun("batch", "one chunk at a time instead of four", 1024, _floor(5e-7, reference)),
+        NoiseRun("attention", "eager attention instead of sdpa", 1024, _floor(4e-7, reference)),
+        NoiseRun("fp64", "the reference against float64", 1024, _floor(6e-7, reference)),
+    )
+    return replace(base, results=results, reference=replace(base.reference, fidelity=own), input=facts, noise=noises)
+
+
+def _scale(precision: str) -> float:
+    row = PRECISIONS[precision]
+    usual: dict[str, float] = {"fp16": 0.0015, "bf16": 0.012, "int8": 0.009}
+    return usual.get(precision, float(0.0002 + 0.9 * 2.0**-row.effective_bits))
+
+
+def _positions(scale: float, reference: Vector) -> Positions:
+    """Plausible: errors are larger in some chunks than in others, and where the reference is undecided."""
+    random = np.random.default_rng(11)
+    n = len(reference)
+    chunk = np.repeat(np.arange(CHUNKS, dtype=np.float64), LENGTH)
+    here = scale * np.repeat(random.lognormal(0.0, 0.25, CHUNKS), LENGTH)
+    kl = 0.5 * (here * random.gamma(1.2, 0.9, n)) ** 2
+    p = np.exp(-reference)
+    shift = here * random.normal(0.0, 1.0, n) * (1 - p) + 0.12 * scale**1.5
+    candidate = reference + shift
+    same = (random.random(n) > 0.9 * here).astype(float)
+    return Positions(
+        mean_abs=here * random.gamma(20.0, 0.05, n),
+        max_abs=here * random.gamma(20.0, 0.25, n),
+        kl=kl,
+        same_top1=same,
+        nll_reference=reference,
+        nll_candidate=candidate,
+        kl_reverse=kl * random.uniform(0.9, 1.12, n),
+        confidence=np.maximum(p, random.beta(1.6, 1.2, n)),
+        top_agreed=np.where(same > 0, random.binomial(TOP_K, np.clip(1 - 3 * here, 0, 1), n), 0).astype(float),
+        logit_signal=random.uniform(50, 60, n),
+        logit_noise=here**2 * random.uniform(40, 60, n),
+        logit_cosine=1 - here**2 * random.uniform(0.3, 0.6, n),
+        delta_p=np.exp(-candidate) - p,
+        chunk=chunk,
+        chunk_scored=chunk,
+    )
+
+
+def _measured(result: PrecisionResult, scale: float, reference: Vector) -> PrecisionResult:
+    found = _positions(scale, reference)
+    return replace(
+        result,
+        fidelity=estimates(found),
+        percentiles=percentiles(found),
+        buckets=buckets(found),
+        chunks=chunk_sums.of(found),
+        drift=tuple(
+            _after(block, scale * (1 + 0.6 * block), nonfinite=3 * (result.precision == "fp16" and block == 7))
+            for block in range(8)
+        ),
+    )
+
+
+def _after(block: int, error: float, nonfinite: int) -> HiddenError:
+    return HiddenError(f"model.layers.{block}", error, 1 - error**2 / 2, float(-20 * np.log10(error)), nonfinite)
+
+
+def _floor(scale: float, reference: Vector) -> dict[str, Estimate]:
+    return {name: found for name, found in estimates(_positions(scale, reference)).items() if name != "perplexity"}
+
+
+def long_tokens(report: Report, count: int, chunk: int = 256) -> Report:
+    """The report with a token map of ``count`` positions, of which the first 1,024 and some others are detailed."""
+    assert report.tokens is not None
+    random = np.random.default_rng(13)
+    pieces = tuple(PIECES[i] for i in random.integers(0, len(PIECES), count))
+    worst = np.sort(random.choice(np.arange(1024, count), min(96, max(0, count - 1024)), replace=False))
+    detailed = tuple(int(i) for i in (*range(min(1024, count)), *worst))
+    shares = np.sort(random.dirichlet(np.ones(8), len(detailed))[:, :5], axis=1)[:, ::-1]
+    ranks = random.integers(0, len(PIECES), (len(detailed), 5))
+    alternatives = Alternatives(
+        tuple(tuple(int(x) for x in row) for row in ranks),
+        tuple(tuple(round(float(x), 4) for x in row) for row in shares),
+    )
+    candidates = {}
+    for result in report.results:
+        kl = _scale(result.precision) ** 2 * random.gamma(0.3, 3.0, count) * (1 + 4 * (random.random(count) < 0.01))
+        kl[chunk - 1 :: chunk] = -1.0
+        same = random.random(count) > 10 * _scale(result.precision)
+        known = [float(f"{kl[i]:.4g}") if kl[i] >= 0 else None for i in detailed]
+        candidates[result.precision] = TokenDisagreement(
+            kl=tuple(known),
+            mean_abs=tuple(known),
+            same_top1=tuple(bool(same[i]) if kl[i] >= 0 else None for i in detailed),
+            alternatives=alternatives,
+            every_kl=codes.magnitudes(kl),
+            every_changed=codes.flags(~same & (kl >= 0)),
+        )
+    tokens = replace(
+        report.tokens,
+        pieces=pieces,
+        chunk_starts=tuple(range(0, count, chunk)),
+        total=count,
+        reference=alternatives,
+        candidates=candidates,
+        detailed=detailed,
+    )
+    return replace(report, tokens=tokens)

@@ -6,6 +6,7 @@ Tests wait for what shall appear; none sleeps. ``QFUND_CHROMIUM`` names another 
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -17,14 +18,15 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, Playwright, expect, sync_playwright
 
-from qfund import catalog
+from qfund import catalog, codes
 from qfund.engine import key_of
-from qfund.report import Alternatives, TokenDisagreement
+from qfund.report import Alternatives
 from qfund.spec import Spec, to_query
 from qfund.store import Store
-from tests.reports import make_report
+from tests.reports import disagreement, full_report, long_tokens, make_report
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Imports, the first pages and a cold worker on a busy machine.
@@ -211,6 +213,7 @@ def test_every_page_and_section_is_drawn_in_every_light_and_width(arrive: Arrive
         ("/guide", "Guide"),
         ("/precisions", "Precisions"),
         ("/memory", "Memory, to the byte"),
+        ("/questions?q=footprint", "Nine questions"),
         (link(Spec("dummy", max_tokens=99)), "What lower precision"),
     ],
 )
@@ -222,8 +225,8 @@ def test_a_page_can_be_the_first_request_to_a_fresh_server(
     navigation = visit.page.get_by_test_id("stTopNavLink")
     expect(navigation).to_have_count(5)
     assert [text.strip() for text in navigation.all_inner_texts()][-1].endswith("Guide")
-    assert visit.page.title().startswith(("qfund", "Compare", "Memory", "Precisions", "Saved", "Guide"))
-    if "?" in path:
+    assert visit.page.title().startswith(("qfund", "Compare", "Memory", "Precisions", "Saved", "Questions", "Guide"))
+    if "tokens" in path:
         assert visit.query()["tokens"] == ["99"]
         expect(visit.page.get_by_text("Not measured yet")).to_be_visible()
 
@@ -263,6 +266,26 @@ def test_memory_never_scrolls_sideways(arrive: Arrive, width: int) -> None:
 def chips(visit: Visit) -> Locator:
     """The candidates that are chosen."""
     return visit.page.locator(".st-key-choice_precisions [data-tag]")
+
+
+def test_own_pictures_are_captioned_end_to_end(arrive: Arrive, tmp_path: Path) -> None:
+    """On a phone: the captions that ship are there at once; own pictures go through a real worker."""
+    visit = arrive(width=390).open("/captions").drawn()
+    heading(visit, "FP32 captions 486 of 500 held-out pictures exactly")
+    pictures = visit.page.locator(".qfund-gallery img")
+    expect(pictures).to_have_count(12)
+    assert pictures.evaluate_all("all => all.every(e => e.complete && e.naturalWidth > 0)"), "a picture is not shown"
+    assert visit.page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth") <= 390
+    Image.new("RGB", (900, 600), (220, 40, 40)).save(tmp_path / "a <b>photo.jpg")
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    visit.page.get_by_text("Your own", exact=True).click()
+    files = [tmp_path / "a <b>photo.jpg", tmp_path / "bad.png"]
+    visit.page.locator("input[type=file]").set_input_files(files)
+    expect(visit.page.get_by_text("bad.png is not a picture that can be read.")).to_be_visible()
+    visit.page.locator(".st-key-caption button").click()
+    heading(visit, "1 picture, captioned in FP32")
+    expect(pictures).to_have_attribute("alt", "a <b>photo.jpg")
+    visit.drawn()
 
 
 def test_sets_of_candidates_are_taken_at_once_and_kept_by_a_link(arrive: Arrive) -> None:
@@ -398,6 +421,59 @@ def test_tokens_answer_at_once_in_the_browser(arrive: Arrive) -> None:
     expect(page.locator(".text .t.on")).to_have_count(1)
 
 
+def test_thousands_of_tokens_are_tiles_with_details_on_demand(arrive: Arrive, server: Server) -> None:
+    spec = Spec("dummy", precisions=("bf16", "int8"), max_tokens=4001)
+    report = long_tokens(full_report(spec), 4000)
+    assert report.tokens is not None
+    Store(f"sqlite:///{server.log.parent}/qfund.db").put(key_of(spec), report)
+    page = arrive(width=1000).open(link(spec)).drawn().page
+    page.get_by_role("tab", name="Where").click()
+    tiles = page.locator(".tiles")
+    expect(page.locator(".panel .place")).to_contain_text("of 4,000")
+    # Chosen at first: the position where the first candidate diverges most.
+    every = codes.read_magnitudes(report.tokens.candidates["bf16"].every_kl)
+    worst = int(every[:-1].argmax()) + 1
+    expect(page.locator(".panel .place")).to_have_text(f"token {worst + 1:,} of 4,000")
+    expect(page.locator(".text .t")).to_have_count(min(1024, 4000 - worst // 1024 * 1024))
+    # Every position has its tile: a pixel of the canvas, coloured where something differs and clear where nothing is.
+    size, pixels = page.locator(".tiles canvas").evaluate(
+        "c => [[c.width, c.height], [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]]"
+    )
+    assert size[0] * size[1] >= 4000 > size[0] * (size[1] - 1)
+    opaque = [alpha > 0 for alpha in pixels[3::4]]
+    predicted = [index % 256 != 0 for index in range(4000)]
+    assert opaque[:4000] == predicted and not any(opaque[4000:])
+    # A click on the tile of token 3,001 shows the words around it.
+    box = tiles.bounding_box()
+    assert box is not None
+    row, column = divmod(3000, size[0])
+    tiles.click(position={"x": (column + 0.5) * box["width"] / size[0], "y": (row + 0.5) * box["height"] / size[1]})
+    expect(page.locator(".panel .place")).to_have_text("token 3,001 of 4,000")
+    expect(page.locator(".range")).to_have_text("tokens 2,049 to 3,072 of 4,000")
+    expect(page.locator(".text .t.on")).to_have_count(1)
+    tiles.press("ArrowRight")
+    expect(page.locator(".panel .place")).to_have_text("token 3,002 of 4,000")
+    page.get_by_role("button", name="← earlier").click()
+    expect(page.locator(".panel .place")).to_have_text("token 1,025 of 4,000")
+
+
+def test_a_margin_moves_the_answer_and_the_address_and_nothing_else(arrive: Arrive, server: Server) -> None:
+    spec = Spec("dummy", precisions=("bf16", "int4"), max_tokens=4002)
+    Store(f"sqlite:///{server.log.parent}/qfund.db").put(key_of(spec), full_report(spec))
+    visit = arrive(width=390).open(link(spec)).drawn()
+    page = visit.page
+    expect(page.locator(".qf-pill")).to_contain_text(["within your margin", "inconclusive"])
+    field = page.get_by_role("spinbutton", name="Top token changed")
+    field.fill("40")
+    field.press("Enter")
+    expect(page.locator(".qf-pill")).to_contain_text(["within your margin", "within your margin"])
+    page.wait_for_url(re.compile("changed=40"))
+    page.reload()
+    expect(page.locator(".qf-pill")).to_contain_text(["within your margin", "within your margin"])
+    expect(page.get_by_role("spinbutton", name="Top token changed")).to_have_value("40")
+    assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth") <= 390
+
+
 def test_a_text_with_markup_is_shown_as_text(arrive: Arrive, server: Server) -> None:
     """Pieces of a text are text content: nothing in them is run or fetched."""
     text = 'http://evil.example www.evil.example a@evil.example <img src=x onerror="window.hacked=1">![a](b)'
@@ -425,9 +501,8 @@ def test_tokens_that_are_not_finite_are_never_called_equal(arrive: Arrive, serve
     report = make_report(spec)
     assert report.tokens is not None
     count = len(report.tokens.pieces)
-    nothing = TokenDisagreement(
-        (None,) * count, (None,) * count, (None,) * count, Alternatives(((),) * count, ((),) * count)
-    )
+    none = (None,) * count
+    nothing = disagreement(none, none, none, Alternatives(((),) * count, ((),) * count))
     pieces = ("Return", "\ufffd", *report.tokens.pieces[2:])
     tokens = replace(report.tokens, pieces=pieces, candidates=report.tokens.candidates | {"fp16": nothing})
     Store(f"sqlite:///{server.log.parent}/qfund.db").put(key_of(spec), replace(report, tokens=tokens))
@@ -460,3 +535,39 @@ def test_a_comparison_is_deleted_after_asking(arrive: Arrive, server: Server) ->
     row.get_by_role("button", name="Delete").click()
     visit.page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(row).to_have_count(0)
+
+
+def test_a_prompt_of_ones_own_is_written_while_one_watches(arrive: Arrive) -> None:
+    visit = arrive().open("/outputs?p=bf16&p=int2&tokens=8").drawn()
+    visit.page.get_by_text("Your own", exact=True).click()
+    box = visit.page.get_by_label("Your prompt")
+    box.fill("def read_lines(path):\nRead the file and")
+    box.press("Control+Enter")
+    visit.page.get_by_role("button", name="Write").click()
+    expect(visit.page.get_by_text("Where they part")).to_be_visible(timeout=PATIENCE)
+    assert visit.drawn().query()["prompt"] == ["def read_lines(path):\nRead the file and"]
+    expect(visit.page.locator("mark")).to_have_count(2)  # the first token that differs, on both sides
+    for view in ("Embeddings", "Classes", "Text"):
+        visit.page.get_by_test_id("stMain").get_by_text(view, exact=True).first.click()
+        visit.drawn()
+        wide = visit.page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth")
+        assert wide <= 1280, f"{view} scrolls sideways"
+
+
+def test_a_question_is_guessed_measured_and_turned(arrive: Arrive, tmp_path: Path) -> None:
+    """Shipped evidence after a guess, on a telephone; and a model that does not ship, run by the real worker."""
+    visit = arrive(width=390).open("/questions?model=pydoc-llama&q=footprint").drawn()
+    page = visit.page
+    expect(page.get_by_test_id("stPlotlyChart")).to_have_count(0)
+    page.get_by_role("radio", name="exactly 0.5").click()
+    expect(page.get_by_text("0.5000039345").first).to_be_visible()
+    expect(page.get_by_test_id("stPlotlyChart")).to_have_count(1)
+    page.wait_for_url(re.compile("guess=ratio.1"))
+    assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth") <= 390
+    page.get_by_role("button", name="7 · Loading").click()
+    heading(visit, "7. Why load in low precision")
+    folder = shutil.copytree(catalog.CATALOG["dummy"].folder, tmp_path / "own")
+    visit.open(f"/questions?{urlencode({'model': str(folder), 'q': 'deepcopy'})}").drawn()
+    page.get_by_role("button", name="Run the notebook").click()
+    expect(page.get_by_test_id("stDataFrame")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("All 11 parameters are the same Python objects")).to_be_visible()

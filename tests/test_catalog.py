@@ -31,7 +31,7 @@ def test_names_that_mean_nothing(name: str) -> None:
 
 
 def test_a_close_name_is_suggested() -> None:
-    with pytest.raises(UnknownName, match=r"Did you mean: pydoc-llama\? Available: pydoc-llama, dummy"):
+    with pytest.raises(UnknownName, match=r"Did you mean: pydoc-llama\? Available: pydoc-llama, shapes-blip, dummy"):
         locate("pydoc-lama")
 
 

@@ -2,6 +2,7 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import pytest
 
 import qfund
 from qfund import cli, report
+from qfund.commands import texts
+from qfund.errors import InvalidInput, QfundError
 from qfund.metrics import METRICS, Estimate
 from qfund.precisions import PRECISIONS
-from qfund.spec import Spec
-from tests.reports import make_report
+from qfund.spec import MAX_TOKENS, SECOND_HALF, NamedText, Spec, checked
+from tests.reports import full_report, make_report
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -46,7 +49,10 @@ def test_json_is_one_document_and_nothing_else() -> None:
         assert sum(d["parameters"] for d in row["dtypes"].values()) == 30
         wanted = {"mean_abs_logit_diff", "max_abs_logit_diff", "kl_mean", "top1_agreement", "perplexity"}
         assert wanted | {"perplexity_ratio"} <= set(row["fidelity"])
-        assert all(set(estimate) == {"value", "se", "n", "unit"} for estimate in row["fidelity"].values())
+        assert all(
+            set(estimate) == {"value", "se", "n", "unit", "low", "high", "blocks"}
+            for estimate in row["fidelity"].values()
+        )
     assert "loading BF16" in done.stderr
     assert report.from_json(done.stdout.encode()).spec == Spec("dummy", precisions=("bf16", "int8"))
 
@@ -131,6 +137,94 @@ def test_a_long_text_is_read_in_chunks_and_that_is_said(tmp_path: Path, capsys: 
     assert "8 chunks of at most 2 tokens" in capsys.readouterr().out
 
 
+class _Asked(QfundError):
+    """In place of a measurement."""
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Spec]:
+    """What a command line asks for."""
+    seen: list[Spec] = []
+
+    def compute(spec: Spec, **_: object) -> None:
+        seen.append(checked(spec))
+        raise _Asked("Enough.")
+
+    def ask(*arguments: str) -> Spec:
+        monkeypatch.setattr(cli, "compute", compute)
+        assert run("compare", "dummy", "--precision", "bf16", *arguments) == 1
+        return seen.pop()
+
+    return ask
+
+
+def test_a_folder_is_read_file_by_file(tmp_path: Path, asked: Callable[..., Spec]) -> None:
+    for name, text in {"b.txt": "B.", "a.md": "Ä.", "inner/c.txt": "", ".hidden": "x", ".git/d": "y"}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, "utf-8")
+    spec = asked("--text-folder", str(tmp_path))
+    assert spec.texts == (NamedText("a.md", "Ä."), NamedText("b.txt", "B."), NamedText("inner/c.txt", ""))
+    assert spec.text is None and spec.max_tokens == 16_384
+
+
+def test_strides_and_scored_positions(asked: Callable[..., Spec]) -> None:
+    assert asked() == Spec("dummy", precisions=("bf16",))
+    assert asked("--stride", "3", "--context", "5").stride == 3
+    assert asked("--scoring", "Second-Half").scoring == SECOND_HALF
+    like = asked("--like-llama-cpp", "--context", "64")
+    assert like == Spec("dummy", precisions=("bf16",), max_tokens=MAX_TOKENS, context=64, scoring=SECOND_HALF)
+    assert asked("--like-llama-cpp", "--max-tokens", "99").max_tokens == 99
+
+
+@pytest.mark.parametrize(
+    ("files", "arguments", "said"),
+    [
+        ({}, ("--text-folder", "{}"), "holds no text"),
+        ({".hidden": b"x"}, ("--text-folder", "{}"), "holds no text"),
+        ({"a.txt": b"x", "b.png": b"\x89PNG\xff"}, ("--text-folder", "{}"), "b.png cannot be read: it is no UTF-8"),
+        ({}, ("--text-folder", "{}/none"), "There is no folder"),
+        ({"a.txt": b"x"}, ("--text-folder", "{}", "--text", "y"), "not allowed with"),
+        ({"a.txt": b"x"}, ("--text-folder", "{}"), "The text is 1 token long"),
+        ({}, ("--scoring", "halves"), "Unknown way of scoring 'halves'"),
+        ({}, ("--stride", "0"), "stride is 0"),
+        ({}, ("--stride", "3"), "A stride of 3 skips tokens"),
+        ({}, ("--like-llama-cpp", "--stride", "1"), "Choose one of them"),
+        ({}, ("--like-llama-cpp",), "A context of 2 leaves no room"),
+    ],
+)
+def test_texts_and_positions_that_cannot_be_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], files: dict[str, bytes], arguments: tuple[str, ...], said: str
+) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    assert run("compare", "dummy", "--quiet", "--no-store", *(part.format(tmp_path) for part in arguments)) == 2
+    printed = capsys.readouterr()
+    assert said in printed.err and printed.out == ""
+
+
+def test_too_many_files_are_refused_before_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(texts, "MAX_TEXTS", 2)
+    monkeypatch.setattr(texts, "MAX_TEXT", 10)
+    for number in range(2):
+        (tmp_path / str(number)).write_text("x" * 20)
+    assert len(texts.read_folder(tmp_path)) == 2
+    (tmp_path / "0").write_text("x" * 21)
+    with pytest.raises(InvalidInput, match="2 files of 41 bytes"):
+        texts.read_folder(tmp_path)
+    (tmp_path / "0").write_text("x")
+    (tmp_path / "2").write_text("x")
+    with pytest.raises(InvalidInput, match="3 files"):
+        texts.read_folder(tmp_path)
+
+
+def test_from_python_several_texts() -> None:
+    found = qfund.compare("dummy", "fp32", texts={"b": "0 1 1 0", "a": "1 0"}, max_tokens=3)
+    assert [(row.name, row.tokens, row.chunks) for row in found.input.texts] == [("a", 2, 1), ("b", 3, 2)]
+    assert found.spec == Spec(
+        "dummy", precisions=("fp32",), max_tokens=3, texts=(NamedText("a", "1 0"), NamedText("b", "0 1 1 0"))
+    )
+
+
 def test_names_in_capitals_commas_and_standard_input(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,7 +251,9 @@ def test_a_report_that_was_sent_is_shown(tmp_path: Path, capsys: pytest.CaptureF
 def test_ls_lists_the_table(what: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("ls", what) == 0
     names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-    assert names == list({"models": ["pydoc-llama", "dummy"], "precisions": PRECISIONS, "metrics": METRICS}[what])
+    assert names == list(
+        {"models": ["pydoc-llama", "shapes-blip", "dummy"], "precisions": PRECISIONS, "metrics": METRICS}[what]
+    )
 
 
 def test_ls_says_what_a_weight_takes_and_what_cannot_run_here(capsys: pytest.CaptureFixture[str]) -> None:
@@ -175,7 +271,7 @@ def test_many_candidates_are_printed_below_each_other(tmp_path: Path, capsys: py
     document.write_bytes(report.to_json(found))
     assert run("show", str(document)) == 0
     printed = capsys.readouterr().out
-    lines = [line for line in printed.splitlines() if line.lstrip().startswith("NF4 ")]
+    lines = [line for line in printed.splitlines() if line.lstrip().startswith("NF4 ") and " is " not in line]
     assert sum("±" in line for line in lines) > 1, "in parts below each other"
     assert all(len(line) <= 160 for line in lines)
     for heading in (METRICS["kl_mean"].label, METRICS["top1_agreement"].label, "Bits per quantised weight"):
@@ -292,6 +388,21 @@ def test_from_python() -> None:
         qfund.compare("dummy", ["nothing"])
 
 
+def test_the_margin_is_a_choice_and_decides_without_measuring(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = tmp_path / "report.json"
+    document.write_bytes(report.to_json(full_report()))
+    assert run("show", str(document)) == 0
+    usual = capsys.readouterr().out
+    assert "BF16 is within your margin" in usual and "noise floor" in usual
+    assert run("show", str(document), "--margin-tokens", "0.1%", "--margin-perplexity", "0.5") == 0
+    strict = capsys.readouterr().out
+    assert "BF16 is outside your margin" in strict and "margin 0.1 %" in strict
+    assert run("show", str(document), "--margin-tokens", "-1") == 2
+    assert "no number of per cent from 0 to 100" in capsys.readouterr().err
+
+
 def test_the_readme_names_every_command_and_option() -> None:
     readme = (ROOT / "README.md").read_text()
     top = cli.parser()
@@ -316,3 +427,39 @@ def test_run_passes_the_address_on(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("run", "--port", "9000", "--host", "0.0.0.0") == 0
     assert {"--server.port=9000", "--server.address=0.0.0.0"} <= set(started[0])
     assert Path(started[0][4]).name == "app.py" and Path(started[0][4]).is_file()
+
+
+def test_generate_prints_texts_and_one_document(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("1\n\n0\n")
+    arguments = ("generate", "dummy", "--precision", "bf16", "--prompts-file", str(prompts), "--max-new-tokens", "1")
+    assert run(*arguments) == 0
+    printed = capsys.readouterr()
+    assert "BF16: Both texts are the same, token by token." in printed.out and "writing in BF16" in printed.err
+    assert run(*arguments, "--json", "--quiet") == 0
+    printed = capsys.readouterr()
+    document = json.loads(printed.out)
+    assert [example["prompt"] for example in document["examples"]] == ["1", "0"] and printed.err == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("generate", "dummy", "--prompt", " "), 2, "The prompt is empty"),
+        (("generate", "dummy", "--prompt", "1", "--prompt", ""), 2, "Prompt 2 is empty"),
+        (("generate", "dummy", "--prompt", "1 0 1"), 2, "reads at most 2"),
+        (("generate", "dummy", "--prompts-file", "/no/such/file"), 2, "there is no such file"),
+        (("generate", "dummy", "--precision", "bf17"), 2, "Did you mean: bf16?"),
+        (("generate", "dummy", "--max-new-tokens", "0"), 2, "max_new_tokens is 0"),
+        (("classify", "dummy"), 1, "no head that gives classes"),
+        (("embed", "dummy", "--text", "1"), 2, "reads at most 2"),
+        (("embed", "dummy", "--query", "1", "--text", "0"), 1, "gives no hidden states"),
+        (("embed", "dummy", "--pooling", "max"), 2, "Unknown pooling"),
+    ],
+)
+def test_wrong_use_of_generate_classify_and_embed(
+    arguments: tuple[str, ...], code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*arguments) == code
+    printed = capsys.readouterr()
+    assert said in printed.err and "Traceback" not in printed.err and printed.out == ""

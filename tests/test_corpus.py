@@ -14,7 +14,6 @@ import torch
 from qfund import catalog, checkpoint, inputs, loading, skeleton, tasks
 from qfund.errors import CorruptCheckpoint, InvalidInput, UnsupportedModel
 from qfund.measures.compare import compare
-from qfund.precisions import PRECISIONS
 from qfund.spec import SECOND_HALF, NamedText, Spec, like_llama_cpp
 from tests import checkpoints, independent
 from tests.test_architectures import CASES, TEXT
@@ -178,10 +177,11 @@ def test_no_input_is_padded_and_every_position_counts_once(name: str) -> None:
         wanted += [[*case.before, *ids[at : at + room], *case.after] for at in range(0, len(ids), room)]
     rows: list[list[int]] = []
     for batch in found.batches:
-        masked = batch.targets is not None and case.task.startswith("masked")
-        ids = batch.arguments["input_ids"]
-        rows += (torch.where(batch.targets >= 0, batch.targets, ids) if masked else ids).tolist()  # type: ignore[operator, arg-type]
-        assert all(part.shape[:2] == ids.shape for part in batch.arguments.values())
+        shown = given = batch.arguments["input_ids"]
+        if batch.targets is not None and case.task.startswith("masked"):
+            shown = torch.where(batch.targets >= 0, batch.targets, given)
+        rows += shown.tolist()
+        assert all(part.shape[:2] == given.shape for part in batch.arguments.values())
         if "attention_mask" in batch.arguments:
             assert bool(batch.arguments["attention_mask"].all())
     assert rows == wanted
@@ -243,7 +243,7 @@ def _output(output: Any) -> torch.Tensor:
         ("vit-encoder", {"text": None, "scoring": SECOND_HALF}, "reads no chunks"),
         ("llama", {"stride": 64}, "stride of 64 skips tokens: a chunk has room for 63"),
         ("llama", {"scoring": SECOND_HALF, "max_tokens": 40}, "The text is 40 tokens long: no whole chunk of 64"),
-        ("llama", {"text": None, "texts": (NamedText("a", "x"), NamedText("b", ""))}, "No text has more than 1 tokens"),
+        ("llama", {"text": None, "texts": (NamedText("a", "x"), NamedText("b", ""))}, "No text has more than 1 token"),
         ("llama", {"text": None, "texts": (NamedText("a", " "),)}, "The texts are empty"),
     ],
 )
@@ -270,8 +270,6 @@ def test_a_vocabulary_that_differs_from_the_weights_is_refused_before_anything_i
     with pytest.raises(CorruptCheckpoint, match=rf"The vocabulary of .* differs: .*{tensor}") as caught:
         compare(Spec(str(tmp_path), precisions=("bf16",), text=TEXT))
     assert "300 × 32 in the weights" in caught.value.message and blame in caught.value.message
-    with pytest.raises(CorruptCheckpoint, match="The vocabulary of"):  # a plan of these weights would be wrong too
-        skeleton.predict(checkpoint.read(tmp_path), PRECISIONS["int8"])
 
 
 def test_a_tokenizer_of_another_vocabulary_is_named_with_the_token_and_the_size(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from qfund.engine import process as process_module
 from qfund.engine.jobs import Job, Jobs
 from qfund.engine.kinds import KINDS, Kind, kind_of, lazily
 from qfund.engine.process import Process
+from qfund.engine.worker import Channel, Reporter
 from qfund.errors import (
     ERRORS,
     Cancelled,
@@ -45,6 +46,7 @@ from qfund.errors import (
     UsageError,
     WorkerDied,
 )
+from qfund.progress import Streaming
 from qfund.report import Report
 from qfund.spec import Request, Spec
 from qfund.store import Store
@@ -753,6 +755,7 @@ def test_the_worker_ends_with_its_parent_in_the_middle_of_a_job() -> None:
 import sys
 from qfund.engine import messages
 from qfund.engine.process import Process
+from qfund.engine.worker import Channel, Reporter
 from qfund.spec import Spec
 worker = Process(sys.argv[1:])
 worker.send(messages.Measure("compare", messages.document(Spec("a-model", text="wait"))))
@@ -1005,3 +1008,41 @@ print(sorted({0} & set(sys.modules)))
         check=True,
     )
     assert out.stdout == "[]\n"
+
+
+def test_texts_are_seen_while_they_are_made(tmp_path: Path) -> None:
+    """A worker that writes for ever; the job holds what it has written last until somebody ends it."""
+    script = (
+        "import json, sys\n"
+        "say = lambda **message: print(json.dumps(message), flush=True)\n"
+        "say(type='ready')\n"
+        "sys.stdin.readline()\n"
+        "say(type='partial', texts={'fp32': 'one'})\n"
+        "say(type='partial', texts={'fp32': 'one two', 'bf16': ''})\n"
+        "sys.stdin.readline()\n"
+    )
+    jobs = Jobs(MemoryStore(), command=(sys.executable, "-c", script), identify=lambda request: "x")
+    try:
+        key = jobs.submit(Spec("dummy")).key
+        until(lambda: (job := jobs.get(key)) is not None and len(job.texts) == 2)
+        found = jobs.get(key)
+        assert found is not None and found.texts == {"fp32": "one two", "bf16": ""}
+    finally:
+        jobs.close()
+
+
+def test_a_reporter_shows_texts_at_most_ten_times_a_second() -> None:
+    sent: list[messages.Event] = []
+
+    class Line(Channel):
+        def __init__(self) -> None: ...
+
+        def send(self, event: messages.Event) -> None:
+            sent.append(event)
+
+    reporter = Reporter(Line())
+    assert isinstance(reporter, Streaming)
+    for count in range(100):
+        reporter.show({"fp32": "word " * count})
+    assert sent[0] == messages.Partial({"fp32": ""}) and len(sent) < 50
+    assert messages.event(messages.line(sent[0])) == sent[0]

@@ -8,15 +8,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qfund.measures import logits
+from qfund.measures import fidelity, logits
 from qfund.measures.fidelity import Candidate, Comparison
 from qfund.metrics import Vector, estimates
 
 
 def compared(reference: torch.Tensor, other: torch.Tensor, targets: torch.Tensor | None = None) -> Candidate:
     comparison = Comparison({"x": Candidate()})
-    comparison.add_logits(reference, {"x": other}, targets, keep=3)
+    comparison.add_logits(reference, {"x": other}, targets, choose=first(3))
     return comparison.candidates["x"]
+
+
+def first(count: int) -> fidelity.Choose:
+    """Keep the first positions in full."""
+    return lambda divergences: np.arange(min(count, *map(len, divergences.values())) if divergences else 0)
 
 
 def softmax(logits: Vector) -> Vector:
@@ -93,7 +98,7 @@ def test_non_finite_positions_are_counted_and_left_out(bad: float) -> None:
     assert positions.nll_candidate is not None and len(positions.nll_candidate) == 4
     assert all(math.isfinite(found.value) for found in estimates(positions).values())
     assert sum(candidate.histogram().counts) + candidate.histogram().zeros == 5 * 4
-    assert [len(kept.top) for kept in candidate.kept] == [4, 4, 0], "nothing is made up where it is not finite"
+    assert [len(kept.top) for kept in candidate.kept.values()] == [4, 4, 0], "nothing is made up where it is not finite"
 
 
 def test_nothing_finite_gives_no_numbers() -> None:
@@ -104,7 +109,9 @@ def test_nothing_finite_gives_no_numbers() -> None:
 
 def test_a_single_output_is_a_score_and_no_distribution() -> None:
     found = estimates(compared(torch.tensor([[1.0], [2.0]]), torch.tensor([[1.5], [2.0]])).positions())
-    assert {name: row.value for name, row in found.items()} == {"mean_abs_logit_diff": 0.25, "max_abs_logit_diff": 0.5}
+    distances = {name: row.value for name, row in found.items()}
+    assert distances.pop("logit_sqnr") == pytest.approx(10 * math.log10((1 + 4) / 0.25))
+    assert distances == {"mean_abs_logit_diff": 0.25, "max_abs_logit_diff": 0.5, "logit_cosine": 1.0}
 
 
 def test_a_certain_reference_has_a_finite_divergence() -> None:
@@ -142,8 +149,8 @@ def test_the_first_alternative_is_the_argmax_also_among_equals() -> None:
     """In 16 bits many logits are equal: sorting must break ties as the top-1 comparison does."""
     logits = torch.randint(-2, 3, (200, 40), generator=torch.Generator().manual_seed(4)).float()
     comparison = Comparison({"x": Candidate()})
-    comparison.add_logits(logits, {"x": logits.flip(-1)}, keep=200)
-    assert [kept.top[0] for kept in comparison.reference.kept] == logits.argmax(-1).tolist()
-    kept = comparison.candidates["x"].kept
+    comparison.add_logits(logits, {"x": logits.flip(-1)}, choose=first(200))
+    assert [kept.top[0] for kept in comparison.reference.kept.values()] == logits.argmax(-1).tolist()
+    kept = comparison.candidates["x"].kept.values()
     assert [row.top[0] for row in kept] == logits.flip(-1).argmax(-1).tolist()
     assert all(row.probabilities == sorted(row.probabilities, reverse=True) for row in kept)

@@ -13,7 +13,7 @@ import pytest
 
 from qfund import figures, tables, words
 from qfund.metrics import Estimate
-from qfund.precisions import PRECISIONS
+from qfund.precisions import MEANING, PRECISIONS
 from qfund.report import LibraryRun, Report, TensorRow
 from qfund.spec import Spec
 from qfund.ui import choices
@@ -90,10 +90,12 @@ def test_many_candidates_are_rows_of_a_heat_map() -> None:
     assert heat.z.sum(axis=1) == pytest.approx(100 * shares.groupby("label", sort=False)["share"].sum())
     assert drawn["footprints"].layout.height < 46 * len(names)
     damage = drawn["damage"]
-    assert [trace.name for trace in damage.data] == ["float cast", "integer", "float quantised", "codebook"]
-    assert [trace.marker.color for trace in damage.data] == [figures.family_colour(trace.name) for trace in damage.data]
-    assert sum(len(trace.x) for trace in damage.data) == len(names) - 1, "all but FP64"
-    named = [text for trace in damage.data for text in trace.text if text]
+    frontier, *families = damage.data
+    assert frontier.name == "nothing is both smaller and closer"
+    assert [trace.name for trace in families] == ["float cast", "integer", "float quantised", "codebook", MEANING]
+    assert [trace.marker.color for trace in families] == [figures.family_colour(trace.name) for trace in families]
+    assert sum(len(trace.x) for trace in families) == len(names) - 1, "all but FP64"
+    named = [text for trace in families for text in trace.text if text]
     assert 0 < len(named) < len(names), "labels that would stand on each other are left out"
     many = make_report(Spec("dummy", precisions=names))
     assert words.missing_phrase(many, tables.memory_against_damage(many)) == (

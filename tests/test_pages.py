@@ -21,11 +21,11 @@ from qfund.errors import EngineError, ModelNotFound, QueueFull, StoreError, Work
 from qfund.metrics import METRICS, Estimate
 from qfund.precisions import FAMILIES, PRECISIONS, STORED, unavailable
 from qfund.report import LibraryRun, Range, Report, Saturation
-from qfund.spec import Spec, to_query
+from qfund.spec import SECOND_HALF, NamedText, Spec, checked, like_llama_cpp, to_query
 from qfund.store import Store
 from qfund.ui import choices, commands, link, services
 from qfund.ui.states import literal
-from tests.reports import make_report
+from tests.reports import full_report, long_tokens, make_report
 
 ROOT = Path(__file__).resolve().parent.parent
 HALF = "50.4\u00a0% of the memory (960\u00a0B instead of 1.86\u00a0KiB)"  # what BF16 takes of a report made by hand
@@ -184,6 +184,54 @@ def test_choices_reach_the_engine(opened: Open, jobs: FakeJobs) -> None:
     assert at.query_params["also"] == "embeddings" and at.query_params["libraries"] == "1"
     assert at.query_params["model"] == "dummy"
     assert at.query_params["text"] == "1 0 0 1"
+
+
+CORPUS = Spec(
+    "dummy", precisions=("bf16",), context=8, stride=4, texts=(NamedText("a.txt", "0 1"), NamedText("b *c*.txt", "1"))
+)
+
+
+@pytest.mark.parametrize("spec", [CORPUS, Spec("dummy", precisions=("bf16",), context=8, scoring=SECOND_HALF)])
+def test_a_link_reaches_the_choices_of_texts_and_positions_and_goes_back(
+    opened: Open, jobs: FakeJobs, spec: Spec
+) -> None:
+    at = opened(to_query(spec))
+    assert at.number_input(key="choice_stride").value == spec.stride
+    assert at.selectbox(key="choice_scoring").value == spec.scoring
+    assert at.segmented_control(key="choice_source").value == (choices.OWN_FILES if spec.texts else choices.EVALUATION)
+    if spec.texts:
+        assert "2 of your texts, each read on its own: a.txt, b *c*.txt" in texts(at)
+    at.button(key="compare").click().run()
+    assert jobs.submitted == [spec]
+
+
+def test_positions_are_chosen_and_llama_cpps_by_one_button(opened: Open, jobs: FakeJobs) -> None:
+    at = opened()
+    at.number_input(key="choice_stride").set_value(9)
+    at.button(key="like_llama_cpp").click().run()
+    assert (
+        at.selectbox(key="choice_scoring").value == SECOND_HALF and at.number_input(key="choice_stride").value is None
+    )
+    at.button(key="compare").click().run()
+    assert jobs.submitted == [like_llama_cpp(catalog.EXAMPLE)]
+    assert at.query_params["scoring"] == "second-half"
+
+
+def test_files_are_read_each_on_its_own(opened: Open, jobs: FakeJobs) -> None:
+    at = opened()
+    at.segmented_control(key="choice_source").set_value(choices.OWN_FILES).run()
+    at.button(key="compare").click().run()
+    assert "No file is given" in texts(at) and not jobs.submitted
+    (picker,) = at.file_uploader
+    picker.set_value([("b.txt", "Ä 1".encode(), "text/plain"), ("a.txt", b"0 1", "text/plain")]).run()
+    at.button(key="compare").click().run()
+    (spec,) = jobs.submitted
+    assert spec == replace(catalog.EXAMPLE, texts=(NamedText("a.txt", "0 1"), NamedText("b.txt", "Ä 1")))
+    at.file_uploader[0].set_value([("c.txt", b"\xff\xfe", "text/plain")]).run()
+    assert "no UTF-8 text" in texts(at) and "c.txt" not in texts(at)
+    at.file_uploader[0].set_value([("d.txt", b"x" * 400_001, "text/plain")]).run()
+    at.button(key="compare").click().run()
+    assert "The files have 400,001 characters together" in texts(at) and len(jobs.submitted) == 1
 
 
 def test_what_is_stored_is_shown_at_once(opened: Open, jobs: FakeJobs, store: Store) -> None:
@@ -396,12 +444,96 @@ def test_every_section_is_drawn_for_every_precision(opened: Open, store: Store, 
     report = make_report(EVERY)
     broken = replace(report.results[2], nonfinite_positions=4, fidelity={})
     store.put(key_of(EVERY), replace(report, results=(*report.results[:2], broken, *report.results[3:])))
-    at = opened(to_query(EVERY), **section(name))
+    at = opened(to_query(EVERY), **section(name), numbers=True)
     assert "dummy: FP32 against 43 precisions" in texts(at)
-    assert not at.metric, "a table instead of cards"
+    lines = next(str(html.value) for html in at.html if 'class="qf-board"' in str(html.value))
+    assert lines.count('class="qf-pill"') == len(EVERY.precisions), "one line each"
     assert list(at.dataframe[0].value["Precision"]) == [PRECISIONS[each].label for each in EVERY.precisions]
     (error,) = at.error
     assert "FP16: 4 positions gave outputs that are not finite" in error.value.replace("\\", "")
+
+
+JUDGED = Spec("dummy", precisions=("bf16", "int4", "nf4"))
+
+
+def board(at: AppTest) -> str:
+    return "\n".join(str(html.value) for html in at.html)
+
+
+def test_each_candidate_is_answered_in_one_sentence_and_drawn(opened: Open, store: Store, jobs: FakeJobs) -> None:
+    store.put(key_of(JUDGED), full_report(JUDGED))
+    at = opened(to_query(JUDGED))
+    assert [pill in board(at) for pill in ("within your margin", "inconclusive", "outside your margin")] == [True] * 3
+    assert "INT4 g32 is inconclusive, about" in texts(at) and "more tokens would decide" in texts(at)
+    assert board(at).count('class="qf-track"') == 2 * len(JUDGED.precisions), "perplexity and tokens of each"
+    assert 'class="qf-floor"' in board(at) and "noise floor" in board(at)
+    assert "ppl" not in at.query_params, "what is usual is not in the way"
+    at.number_input(key="margin_changed").set_value(50.0).run()
+    assert not at.exception and not jobs.submitted, "another margin measures nothing"
+    assert "outside your margin" not in board(at) and "NF4 is within your margin" in texts(at)
+    assert at.query_params["changed"] == "50" and at.query_params["model"] == "dummy"
+    at.number_input(key="margin_kl").set_value(1e-6).run()
+    assert "BF16 is outside your margin: KL" in texts(at) and at.query_params["kl"] == "1e-06"
+
+
+def test_a_margin_comes_with_a_link_and_stays_when_the_visitor_goes_elsewhere(opened: Open, store: Store) -> None:
+    store.put(key_of(JUDGED), full_report(JUDGED))
+    at = opened(to_query(JUDGED) | {"ppl": ["0.5"], "changed": [""], "kl": ["0.1"]})
+    assert at.number_input(key="margin_ppl").value == 0.5 and at.number_input(key="margin_kl").value == 0.1
+    assert at.number_input(key="margin_changed").value is None
+    assert not at.warning and "NF4 is within your margin" in texts(at)
+    assert "tokens changed" not in texts(at), "an empty margin asks for nothing"
+    link_shown = next(code.value for code in at.code if "model=dummy" in code.value)
+    assert "ppl=0.5" in link_shown and "changed=&" in link_shown and "kl=0.1" in link_shown
+    at.query_params.clear()
+    at.switch_page("pages/guide.py").run()
+    at.switch_page("pages/compare.py").run()
+    assert at.query_params["ppl"] == "0.5" and at.number_input(key="margin_ppl").value == 0.5
+
+
+@pytest.mark.parametrize("value", ["-1", "101", "many", "nan"])
+def test_a_margin_that_cannot_be_is_told(opened: Open, value: str) -> None:
+    at = opened({"changed": [value]})
+    assert f"Ignored changed='{value}' in the link" in at.warning[0].value.replace("\\", "")
+    assert at.number_input(key="margin_changed").value == 2
+
+
+def test_of_an_encoder_no_margin_is_asked(opened: Open, store: Store) -> None:
+    report = make_report(FULL)
+    cosine = {"hidden_cosine": Estimate(0.9999, 1e-5, 9, "")}
+    results = tuple(replace(result, fidelity=cosine) for result in report.results)
+    store.put(key_of(FULL), replace(report, tokens=None, results=results))
+    at = opened(to_query(FULL))
+    assert not [each for each in at.number_input if str(each.key).startswith("margin_")]
+    assert "mean cosine of 0.9999" in texts(at), "what can be said of it is said"
+
+
+@pytest.mark.parametrize("spec", [JUDGED, EVERY])
+def test_statistics_are_drawn(opened: Open, store: Store, spec: Spec) -> None:
+    store.put(key_of(spec), long_tokens(full_report(spec), 2048))
+    at = opened(to_query(spec), **section("Statistics"))
+    assert len(at.get("plotly_chart")) == 4
+    shown = texts(at)
+    assert "The noise floor is the largest of 3 runs" in shown and "Every candidate is above it" in shown
+    assert "which is what" in shown
+    at.segmented_control(key="bucket_metric").set_value("top1_agreement").run()
+    at.selectbox(key="paired_other").set_value(spec.precisions[0]).run()
+    assert "Choose two different ones" in texts(at) and not at.exception
+
+
+def test_drift_is_drawn_by_what_is_chosen_and_says_where_it_breaks(opened: Open) -> None:
+    spec = Spec("dummy", precisions=("bf16", "fp16"))
+    services.store().put(key_of(spec), full_report(spec))
+    at = opened(to_query(spec))
+    assert "FP16 first gives values that are not finite after model.layers.7." in texts(at)
+    at.segmented_control(key="drift_by").set_value("SQNR").run()
+    assert "Lower is noisier" in texts(at) and not at.exception
+
+
+def test_a_model_that_was_not_streamed_says_why(opened: Open, store: Store) -> None:
+    report = replace(make_report(FULL), whole="its forward reads all layers at once.")
+    store.put(key_of(FULL), report)
+    assert "Whole models were loaded: its forward reads all layers at once." in texts(opened(to_query(FULL)))
 
 
 def test_libraries_are_a_section_where_they_were_asked_for(opened: Open, store: Store) -> None:
@@ -632,6 +764,9 @@ def test_the_link_of_a_local_folder_says_that_it_opens_only_here(opened: Open, s
 def test_a_link_that_is_too_long_when_encoded_does_not_fit() -> None:
     assert link.fits(replace(FULL, text="x" * 4000))
     assert not link.fits(replace(FULL, text="語" * 1000))
+    assert link.fits(replace(CORPUS, texts=(NamedText("a", "x" * 1999), NamedText("b", "x" * 1999))))
+    assert not link.fits(replace(CORPUS, texts=(NamedText("a", "x" * 2000), NamedText("b", "x" * 2000))))
+    assert not link.fits(replace(CORPUS, texts=(NamedText("a", "語" * 1000),)))
 
 
 def test_the_reference_is_named_once_in_the_invitation(opened: Open) -> None:
@@ -667,6 +802,8 @@ HARD = (
     replace(FULL, also=("head", "embeddings"), libraries=True),
     Spec("own/model", text="--json -x 'quoted' \n two lines", revision="v1.0"),
     Spec("/a folder/m"),
+    replace(FULL, context=64, stride=9),
+    Spec("m", scoring=SECOND_HALF),
 )
 
 
@@ -683,6 +820,8 @@ def test_the_command_line_that_is_shown_asks_for_the_same(spec: Spec) -> None:
         options.revision,
         tuple(options.also),
         options.libraries,
+        options.stride,
+        options.scoring,
     )
     assert asked == spec
 
@@ -693,6 +832,19 @@ def test_the_python_that_is_shown_asks_for_the_same(spec: Spec, monkeypatch: pyt
     monkeypatch.setattr(engine, "compute", lambda spec, **_: asked.append(spec))
     exec(commands.python(spec), {})
     assert asked == [spec]
+
+
+def test_several_texts_are_shown_as_a_folder_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Spec] = []
+    monkeypatch.setattr(engine, "compute", lambda spec, **_: asked.append(spec))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / commands.FOLDER).mkdir()
+    for named in CORPUS.texts:
+        (tmp_path / commands.FOLDER / named.name).write_text(named.text, "utf-8")
+    exec(commands.python(CORPUS), {})
+    assert checked(asked[0]) == CORPUS
+    words = shlex.split(commands.shell(CORPUS))
+    assert words[words.index("--text-folder") + 1] == commands.FOLDER
 
 
 def test_markdown_in_names_is_shown_and_not_obeyed() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from qfund.errors import UnavailablePrecision, UnknownName
-from qfund.precisions import CAST, FAMILIES, PRECISIONS, STORED, Precision, require, unavailable
+from qfund.precisions import CAST, FAMILIES, MEANING, PRECISIONS, STORED, Precision, require, unavailable
 from qfund.quantizers import walk
 
 NAMED = (
@@ -31,8 +31,10 @@ def test_every_row_says_everything(row: Precision) -> None:
     assert row.family in FAMILIES and row.meaning.endswith(".") and "{" not in row.arithmetic + row.meaning
     assert all((row.granularity, row.storage, row.base, row.runs_on, row.treatment))
     assert (row.product is None) == row.weights_only
-    if row.family not in (CAST, STORED):
+    if row.family not in (CAST, MEANING, STORED):
         assert row.quantizer and row.effective_bits >= row.bits
+    if row.family == MEANING:  # one way to be something else than the cast of that name
+        assert [bool(row.every_matrix and row.quantizer), bool(row.autocast), bool(row.head)].count(True) == 1
 
 
 @pytest.mark.parametrize("name", QUANTIZING)

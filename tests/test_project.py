@@ -15,16 +15,19 @@ ROOT = Path(__file__).resolve().parent.parent
 #: The rooms of the house, foundations first. A file imports from its own room and from lower floors only.
 FLOORS = (
     "errors units version",
-    "names quantisation intervals",
-    "precisions metrics pydoc_text budgets kv_cache",
+    "names quantisation intervals codes home progress",
+    "precisions metrics pydoc_text budgets kv_cache picture_files shapes number_formats linear_quantiser",
+    "matrices quantiser_words number_format_tables",
     "spec",
     "report fits chunks",
     "chunk_sums",
-    "load_peaks",
+    "load_peaks captions",
     "checkpoint",
     "catalog",
-    "lesson pictures hub backends",
-    "plan",
+    "lesson pictures hub backends prompts side_by_side",
+    "weights",
+    "plan lessons course generation classes embeddings",
+    "questions",
     "tasks",
     "quantizers",
     "footprint prequantised",
@@ -38,21 +41,27 @@ FLOORS = (
     "words memory_words",
     "verdict",
     "tables",
-    "memory_tables",
+    "memory_tables fidelity_tables caption_tables output_words lesson_words",
+    "fidelity_words output_tables lesson_tables",
     "figures",
-    "memory_figures",
+    "memory_figures fidelity_figures caption_figures output_figures lesson_figures number_format_figures",
     "commands",
     "cli ui",
-    "__init__ __main__ pages app",
+    "__init__ __main__ pages app snippets",
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
 #: Rooms that never wait for torch: the web process imports them.
-LIGHT = {
-    *("errors", "units", "version", "names", "quantisation", "precisions", "metrics", "pydoc_text", "spec", "report"),
-    *("checkpoint", "chunks", "catalog", "store", "words", "tables", "figures", "ui", "pages", "app", "commands"),
-    *("intervals", "chunk_sums", "verdict"),
-    *("budgets", "kv_cache", "fits", "load_peaks", "plan", "memory_words", "memory_tables", "memory_figures"),
-}
+LIGHT_ROOMS = (
+    "errors units version names quantisation home precisions metrics pydoc_text spec report checkpoint chunks catalog",
+    "store words tables figures ui pages app commands budgets kv_cache fits load_peaks plan",
+    "memory_words memory_tables memory_figures intervals chunk_sums verdict codes",
+    "fidelity_tables fidelity_words fidelity_figures",
+    "captions caption_tables caption_figures picture_files shapes",
+    "progress prompts side_by_side generation classes embeddings output_words output_tables output_figures",
+    "lessons course questions lesson_words lesson_tables lesson_figures",
+    "number_formats number_format_tables number_format_figures linear_quantiser matrices quantiser_words weights",
+)
+LIGHT = {room for rooms in LIGHT_ROOMS for room in rooms.split()}
 FILES = sorted([ROOT / "app.py", *(ROOT / "pages").glob("*.py"), *(ROOT / "qfund").rglob("*.py")])
 
 

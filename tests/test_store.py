@@ -18,8 +18,9 @@ import pytest
 from qfund import report as reports
 from qfund import store as stores
 from qfund.errors import StoreError
+from qfund.home import home
 from qfund.report import Report
-from qfund.spec import Spec
+from qfund.spec import NamedText, Spec
 from qfund.store import Headline, Store
 from tests.reports import make_report, renamed
 
@@ -130,6 +131,14 @@ def test_a_line_of_the_listing(store: Store) -> None:
     )
 
 
+def test_several_texts_are_a_visitors_own_in_the_listing(store: Store) -> None:
+    """A public server lists no comparison that has a text."""
+    texts = (NamedText("a.txt", "secret"), NamedText("b" * 100, "secret"))
+    store.put("key", make_report(Spec("a/model", precisions=("bf16",), texts=texts)))
+    (saved,) = store.saved()
+    assert saved.text == f"2 texts: a.txt, {'b' * 100}"[: stores.EXCERPT] and "secret" not in saved.text
+
+
 def test_metrics_that_a_task_does_not_give_are_none_in_the_listing(store: Store, report: Report) -> None:
     results = tuple(replace(result, fidelity={}) for result in report.results)
     store.put("key", replace(report, results=results))
@@ -171,11 +180,11 @@ def test_the_default_place_follows_the_environment(monkeypatch: pytest.MonkeyPat
     for name in ("QFUND_HOME", "QFUND_DATABASE_URL", "XDG_DATA_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert stores.home() == tmp_path / ".local/share/qfund"
+    assert home() == tmp_path / ".local/share/qfund"
     monkeypatch.setenv("XDG_DATA_HOME", "relative, so not to be used")
-    assert stores.home() == tmp_path / ".local/share/qfund"
+    assert home() == tmp_path / ".local/share/qfund"
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    assert stores.home() == tmp_path / "data/qfund"
+    assert home() == tmp_path / "data/qfund"
     monkeypatch.setenv("QFUND_HOME", str(tmp_path / "own ?#% folder"))
     Store().put("key", make_report())
     assert (tmp_path / "own ?#% folder/qfund.db").is_file()

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from qfund import tables
+from qfund import fidelity_tables, tables
 from qfund.metrics import METRICS, Estimate
 from qfund.precisions import PRECISIONS
 from qfund.report import (
@@ -20,10 +20,9 @@ from qfund.report import (
     Report,
     Saturation,
     TensorRow,
-    TokenDisagreement,
 )
 from qfund.spec import Spec
-from tests.reports import make_report
+from tests.reports import disagreement, make_report
 
 
 @pytest.fixture
@@ -48,7 +47,7 @@ def test_fidelity_has_a_row_for_each_candidate_and_metric(report: Report) -> Non
 
 
 def test_the_table_of_fidelity_has_a_column_for_each_candidate(report: Report) -> None:
-    frame = tables.fidelity_text(report)
+    frame = fidelity_tables.metrics_text(report)
     assert list(frame.columns) == [
         *("Metric", "BF16", "FP16", "INT8 weight-only", "FP32 (reference)", "Better", "Definition")
     ]
@@ -61,8 +60,8 @@ def test_a_report_of_which_nothing_could_be_compared_gives_empty_frames(report: 
     results = tuple(replace(result, fidelity={}, differences=None) for result in report.results)
     report = replace(report, results=results, tokens=None)
     assert tables.fidelity(report).empty
-    assert tables.fidelity_text(report).empty
-    assert {"Metric", "Better", "Definition"} <= set(tables.fidelity_text(report).columns)
+    assert fidelity_tables.metrics_text(report).empty
+    assert {"Metric", "Better", "Definition"} <= set(fidelity_tables.metrics_text(report).columns)
     assert tables.differences(report).empty
     assert tables.memory_against_damage(report).empty
     assert tables.disagreements(report, "bf16").empty
@@ -77,7 +76,7 @@ def broken(report: Report, *places: int) -> Report:
 
 
 def test_a_candidate_that_is_not_finite_keeps_its_column_and_leaves_the_others(report: Report) -> None:
-    frame = tables.fidelity_text(broken(report, 1))
+    frame = fidelity_tables.metrics_text(broken(report, 1))
     assert set(frame["FP16"]) == {"not finite"} and "not finite" not in set(frame["BF16"])
     assert list(tables.memory_against_damage(broken(report, 1))["precision"]) == ["bf16", "int8"]
     assert tables.memory_against_damage(broken(report, 0, 1, 2)).empty
@@ -207,8 +206,8 @@ def test_positions_without_finite_outputs_are_no_disagreements(report: Report) -
     assert report.tokens is not None
     count = len(report.tokens.pieces)
     none, empty = (None,) * count, ((),) * count
-    nothing = TokenDisagreement(none, none, none, Alternatives(empty, empty))
-    known = replace(nothing, kl=(0.5, *none[1:]), mean_abs=(0.1, *none[1:]))
+    nothing = disagreement(none, none, none, Alternatives(empty, empty))
+    known = disagreement((0.5, *none[1:]), (0.1, *none[1:]), none, Alternatives(empty, empty))
     tokens = replace(report.tokens, candidates={"bf16": nothing, "fp16": known})
     found = replace(report, tokens=tokens)
     assert tables.disagreements(found, "bf16").empty
@@ -280,7 +279,7 @@ def test_what_was_not_predicted_is_not_filled_in(report: Report) -> None:
 
 
 def test_many_candidates_stand_below_each_other(report: Report) -> None:
-    beside, below = tables.fidelity_text(report), tables.fidelity_by_precision(report)
+    beside, below = fidelity_tables.metrics_text(report), fidelity_tables.metrics_by_precision(report)
     assert list(below["Precision"]) == ["BF16", "FP16", "INT8 weight-only", "FP32 (reference)"]
     assert list(below.columns) == ["Precision", *beside["Metric"]]
     assert list(below["KL divergence, mean (nat)"]) == list(

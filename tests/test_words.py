@@ -7,7 +7,18 @@ import pytest
 from qfund import words
 from qfund.metrics import Estimate
 from qfund.precisions import PRECISIONS
-from qfund.report import DtypeShare, Histogram, LeftModule, LibraryRun, PrecisionResult, Range, Report, Saturation
+from qfund.report import (
+    DtypeShare,
+    Histogram,
+    LeftModule,
+    LibraryRun,
+    PrecisionResult,
+    Range,
+    Report,
+    Saturation,
+    TextFacts,
+)
+from qfund.spec import SECOND_HALF, Spec
 from qfund.store import Headline
 from tests.reports import make_report
 
@@ -427,6 +438,18 @@ def test_the_body_breaks_no_line_within_a_number(report: Report) -> None:
         body = words.verdict(report, result).body
         assert " ±" not in body and "± " not in body and "× " not in body
         assert body[0].isupper() or body[0].isdigit()
+
+
+def test_the_input_is_said_with_what_was_scored_of_it(report: Report) -> None:
+    def said(spec: Spec, source: str = "text", texts: int = 0) -> str:
+        named = tuple(TextFacts(str(number), "", 500, 2) for number in range(texts))
+        facts = replace(report.input, source=source, tokens=1000, chunks=4, context=256, texts=named)
+        return words.input_phrase(replace(report, spec=spec, input=facts))
+
+    assert said(Spec("m")) == "own text of 1,000 tokens in 4 chunks of up to 256"
+    assert said(Spec("m", stride=9)) == "own text of 1,000 tokens in 4 chunks of up to 256, one every 9 tokens"
+    half = said(Spec("m", scoring=SECOND_HALF), "texts", 2)
+    assert half == "2 own texts of 1,000 tokens in 4 chunks of 256, the second half of each scored"
 
 
 def test_provenance_says_what_when_where_and_with_what(report: Report) -> None:

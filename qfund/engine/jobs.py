@@ -6,8 +6,8 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -39,6 +39,7 @@ class Job:
 
     Attributes:
         phase, share: what the worker is doing, and the share of the whole that is done, 0 to 1.
+        texts: what it has written so far, by the name of who wrote it (a precision).
         position: 1 for the next one to run, 0 for one that does not wait.
         visitors: how many submissions are served by this job.
         submitted, started, finished: seconds since the epoch.
@@ -51,6 +52,7 @@ class Job:
     state: State = "queued"
     phase: str = ""
     share: float = 0.0
+    texts: Mapping[str, str] = field(default_factory=dict)
     position: int = 0
     visitors: int = 1
     submitted: float = 0.0
@@ -301,6 +303,10 @@ class Jobs:
                     with self._changed:
                         if record.job.active:
                             self._set(record, phase=event.phase, share=event.share)
+                if isinstance(event, messages.Partial):
+                    with self._changed:
+                        if record.job.active:
+                            self._set(record, texts=event.texts)
         except msgspec.DecodeError as error:
             _log.error("The worker sent what cannot be read: %s", error)
             raise WorkerDied("The worker sent what cannot be read.", "See the log; then start it again.") from error

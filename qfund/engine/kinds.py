@@ -30,6 +30,7 @@ class Kind:
         identify: ``(request) -> str``: the content of the model, and the device.
         schema: version of the stored results, raised whenever their meaning or shape changes. None for reports, which
             say their own and are listed.
+        shipped: ``(request) -> result``, of those that ship with the project, or None.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Kind:
     check: str | None = None
     identify: str = "qfund.catalog:identity"
     schema: int | None = 1
+    shipped: str | None = None
 
     def checked(self, request: Any) -> Any:
         return lazily(self.check)(request) if self.check else request
@@ -84,6 +86,43 @@ KINDS: dict[str, Kind] = {
             "qfund.measures.load_peak:load_peak",
             check="qfund.load_peaks:checked",
             schema=2,
+        ),
+        Kind(
+            "caption",
+            "qfund.captions:CaptionRequest",
+            "qfund.captions:Captions",
+            "qfund.measures.caption:caption",
+            check="qfund.captions:checked",
+        ),
+        Kind(
+            "generate",
+            "qfund.generation:GenerationRequest",
+            "qfund.generation:Generation",
+            "qfund.measures.generate:generate",
+            check="qfund.generation:checked",
+            shipped="qfund.generation:shipped",
+        ),
+        Kind(
+            "classify",
+            "qfund.classes:ClassesRequest",
+            "qfund.classes:Classes",
+            "qfund.measures.classify:classify",
+            check="qfund.classes:checked",
+        ),
+        Kind(
+            "embed",
+            "qfund.embeddings:EmbeddingsRequest",
+            "qfund.embeddings:Embeddings",
+            "qfund.measures.embed:embed",
+            check="qfund.embeddings:checked",
+            shipped="qfund.embeddings:shipped",
+        ),
+        Kind(
+            "lesson",
+            "qfund.lessons:LessonRequest",
+            "qfund.lessons:Lesson",
+            "qfund.measures.lesson:lesson",
+            check="qfund.lessons:checked",
         ),
     )
 }

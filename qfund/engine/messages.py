@@ -2,7 +2,7 @@
 documents, to be read as the types that their kind has (``qfund.engine.kinds``).
 
 To the worker's standard input: ``measure``, ``warm``. From its standard output: ``ready`` once, then for each
-``measure`` any number of ``progress`` and one ``done`` or ``failed``. ``warm`` has no answer.
+``measure`` any number of ``progress`` and ``partial``, and one ``done`` or ``failed``. ``warm`` has no answer.
 """
 
 from typing import Any, TypeAlias
@@ -32,6 +32,12 @@ class Progress(msgspec.Struct, frozen=True, tag="progress"):
     share: float
 
 
+class Partial(msgspec.Struct, frozen=True, tag="partial"):
+    """What the job has written so far: a name (of a precision) → text, in place of the last ``partial``."""
+
+    texts: dict[str, str]
+
+
 class Done(msgspec.Struct, frozen=True, tag="done"):
     result: msgspec.Raw
 
@@ -49,7 +55,7 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 
 
 Request: TypeAlias = Measure | Warm
-Event: TypeAlias = Ready | Progress | Done | Failed
+Event: TypeAlias = Ready | Progress | Partial | Done | Failed
 
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 _events: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)

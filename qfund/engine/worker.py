@@ -65,12 +65,19 @@ class Channel:
 
 
 class Reporter:
-    """The ``progress`` of one job: at most about ten events a second, but every phase is named."""
+    """The ``progress`` of one job (``qfund.progress.Streaming``): at most about ten events of a kind a second, but
+    every phase is named. Texts that are left out are in the next ones, which replace them, or in the result."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._phase: str | None = None
-        self._sent = 0.0
+        self._sent = self._shown = 0.0
+
+    def show(self, texts: Mapping[str, str]) -> None:
+        now = time.monotonic()
+        if now - self._shown >= INTERVAL:
+            self._shown = now
+            self._channel.send(messages.Partial(dict(texts)))
 
     def __call__(self, phase: str, share: float) -> None:
         now = time.monotonic()

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qfund import catalog, checkpoint, environment, hub, inputs, prequantised, tasks
+from qfund import catalog, checkpoint, chunk_sums, environment, hub, inputs, prequantised, tasks
 from qfund.loading import ModelCache, default_budget
 from qfund.measures import libraries, noise, roads, tokens
 from qfund.measures.fidelity import Candidate, Comparison
 from qfund.measures.gathered import REFERENCE, Gathered, output_of
 from qfund.measures.roads import Outcome, Run
-from qfund.metrics import Estimate, estimates, perplexity_of
+from qfund.metrics import Estimate, buckets, estimates, percentiles, perplexity_of
 from qfund.precisions import PRECISIONS, STORED, Precision, precision, require
 from qfund.report import SCHEMA, ModelFacts, NoiseRun, PrecisionResult, Report, Saturation
 from qfund.skeleton import Skeletons, predict
@@ -154,7 +154,10 @@ def _compared(result: PrecisionResult, gathered: Gathered, name: str, prepared: 
     positions = candidate.positions()
     return replace(
         result,
-        fidelity=estimates(positions),
+        fidelity=estimates(positions, prepared.texts_of_chunks),
+        percentiles=percentiles(positions),
+        buckets=buckets(positions, prepared.texts_of_chunks),
+        chunks=chunk_sums.of(positions, prepared.texts_of_chunks),
         nonfinite_positions=candidate.nonfinite,
         differences=candidate.histogram() if candidate.vectors.keys() & {"mean_abs", "hidden_mean_abs"} else None,
         drift=gathered.drift.of(name),

@@ -5,11 +5,12 @@ where either model gives a non-finite value are left out of every statistic and 
 """
 
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from qfund.measures.logits import Distribution, Logits, count_by_code
@@ -18,6 +19,8 @@ from qfund.report import Histogram
 
 _LOW, _WIDTH, _BINS = -12.0, 0.1, 160  # the histogram: 1e-12 … 1e4 in tenths of a decade
 TOP = 5  # of the token map
+#: KL divergences of some positions by candidate, [positions] → the numbers of those to be kept in full.
+Choose = Callable[[Mapping[str, Vector]], NDArray[np.int64]]
 
 
 @dataclass(slots=True)
@@ -39,7 +42,7 @@ class Candidate:
     zeros: int = 0
     nonfinite: int = 0
     finite: list[bool] = field(default_factory=list)
-    kept: list[Kept] = field(default_factory=list)
+    kept: dict[int, Kept] = field(default_factory=dict)
 
     def add(self, name: str, values: Tensor) -> None:
         self.vectors.setdefault(name, array("d")).frombytes(values.double().cpu().numpy().tobytes())
@@ -65,40 +68,42 @@ class Candidate:
 
 @dataclass(slots=True)
 class Comparison:
-    """All candidates of one run, and the reference's own NLL where tokens are predicted."""
+    """All candidates of one run, and the reference's own NLL where tokens are predicted; ``seen`` counts positions."""
 
     candidates: dict[str, Candidate]
     reference: Candidate = field(default_factory=Candidate)
+    seen: int = 0
 
     def add_logits(
         self,
         reference: Tensor,
         others: Mapping[str, Tensor],
         targets: Tensor | None = None,
-        keep: int = 0,
+        choose: Choose | None = None,
         chunks: Tensor | None = None,
     ) -> None:
         """Compare logits [positions, outputs] of the reference and of candidates, by name.
 
         ``targets`` [positions] holds the correct output, −100 for none; ``chunks`` [positions] the chunk of the input.
-        The first ``keep`` positions also leave their most likely outputs for the token map.
+        Those positions that ``choose`` picks, given each candidate's KL divergences (NaN where not finite), also leave
+        their most likely outputs for the token map.
         """
         logits = self.logits(others, len(reference), targets, reference.device)
         logits.add(0, reference, others)
-        self.take(logits, keep, chunks)
+        self.take(logits, choose, chunks)
 
     def logits(self, names: Iterable[str], count: int, targets: Tensor | None, device: torch.device) -> Logits:
         """To be given the logits of ``count`` positions, a part of the vocabulary after the other."""
         return Logits(names, count, targets, device)
 
-    def take(self, found: Logits, keep: int, chunks: Tensor | None) -> None:
+    def take(self, found: Logits, choose: Choose | None = None, chunks: Tensor | None = None) -> None:
         """Add what was found at some positions; see ``add_logits``."""
         reference = found.reference
         targets = found.targets
         log_total = reference.log_total()
         correct = torch.zeros_like(reference.finite) if targets is None else targets >= 0
         self.reference.nonfinite += int((~reference.finite).sum())
-        _keep(self.reference, reference, reference.finite, keep)
+        divergences: dict[str, Vector] = {}
         nll = log_total - reference.target
         if targets is not None:
             self.reference.add("nll_candidate", nll[reference.finite & correct])
@@ -118,7 +123,9 @@ class Comparison:
             if found.outputs > 1:  # a single output is a score, and no distribution over anything
                 # Rounding may leave the last bits of a divergence below zero.
                 shift = (other.largest - reference.largest) + (other.total / reference.total).log()
-                candidate.add("kl", (difference.forward / reference.total + shift)[good].clamp(min=0.0))
+                divergence = (difference.forward / reference.total + shift).clamp(min=0.0)
+                divergences[name] = divergence.masked_fill(~good, torch.nan).cpu().numpy()
+                candidate.add("kl", divergence[good])
                 candidate.add("kl_reverse", (-difference.reverse / other.total - shift)[good].clamp(min=0.0))
                 candidate.add("confidence", (1 / reference.total)[good])
                 agreed = (other.top == reference.top).double().cumprod(1)
@@ -132,7 +139,12 @@ class Comparison:
                 candidate.add("delta_p", (-nll_other[scored]).exp() - (-nll[scored]).exp())
                 if chunks is not None:
                     candidate.add("chunk_scored", chunks[scored])
-            _keep(candidate, other, good, keep)
+        chosen = choose(divergences) if choose else np.arange(0)
+        _keep(self.reference, reference, reference.finite, chosen, self.seen)
+        for name, difference in found.differences.items():
+            good = reference.finite & difference.distribution.finite
+            _keep(self.candidates[name], difference.distribution, good, chosen, self.seen)
+        self.seen += len(reference.finite)
 
     def add_hidden(
         self, reference: Tensor, others: Mapping[str, Tensor], kind: str = "hidden", chunks: Tensor | None = None
@@ -163,10 +175,11 @@ def _cosine(reference: Tensor, other: Tensor, difference: Tensor) -> Tensor:
     return torch.where(product > 0, (reference + other - difference) / (2 * product), (difference == 0).double())
 
 
-def _keep(candidate: Candidate, found: Distribution, good: Tensor, count: int) -> None:
-    """Keep the most likely outputs of the first ``count`` positions; none where the position is not finite."""
-    if not count:
+def _keep(candidate: Candidate, found: Distribution, good: Tensor, chosen: NDArray[np.int64], before: int) -> None:
+    """Keep the most likely outputs of the chosen positions, by their numbers; none where they are not finite."""
+    if not len(chosen):
         return
-    probabilities = (found.top_logits[:count, :TOP] - found.log_total()[:count, None]).exp()
-    rows = zip(found.top[:count, :TOP].tolist(), probabilities.tolist(), good[:count].tolist(), strict=True)
-    candidate.kept += [Kept(top, shares) if fine else Kept([], []) for top, shares, fine in rows]
+    places = torch.from_numpy(chosen).to(good.device)
+    probabilities = (found.top_logits[places, :TOP] - found.log_total()[places, None]).exp()
+    rows = zip(chosen, found.top[places, :TOP].tolist(), probabilities.tolist(), good[places].tolist(), strict=True)
+    candidate.kept |= {before + int(place): Kept(top, p) if fine else Kept([], []) for place, top, p, fine in rows}

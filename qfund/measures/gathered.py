@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from qfund.errors import UnsupportedModel
@@ -12,6 +14,7 @@ from qfund.measures import tokens
 from qfund.measures.drift import Drift
 from qfund.measures.fidelity import Candidate, Comparison
 from qfund.measures.logits import Logits
+from qfund.metrics import Vector
 from qfund.stream.walker import Way
 from qfund.tasks import Task
 
@@ -27,11 +30,12 @@ class Gathered:
         drift: of the hidden states along the blocks.
     """
 
-    def __init__(self, task: Task, batches: Sequence[Batch], names: Sequence[str]) -> None:
-        self.comparison = Comparison({name: Candidate() for name in names})
+    def __init__(self, task: Task, batches: Sequence[Batch], names: Sequence[str], more: Sequence[str] = ()) -> None:
+        """``names`` are the candidates'; ``more`` of ways that are compared too, but in no map of tokens."""
+        self.comparison = Comparison({name: Candidate() for name in (*names, *more)})
         self.drift = Drift()
-        self._task, self._batches = task, batches
-        self._kept = 0
+        self._task, self._batches, self._names = task, batches, names
+        self._worst = tokens.Worst(len(names))
         self._parts: dict[int, Logits] = {}
 
     def block(self, name: str, way: Way, batch: int, hidden: Tensor) -> None:
@@ -52,7 +56,7 @@ class Gathered:
         else:
             chosen, targets = self._positions(batch, reference)
             rows = {name: part[chosen] for name, part in found.items()}
-            self.comparison.add_logits(reference[chosen], rows, targets, self._keep(int(chosen.sum())), self._of(batch))
+            self.comparison.add_logits(reference[chosen], rows, targets, self._choose, self._of(batch, chosen))
 
     def tile(self, batch: int, start: int, vocabulary: int, logits: Mapping[str, Any]) -> None:
         found = {name: torch.cat(part) if isinstance(part, list) else part for name, part in logits.items()}
@@ -62,7 +66,7 @@ class Gathered:
             self._parts[batch] = self.comparison.logits(found, int(chosen.sum()), targets, reference.device)
         self._parts[batch].add(start, reference[chosen], {name: part[chosen] for name, part in found.items()})
         if start + reference.shape[-1] == vocabulary:
-            self.comparison.take(self._parts.pop(batch), self._keep(int(chosen.sum())), self._of(batch))
+            self.comparison.take(self._parts.pop(batch), self._choose, self._of(batch, chosen))
 
     def _hidden(self, batch: int, reference: Tensor, found: Mapping[str, Tensor], outputs: Mapping[str, Any]) -> None:
         chunks = self._batches[batch].chunks
@@ -83,18 +87,13 @@ class Gathered:
         targets = None if given.targets is None else given.targets[chosen].to(device)
         return chosen.to(device), targets
 
-    def _keep(self, count: int) -> int:
-        """How many of the next ``count`` positions go towards the token map."""
-        kept = min(count, max(0, tokens.SHOWN - self._kept))
-        self._kept += kept
-        return kept
+    def _choose(self, divergences: Mapping[str, Vector]) -> NDArray[np.int64]:
+        """Which of the next positions go towards the token map in full."""
+        return self._worst.choose([divergences[name] for name in self._names if name in divergences])
 
-    def _of(self, batch: int) -> Tensor:
+    def _of(self, batch: int, chosen: Tensor) -> Tensor:
         """The chunk of each compared position."""
-        given = self._batches[batch]
-        assert given.targets is not None
-        chunks = self._batches[batch].chunks[:, None].expand(given.targets.shape)
-        return chunks.flatten() if given.scored is None else chunks[given.scored]
+        return self._batches[batch].chunks[:, None].expand(chosen.shape)[chosen.cpu()].to(chosen.device)
 
     def _tensor(self, output: Any) -> Tensor:
         """The tensor of a model's output that is compared."""

@@ -42,7 +42,7 @@ class Distribution:
 
     def likely(self, start: int, logits: Tensor) -> None:
         """Take a part of the vocabulary into ``top``."""
-        values, numbers = _most_likely(logits)
+        values, numbers = most_likely(logits)
         values = torch.cat([self.top_logits, values.double()], 1)
         numbers = torch.cat([self.top, numbers + start], 1)
         # What came earlier has lower numbers, so a stable sort keeps equal ones in order.
@@ -151,7 +151,7 @@ def count_by_code(absolute: Tensor) -> Tensor:
 _CODES = 0x7F80 + 1  # of bfloat16: zero … infinity
 
 
-def _most_likely(logits: Tensor) -> tuple[Tensor, Tensor]:
+def most_likely(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Values and numbers of the largest of each row, at most ``TOP_K``, equal ones in the order of their numbers."""
     count = min(TOP_K, logits.shape[1])
     parts = [part.topk(min(count + 1, part.shape[1]), dim=1) for part in logits.split(max(1, _TILE // logits.shape[1]))]
@@ -159,10 +159,18 @@ def _most_likely(logits: Tensor) -> tuple[Tensor, Tensor]:
     # Which of equal logits ``topk`` takes, and in which order, is anybody's guess.
     tied = ((values[:, 1:] == values[:, :-1]) | values[:, 1:].isnan()).any(1).nonzero()[:, 0]
     values, numbers = values[:, :count], numbers[:, :count]
-    if len(tied) and logits.dtype != torch.float64:
-        wide = (logits[tied].float() + 0.0).view(torch.int32)  # no negative zero
-        ordered = torch.where(wide < 0, wide ^ 0x7FFFFFFF, wide).long() << 32
-        ordered -= torch.arange(logits.shape[1], device=logits.device)
-        chosen = ordered.topk(count, dim=1).indices
+    if len(tied):
+        chosen = _in_order(logits[tied])[:, :count]
         numbers[tied], values[tied] = chosen, logits[tied].gather(1, chosen)
     return values, numbers
+
+
+def _in_order(logits: Tensor) -> Tensor:
+    """Numbers of the largest of each row, equal ones in the order of their numbers; at least ``TOP_K``."""
+    if logits.dtype == torch.float64:
+        return logits.sort(dim=1, descending=True, stable=True).indices
+    # A float32's bits, read as an integer, are in the order of the numbers; below them stands the place.
+    bits = (logits.float() + 0.0).view(torch.int32)  # no negative zero
+    ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).long() << 32
+    ordered -= torch.arange(logits.shape[1], device=logits.device)
+    return ordered.topk(min(TOP_K, logits.shape[1]), dim=1).indices

@@ -72,7 +72,7 @@ def streamed(
     ways += [row.way for row in noise]
     walk = Streamed(found, ways, spec.also, layers)
     walk.must_fit(budget)
-    gathered = Gathered(task, batches, [way.name for way in ways[1:]])
+    gathered = Gathered(task, batches, spec.precisions, [row.way.name for row in noise])
     asked = {walker.way.name: walker for walker in walk.walkers[: 1 + len(spec.precisions)]}
     # Of all dtypes that models run in, fp16 is the one whose end they reach.
     watches = {name: Watch(one.frame.model) for name, one in asked.items() if one.way.row.dtype == "float16"}
@@ -269,10 +269,14 @@ def by_parts(
     budget: int,
     progress: Progress,
 ) -> Outcome | str:
-    """Streamed, if need be with single layers kept in memory; else why not."""
-    for layers in (True, False):
+    """Streamed, if need be with single layers kept in memory, or without a noise run that this model does not take;
+    else why not."""
+    layers = True
+    while True:
         try:
             return streamed(spec, found, task, batches, noise, budget, progress, layers)
         except NotStreamable as error:
-            why = str(error)
-    return why
+            left = [row for row in noise if row.way.name != error.way]
+            if len(left) == len(noise) and not layers:
+                return str(error)
+            layers, noise = layers and len(left) < len(noise), left

@@ -32,6 +32,9 @@ class Cast:
         """2NK bytes."""
         return {"data": Layout(self.dtype, shape)}
 
+    def by_rows(self, columns: int) -> bool:
+        return True
+
     def saturated(self, weight: Tensor, stored: Mapping[str, Tensor]) -> int:
         """None: nothing is clipped."""
         return 0

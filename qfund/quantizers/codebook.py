@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from qfund.number_formats import NF4_VALUES
 from qfund.quantizers.packing import pack, packed_layout, unpack
 from qfund.quantizers.quantizer import Layout, Shape
 
@@ -56,6 +57,9 @@ class Codebook:
             "scale": Layout(torch.float32, (-(-count // self.block),)),
         }
 
+    def by_rows(self, columns: int) -> bool:
+        return columns % self.block == 0
+
     def saturated(self, weight: Tensor, stored: Mapping[str, Tensor]) -> int:
         """None: the largest magnitude of a block is ±1 in its own units, and both are in the table."""
         return 0
@@ -94,28 +98,7 @@ def multiply_blocks(values: Tensor, scale: Tensor, block: int) -> None:
         values[:, count * block :].mul_(scale[:, count:])
 
 
-#: Quantiles of a normal distribution, with exact zero and ±1 (Dettmers et al., QLoRA, arXiv:2305.14314, appendix E).
-NF4 = Codebook(
-    "nf4",
-    (
-        -1.0,
-        -0.6961928009986877,
-        -0.5250730514526367,
-        -0.39491748809814453,
-        -0.28444138169288635,
-        -0.18477343022823334,
-        -0.09105003625154495,
-        0.0,
-        0.07958029955625534,
-        0.16093020141124725,
-        0.24611230194568634,
-        0.33791524171829224,
-        0.44070982933044434,
-        0.5626170039176941,
-        0.7229568362236023,
-        1.0,
-    ),
-)
+NF4 = Codebook("nf4", NF4_VALUES)
 
 #: bitsandbytes' ``fp4`` (its ``functional.get_4bit_type``), by code: a sign bit and eight magnitudes in twelfths. Its
 #: smallest is 1/192: this is not the e2m1 of MXFP4 and NVFP4.

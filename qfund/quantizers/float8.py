@@ -49,6 +49,9 @@ class Float8PerRow:
         """NK + 4N bytes."""
         return {"data": Layout(self.dtype, shape), "scale": Layout(torch.float32, (shape[0], 1))}
 
+    def by_rows(self, columns: int) -> bool:
+        return True
+
     def saturated(self, weight: Tensor, stored: Mapping[str, Tensor]) -> int:
         """None, unless the scales are not this weight's: they are made from its largest magnitudes."""
         limits = torch.finfo(self.dtype)

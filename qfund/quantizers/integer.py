@@ -97,6 +97,9 @@ class Integer:
         layout = {"data": data, "scale": Layout(torch.float32 if self.fp32_scale else dtype, groups)}
         return layout if self.symmetric else layout | {"zero_point": Layout(torch.int8, groups)}
 
+    def by_rows(self, columns: int) -> bool:
+        return True
+
     def saturated(self, weight: Tensor, stored: Mapping[str, Tensor]) -> int:
         """Weights more than 5/8 of a step beyond the last code.
 

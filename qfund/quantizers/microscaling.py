@@ -108,6 +108,9 @@ class MX:
             "scale": Layout(torch.float8_e8m0fnu, (rows, -(-columns // self.block))),
         }
 
+    def by_rows(self, columns: int) -> bool:
+        return True
+
     def saturated(self, weight: Tensor, stored: Mapping[str, Tensor]) -> int:
         """How many weights lie above 7 scales (float4), above 464 (float8)."""
         return int((self._units(weight, stored["scale"]).abs() > self.of.beyond).sum())
@@ -159,6 +162,9 @@ class NVFloat4:
             "scale": Layout(torch.float8_e4m3fn, (rows, -(-columns // self.block))),
             "scale_tensor": Layout(torch.float32, (1,)),
         }
+
+    def by_rows(self, columns: int) -> bool:
+        return False  # one scale knows the whole weight
 
     def saturated(self, weight: Tensor, stored: Mapping[str, Tensor]) -> int:
         """None, unless the scales are not this weight's: rounding one to e4m3 makes it too small by 1/17 at most."""

@@ -46,6 +46,11 @@ class Quantizer(Protocol):
         """dtype and shape of all that ``quantize`` stores for a weight of that shape and dtype."""
         ...
 
+    def by_rows(self, columns: int) -> bool:
+        """Whether the rows of a weight with that many columns are stored one after the other, each as it would be by
+        itself: then pieces of a weight may be quantised apart and put together along the first dimension."""
+        ...
+
     def saturated(self, weight: Tensor, stored: Mapping[str, Tensor]) -> int:
         """How many weights lie beyond the largest code by more than half a step, and so were clipped."""
         ...

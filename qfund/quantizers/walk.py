@@ -18,6 +18,7 @@ from transformers.pytorch_utils import Conv1D
 from qfund.backends.conversion import MULTIPLY_ONLY, code_of, multiplies_by
 from qfund.errors import CorruptCheckpoint, NothingConverted
 from qfund.precisions import Precision
+from qfund.quantizers.absent import Absent, absent
 from qfund.quantizers.quantizer import Product, Quantizer, Shape
 from qfund.report import LeftModule
 
@@ -249,7 +250,7 @@ def quantize_model(model: nn.Module, row: Precision, also: Iterable[str] = ()) -
     assert quantizer is not None
     found = plan_of(model, row, also)
     saturated: dict[str, int] = {}
-    notes = (*_shared(model, found), *_ragged(model, found, row))
+    notes = tuple(_notes(model, found, row))
     for group in found.groups:
         clipped = _convert(model, group, quantizer, product)
         if clipped:
@@ -301,7 +302,7 @@ def quantize(name: str, parameter: Tensor, view: View, quantizer: Quantizer) -> 
 def _shared(model: nn.Module, found: Plan) -> Iterable[str]:
     """Embeddings that came along with their head, or the other way round."""
     for group in found.groups:
-        if len(group) > 1 and any(isinstance(model.get_submodule(one.module), nn.Embedding) for one in group):
+        if len(group) > 1 and any(_is_embedding(model, one) for one in group):
             yield f"{' and '.join(one.module for one in group)} share one weight: both are quantised, and stay tied."
 
 
@@ -320,6 +321,28 @@ def _ragged(model: nn.Module, found: Plan, row: Precision) -> Iterable[str]:
             f"In {len(ragged):,} of {len(columns):,} weights the last group of each row is shorter than {row.group} "
             f"(first in {name}: {count:,} inputs)."
         )
+
+
+def _notes(model: nn.Module, found: Plan, row: Precision) -> Iterable[str]:
+    if not row.every_matrix:
+        yield from _shared(model, found)
+        yield from _ragged(model, found, row)
+    elif row.product:
+        looked_up = [weight.module for weight in _all(found) if _is_embedding(model, weight)]
+        far = [weight.name for weight in _all(found) if not weight.inputs and weight.module not in looked_up]
+        if far:
+            yield (
+                f"The inputs of {len(far):,} weight{'s' * (len(far) > 1)} are out of reach (first of {far[0]}): there "
+                "only the weights are rounded."
+            )
+
+
+def _all(found: Plan) -> Iterable[Weight]:
+    return (weight for group in found.groups for weight in group)
+
+
+def _is_embedding(model: nn.Module, weight: Weight) -> bool:
+    return isinstance(model.get_submodule(weight.module), nn.Embedding)
 
 
 def parts_of(weight: str, shape: torch.Size, dtype: torch.dtype, view: View, quantizer: Quantizer) -> dict[str, Part]:
@@ -367,6 +390,8 @@ def _replace(
         return {part: getattr(self, name) for part, name in names.items()}
 
     def read(self: Any) -> Tensor:
+        if any(isinstance(tensor, Absent) for tensor in held(self).values()):
+            return absent(torch.empty(shape, dtype=dtype, device="meta"))
         return view.unflat(quantizer.dequantize(held(self), matrix, dtype), shape)
 
     def forward(self: Any, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A model whose weights come and go: filled for one unit at a time, empty (on the meta device) otherwise."""
+"""A model whose weights come and go: filled for one unit at a time, absent otherwise."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from qfund import loading
 from qfund.checkpoint import Checkpoint
 from qfund.precisions import Precision
 from qfund.quantizers import walk
+from qfund.quantizers.absent import absent
 from qfund.stream.units import Unit
 
 
@@ -62,7 +63,7 @@ class Frame:
     """A model as ``from_pretrained`` builds it in a dtype, or as ``walk.quantize_model`` converts it: without weights.
 
     Attributes:
-        model: its parameters and the buffers that the checkpoint holds are on the meta device; other buffers are real.
+        model: its parameters and the buffers that the checkpoint holds are absent; other buffers are real.
         conversion: what is quantised; None for a cast.
         load_config: how transformers loads the weights of a cast.
         every_slot: by name.
@@ -91,6 +92,7 @@ class Frame:
         self.conversion = walk.convert_empty(self.model, row, also) if row.quantizer else None
         walk.widen_heads(self.model, row)
         owners: dict[int, str] = {}
+        empties: dict[int, Tensor] = {}
         self._slots: dict[str, list[Slot]] = {}
         for prefix, module in self.model.named_modules():
             held = [*module._parameters.items(), *module._buffers.items()]
@@ -103,8 +105,11 @@ class Frame:
                     continue
                 name = f"{prefix}.{key}".lstrip(".")
                 owner = owners.setdefault(id(tensor), name)
-                self._slots.setdefault(prefix, []).append(Slot(name, owner, module, key, tensor))
+                empty = empties.setdefault(id(tensor), absent(tensor))
+                self._slots.setdefault(prefix, []).append(Slot(name, owner, module, key, empty))
         self.every_slot = {slot.name: slot for slots in self._slots.values() for slot in slots}
+        for slot in self.every_slot.values():
+            slot.clear()
 
     def slots(self, unit: Unit) -> list[Slot]:
         """Of one unit; a module that is used in several places has its slots under its first name."""

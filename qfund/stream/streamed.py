@@ -12,6 +12,7 @@ from qfund.checkpoint import Checkpoint
 from qfund.errors import OutOfBudget
 from qfund.precisions import PRECISIONS, Precision
 from qfund.stream import head, units
+from qfund.stream.disk import Disk
 from qfund.stream.frame import Frame
 from qfund.stream.passes import Pass, stops
 from qfund.stream.quantised import Job, Quantised
@@ -69,7 +70,7 @@ class Streamed:
         self._any = next(iter(self._loaders.values()))
         self.units = units.find(self._any.model, layers)
         self.reader = Reader(checkpoint, self._any)
-        self.quantised = Quantised(checkpoint)
+        self.quantised = Quantised(checkpoint, Disk())
         self._raw: tuple[Unit | None, dict[str, Tensor]] = (None, {})
 
     def _frame(self, row: Precision, attention: str | None) -> Frame:
@@ -216,7 +217,7 @@ class Streamed:
             slot.put_rows(rows.to(self._device, slot.empty.dtype))
             for walker, one in self._waiting(unit, frame):
                 (part, *rest), named = one.call
-                walker.step(one, ((torch.searchsorted(asked, part), *rest), named))
+                walker.step(one, ((torch.searchsorted(asked, part.contiguous()), *rest), named))
             slot.clear()
         return True
 
@@ -307,12 +308,7 @@ class Streamed:
         found: dict[str, head.Tail] = {}
         for walker, probe in probes:
             before = torch.cat(made[walker.way.name], -1)
-            module = walker.frame.model.get_submodule(unit.name)
-            module.forward = lambda *_, before=before, **__: before
-            try:
-                walker.step(probe)
-            finally:
-                del module.forward
+            walker.answer(probe, unit, before)
             logits = getattr(probe.output, "logits", None)
             tail = head.find_tail(walker.frame.model.config, before, logits) if isinstance(logits, Tensor) else None
             if tail is None:

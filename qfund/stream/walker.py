@@ -14,13 +14,18 @@ from qfund.errors import QfundError
 from qfund.precisions import Precision
 from qfund.stream.frame import Frame
 from qfund.stream.passes import Call, Pass
+from qfund.stream.units import Unit
 
 Arguments = Mapping[str, Tensor]
 _PROBED = 4  # tokens of the probe
 
 
 class NotStreamable(Exception):
-    """Why a model cannot be run unit by unit, in words; whole it may run."""
+    """Why a model cannot be run unit by unit, in words; whole it may run. ``way`` names the one that failed."""
+
+    def __init__(self, why: str, way: str | None = None) -> None:
+        super().__init__(why)
+        self.way = way
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,7 @@ class Walker:
     @property
     def every_pass(self) -> list[Pass]:
         passes = [one for parts in self.passes for one in parts]
-        return [*passes, self.probe] if self.probe else passes
+        return passes if self.probe is None else [*passes, self.probe]
 
     def start(self, batches: Sequence[Arguments], device: torch.device, probed: bool) -> None:
         """Make its forwards."""
@@ -92,7 +97,25 @@ class Walker:
             if "memory" in str(error):
                 raise
             why = " ".join(str(error).split())[:300]
-            raise NotStreamable(f"it stopped with {type(error).__name__}: {why}") from error
+            raise NotStreamable(f"it stopped with {type(error).__name__}: {why}", self.way.name) from error
+
+    def answer(self, one: Pass, unit: Unit, output: Tensor) -> None:
+        """Let a forward go on from a linear layer that gives ``output`` without being run.
+
+        Raises:
+            NotStreamable: as ``step``.
+        """
+        module = self.frame.model.get_submodule(unit.name)
+        slots = self.frame.slots(unit)
+        for slot in slots:  # the least that can be multiplied with
+            slot.put_rows(torch.zeros((1, *slot.empty.shape[1:]), dtype=slot.empty.dtype, device=output.device))
+        handle = module.register_forward_hook(lambda *_: output)
+        try:
+            self.step(one)
+        finally:
+            handle.remove()
+            for slot in slots:
+                slot.clear()
 
     @contextmanager
     def running(self) -> Iterator[None]:

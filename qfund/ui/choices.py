@@ -199,8 +199,10 @@ def _files() -> None:
     )
     texts = st.session_state["choice_texts"]
     if texts:
-        names = ", ".join(named.name for named in texts[:8])
-        st.caption(literal(f"{len(texts):,} of your texts, each read on its own: {names}{', …' * (len(texts) > 8)}"))
+        names = ", ".join(named.name for named in texts[:8]) + ", …" * (len(texts) > 8)
+        # What has just been given stands in the widget.
+        told = "." if st.session_state["choice_files"] else f": {names}"
+        st.caption(literal(f"{len(texts):,} of your texts, each read on its own{told}"))
     else:
         st.caption("UTF-8 texts. Each is read on its own, so that none counts for its length alone.")
     if problem := st.session_state.get(_UNREAD):
@@ -269,15 +271,15 @@ def _options() -> None:
             persist_state="session",
         )
         st.number_input(
-            "A new chunk every … tokens",
+            "Stride in tokens",
             min_value=1,
             max_value=131_072,
             value=None,
             step=1,
-            placeholder="when the last one ends",
+            placeholder="none: chunks do not overlap",
             key="choice_stride",
-            help="Fewer than a chunk holds: chunks overlap, what they share is context and scored once. Every token is "
-            "then predicted from more context, and the comparison takes longer.",
+            help="A new chunk begins every so many tokens. Chunks then overlap, and what they share is context, scored "
+            "once: tokens are predicted from more context, and the comparison takes longer.",
             persist_state="session",
         )
         st.selectbox(
@@ -291,6 +293,7 @@ def _options() -> None:
         )
         st.button(
             "All of the text, as llama.cpp does",
+            icon=":material/compare_arrows:",
             key="like_llama_cpp",
             type="tertiary",
             on_click=_like_llama_cpp,

@@ -5,6 +5,7 @@ import shlex
 from qfund.budgets import GPUS
 from qfund.spec import ALL, Spec
 from qfund.ui.memory_link import Asked
+from qfund.ui.outputs_link import Asked as Outputs
 
 #: Stands for the folder that holds the files of a comparison of several texts.
 FOLDER = "FOLDER"
@@ -66,3 +67,22 @@ def memory(asked: Asked) -> list[str]:
         shlex.join(["qfund", "fits", asked.model, *work, *precisions, *also, *of]),
         shlex.join(["qfund", "load-peak", asked.model, "--precision", asked.load, *of]),
     ]
+
+
+def outputs(asked: Outputs) -> str:
+    """``qfund generate …``, ``classify …`` or ``embed …`` of the view that is open."""
+    command = {"text": "generate", "classes": "classify", "embeddings": "embed"}[asked.view]
+    said = ["qfund", command, asked.model, "--reference", asked.reference, "--precision", *asked.precisions]
+    said += ["--also", *asked.also] if asked.also else []
+    said += ["--revision", asked.revision] if asked.revision else []
+    # With "=", so that a text may begin with a hyphen.
+    if asked.view == "text":
+        said += ["--max-new-tokens", str(asked.new_tokens)]
+        said += ["--temperature", f"{asked.temperature:g}", "--seed", str(asked.seed)] if asked.temperature else []
+        said += [f"--stop={text}" for text in asked.stop]
+        said += [f"--prompt={text}" for text in asked.prompts or ()]
+    elif asked.view == "classes":
+        said += [f"--text={text}" for text in asked.texts]
+    else:
+        said += [f"--query={asked.query}", "--pooling", asked.pooling, *(f"--text={text}" for text in asked.sentences)]
+    return shlex.join(said)

@@ -1,48 +1,51 @@
-"""The section *Fidelity*: how far each candidate's outputs are from the reference's."""
+"""The section *Fidelity*: how far outputs are from the reference's, against memory and along the blocks."""
 
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from qfund import figures, tables, words
+from qfund import fidelity_figures, fidelity_tables, fidelity_words, figures, tables, verdict, words
 from qfund.ui import columns
 from qfund.ui.drawn import once
 from qfund.ui.services import Found
+
+_CANDIDATE = st.column_config.TextColumn(width=210)
 
 
 def draw(found: Found) -> None:
     report = found.report
     assert report is not None
-    frame = once(found, "fidelity text", tables.fidelity_text)
+    frame = once(found, "fidelity text", fidelity_tables.metrics_text)
     if frame.empty:
         st.info(words.nothing_compared(report))
         return
+    left, right = st.columns(2, gap="medium")
+    with left:
+        _memory_against_damage(found)
+    with right:
+        if any(result.drift for result in report.results):
+            _drift(found)
+        else:
+            differences(found)
     many = len(report.results) > words.FEW
+    names = [result.precision for result in report.results]
     st.dataframe(
-        once(found, "fidelity by precision", tables.fidelity_by_precision) if many else frame,
+        once(found, "fidelity by precision", fidelity_tables.metrics_by_precision) if many else frame,
         hide_index=True,
         column_config={
             "Metric": st.column_config.TextColumn(pinned=True, width=225),
             "Precision": st.column_config.TextColumn(pinned=True),
-            "Definition": st.column_config.TextColumn(width="large"),
+            "Noise floor": st.column_config.TextColumn(help=fidelity_words.FLOOR),
             "Better": st.column_config.TextColumn(width=90),
-            **(_explained(frame) if many else {}),
+            "Definition": st.column_config.TextColumn(width="large"),
+            **(_explained(frame) if many else dict.fromkeys(map(tables.label, names), _CANDIDATE)),
         },
-        height=columns.height(len(report.results) + 1, columns.ROWS) if many else "content",
+        height=columns.height(len(report.results) + 1 if many else len(frame), columns.ROWS),
         key="fidelity_table",
-        alt="Every metric of every candidate with its standard error and definition",
+        alt="Every metric of every candidate with its interval, the noise floor and its definition",
     )
-    of = f", the threshold for {len(report.results)} candidates," * (len(report.results) > 1)
-    st.caption(
-        f"± is one standard error, positions taken as independent. A perplexity within "
-        f"{words.threshold(len(report.results)):.2f} of them{of} is not told from the reference's."
-    )
-    left, right = st.columns(2, gap="medium")
-    with left:
-        _differences(found)
-    with right:
-        _memory_against_damage(found)
+    st.caption(fidelity_words.how_sure(report))
 
 
 def _explained(frame: pd.DataFrame) -> dict[str, Any]:
@@ -51,7 +54,8 @@ def _explained(frame: pd.DataFrame) -> dict[str, Any]:
     return {row["Metric"]: st.column_config.TextColumn(help=row["Definition"]) for row in rows}
 
 
-def _differences(found: Found) -> None:
+def differences(found: Found) -> None:
+    """The distribution of |difference| over all outputs."""
     report = found.report
     assert report is not None
     frame = once(found, "differences", tables.differences)
@@ -81,10 +85,12 @@ def _memory_against_damage(found: Found) -> None:
     if frame.empty:
         st.caption("The candidates share no metric of damage.")
         return
+    noise = verdict.noise_floor(report).get(str(frame["metric"].iloc[0]))
+    band = fidelity_words.noise_band(noise, bool(noise) and figures.floor_is_near(frame, noise or 0.0))
     figure = once(
         found,
         "memory against damage figure",
-        lambda report: figures.memory_against_damage(frame, report.reference.footprint_bytes),
+        lambda report: figures.memory_against_damage(frame, report.reference.footprint_bytes, noise),
     )
     st.plotly_chart(
         figure,
@@ -93,5 +99,33 @@ def _memory_against_damage(found: Found) -> None:
         alt="Footprint of each candidate against its divergence from the reference",
     )
     st.caption(
-        f"Further left is smaller, further down is closer to the reference. {words.missing_phrase(report, frame)}"
+        "Further left is smaller, further down is closer to the reference; the dotted line joins those that no other "
+        f"beats in both. {band}{words.missing_phrase(report, frame)}"
     )
+
+
+def _drift(found: Found) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        st.markdown("**Error along the blocks**", width="content")
+        which = st.segmented_control(
+            "Error by",
+            list(fidelity_tables.DRIFTS),
+            default=next(iter(fidelity_tables.DRIFTS)),
+            required=True,
+            key="drift_by",
+            label_visibility="collapsed",
+            width="content",
+        )
+    which = which if which in fidelity_tables.DRIFTS else next(iter(fidelity_tables.DRIFTS))
+    st.plotly_chart(
+        once(
+            found,
+            f"drift {which}",
+            lambda report: fidelity_figures.drift(fidelity_tables.drift(report, which), which),
+        ),
+        config=figures.CONFIG,
+        key="drift",
+        alt="Error of the hidden states after every block, one line for each candidate",
+    )
+    assert found.report is not None
+    st.caption(fidelity_words.drift(found.report, which))

@@ -8,7 +8,7 @@ import streamlit as st
 from qfund import catalog
 from qfund.errors import QfundError
 from qfund.spec import Spec, from_query, to_query
-from qfund.ui import services
+from qfund.ui import margin, services
 
 LONGEST = 8000  # characters of an encoded link: browsers, servers and messengers cut longer ones
 _SHOWN = "shown"  # Spec
@@ -31,7 +31,12 @@ def opened() -> tuple[Spec, list[str]]:
         # Nothing new; a visitor who comes back from another page (which has no parameters) finds what was there.
         _write(state[_SHOWN])
         return state[_SHOWN], state[_PROBLEMS]
-    spec, problems = from_query(query, catalog.EXAMPLE) if query else (catalog.EXAMPLE, [])
+    # The margin by which candidates are judged stands in the link too, and is no part of the comparison.
+    asked = {name: values for name, values in query.items() if name not in margin.NAMES}
+    spec, problems = from_query(asked, catalog.EXAMPLE) if asked else (catalog.EXAMPLE, [])
+    chosen, ignored = margin.from_query(query)
+    margin.show(chosen)
+    problems += ignored
     if spec.text is not None and len(spec.text) > services.MAX_TEXT:
         problems.append(
             f"Ignored text in the link: it has {len(spec.text):,} characters; this page takes {services.MAX_TEXT:,}."
@@ -79,8 +84,14 @@ def draw(spec: Spec) -> None:
     st.code(address(spec), language=None, wrap_lines=True)
 
 
+def rewrite() -> None:
+    """The margin has changed: the address bar shall say so."""
+    if _SHOWN in st.session_state:
+        _write(st.session_state[_SHOWN])
+
+
 def _write(spec: Spec) -> None:
-    query = to_query(spec) if fits(spec) else {}
+    query = (to_query(spec) if fits(spec) else {}) | margin.to_query(margin.current())
     if _current() != query:
         st.query_params.from_dict(query)
     # As they read back: an empty list of values does not come back.
@@ -90,7 +101,7 @@ def _write(spec: Spec) -> None:
 def address(spec: Spec) -> str:
     """The complete link of a comparison, to be sent to somebody."""
     base = (st.context.url or "").split("?")[0].rstrip("/")
-    return f"{base}/?{_encoded(spec)}"
+    return f"{base}/?{_encoded(spec)}&{urlencode(margin.to_query(margin.current(), complete=True), doseq=True)}"
 
 
 def _encoded(spec: Spec) -> str:
@@ -100,6 +111,6 @@ def _encoded(spec: Spec) -> str:
 def to_open(spec: Spec) -> dict[str, list[str]]:
     """Query parameters for the Compare page; also remembers a comparison that no link can hold."""
     if fits(spec):
-        return to_query(spec)
+        return to_query(spec) | margin.to_query(margin.current())
     st.session_state[_SHOWN], st.session_state[_QUERY], st.session_state[_PROBLEMS] = spec, {}, []
     return {}

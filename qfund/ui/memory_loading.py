@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from qfund import figures, load_peaks, memory_figures, memory_tables
+from qfund import figures, lesson_words, load_peaks, memory_figures, memory_tables
 from qfund.errors import QfundError
 from qfund.load_peaks import WAYS, LoadPeaks
 from qfund.ui import cards, memory_choices, progress, services
@@ -104,7 +104,8 @@ def _measured(found: LoadPeaks, precision: str) -> None:
     st.caption(
         "**Need** decides whether a load succeeds: private bytes plus live weights that still lie in the mapped file. "
         "**RSS** also counts pages of the file that the system takes back under pressure; **private** leaves out "
-        "weights that were never copied. W is the size of the weights in FP32; all is above the imports' memory."
+        "weights that were never copied. W is the size of the weights in FP32; all is above the imports' memory. "
+        + literal(lesson_words.traced(found))
     )
 
 

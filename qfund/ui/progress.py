@@ -3,6 +3,7 @@
 import streamlit as st
 
 from qfund.engine.jobs import Job
+from qfund.tables import label
 from qfund.ui import services
 from qfund.ui.states import failed, literal
 
@@ -22,6 +23,12 @@ def follow(key: str) -> None:
         ):
             services.jobs().cancel(key)
             st.rerun()
+    if job.texts:
+        with st.grid(min(len(job.texts), 3), min_column_width=280):
+            for name, text in job.texts.items():
+                with st.container(border=True, gap="xsmall", height="stretch"):
+                    st.markdown(f"**{literal(label(name))}**")
+                    st.text(text)
 
 
 def _phase(job: Job) -> str:

@@ -1,13 +1,17 @@
 """A report from the verdict down to the last tensor. A section is made when it is opened, not before."""
 
+from collections.abc import Callable
+
 import streamlit as st
 
-from qfund.ui import data, fidelity, libraries, link, memory, verdict, where
+from qfund.report import Report
+from qfund.ui import data, fidelity, libraries, link, memory, statistics, verdict, where
 from qfund.ui.services import Found
 
 SECTIONS = {
     ":material/insights: Fidelity": fidelity.draw,
     ":material/text_fields: Where": where.draw,
+    ":material/query_stats: Statistics": statistics.draw,
     ":material/memory: Memory": memory.draw,
     ":material/speed: Libraries": libraries.draw,
     ":material/download: Data": data.draw,
@@ -23,14 +27,18 @@ def draw(found: Found) -> None:
             verdict.headline(found.report)
             _copy_link(found)
         verdict.draw(found)
-        sections = {
-            title: draw for title, draw in SECTIONS.items() if found.report.spec.libraries or draw != libraries.draw
-        }
+        sections = {title: draw for title, draw in SECTIONS.items() if draw not in _without(found.report)}
         tabs = st.tabs(list(sections), key="section", on_change="rerun")
         for tab, section in zip(tabs, sections.values(), strict=True):
             if tab.open:
                 with tab:
                     section(found)
+
+
+def _without(report: Report) -> list[Callable[[Found], None]]:
+    """Sections of which this report has nothing."""
+    absent = {libraries.draw: not report.spec.libraries, statistics.draw: not statistics.has(report)}
+    return [draw for draw, nothing in absent.items() if nothing]
 
 
 def _copy_link(found: Found) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import streamlit as st
 
 from qfund import catalog, plan
-from qfund.engine import key_of, recall
+from qfund.engine import key_of, recall, shipped
 from qfund.engine.jobs import Job, Jobs
 from qfund.engine.kinds import kind_of
 from qfund.errors import QfundError
@@ -118,7 +118,7 @@ def find(spec: Spec) -> Found:
         report = store().get(key)
     except QfundError as error:
         report, problem = None, f"Saved results cannot be read. {error}"
-    report = report or catalog.showcase(spec)
+    report = report or catalog.showcase(spec) or shipped.find(spec, key)
     job = jobs().get(key) if report is None else None
     if job is not None and job.state == "done":
         report, problem = job.report, job.warning or problem
@@ -152,6 +152,7 @@ def look_up(request: Request) -> Answer:
         result = recall(store(), kind_of(request), key)
     except QfundError as error:
         problem = f"Saved results cannot be read. {error}"
+    result = result or shipped.find(request, key)
     job = jobs().get(key)
     if job is not None and job.state == "done":
         result, problem = job.result or result, job.warning or problem

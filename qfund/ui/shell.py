@@ -22,12 +22,32 @@ def memory_page() -> Page:
     return st.Page(ROOT / "pages/memory.py", title="Memory", icon=":material/memory:")
 
 
+def captions_page() -> Page:
+    return st.Page(ROOT / "pages/captions.py", title="Captions", icon=":material/closed_caption:")
+
+
 def precisions_page() -> Page:
     return st.Page(ROOT / "pages/precisions.py", title="Precisions", icon=":material/stacked_line_chart:")
 
 
+def outputs_page() -> Page:
+    return st.Page(ROOT / "pages/outputs.py", title="Outputs", icon=":material/compare_arrows:")
+
+
+def quantiser_page() -> Page:
+    return st.Page(ROOT / "pages/quantiser.py", title="Quantiser", icon=":material/grid_on:")
+
+
+def formats_page() -> Page:
+    return st.Page(ROOT / "pages/formats.py", title="Formats", icon=":material/memory_alt:")
+
+
 def saved_page() -> Page:
     return st.Page(ROOT / "pages/saved.py", title="Saved", icon=":material/inventory_2:")
+
+
+def questions_page() -> Page:
+    return st.Page(ROOT / "pages/questions.py", title="Questions", icon=":material/school:")
 
 
 def guide_page() -> Page:
@@ -38,7 +58,9 @@ def _frame() -> Page:
     # An emoji as page icon: a Material one, also one taken over from the navigation, makes browsers fetch a font from a
     # foreign host.
     st.set_page_config(page_title="qfund", page_icon="⚖️", layout="wide")
-    return st.navigation([compare_page(), memory_page(), precisions_page(), saved_page(), guide_page()], position="top")
+    measured = [compare_page(), memory_page(), outputs_page(), captions_page(), saved_page()]
+    explained = [questions_page(), quantiser_page(), formats_page(), precisions_page(), guide_page()]
+    return st.navigation({"": measured, "Learn": explained}, position="top")
 
 
 def run() -> None:

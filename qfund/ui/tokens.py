@@ -1,5 +1,6 @@
 """The text as a heat map of tokens: a component that draws once and answers every click in the browser."""
 
+import struct
 from functools import cache
 from pathlib import Path
 
@@ -15,11 +16,13 @@ _FOLDER = Path(__file__).parent
 
 
 def payload(report: Report, key: str) -> bytes:
-    """What the browser needs to draw ``report.tokens``, as JSON."""
+    """What the browser needs to draw ``report.tokens``: the length of a JSON document (four bytes, little-endian), that
+    document, filled up with spaces so that what follows begins at a multiple of four, and then for each candidate the
+    KL divergences of all positions (bfloat16) and, after those of all candidates, the bits of what changed."""
     tokens = report.tokens
     assert tokens is not None
     reference = report.reference.precision
-    return msgspec.json.encode(
+    header = msgspec.json.encode(
         {
             "id": key,
             "pieces": tokens.pieces,
@@ -28,6 +31,7 @@ def payload(report: Report, key: str) -> bytes:
             "total": tokens.total,
             "vocabulary": tokens.vocabulary,
             "broken": report.reference.nonfinite_positions > 0,
+            "detailed": _ranges(tokens.detailed),
             "reference": {**_named(reference), **_alternatives(tokens.reference)},
             "candidates": [
                 {
@@ -35,12 +39,26 @@ def payload(report: Report, key: str) -> bytes:
                     **_alternatives(candidate.alternatives),
                     "kl": candidate.kl,
                     "diff": candidate.mean_abs,
-                    "same": candidate.same_top1,
                 }
                 for name, candidate in tokens.candidates.items()
             ],
         }
     )
+    header += b" " * (-len(header) % 4)
+    parts = [candidate.every_kl for candidate in tokens.candidates.values()]
+    parts += [candidate.every_changed for candidate in tokens.candidates.values()]
+    return b"".join([struct.pack("<I", len(header)), header, *parts])
+
+
+def _ranges(positions: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Ascending positions as pairs of the first and the one after the last of each run."""
+    found: list[tuple[int, int]] = []
+    for position in positions:
+        if found and found[-1][1] == position:
+            found[-1] = (found[-1][0], position + 1)
+        else:
+            found.append((position, position + 1))
+    return found
 
 
 def _named(precision: str) -> dict[str, object]:

@@ -23,7 +23,9 @@ def draw(found: Found) -> None:
         f"Choose a token by a click or with the arrow keys to see what each expected there.{rest}"
     )
     tokens.token_map(once(found, "token map", lambda whole: tokens.payload(whole, found.key)), key="token_map")
-    listing = st.expander("The same as a table", icon=":material/table_rows:", key="where_table", on_change="rerun")
+    kept = len(report.tokens.detailed)
+    title = "The same as a table" if kept == shown else f"The {kept:,} tokens that are kept in full, as a table"
+    listing = st.expander(title, icon=":material/table_rows:", key="where_table", on_change="rerun")
     if listing.open:
         with listing:
             _table(found, [result.precision for result in report.results])

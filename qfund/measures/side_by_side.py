@@ -1,0 +1,76 @@
+"""A model in several precisions at once, as those measures need it that run all of them on the same thing."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+import torch
+
+from qfund import catalog, checkpoint, hub, prequantised, tasks
+from qfund.loading import LoadedModel
+from qfund.measures.compare import _room_as_stored, model_cache
+from qfund.measures.roads import groups
+from qfund.precisions import PRECISIONS, STORED, precision, require
+from qfund.progress import Progress
+from qfund.skeleton import Skeletons
+from qfund.spec import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A checkpoint that is there, whose precisions can all run here. ``sizes``: precision → bytes to make room for."""
+
+    source: catalog.Source
+    found: checkpoint.Checkpoint
+    task: tasks.Task
+    revision: str | None
+    also: tuple[str, ...]
+    sizes: dict[str, int] = field(default_factory=dict)
+
+    def size(self, names: Sequence[str]) -> None:
+        """Predict what these precisions take.
+
+        Raises:
+            NothingConverted: one of them would leave the model as it is.
+        """
+        skeletons = Skeletons(self.found)
+        for name in names:
+            row = PRECISIONS[name]
+            stored = row.family == STORED
+            size = _room_as_stored(self.found) if stored else skeletons.footprint(row, self.also).bytes
+            self.sizes[name] = size
+
+    def groups(self, reference: str, candidates: Sequence[str]) -> list[list[str]]:
+        """Candidates that fit into the budget beside the reference. Raises ``OutOfBudget``."""
+        return groups(reference, candidates, self.sizes, model_cache().budget)
+
+    @contextmanager
+    def loaded(self, names: Sequence[str], step: Callable[[str], None]) -> Iterator[list[LoadedModel]]:
+        """These precisions of the model, from the one cache; ``step`` is told of each."""
+        with ExitStack() as stack:
+            models = []
+            for name in names:
+                step(f"loading {PRECISIONS[name].label}")
+                lease = model_cache().lease(self.found, PRECISIONS[name], self.sizes[name], self.also)
+                models.append(stack.enter_context(lease))
+            yield models
+
+
+def opened(request: Request, names: Sequence[str], also: tuple[str, ...], progress: Progress) -> Opened:
+    """The checkpoint that a request names, fetched where it comes from the Hub.
+
+    Raises:
+        QfundError: it is not there, cannot be read, or not in one of these precisions.
+    """
+    progress("reading the checkpoint", 0.0)
+    source = catalog.locate(request.model, request.revision)
+    folder, revision = source.folder, None
+    if folder is None:
+        folder, revision = hub.download(source.name, source.revision, model_cache().budget, progress)
+    found = checkpoint.read(folder)
+    if found.quantisation is not None:  # first of all, so that nobody is told to choose what will be refused too
+        prequantised.readable(found, torch.device(catalog.device()))
+    for row in map(precision, names):
+        require(row, catalog.device())
+        prequantised.check(found, row.family == STORED, row.label)
+    return Opened(source, found, tasks.task_of(found), revision, also)

@@ -1,0 +1,17 @@
+"""What a measure tells while it works: always how far it is, and to those who listen, what it has written so far."""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol, runtime_checkable
+
+#: ``(phase, share)``: what is being done, and the share of the whole job that is done, 0 to 1.
+Progress = Callable[[str, float], None]
+
+
+@runtime_checkable
+class Streaming(Protocol):
+    """A ``Progress`` that also takes texts while they are made."""
+
+    def __call__(self, phase: str, share: float) -> None: ...
+
+    def show(self, texts: Mapping[str, str]) -> None:
+        """All that has been written of what is being written: a name (of a precision) → text, in place of the last."""

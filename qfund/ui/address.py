@@ -1,0 +1,79 @@
+"""What a page is asked for, as one value that its address holds: read from a link, written at every choice."""
+
+from collections.abc import Callable, Mapping
+from typing import Generic, TypeVar
+from urllib.parse import urlencode
+
+import streamlit as st
+
+Asked = TypeVar("Asked")
+Query = dict[str, list[str]]
+
+
+class Address(Generic[Asked]):
+    """The address of one page.
+
+    ``write`` makes query parameters that name every choice; ``read`` is its inverse, and also says, in a sentence each,
+    what it had to ignore.
+    """
+
+    def __init__(
+        self,
+        page: str,
+        write: Callable[[Asked], Query],
+        read: Callable[[Mapping[str, list[str]]], tuple[Asked, list[str]]],
+    ) -> None:
+        self._write, self._read = write, read
+        self._asked, self._query, self._problems = (f"{page}_{name}" for name in ("asked", "query", "problems"))
+
+    def opened(self) -> tuple[Asked, bool]:
+        """What the address asks for, and whether that is new, so that the widgets begin at it."""
+        state, query = st.session_state, _current()
+        if self._asked in state and query in ({}, state[self._query]):
+            asked: Asked = state[self._asked]
+            return asked, False
+        asked, state[self._problems] = self._read(query)
+        self.show(asked)
+        return asked, True
+
+    def show(self, asked: Asked) -> None:
+        """Make the address name these choices."""
+        self.hold(asked)
+        query = self._write(asked)
+        if _current() != query:
+            st.query_params.from_dict(query)
+        st.session_state[self._query] = _current()
+
+    def hold(self, asked: Asked) -> None:
+        """Remember these choices, and leave the address: browsers refuse to change it many times a second."""
+        state = st.session_state
+        if state.get(self._asked) not in (None, asked) and self._query in state:
+            state[self._problems] = []  # somebody has chosen something else than the link
+        state[self._asked] = asked
+
+    def current(self) -> Asked:
+        """What is shown now."""
+        found: Asked = st.session_state[self._asked]
+        return found
+
+    def problems(self) -> list[str]:
+        """What had to be ignored in the link that was opened."""
+        found: list[str] = st.session_state.get(self._problems, [])
+        return found
+
+    def complete(self) -> str:
+        """The link to be sent to somebody."""
+        base = (st.context.url or "").split("?")[0].rstrip("/")
+        return f"{base}?{urlencode(self._write(self.current()), doseq=True)}"
+
+
+def _current() -> Query:
+    return {name: st.query_params.get_all(name) for name in st.query_params}
+
+
+def whole_number(text: str, low: int, high: int) -> int | None:
+    """The number that a link's parameter names, or None if it is none from ``low`` to ``high``."""
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 12):
+        return None
+    return found if low <= (found := int(text)) <= high else None

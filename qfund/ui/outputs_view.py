@@ -1,0 +1,66 @@
+"""The page Outputs below the choices: what was found, the job that works on it, or an invitation to start it."""
+
+import streamlit as st
+
+from qfund import words
+from qfund.classes import Classes
+from qfund.embeddings import Embeddings
+from qfund.errors import QfundError
+from qfund.generation import Generation
+from qfund.ui import outputs_choices, outputs_classes, outputs_embeddings, outputs_text, progress, services
+from qfund.ui.outputs_link import Asked
+from qfund.ui.states import empty, failed, literal
+
+_INVITATIONS = {
+    "text": (
+        "Nothing written yet",
+        "Press **Write**: {model} goes on with the same prompts in {precisions}, and you see where the texts part, "
+        "whether at a tie or by damage. Tokens appear as they are made. It runs on if you close this page.",
+        ":material/edit_note:",
+    ),
+    "classes": (
+        "Nothing classified yet",
+        "Press **Classify**: {model} classifies the same texts (or pictures that qfund draws) in {precisions}, and you "
+        "see whose probabilities move and which classes flip. It takes a sequence or image classifier.",
+        ":material/category:",
+    ),
+    "embeddings": (
+        "Nothing embedded yet",
+        "Press **Embed**: {model} turns the same sentences into vectors in {precisions}, and you see how far each "
+        "vector turns and whether the nearest sentences stay the nearest.",
+        ":material/scatter_plot:",
+    ),
+}
+
+
+def draw(asked: Asked) -> None:
+    """Everything below the choices; a click asks for what is chosen."""
+    request, wanted = asked.request, outputs_choices.wanted()
+    try:
+        answer = services.look_up(request)
+        if wanted and answer.result is None and not (answer.job and answer.job.active):
+            services.jobs().submit(request)
+            answer = services.look_up(request)
+    except QfundError as error:
+        failed(error)
+        return
+    if answer.problem:
+        st.warning(literal(answer.problem), icon=":material/database_off:")
+    if isinstance(answer.result, Generation):
+        outputs_text.draw(answer.key, answer.result)
+    elif isinstance(answer.result, Classes):
+        outputs_classes.draw(answer.key, answer.result)
+    elif isinstance(answer.result, Embeddings):
+        outputs_embeddings.draw(answer.key, answer.result)
+    elif answer.job is not None and answer.job.active:
+        progress.follow(answer.key)
+        st.caption("You can close this page: the link in the address bar leads back to it.")
+    else:
+        services.prepare_worker()
+        if answer.job is not None:
+            progress.ended(answer.job)
+            if answer.job.state == "failed":
+                return
+        title, text, icon = _INVITATIONS[asked.view]
+        together = words.together((asked.reference, *asked.precisions))
+        empty(title, text.format(model=literal(asked.model), precisions=together), icon)

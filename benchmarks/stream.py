@@ -241,8 +241,9 @@ def main() -> None:
                 found = results[road]
                 print(
                     f"{tokens:5} tokens  {road:9}  need {found['need'] / 1e9:6.2f} GB  "
-                    f"private {found['private'] / 1e9:6.2f}  rss {found['rss'] / 1e9:6.2f}  wall {found['wall']:6.1f} s  cpu {found['cpu']:6.1f} s  "
-                    f"{ {name: float(f'{kl:.6g}') for name, kl in found['kl'].items()} }",
+                    f"private {found['private'] / 1e9:6.2f}  rss {found['rss'] / 1e9:6.2f}  "
+                    f"wall {found['wall']:6.1f} s  cpu {found['cpu']:6.1f} s  "
+                    f"KL {', '.join(f'{kl:.6g}' for kl in found['kl'].values())}",
                     flush=True,
                 )
         least = bound(folder, given.layers, given.precisions, tokens)

@@ -2,16 +2,17 @@
 
 import streamlit as st
 
-from qfund.ui import lesson_link, lesson_page, shell, states
+from qfund.ui import lesson_page, shell, states
+from qfund.ui.lesson_link import ADDRESS
 
 shell.require()
 
 st.title("Nine questions", anchor=False)
 st.caption("What a first lesson on data types and quantisation asks, answered by measuring the model you choose.")
 
-asked, new = lesson_link.opened()
+asked, new = ADDRESS.opened()
 lesson_page.follow(asked, new)
 asked = lesson_page.choose(asked)
-lesson_link.show(asked)
-states.told(lesson_link.problems())
+ADDRESS.show(asked)
+states.told(ADDRESS.problems())
 lesson_page.draw(asked)

@@ -6,6 +6,9 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
+from qfund import catalog
+from qfund.errors import QfundError
+
 Asked = TypeVar("Asked")
 Query = dict[str, list[str]]
 
@@ -32,8 +35,9 @@ class Address(Generic[Asked]):
         if self._asked in state and query in ({}, state[self._query]):
             asked: Asked = state[self._asked]
             return asked, False
-        asked, state[self._problems] = self._read(query)
+        asked, problems = self._read(query)
         self.show(asked)
+        state[self._problems] = problems
         return asked, True
 
     def show(self, asked: Asked) -> None:
@@ -56,24 +60,29 @@ class Address(Generic[Asked]):
         found: Asked = st.session_state[self._asked]
         return found
 
+    def pressed(self, asked: Asked) -> None:
+        """As ``show``, of what somebody has asked for by a button: the link has had its say."""
+        self.show(asked)
+        st.session_state[self._problems] = []
+
     def problems(self) -> list[str]:
         """What had to be ignored in the link that was opened."""
         found: list[str] = st.session_state.get(self._problems, [])
         return found
 
-    def complete(self) -> str:
+    def complete(self, asked: Asked) -> str:
         """The link to be sent to somebody."""
         base = (st.context.url or "").split("?")[0].rstrip("/")
-        return f"{base}?{urlencode(self._write(self.current()), doseq=True)}"
+        return f"{base}?{urlencode(self._write(asked), doseq=True)}"
 
 
 def _current() -> Query:
     return {name: st.query_params.get_all(name) for name in st.query_params}
 
 
-def whole_number(text: str, low: int, high: int) -> int | None:
-    """The number that a link's parameter names, or None if it is none from ``low`` to ``high``."""
-    digits = text.removeprefix("-")
-    if not (digits.isascii() and digits.isdigit() and len(digits) < 12):
-        return None
-    return found if low <= (found := int(text)) <= high else None
+def names_a_folder(model: str, revision: str | None = None) -> bool:
+    """Whether a link to it names a folder on this machine, and so opens nowhere else."""
+    try:
+        return catalog.locate(model, revision).kind == "folder"
+    except QfundError:
+        return False

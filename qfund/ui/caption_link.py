@@ -4,10 +4,7 @@ Given pictures are no part of an address: they stay in the session.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from urllib.parse import urlencode
-
-import streamlit as st
+from dataclasses import dataclass
 
 from qfund.captions import (
     DEFAULT_PRECISIONS,
@@ -20,6 +17,9 @@ from qfund.captions import (
     GivenPicture,
 )
 from qfund.precisions import PRECISIONS, STORED
+from qfund.ui import parameters
+from qfund.ui.address import Address, Query
+from qfund.ui.parameters import Meant, Parameter, count, last, names, text
 
 OFFERED = tuple(
     sorted(
@@ -27,7 +27,6 @@ OFFERED = tuple(
         key=lambda name: PRECISIONS[name].variant_of is not None,
     )
 )
-_SHOWN, _QUERY, _PROBLEMS = "captions_shown", "captions_query", "captions_problems"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,42 +54,9 @@ class Asked:
         )
 
 
-_TEXTS = {"model": "model", "rev": "revision", "ref": "reference"}
-_NUMBERS = {"samples": ("samples", MAX_SAMPLES), "tokens": ("tokens", MAX_TOKENS)}
-
-
-def to_query(asked: Asked) -> dict[str, list[str]]:
-    """Query parameters that name every choice but given pictures."""
-    query = {short: [str(getattr(asked, name) or "")] for short, name in _TEXTS.items()}
-    query |= {short: [str(getattr(asked, name))] for short, (name, _) in _NUMBERS.items()}
-    query["p"] = list(asked.precisions)
-    # An empty value would not come back.
-    return {name: values for name, values in query.items() if values and values != [""]}
-
-
-def from_query(query: Mapping[str, list[str]]) -> tuple[Asked, list[str]]:
-    """What a link asks for, and a sentence for each thing in it that had to be ignored."""
-    asked, problems = Asked(), []
-    for short, values in query.items():
-        value = values[-1][:1024] if values else ""
-        if short in _NUMBERS:
-            name, most = _NUMBERS[short]
-            if value.isascii() and value.isdigit() and 1 <= int(value[:20]) <= most:
-                asked = replace(asked, **{name: int(value)})  # type: ignore[arg-type]
-            else:
-                problems.append(f"Ignored {short}={value[:40]!r}: no number from 1 to {most:,}.")
-        elif short == "p":
-            if ignored := [name for name in values if name not in OFFERED]:
-                problems.append(f"Ignored unknown p={', '.join(repr(name[:40]) for name in ignored)}.")
-            asked = replace(asked, precisions=in_order(values) or asked.precisions)
-        elif short == "ref" and value not in OFFERED:
-            problems.append(f"Ignored unknown ref={value[:40]!r}.")
-        elif short in _TEXTS:
-            if value.strip():
-                asked = replace(asked, **{_TEXTS[short]: value.strip()})  # type: ignore[arg-type]
-        else:
-            problems.append(f"Ignored unknown link parameter: {short[:40]}.")
-    return asked, problems
+def _read_reference(short: str, values: list[str]) -> Meant:
+    value = last(values)
+    return (value, []) if value in OFFERED else (None, [f"Ignored unknown {short}={value[:40]!r}."])
 
 
 def in_order(names: list[str]) -> tuple[str, ...]:
@@ -98,36 +64,24 @@ def in_order(names: list[str]) -> tuple[str, ...]:
     return tuple(name for name in PRECISIONS if name in names and name in OFFERED)
 
 
-def _current() -> dict[str, list[str]]:
-    return {name: st.query_params.get_all(name) for name in st.query_params}
+_PARAMETERS = {
+    "model": text("model", strip=True),
+    "rev": text("revision", strip=True),
+    "ref": Parameter("reference", lambda name: [name], _read_reference),
+    "samples": count("samples", 1, MAX_SAMPLES),
+    "tokens": count("tokens", 1, MAX_TOKENS),
+    "p": names("precisions", in_order(list(OFFERED))),
+}
 
 
-def opened() -> tuple[Asked, bool]:
-    """What is shown, and whether the address has just asked for that, so that the widgets begin at it."""
-    state, query = st.session_state, _current()
-    if _SHOWN in state and query in ({}, state[_QUERY]):
-        show(state[_SHOWN], state[_PROBLEMS])
-        return state[_SHOWN], False
-    asked, problems = from_query(query)
-    show(asked, problems)
-    return asked, True
+def to_query(asked: Asked) -> Query:
+    """Query parameters that name every choice but given pictures."""
+    return parameters.to_query(asked, _PARAMETERS)
 
 
-def show(asked: Asked, problems: list[str] | None = None) -> None:
-    """Show this, and make the address name it."""
-    state, query = st.session_state, to_query(asked)
-    if _current() != query:
-        st.query_params.from_dict(query)
-    state[_SHOWN], state[_PROBLEMS], state[_QUERY] = asked, problems or [], _current()
+def from_query(query: Mapping[str, list[str]]) -> tuple[Asked, list[str]]:
+    """What a link asks for, and a sentence for each thing in it that had to be ignored."""
+    return parameters.from_query(Asked(), _PARAMETERS, query)
 
 
-def problems() -> list[str]:
-    """What had to be ignored in the link that was opened."""
-    found: list[str] = st.session_state[_PROBLEMS]
-    return found
-
-
-def address(asked: Asked) -> str:
-    """The complete link of this page."""
-    base = (st.context.url or "").split("?")[0].rstrip("/")
-    return f"{base}?{urlencode(to_query(asked), doseq=True)}"
+ADDRESS = Address("captions", to_query, from_query)

@@ -7,8 +7,8 @@ import streamlit as st
 from qfund import caption_figures, caption_tables, captions, catalog, figures
 from qfund.captions import CaptionRequest, Captions
 from qfund.errors import QfundError
-from qfund.ui import caption_choices, caption_gallery, caption_link, columns, data, progress, services
-from qfund.ui.caption_link import Asked
+from qfund.ui import caption_choices, caption_gallery, columns, data, progress, services
+from qfund.ui.caption_link import ADDRESS, Asked
 from qfund.ui.services import Answer
 from qfund.ui.states import empty, failed, literal, told
 
@@ -17,9 +17,10 @@ _BEFORE = "captions_before"  # what was last seen with a result
 
 def draw() -> None:
     """The whole view."""
-    shown, new = caption_link.opened()
+    shown, new = ADDRESS.opened()
+    ADDRESS.show(shown)
     caption_choices.follow(shown, new)
-    told(caption_link.problems())
+    told(ADDRESS.problems())
     draft, pressed = caption_choices.draw()
     said = None
     if pressed and draft is not None:
@@ -40,7 +41,7 @@ def _start(asked: Asked) -> None:
     """
     if _look_up(asked.request).result is None:
         services.jobs().submit(asked.request)
-    caption_link.show(asked)
+    ADDRESS.pressed(asked)
 
 
 def _look_up(request: CaptionRequest) -> Answer:
@@ -112,7 +113,7 @@ def _meanwhile(shown: Asked) -> None:
 
 
 def _show_example() -> None:
-    caption_link.show(Asked())
+    ADDRESS.pressed(Asked())
     caption_choices.follow(Asked(), True)
 
 
@@ -205,7 +206,7 @@ def _numbers(key: str, found: Captions, asked: Asked) -> None:
     if asked.pictures:
         st.caption("Your own pictures stand in no link.")
     else:
-        st.code(caption_link.address(asked), language=None, wrap_lines=True)
+        st.code(ADDRESS.complete(asked), language=None, wrap_lines=True)
     st.code(shell(asked), language="bash", wrap_lines=True)
 
 

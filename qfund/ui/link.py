@@ -6,9 +6,9 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from qfund import catalog
-from qfund.errors import QfundError
 from qfund.spec import Spec, from_query, to_query
 from qfund.ui import margin, services
+from qfund.ui.address import names_a_folder
 
 LONGEST = 8000  # characters of an encoded link: browsers, servers and messengers cut longer ones
 _SHOWN = "shown"  # Spec
@@ -61,20 +61,12 @@ def fits(spec: Spec) -> bool:
     return size <= services.MAX_TEXT and len(_encoded(spec)) <= LONGEST
 
 
-def names_a_folder(spec: Spec) -> bool:
-    """Whether the link names a folder on this machine, and so opens nowhere else."""
-    try:
-        return catalog.locate(spec.model).kind == "folder"
-    except QfundError:
-        return False
-
-
 def draw(spec: Spec) -> None:
     """The complete link, with a button that copies it, or why there is none to send."""
     if not fits(spec):
         st.caption("The text is too long for a link: send the JSON file of the section Data instead.")
         return
-    if names_a_folder(spec):
+    if names_a_folder(spec.model):
         st.caption(
             "This link names a folder on this machine and opens only here. To send the comparison, send the JSON file "
             "of the section Data instead."

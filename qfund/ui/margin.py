@@ -3,13 +3,13 @@
 It is no part of the comparison: changing it measures nothing anew.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 
 import streamlit as st
 
 from qfund.report import Report
+from qfund.ui.parameters import number
 from qfund.verdict import Margin
 
 _MARGIN = "margin"  # Margin
@@ -51,19 +51,12 @@ def from_query(query: Mapping[str, list[str]]) -> tuple[Margin, list[str]]:
         if name not in query:
             continue
         value = (query[name] or [""])[-1]
-        number = _read(value)
-        if not value or 0 <= number <= most:
-            margin = replace(margin, **{field: number / times if value else None})
-        else:
+        found = number(value[:40], 0, most)
+        if value and found is None:
             problems.append(f"Ignored {name}={value[:40]!r} in the link: no number from 0 to {most:.0f}.")
+        else:
+            margin = replace(margin, **{field: None if found is None else found / times})
     return margin, problems
-
-
-def _read(text: str) -> float:
-    try:
-        return float(text[:40])
-    except ValueError:
-        return math.nan
 
 
 def draw(report: Report) -> Margin:

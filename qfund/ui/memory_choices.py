@@ -11,8 +11,7 @@ from qfund.kv_cache import KV_CHOICES, KV_FORMATS
 from qfund.precisions import PRECISIONS, STORED
 from qfund.spec import ALSO
 from qfund.tables import label
-from qfund.ui import memory_link
-from qfund.ui.memory_link import MACHINE, SECTIONS, Asked
+from qfund.ui.memory_link import ADDRESS, MACHINE, SECTIONS, Asked
 
 OFFERED = tuple(
     sorted(
@@ -145,7 +144,7 @@ def workload(asked: Asked) -> Asked:
         batch=int(batch or 1),
         kv=None if kv == AS_COMPUTED else kv,
     )
-    memory_link.show(asked)
+    ADDRESS.show(asked)
     return asked
 
 
@@ -157,5 +156,5 @@ def load(asked: Asked) -> Asked:
     """The precision whose ways to load are looked at."""
     name = st.selectbox("Load in", OFFERED, format_func=label, key="memory_load", width=300, persist_state="session")
     asked = replace(asked, load=name if name in OFFERED else asked.load)
-    memory_link.show(asked)
+    ADDRESS.show(asked)
     return asked

@@ -7,9 +7,10 @@ from qfund import memory_tables
 from qfund.errors import QfundError
 from qfund.fits import Fits
 from qfund.plan import HeaderPlan
-from qfund.ui import commands, memory_fit, memory_link, memory_loading
+from qfund.ui import commands, memory_fit, memory_loading
+from qfund.ui.address import names_a_folder
 from qfund.ui.data import download
-from qfund.ui.memory_link import Asked
+from qfund.ui.memory_link import ADDRESS, Asked
 from qfund.ui.services import Answer
 
 
@@ -34,9 +35,9 @@ def draw(asked: Asked, headers: HeaderPlan, exact: Answer, sized: Answer | None)
                     f"{title.lower()}_json",
                 )
     st.markdown("**The link to this page**")
-    if memory_link.names_a_folder(asked):
+    if names_a_folder(asked.model, asked.revision):
         st.caption("It names a folder on this machine and opens only here.")
-    st.code(memory_link.address(asked), language=None, wrap_lines=True)
+    st.code(ADDRESS.complete(asked), language=None, wrap_lines=True)
     st.markdown("**The same from the command line**")
     st.code("\n".join(commands.memory(asked)), language="bash", wrap_lines=True)
 

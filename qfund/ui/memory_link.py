@@ -1,20 +1,19 @@
 """What the page Memory is asked for as one value, and that value as the address of the page."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from urllib.parse import urlencode
-
-import streamlit as st
+from dataclasses import dataclass
 
 from qfund import budgets, catalog, fits
 from qfund.budgets import GPUS
-from qfund.errors import QfundError
 from qfund.fits import FitsRequest, Workload
 from qfund.kv_cache import KV_CHOICES
 from qfund.load_peaks import LoadPeakRequest
 from qfund.plan import PlanRequest
 from qfund.precisions import PRECISIONS, STORED
 from qfund.spec import ALSO
+from qfund.ui import parameters
+from qfund.ui.address import Address, Query
+from qfund.ui.parameters import count, names, text
 
 MACHINE = "machine"
 #: Names of the sections as they stand in an address, and their titles.
@@ -27,7 +26,6 @@ SECTIONS = {
 }
 #: Any budget: rows of a workload are computed on the page, from what does not depend on it.
 _ANY = Workload(budget=budgets.LARGEST)
-_ASKED, _QUERY, _PROBLEMS = "memory_asked", "memory_query", "memory_problems"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,93 +78,29 @@ class Asked:
         return fits.checked_workload(found)
 
 
-_TEXTS = {"model": "model", "rev": "revision", "budget": "budget", "kv": "kv", "load": "load", "section": "section"}
 _NAMES = tuple(name for name, row in PRECISIONS.items() if row.family != STORED)
-_NUMBERS = {"context": fits.MAX_CONTEXT, "batch": fits.MAX_BATCH}
-_LISTS = {"p": "precisions", "also": "also"}
-_CHOICES = {"kv": KV_CHOICES, "load": _NAMES, "section": tuple(SECTIONS)}
+_PARAMETERS = {
+    "model": text("model"),
+    "rev": text("revision"),
+    "budget": text("budget"),
+    "kv": text("kv", KV_CHOICES),
+    "load": text("load", _NAMES),
+    "section": text("section", SECTIONS),
+    "context": count("context", 1, fits.MAX_CONTEXT),
+    "batch": count("batch", 1, fits.MAX_BATCH),
+    "p": names("precisions", _NAMES),
+    "also": names("also", ALSO),
+}
 
 
-def to_query(asked: Asked) -> dict[str, list[str]]:
+def to_query(asked: Asked) -> Query:
     """Query parameters that name every choice."""
-    query = {short: [str(getattr(asked, name) or "")] for short, name in _TEXTS.items()}
-    query |= {name: [str(getattr(asked, name))] for name in _NUMBERS}
-    query |= {short: list(getattr(asked, name)) for short, name in _LISTS.items()}
-    # An empty list of values would not come back.
-    return {name: values for name, values in query.items() if values and values != [""]}
+    return parameters.to_query(asked, _PARAMETERS)
 
 
 def from_query(query: Mapping[str, list[str]]) -> tuple[Asked, list[str]]:
     """What a link asks for, and a sentence for each thing in it that had to be ignored."""
-    asked, problems = Asked(), []
-    for short, values in query.items():
-        value = values[-1][:1024] if values else ""
-        if short in _NUMBERS:
-            if value.isascii() and value.isdigit() and 1 <= int(value[:20]) <= _NUMBERS[short]:
-                asked = replace(asked, **{short: int(value)})  # type: ignore[arg-type]
-            else:
-                problems.append(f"Ignored {short}={value[:40]!r}: no number from 1 to {_NUMBERS[short]:,}.")
-        elif short in _LISTS:
-            known = ALSO if short == "also" else _NAMES
-            if ignored := [name for name in values if name not in known]:
-                problems.append(f"Ignored unknown {short}={', '.join(repr(name[:40]) for name in ignored)}.")
-            if found := tuple(name for name in known if name in values):
-                asked = replace(asked, **{_LISTS[short]: found})  # type: ignore[arg-type]
-        elif short in _TEXTS:
-            if value and value not in _CHOICES.get(short, (value,)):
-                problems.append(f"Ignored {short}={value[:40]!r}. Available: {', '.join(_CHOICES[short])}.")
-            elif value:
-                asked = replace(asked, **{_TEXTS[short]: value})  # type: ignore[arg-type]
-        else:
-            problems.append(f"Ignored unknown link parameter: {short[:40]}.")
-    return asked, problems
+    return parameters.from_query(Asked(), _PARAMETERS, query)
 
 
-def _current() -> dict[str, list[str]]:
-    return {name: st.query_params.get_all(name) for name in st.query_params}
-
-
-def opened() -> tuple[Asked, bool]:
-    """What the address asks for, and whether that is new, so that the widgets begin at it."""
-    state, query = st.session_state, _current()
-    if _ASKED in state and query in ({}, state[_QUERY]):
-        return state[_ASKED], False
-    asked, state[_PROBLEMS] = from_query(query)
-    show(asked)
-    return asked, True
-
-
-def show(asked: Asked) -> None:
-    """Make the address name these choices."""
-    state, query = st.session_state, to_query(asked)
-    if state.get(_ASKED) not in (None, asked) and _QUERY in state:
-        state[_PROBLEMS] = []  # somebody has chosen something else than the link
-    if _current() != query:
-        st.query_params.from_dict(query)
-    state[_ASKED], state[_QUERY] = asked, _current()
-
-
-def problems() -> list[str]:
-    """What had to be ignored in the link that was opened."""
-    found: list[str] = st.session_state.get(_PROBLEMS, [])
-    return found
-
-
-def address(asked: Asked) -> str:
-    """The complete link of this page."""
-    base = (st.context.url or "").split("?")[0].rstrip("/")
-    return f"{base}?{urlencode(to_query(asked), doseq=True)}"
-
-
-def names_a_folder(asked: Asked) -> bool:
-    """Whether the link names a folder on this machine, and so opens nowhere else."""
-    try:
-        return catalog.locate(asked.model, asked.revision).kind == "folder"
-    except QfundError:
-        return False
-
-
-def current() -> Asked:
-    """What the address names now."""
-    found: Asked = st.session_state[_ASKED]
-    return found
+ADDRESS = Address("memory", to_query, from_query)

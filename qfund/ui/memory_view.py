@@ -15,14 +15,13 @@ from qfund.ui import (
     memory_choices,
     memory_data,
     memory_fit,
-    memory_link,
     memory_loading,
     memory_modules,
     memory_sizes,
     progress,
     services,
 )
-from qfund.ui.memory_link import SECTIONS, Asked
+from qfund.ui.memory_link import ADDRESS, SECTIONS, Asked
 from qfund.ui.services import Answer
 from qfund.ui.states import failed, literal
 from qfund.units import bytes_text
@@ -111,8 +110,8 @@ def _sections(headers: HeaderPlan, exact: Answer, sized: Answer | None) -> None:
     tabs = dict(zip(SECTIONS, st.tabs(list(SECTIONS.values()), key="memory_section", on_change="rerun"), strict=True))
     opened = next((name for name, tab in tabs.items() if tab.open), "fits")
     # Not an argument: in a fragment's own run that would be what the last whole run was asked for.
-    asked = replace(memory_link.current(), section=opened)
-    memory_link.show(asked)
+    asked = replace(ADDRESS.current(), section=opened)
+    ADDRESS.show(asked)
     with tabs[opened]:
         if opened == "fits":
             asked = memory_choices.workload(asked)

@@ -8,7 +8,8 @@ import streamlit as st
 from qfund import classes, figures, output_figures, output_tables, output_words, pictures, words
 from qfund.classes import READINGS, SCORE, Classes
 from qfund.generation import TIE
-from qfund.ui import cards, columns, outputs_data, outputs_link
+from qfund.ui import cards, columns, outputs_data
+from qfund.ui.outputs_link import ADDRESS
 from qfund.ui.states import literal
 
 
@@ -39,7 +40,7 @@ def draw(key: str, found: Classes) -> None:
     )
     outputs_data.draw(
         key,
-        outputs_link.current(),
+        ADDRESS.current(),
         {"Classes (CSV)": ("csv", lambda: output_tables.classes_table(found).to_csv(index=False).encode())},
         lambda: msgspec.json.encode(found),
     )
@@ -65,7 +66,7 @@ def _card(found: Classes, name: str) -> None:
 
 @st.fragment
 def _item(found: Classes) -> None:
-    asked = outputs_link.current()
+    asked = ADDRESS.current()
     numbers = list(range(len(found.items)))
     if st.session_state.get("outputs_item") not in numbers:
         st.session_state["outputs_item"] = asked.example - 1 if asked.example - 1 in numbers else 0
@@ -78,7 +79,7 @@ def _item(found: Classes) -> None:
         label_visibility="collapsed",
     )
     number = number if number in numbers else 0
-    outputs_link.show(replace(asked, example=number + 1 if number else 0))
+    ADDRESS.show(replace(asked, example=number + 1 if number else 0))
     item = found.items[number]
     if found.reads == "pictures":
         picture, chart = st.columns([1, 3], gap="medium")

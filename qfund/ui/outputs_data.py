@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 import streamlit as st
 
 from qfund.ui import commands, outputs_link
+from qfund.ui.address import names_a_folder
 from qfund.ui.data import download
-from qfund.ui.outputs_link import Asked
+from qfund.ui.outputs_link import ADDRESS, Asked
 
 
 def draw(
@@ -26,8 +27,8 @@ def draw(
         if not outputs_link.fits(asked):
             st.caption("The texts are too long for a link: send the JSON file instead.")
         else:
-            if outputs_link.names_a_folder(asked):
+            if names_a_folder(asked.model, asked.revision):
                 st.caption("It names a folder on this machine and opens only here.")
-            st.code(outputs_link.address(asked), language=None, wrap_lines=True)
+            st.code(ADDRESS.complete(asked), language=None, wrap_lines=True)
         st.markdown("**The same from the command line**")
         st.code(commands.outputs(asked), language="bash", wrap_lines=True)

@@ -8,7 +8,8 @@ import streamlit as st
 from qfund import embeddings, figures, output_figures, output_tables, output_words, words
 from qfund.embeddings import POOLINGS, Embeddings
 from qfund.tables import label
-from qfund.ui import cards, outputs_data, outputs_link
+from qfund.ui import cards, outputs_data
+from qfund.ui.outputs_link import ADDRESS
 from qfund.ui.outputs_text import once
 from qfund.ui.states import literal
 from qfund.words import cosine_text
@@ -54,7 +55,7 @@ def draw(key: str, found: Embeddings) -> None:
     )
     outputs_data.draw(
         key,
-        outputs_link.current(),
+        ADDRESS.current(),
         {"Rankings (CSV)": ("csv", lambda: output_tables.rankings(found).to_csv(index=False).encode())},
         lambda: msgspec.json.encode(found),
     )
@@ -83,13 +84,13 @@ def _card(found: Embeddings, name: str) -> None:
 
 @st.fragment
 def _similarity(key: str, found: Embeddings) -> None:
-    asked = outputs_link.current()
+    asked = ADDRESS.current()
     names = list(dict.fromkeys((found.request.reference, *found.request.precisions)))
     if st.session_state.get("outputs_matrix") not in names:
         st.session_state["outputs_matrix"] = asked.look if asked.look in names else names[0]
     name = st.selectbox("Every pair, in", names, format_func=label, key="outputs_matrix")
     name = name if name in names else names[0]
-    outputs_link.show(replace(asked, look=name if name != names[0] else None))
+    ADDRESS.show(replace(asked, look=name if name != names[0] else None))
     st.plotly_chart(
         once(
             key,

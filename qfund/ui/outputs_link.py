@@ -1,10 +1,8 @@
 """What the page Outputs is asked for as one value, and that value as the address of the page."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import urlencode
-
-import streamlit as st
 
 from qfund import catalog, checkpoint, embeddings, generation
 from qfund.classes import DEFAULT_TEXTS as TEXTS
@@ -14,6 +12,9 @@ from qfund.errors import QfundError
 from qfund.generation import GenerationRequest
 from qfund.precisions import PRECISIONS
 from qfund.spec import ALSO
+from qfund.ui import parameters
+from qfund.ui.address import Address, Query
+from qfund.ui.parameters import Meant, Parameter, count, last, names, number, text
 
 #: Names of the views as they stand in an address, and their titles.
 VIEWS = {
@@ -24,7 +25,6 @@ VIEWS = {
 LONGEST = 8000  # characters of an encoded link: browsers, servers and messengers cut longer ones
 MAX_TEXT = 4000  # characters of one text on this page; the command line takes longer ones
 MAX_TEXTS = 64  # texts on this page
-_ASKED, _QUERY, _PROBLEMS = "outputs_link_asked", "outputs_link_query", "outputs_link_problems"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,25 +86,41 @@ class Asked:
         )
 
 
-_TEXTS = {
-    "view": "view",
-    "model": "model",
-    "rev": "revision",
-    "ref": "reference",
-    "query": "query",
-    "pooling": "pooling",
-    "look": "look",
-}
-_CHOICES = {
-    "view": tuple(VIEWS),
-    "ref": tuple(PRECISIONS),
-    "pooling": tuple(POOLINGS),
-    "look": tuple(PRECISIONS),
-}
-_NUMBERS = {"tokens": ("new_tokens", 1, generation.MAX_NEW_TOKENS), "seed": ("seed", 0, 2**32 - 1)}
-_NUMBERS |= {"example": ("example", 0, generation.MAX_PROMPTS)}
-_LISTS = {"p": "precisions", "also": "also"}
+def _many(field: str) -> Parameter:
+    """Texts of any kind, a value each."""
+
+    def read(short: str, values: list[str]) -> Meant:
+        if len(values) > MAX_TEXTS or any(len(value) > MAX_TEXT for value in values):
+            return None, [f"Ignored {short}=: this page takes {MAX_TEXTS} texts of {MAX_TEXT:,} characters each."]
+        return tuple(values), []
+
+    return Parameter(field, lambda texts: list(texts or ()), read)
+
+
+def _temperature(short: str, values: list[str]) -> Meant:
+    value = last(values)
+    if (found := number(value, 0, 10)) is None:
+        return None, [f"Ignored {short}={value[:40]!r}: no number from 0 to 10."]
+    return found, []
+
+
 _MANY = {"prompt": "prompts", "text": "texts", "sentence": "sentences", "stop": "stop"}
+_PARAMETERS = {
+    "view": text("view", VIEWS),
+    "model": text("model", longest=MAX_TEXT),
+    "rev": text("revision", longest=MAX_TEXT),
+    "ref": text("reference", PRECISIONS),
+    "query": text("query", longest=MAX_TEXT),
+    "pooling": text("pooling", POOLINGS),
+    "look": text("look", PRECISIONS),
+    "tokens": count("new_tokens", 1, generation.MAX_NEW_TOKENS),
+    "seed": count("seed", 0, 2**32 - 1),
+    "example": count("example", 0, generation.MAX_PROMPTS),
+    "temperature": Parameter("temperature", lambda value: [f"{value:g}"], _temperature),
+    "p": names("precisions", PRECISIONS),
+    "also": names("also", ALSO),
+    **{short: _many(field) for short, field in _MANY.items()},
+}
 #: What stands in an address only where its view is open.
 _OF_VIEW = {
     "text": ("prompt", "tokens", "temperature", "seed", "stop", "look", "example"),
@@ -113,86 +129,32 @@ _OF_VIEW = {
 }
 
 
-def to_query(asked: Asked) -> dict[str, list[str]]:
+def to_query(asked: Asked) -> Query:
     """Query parameters that name every choice of the view that is open; what is as it comes is left out, but for the
     model, the precisions and the view."""
     usual = Asked()
-    query = {short: [str(getattr(asked, name) or "")] for short, name in _TEXTS.items()}
-    query |= {short: [str(getattr(asked, name))] for short, (name, _, _) in _NUMBERS.items()}
-    query |= {"temperature": [f"{asked.temperature:g}"]}
-    query |= {short: list(getattr(asked, name)) for short, name in _LISTS.items()}
-    query |= {short: list(getattr(asked, name) or ()) for short, name in _MANY.items() if _changed(asked, usual, name)}
-    foreign = {short for view, shorts in _OF_VIEW.items() for short in shorts} - set(_OF_VIEW[asked.view])
-    idle = set() if asked.temperature else {"temperature", "seed"}
+    idle = {short for view, shorts in _OF_VIEW.items() for short in shorts} - set(_OF_VIEW[asked.view])
+    idle |= {short for short, field in _MANY.items() if getattr(asked, field) == getattr(usual, field)}
+    idle |= set() if asked.temperature else {"temperature", "seed"}
     idle |= set() if asked.example else {"example"}
-    return {
-        short: values for short, values in query.items() if short not in foreign | idle and values and values != [""]
-    }
+    return _without(idle, parameters.to_query(asked, _PARAMETERS))
 
 
-def _changed(asked: Asked, usual: Asked, name: str) -> bool:
-    return bool(getattr(asked, name) != getattr(usual, name))
+def _without(left_out: Collection[str], query: Query) -> Query:
+    return {short: values for short, values in query.items() if short not in left_out}
 
 
 def from_query(query: Mapping[str, list[str]]) -> tuple[Asked, list[str]]:
     """What a link asks for, and a sentence for each thing in it that had to be ignored."""
-    asked, problems = Asked(), []
-    for short, values in query.items():
-        value = values[-1][:MAX_TEXT] if values else ""
-        if short in _NUMBERS:
-            name, least, most = _NUMBERS[short]
-            if value.isascii() and value.isdigit() and least <= int(value[:20]) <= most:
-                asked = replace(asked, **{name: int(value)})  # type: ignore[arg-type]
-            else:
-                problems.append(f"Ignored {short}={value[:40]!r}: no number from {least} to {most:,}.")
-        elif short == "temperature":
-            if (number := _number(value)) is not None:
-                asked = replace(asked, temperature=number)
-            else:
-                problems.append(f"Ignored temperature={value[:40]!r}: no number from 0 to 10.")
-        elif short in _LISTS:
-            known = ALSO if short == "also" else PRECISIONS
-            if ignored := [name for name in values if name not in known]:
-                problems.append(f"Ignored unknown {short}={', '.join(repr(name[:40]) for name in ignored)}.")
-            if found := tuple(name for name in known if name in values):
-                asked = replace(asked, **{_LISTS[short]: found})  # type: ignore[arg-type]
-        elif short in _MANY:
-            if len(values) > MAX_TEXTS or any(len(text) > MAX_TEXT for text in values):
-                problems.append(f"Ignored {short}=: this page takes {MAX_TEXTS} texts of {MAX_TEXT:,} characters each.")
-            else:
-                asked = replace(asked, **{_MANY[short]: tuple(values)})  # type: ignore[arg-type]
-        elif short in _TEXTS:
-            if value and value not in _CHOICES.get(short, (value,)):
-                problems.append(f"Ignored {short}={value[:40]!r}. Available: {', '.join(_CHOICES[short])}.")
-            elif value:
-                asked = replace(asked, **{_TEXTS[short]: value})  # type: ignore[arg-type]
-        else:
-            problems.append(f"Ignored unknown link parameter: {short[:40]}.")
-    return asked, problems
+    return parameters.from_query(Asked(), _PARAMETERS, query)
 
 
-def _number(value: str) -> float | None:
-    try:
-        found = float(value)
-    except ValueError:
-        return None
-    return found if 0 <= found <= 10 else None
-
-
-def _current() -> dict[str, list[str]]:
-    return {name: st.query_params.get_all(name) for name in st.query_params}
-
-
-def opened() -> tuple[Asked, bool]:
-    """What the address asks for, and whether that is new, so that the widgets begin at it."""
-    state, query = st.session_state, _current()
-    if _ASKED in state and query in ({}, state[_QUERY]):
-        return state[_ASKED], False
-    asked, state[_PROBLEMS] = from_query(query)
+def _opened(query: Mapping[str, list[str]]) -> tuple[Asked, list[str]]:
+    """As ``from_query``; a link that names no view opens the one that its model is for."""
+    asked, problems = from_query(query)
     if not query.get("view") and _gives_classes(asked):
         asked = replace(asked, view="classes")
-    show(asked)
-    return asked, True
+    return asked, problems
 
 
 def _gives_classes(asked: Asked) -> bool:
@@ -204,44 +166,14 @@ def _gives_classes(asked: Asked) -> bool:
         return False
 
 
-def show(asked: Asked) -> None:
-    """Make the address name these choices; too long texts are left out of it."""
-    state, query = st.session_state, to_query(asked)
-    if state.get(_ASKED) not in (None, asked) and _QUERY in state:
-        state[_PROBLEMS] = []  # somebody has chosen something else than the link
-    if not fits(asked):
-        query = {short: values for short, values in query.items() if short not in _MANY}
-    if _current() != query:
-        st.query_params.from_dict(query)
-    state[_ASKED], state[_QUERY] = asked, _current()
-
-
 def fits(asked: Asked) -> bool:
     """Whether a link can hold it."""
     return len(urlencode(to_query(asked), doseq=True)) <= LONGEST
 
 
-def problems() -> list[str]:
-    """What had to be ignored in the link that was opened."""
-    found: list[str] = st.session_state.get(_PROBLEMS, [])
-    return found
+def _written(asked: Asked) -> Query:
+    """Too long texts are left out."""
+    return to_query(asked) if fits(asked) else _without(_MANY, to_query(asked))
 
 
-def address(asked: Asked) -> str:
-    """The complete link of this page."""
-    base = (st.context.url or "").split("?")[0].rstrip("/")
-    return f"{base}?{urlencode(to_query(asked), doseq=True)}"
-
-
-def names_a_folder(asked: Asked) -> bool:
-    """Whether the link names a folder on this machine, and so opens nowhere else."""
-    try:
-        return catalog.locate(asked.model, asked.revision).kind == "folder"
-    except QfundError:
-        return False
-
-
-def current() -> Asked:
-    """What the address names now."""
-    found: Asked = st.session_state[_ASKED]
-    return found
+ADDRESS = Address("outputs_link", _written, _opened)

@@ -9,7 +9,8 @@ import streamlit as st
 from qfund import figures, generation, output_figures, output_tables, output_words, words
 from qfund.generation import Generation
 from qfund.tables import label
-from qfund.ui import aligned, cards, columns, outputs_data, outputs_link
+from qfund.ui import aligned, cards, columns, outputs_data
+from qfund.ui.outputs_link import ADDRESS
 from qfund.ui.states import literal
 from qfund.words import FEW, estimate_text
 
@@ -41,7 +42,7 @@ def draw(key: str, found: Generation) -> None:
     _tables(found)
     outputs_data.draw(
         key,
-        outputs_link.current(),
+        ADDRESS.current(),
         {"Examples (CSV)": ("csv", lambda: output_tables.generation_csv(found))},
         lambda: generation.to_json(found),
     )
@@ -123,7 +124,7 @@ def _curves(key: str, found: Generation) -> None:
 @st.fragment
 def _example(key: str, found: Generation) -> None:
     """One prompt, chosen by its number or as the worst of a candidate."""
-    asked = outputs_link.current()
+    asked = ADDRESS.current()
     names = found.request.precisions
     st.markdown("**Where they part**")
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -145,7 +146,7 @@ def _example(key: str, found: Generation) -> None:
     asked = replace(
         asked, look=name if name != _most(found) else None, example=number + 1 if number != ordered[0] else 0
     )
-    outputs_link.show(asked)
+    ADDRESS.show(asked)
     example = found.examples[number]
     row = example.candidates[name].divergence
     left, right = st.columns(2, gap="medium")

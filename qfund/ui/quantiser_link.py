@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from qfund import matrices
 from qfund.linear_quantiser import BITS, CONVENTIONS, GRANULARITIES, Scheme
 from qfund.ui import weights_link
-from qfund.ui.address import Address, Query, whole_number
+from qfund.ui.address import Address, Query
+from qfund.ui.parameters import whole_number
 from qfund.weights import Part
 
 #: Where the numbers come from.

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from qfund.ui.address import Query, whole_number
+from qfund.ui.address import Query
+from qfund.ui.parameters import whole_number
 from qfund.weights import Part
 
 _FURTHEST = 10_000_000  # rows and columns

@@ -1,39 +1,37 @@
 """The weights that a page looks at, as query parameters: the same names on every page."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
+from qfund.ui import parameters
 from qfund.ui.address import Query
-from qfund.ui.parameters import whole_number
+from qfund.ui.parameters import Meant, Parameter, count, last, text
 from qfund.weights import Part
 
 _FURTHEST = 10_000_000  # rows and columns
-TILE, WHOLE = "tile", "whole"
+_EXTENTS = {"tile": False, "whole": True}
+
+
+def _read_extent(short: str, values: list[str]) -> Meant:
+    value, problems = text("whole", _EXTENTS).read(short, values)
+    return _EXTENTS.get(value), problems
+
+
+_PARAMETERS = {
+    "model": text("model"),
+    "rev": text("revision"),
+    "tensor": text("tensor"),
+    "part": Parameter("whole", lambda whole: ["whole" if whole else "tile"], _read_extent),
+    "row": count("row", 0, _FURTHEST),
+    "column": count("column", 0, _FURTHEST),
+}
 
 
 def to_query(part: Part) -> Query:
-    query = {"model": [part.model], "rev": [part.revision or ""], "tensor": [part.tensor]}
-    query["part"] = [WHOLE if part.whole else TILE]
-    query |= {"row": [str(part.row)], "column": [str(part.column)]}
-    return {name: values for name, values in query.items() if values != [""]}
+    return parameters.to_query(part, _PARAMETERS)
 
 
 def from_query(query: Mapping[str, list[str]]) -> tuple[Part, list[str], set[str]]:
     """The weights that a link asks for, what had to be ignored, and the parameters that were understood."""
-    part, problems, known = Part(), [], {"model", "rev", "tensor", "part", "row", "column"}
-    for name in known & set(query):
-        value = query[name][-1][:1024] if query[name] else ""
-        if not value:
-            continue
-        if name in ("row", "column"):
-            if (found := whole_number(value, 0, _FURTHEST)) is None:
-                problems.append(f"Ignored {name}={value[:40]!r}: no number from 0 to {_FURTHEST:,}.")
-            else:
-                part = replace(part, **{name: found})  # type: ignore[arg-type]
-        elif name == "part":
-            if value not in (TILE, WHOLE):
-                problems.append(f"Ignored part={value[:40]!r}. Available: {TILE}, {WHOLE}.")
-            part = replace(part, whole=value == WHOLE)
-        else:
-            part = replace(part, **{"revision" if name == "rev" else name: value})  # type: ignore[arg-type]
-    return part, sorted(problems), known
+    mine = {name: values for name, values in query.items() if name in _PARAMETERS and last(values)}
+    part, problems = parameters.from_query(Part(), _PARAMETERS, mine)
+    return part, sorted(problems), set(_PARAMETERS)

@@ -2,18 +2,17 @@
 
 import streamlit as st
 
-from qfund import catalog, picture_files
+from qfund import picture_files
 from qfund.captions import MAX_PICTURES, MAX_TOKENS, MODEL, GivenPicture
 from qfund.errors import InvalidInput, QfundError
 from qfund.picture_files import PictureFile
-from qfund.tables import label
-from qfund.ui.caption_link import OFFERED, Asked, in_order
+from qfund.ui import pickers
+from qfund.ui.caption_link import Asked, in_order
 from qfund.ui.states import failed, literal
 
 #: Numbers of drawn pictures on offer; a link may name any other.
 SAMPLES = (24, 100, 500, 1000, 2000)
 DRAWN, OWN = "Drawn by qfund", "Your own"
-_KEYS = ("model", "reference", "precisions", "source", "samples", "tokens", "revision")
 
 
 def follow(asked: Asked, new: bool) -> None:
@@ -27,35 +26,22 @@ def follow(asked: Asked, new: bool) -> None:
         "tokens": asked.tokens,
         "revision": asked.revision or "",
     }
-    for name in _KEYS:
-        if new or f"captions_{name}" not in st.session_state:
-            st.session_state[f"captions_{name}"] = values[name]
+    pickers.begin("captions", values, new)
 
 
 def draw() -> tuple[Asked | None, bool]:
     """Draw the widgets. What they ask for (None where a picture cannot be used), and whether the button was pressed."""
     with st.container(border=True, key="caption_choices", gap="small"):
         with st.container(horizontal=True):
-            _model()
-            st.selectbox(
-                "Reference",
-                OFFERED,
-                format_func=label,
-                key="captions_reference",
-                width=150,
-                persist_state="session",
+            pickers.model(
+                "captions_model",
+                MODEL,
+                width=330,
+                shipped=(MODEL,),
+                typed=" of a captioner (BLIP, or a vision encoder with a decoder)",
             )
-            st.multiselect(
-                "Precisions",
-                OFFERED,
-                format_func=label,
-                key="captions_precisions",
-                placeholder="Choose precisions",
-                select_all=False,
-                wrap=True,
-                width=480,
-                persist_state="session",
-            )
+            pickers.reference("captions_reference")
+            pickers.precisions("Precisions", "captions_precisions", width=480)
         pictures: list[PictureFile] = []
         problems: list[QfundError] = []
         with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -112,23 +98,6 @@ def _asked(pictures: list[PictureFile]) -> Asked:
     )
 
 
-def _model() -> None:
-    allowed = catalog.allowed()
-    kinds = [name for kind, name in (("folder", "a local folder"), ("hub", "a Hub id (owner/name)")) if kind in allowed]
-    hint = f" Or type {' or '.join(kinds)} of a captioner (BLIP, or a vision encoder with a decoder)." if kinds else ""
-    st.selectbox(
-        "Model",
-        # The model of a link is always an option, also where the server will then refuse it with a clear message.
-        list(dict.fromkeys([MODEL, str(st.session_state["captions_model"] or MODEL)])),
-        format_func=lambda name: catalog.CATALOG[name].title if name in catalog.CATALOG else name,
-        key="captions_model",
-        width=330,
-        accept_new_options=bool(kinds),
-        help=f"A model that ships with qfund.{hint}",
-        persist_state="session",
-    )
-
-
 def _options() -> None:
     with st.popover("Options", icon=":material/tune:"):
         st.number_input(
@@ -140,13 +109,7 @@ def _options() -> None:
             help="A caption ends by itself; this is the most that is waited for.",
             persist_state="session",
         )
-        st.text_input(
-            "Revision of a Hub id",
-            key="captions_revision",
-            max_chars=200,
-            placeholder="main",
-            persist_state="session",
-        )
+        pickers.revision("captions_revision")
 
 
 def _own() -> tuple[list[PictureFile], list[QfundError]]:

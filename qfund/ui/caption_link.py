@@ -16,17 +16,11 @@ from qfund.captions import (
     CaptionRequest,
     GivenPicture,
 )
-from qfund.precisions import PRECISIONS, STORED
+from qfund.precisions import PRECISIONS
 from qfund.ui import parameters
 from qfund.ui.address import Address, Query
 from qfund.ui.parameters import Meant, Parameter, count, last, names, text
-
-OFFERED = tuple(
-    sorted(
-        (name for name, row in PRECISIONS.items() if row.family != STORED),
-        key=lambda name: PRECISIONS[name].variant_of is not None,
-    )
-)
+from qfund.ui.pickers import OFFERED
 
 
 @dataclass(frozen=True, slots=True)

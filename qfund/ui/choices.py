@@ -9,7 +9,6 @@ from qfund.errors import InvalidInput, QfundError
 from qfund.precisions import FLOAT, MEANING, PRECISIONS, STORED, Precision, require, unavailable
 from qfund.spec import (
     ALL,
-    ALSO,
     DEFAULT_CANDIDATES,
     MAX_TOKENS,
     SCORINGS,
@@ -19,7 +18,7 @@ from qfund.spec import (
     checked,
     like_llama_cpp,
 )
-from qfund.ui import services
+from qfund.ui import pickers, services
 from qfund.ui.states import failed, literal
 
 #: Amounts of text on offer; a link may name any other.
@@ -70,7 +69,7 @@ PRESETS = {
 _BEGAN_AT = "choices_began_at"
 _UNREAD = "files_unread"  # why files that were given are not the input
 _CANDIDATES = 560  # pixels of the candidates with their sets, so that they stand beside the reference
-_FIELD = 66  # pixels of a select box with its label, so that buttons stand beside it
+FIELD = 66  # pixels of a select box with its label, so that buttons stand beside it
 
 
 def seed(spec: Spec) -> None:
@@ -102,7 +101,7 @@ def follow(shown: Spec) -> None:
         state[_BEGAN_AT] = shown
 
 
-def _option(precision: str) -> str:
+def option(precision: str) -> str:
     """The label, with what an option needs that cannot be chosen for every model or on every device."""
     row = PRECISIONS[precision]
     if row.family == STORED:
@@ -110,36 +109,27 @@ def _option(precision: str) -> str:
     return f"{row.label} (needs a CUDA GPU)" if unavailable(row, catalog.device()) else row.label
 
 
-def _model_title(model: str) -> str:
-    return catalog.CATALOG[model].title if model in catalog.CATALOG else model
-
-
 def draw() -> bool:
     """Draw the widgets; True when the visitor asks to compare."""
     state = st.session_state
     with st.container(border=True, key="choices", gap="small"):
         with st.container(horizontal=True):
-            _model()
-            st.selectbox(
-                "Reference",
-                OFFERED,
-                format_func=_option,
-                key="choice_reference",
-                width=150,
-                help="The precision that the candidates are compared with.",
-                persist_state="session",
+            pickers.model(
+                "choice_model",
+                catalog.EXAMPLE.model,
+                more=" Only safetensors are read, and no code that comes with a model.",
+            )
+            pickers.reference(
+                "choice_reference", OFFERED, option, explained="The precision that the candidates are compared with."
             )
             with st.container(horizontal=True, vertical_alignment="bottom", width=_CANDIDATES, key="candidates"):
-                st.multiselect(
+                pickers.precisions(
                     "Candidates",
+                    "choice_precisions",
                     OFFERED,
-                    format_func=_option,
-                    key="choice_precisions",
-                    placeholder="Choose precisions",
-                    select_all=False,
-                    wrap=True,
-                    help="The precisions to judge. What each of them is: see the page Precisions.",
-                    persist_state="session",
+                    option,
+                    width="stretch",
+                    explained="The precisions to judge. What each of them is: see the page Precisions.",
                 )
                 st.menu_button(
                     "Sets", list(PRESETS), key="preset", icon=":material/playlist_add_check:", on_click=_take_preset
@@ -165,7 +155,7 @@ def draw() -> bool:
                 persist_state="session",
             )
             with st.container(
-                horizontal=True, vertical_alignment="bottom", width="content", height=_FIELD, border=False
+                horizontal=True, vertical_alignment="bottom", width="content", height=FIELD, border=False
             ):
                 _options()
                 clicked = st.button("Compare", type="primary", key="compare", icon=":material/balance:", width=150)
@@ -239,24 +229,6 @@ def _rows(spec: Spec) -> list[Precision]:
     return [PRECISIONS[name] for name in (spec.reference, *spec.precisions) if name in PRECISIONS]
 
 
-def _model() -> None:
-    allowed = catalog.allowed()
-    kinds = [name for kind, name in (("folder", "a local folder"), ("hub", "a Hub id (owner/name)")) if kind in allowed]
-    hint = f" Or type {' or '.join(kinds)}." if kinds else ""
-    # The model of a link is always an option, also where the server will then refuse it with a clear message.
-    options = list(dict.fromkeys([*catalog.CATALOG, str(st.session_state["choice_model"] or catalog.EXAMPLE.model)]))
-    st.selectbox(
-        "Model",
-        options,
-        format_func=_model_title,
-        key="choice_model",
-        width=350,
-        accept_new_options=bool(kinds),
-        help=f"A model that ships with qfund.{hint} Only safetensors are read, and no code that comes with a model.",
-        persist_state="session",
-    )
-
-
 def _options() -> None:
     with st.popover("Options", icon=":material/tune:"):
         st.number_input(
@@ -299,23 +271,12 @@ def _options() -> None:
             on_click=_like_llama_cpp,
             help="Sets what is scored, no overlap, and the whole text.",
         )
-        st.text_input(
-            "Revision of a Hub id",
-            key="choice_revision",
-            max_chars=200,
-            placeholder="main",
-            help="A branch, tag or commit. The report keeps the commit that was read.",
-            persist_state="session",
-        )
-        st.pills(
-            "Quantise too",
-            list(ALSO),
-            selection_mode="multi",
-            format_func=lambda name: name.capitalize() if name == "embeddings" else "Output head",
-            key="choice_also",
-            help="Most quantisers leave both in the base's dtype: errors in the output head go straight to the logits, "
-            "and embeddings are looked up, not multiplied. Where they share one weight, one takes the other along.",
-            persist_state="session",
+        pickers.revision("choice_revision", "A branch, tag or commit. The report keeps the commit that was read.")
+        pickers.also(
+            "choice_also",
+            lambda name: name.capitalize() if name == "embeddings" else "Output head",
+            "Most quantisers leave both in the base's dtype: errors in the output head go straight to the logits, and "
+            "embeddings are looked up, not multiplied. Where they share one weight, one takes the other along.",
         )
         st.toggle(
             "Run the libraries too and time everything",

@@ -12,7 +12,7 @@ from qfund import figures, number_format_figures, number_format_tables
 from qfund.errors import QfundError
 from qfund.number_format_tables import RAW, SCALED, SCALINGS
 from qfund.number_formats import FORMATS, LONGEST, parse
-from qfund.ui import columns, formats_bits, formats_link, weights_choice
+from qfund.ui import columns, formats_bits, formats_link, pickers, weights_choice
 from qfund.ui.formats_link import ADDRESS, SECTIONS, Asked
 from qfund.ui.states import failed, literal
 
@@ -24,9 +24,7 @@ _SCALINGS = {RAW: "Cast as they are", SCALED: "Scaled first, below 16 bits"}
 def follow(asked: Asked, new: bool) -> None:
     """Let the widgets begin at ``asked``."""
     values = {"number": asked.number, "scaling": asked.scaling, "section": SECTIONS[asked.section]}
-    for name, value in values.items():
-        if new or f"{_PAGE}_{name}" not in st.session_state:
-            st.session_state[f"{_PAGE}_{name}"] = value
+    pickers.begin(_PAGE, values, new)
     weights_choice.follow(_PAGE, asked.part, new)
 
 

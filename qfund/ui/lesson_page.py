@@ -5,38 +5,26 @@ from dataclasses import replace
 
 import streamlit as st
 
-from qfund import catalog, course, lesson_tables
+from qfund import course, lesson_tables
 from qfund.engine.kinds import lazily
 from qfund.errors import QfundError
 from qfund.questions import QUESTIONS, THEN_AND_NOW, Asked, Question, snippet
-from qfund.ui import services
+from qfund.ui import pickers, services
 from qfund.ui.lesson_link import SECTIONS
 from qfund.ui.states import failed, literal
 
-_MODEL, _QUESTION = "lesson_model", "lesson_question"
+_QUESTION = "lesson_question"
 
 
 def follow(asked: Asked, new: bool) -> None:
     """Let the widgets begin at ``asked``: when a link is opened, and when somebody comes back from another page."""
-    values = {_MODEL: asked.model, _QUESTION: asked.question}
-    for name, value in (values | {f"guess_{name}": option for name, option in asked.guesses}).items():
-        if new or name not in st.session_state:
-            st.session_state[name] = value
+    pickers.begin("lesson", {"model": asked.model, "question": asked.question}, new)
+    pickers.begin("guess", dict(asked.guesses), new)
 
 
 def choose(asked: Asked) -> Asked:
     """Which model, which question."""
-    kinds = [name for kind, name in (("folder", "a local folder"), ("hub", "a Hub id")) if kind in catalog.allowed()]
-    model = st.selectbox(
-        "Model",
-        list(dict.fromkeys([*catalog.CATALOG, st.session_state[_MODEL] or asked.model])),
-        format_func=lambda name: catalog.CATALOG[name].title if name in catalog.CATALOG else name,
-        key=_MODEL,
-        width=420,
-        accept_new_options=bool(kinds),
-        help="A model that ships with qfund." + f" Or type {' or '.join(kinds)}." * bool(kinds),
-        persist_state="session",
-    )
+    model = pickers.model("lesson_model", asked.model, width=420, hub_id="a Hub id")
     question = st.pills(
         "Question",
         SECTIONS,
@@ -46,7 +34,6 @@ def choose(asked: Asked) -> Asked:
         label_visibility="collapsed",
         persist_state="session",
     )
-    model = str(model or asked.model).strip()
     return replace(
         asked,
         model=model,

@@ -4,21 +4,14 @@ from dataclasses import replace
 
 import streamlit as st
 
-from qfund import catalog
 from qfund.budgets import GPUS
 from qfund.fits import MAX_BATCH, MAX_CONTEXT
 from qfund.kv_cache import KV_CHOICES, KV_FORMATS
-from qfund.precisions import PRECISIONS, STORED
-from qfund.spec import ALSO
 from qfund.tables import label
+from qfund.ui import pickers
 from qfund.ui.memory_link import ADDRESS, MACHINE, SECTIONS, Asked
+from qfund.ui.pickers import OFFERED
 
-OFFERED = tuple(
-    sorted(
-        (name for name, row in PRECISIONS.items() if row.family != STORED),
-        key=lambda name: PRECISIONS[name].variant_of is not None,
-    )
-)
 #: Tokens on offer; a link may name any other number.
 CONTEXTS = tuple(2**power for power in range(7, 21))
 AS_COMPUTED = "as computed"
@@ -38,62 +31,18 @@ def follow(asked: Asked, new: bool) -> None:
         "load": asked.load,
         "section": SECTIONS[asked.section],
     }
-    for name, value in values.items():
-        if new or f"memory_{name}" not in st.session_state:
-            st.session_state[f"memory_{name}"] = value
+    pickers.begin("memory", values, new)
 
 
 def model(asked: Asked) -> Asked:
     """Which model, in which precisions."""
-    allowed = catalog.allowed()
-    kinds = [name for kind, name in (("folder", "a local folder"), ("hub", "a Hub id (owner/name)")) if kind in allowed]
-    hint = f" Or type {' or '.join(kinds)}; of a Hub id only headers are fetched." if kinds else ""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        name = st.selectbox(
-            "Model",
-            # The model of a link is always an option, also where the server will then refuse it with a clear message.
-            list(dict.fromkeys([*catalog.CATALOG, st.session_state["memory_model"] or asked.model])),
-            format_func=lambda name: catalog.CATALOG[name].title if name in catalog.CATALOG else name,
-            key="memory_model",
-            width=350,
-            accept_new_options=bool(kinds),
-            help=f"A model that ships with qfund.{hint}",
-            persist_state="session",
-        )
-        precisions = st.multiselect(
-            "Precisions",
-            OFFERED,
-            format_func=label,
-            key="memory_precisions",
-            placeholder="Choose precisions",
-            select_all=False,
-            wrap=True,
-            width=560,
-            persist_state="session",
-        )
+        name = pickers.model("memory_model", asked.model, typed="; of a Hub id only headers are fetched")
+        precisions = pickers.precisions("Precisions", "memory_precisions")
         with st.popover("Options", icon=":material/tune:"):
-            revision = st.text_input(
-                "Revision of a Hub id",
-                key="memory_revision",
-                max_chars=200,
-                placeholder="main",
-                persist_state="session",
-            )
-            also = st.pills(
-                "Quantise too",
-                list(ALSO),
-                selection_mode="multi",
-                format_func=lambda name: ALSO[name].capitalize(),
-                key="memory_also",
-                persist_state="session",
-            )
-    return replace(
-        asked,
-        model=str(name or asked.model).strip(),
-        revision=(revision or "").strip() or None,
-        precisions=tuple(name for name in PRECISIONS if name in precisions) or asked.precisions,
-        also=tuple(name for name in ALSO if name in (also or ())),
-    )
+            revision = pickers.revision("memory_revision")
+            also = pickers.also("memory_also")
+    return replace(asked, model=name, revision=revision, precisions=precisions or asked.precisions, also=also)
 
 
 def workload(asked: Asked) -> Asked:

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import streamlit as st
 
-from qfund import catalog, generation
+from qfund import generation
 from qfund.embeddings import POOLINGS
 from qfund.generation import MAX_NEW_TOKENS
 from qfund.precisions import PRECISIONS
 from qfund.prompts import BETWEEN, separated
-from qfund.spec import ALSO
-from qfund.ui.choices import _FIELD, OFFERED, _model_title, _option
+from qfund.ui import pickers
+from qfund.ui.choices import FIELD, OFFERED, option
 from qfund.ui.outputs_link import MAX_TEXT, VIEWS, Asked
 
 OURS, OWN = "Held-out docstrings", "Your own"
@@ -46,9 +46,7 @@ def follow(asked: Asked, new: bool) -> None:
         "sentences": "\n".join(asked.sentences),
         "pooling": asked.pooling,
     }
-    for name, value in values.items():
-        if new or f"outputs_{name}" not in st.session_state:
-            st.session_state[f"outputs_{name}"] = value
+    pickers.begin("outputs", values, new)
 
 
 def _want() -> None:
@@ -80,7 +78,7 @@ def draw(asked: Asked) -> Asked:
                 asked = _text(asked)
             elif asked.view == "embeddings":
                 asked = _embeddings(asked)
-            height = 40 if asked.view == "classes" else _FIELD
+            height = 40 if asked.view == "classes" else FIELD
             with st.container(
                 horizontal=True, vertical_alignment="bottom", width="content", height=height, border=False
             ):
@@ -92,40 +90,15 @@ def draw(asked: Asked) -> Asked:
 
 
 def _model(asked: Asked) -> Asked:
-    allowed = catalog.allowed()
-    kinds = [name for kind, name in (("folder", "a local folder"), ("hub", "a Hub id (owner/name)")) if kind in allowed]
-    hint = f" Or type {' or '.join(kinds)}." if kinds else ""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        name = st.selectbox(
-            "Model",
-            # The model of a link is always an option, also where the server will then refuse it with a clear message.
-            list(dict.fromkeys([*catalog.CATALOG, st.session_state["outputs_model"] or asked.model])),
-            format_func=_model_title,
-            key="outputs_model",
-            width=350,
-            accept_new_options=bool(kinds),
-            help=f"A model that ships with qfund.{hint}",
-            persist_state="session",
-        )
-        reference = st.selectbox(
-            "Reference", OFFERED, format_func=_option, key="outputs_reference", width=150, persist_state="session"
-        )
-        precisions = st.multiselect(
-            "Candidates",
-            OFFERED,
-            format_func=_option,
-            key="outputs_precisions",
-            placeholder="Choose precisions",
-            select_all=False,
-            wrap=True,
-            width=560,
-            persist_state="session",
-        )
+        name = pickers.model("outputs_model", asked.model)
+        reference = pickers.reference("outputs_reference", OFFERED, option)
+        precisions = pickers.precisions("Candidates", "outputs_precisions", OFFERED, option)
     return replace(
         asked,
-        model=str(name or asked.model).strip(),
+        model=name,
         reference=reference if reference in PRECISIONS else asked.reference,
-        precisions=tuple(name for name in PRECISIONS if name in precisions) or asked.precisions,
+        precisions=precisions or asked.precisions,
     )
 
 
@@ -204,22 +177,7 @@ def _embeddings(asked: Asked) -> Asked:
 
 
 def _common(asked: Asked) -> Asked:
-    revision = st.text_input(
-        "Revision of a Hub id", key="outputs_revision", max_chars=200, placeholder="main", persist_state="session"
-    )
-    also = st.pills(
-        "Quantise too",
-        list(ALSO),
-        selection_mode="multi",
-        format_func=lambda name: ALSO[name].capitalize(),
-        key="outputs_also",
-        persist_state="session",
-    )
-    return replace(
-        asked,
-        revision=(revision or "").strip() or None,
-        also=tuple(name for name in ALSO if name in (also or ())),
-    )
+    return replace(asked, revision=pickers.revision("outputs_revision"), also=pickers.also("outputs_also"))
 
 
 def _texts(asked: Asked) -> Asked:

@@ -7,7 +7,7 @@ import streamlit as st
 from qfund import matrices
 from qfund.errors import QfundError
 from qfund.linear_quantiser import BITS, CONVENTIONS, GRANULARITIES, Floats, Scheme, checked
-from qfund.ui import weights_choice
+from qfund.ui import pickers, weights_choice
 from qfund.ui.quantiser_link import COURSE, SOURCES, Asked
 from qfund.ui.states import failed, literal
 
@@ -33,9 +33,7 @@ def follow(asked: Asked, new: bool) -> None:
         "granularity": asked.scheme.granularity,
         "convention": asked.scheme.convention,
     }
-    for name, value in values.items():
-        if new or f"{_PAGE}_{name}" not in st.session_state:
-            st.session_state[f"{_PAGE}_{name}"] = value
+    pickers.begin(_PAGE, values, new)
     weights_choice.follow(_PAGE, asked.part, new)
 
 

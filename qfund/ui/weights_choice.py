@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import streamlit as st
 
-from qfund import catalog, weights
+from qfund import weights
 from qfund.errors import QfundError
+from qfund.ui import pickers
 from qfund.ui.states import failed
 from qfund.units import bytes_text
 from qfund.weights import TILE, Part, Weights
@@ -23,28 +24,20 @@ def follow(page: str, part: Part, new: bool) -> None:
         "row": part.row,
         "column": part.column,
     }
-    for name, value in values.items():
-        if new or f"{page}_{name}" not in st.session_state:
-            st.session_state[f"{page}_{name}"] = value
+    pickers.begin(page, values, new)
 
 
 def draw(page: str, part: Part) -> Part:
     """Which weights; what cannot be opened is said, and the choice stays."""
-    allowed = catalog.allowed()
-    kinds = [name for kind, name in (("folder", "a local folder"), ("hub", "a Hub id")) if kind in allowed]
-    hint = f" Or type {' or '.join(kinds)} that is on this machine." if kinds else ""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        name = st.selectbox(
-            "Model",
-            list(dict.fromkeys([*catalog.CATALOG, st.session_state[f"{page}_model"] or part.model])),
-            format_func=lambda name: catalog.CATALOG[name].title if name in catalog.CATALOG else name,
-            key=f"{page}_model",
+        model = pickers.model(
+            f"{page}_model",
+            part.model,
             width=330,
-            accept_new_options=bool(kinds),
-            help=f"A model that ships with qfund.{hint} Its weights are read from the file; no model is loaded.",
-            persist_state="session",
+            hub_id="a Hub id",
+            typed=" that is on this machine",
+            more=" Its weights are read from the file; no model is loaded.",
         )
-        model = str(name or part.model).strip()
         if model != part.model:
             part = replace(part, model=model, tensor="", row=0, column=0, revision=None)
         try:

@@ -1,0 +1,136 @@
+"""Widgets that several pages have: which model, in which precisions, of which revision, and what is quantised too."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Literal
+
+import streamlit as st
+
+from qfund import catalog
+from qfund.precisions import PRECISIONS, STORED
+from qfund.spec import ALSO
+from qfund.tables import label
+
+#: Precisions that a model of any checkpoint can be taken to: variants on another base after all others.
+OFFERED = tuple(
+    sorted(
+        (name for name, row in PRECISIONS.items() if row.family != STORED),
+        key=lambda name: PRECISIONS[name].variant_of is not None,
+    )
+)
+HUB_ID = "a Hub id (owner/name)"
+
+
+def begin(page: str, values: Mapping[str, object], new: bool) -> None:
+    """Let the widgets of a page begin at ``values``: when a link is opened, and when somebody comes back from another
+    page."""
+    for name, value in values.items():
+        if new or f"{page}_{name}" not in st.session_state:
+            st.session_state[f"{page}_{name}"] = value
+
+
+def model(
+    key: str,
+    usual: str,
+    *,
+    width: int = 350,
+    shipped: Collection[str] | None = None,
+    hub_id: str = HUB_ID,
+    typed: str = "",
+    more: str = "",
+) -> str:
+    """A model that ships, or what this server lets a visitor name; ``usual`` where the field is empty.
+
+    Args:
+        shipped: those on offer; all that ship, unless it is given.
+        typed: what the help says of a name that is typed, after *Or type a local folder or a Hub id*.
+        more: what the help says of every model.
+    """
+    allowed = catalog.allowed()
+    kinds = [name for kind, name in (("folder", "a local folder"), ("hub", hub_id)) if kind in allowed]
+    hint = f" Or type {' or '.join(kinds)}{typed}." if kinds else ""
+    found = st.selectbox(
+        "Model",
+        # The model of a link is always an option, also where the server will then refuse it with a clear message.
+        list(dict.fromkeys([*(shipped or catalog.CATALOG), str(st.session_state[key] or usual)])),
+        format_func=title,
+        key=key,
+        width=width,
+        accept_new_options=bool(kinds),
+        help=f"A model that ships with qfund.{hint}{more}",
+        persist_state="session",
+    )
+    return str(found or usual).strip()
+
+
+def title(model: str) -> str:
+    return catalog.CATALOG[model].title if model in catalog.CATALOG else model
+
+
+def reference(
+    key: str, offered: Collection[str] = OFFERED, said: Callable[[str], str] = label, explained: str | None = None
+) -> str:
+    """The precision that others are compared with."""
+    return str(
+        st.selectbox(
+            "Reference",
+            list(offered),
+            format_func=said,
+            key=key,
+            width=150,
+            help=explained,
+            persist_state="session",
+        )
+    )
+
+
+def precisions(
+    title: str,
+    key: str,
+    offered: Collection[str] = OFFERED,
+    said: Callable[[str], str] = label,
+    width: int | Literal["stretch"] = 560,
+    explained: str | None = None,
+) -> tuple[str, ...]:
+    """Several, in the table's order."""
+    found = st.multiselect(
+        title,
+        list(offered),
+        format_func=said,
+        key=key,
+        placeholder="Choose precisions",
+        select_all=False,
+        wrap=True,
+        width=width,
+        help=explained,
+        persist_state="session",
+    )
+    return tuple(name for name in PRECISIONS if name in found)
+
+
+def revision(key: str, explained: str | None = None) -> str | None:
+    """Of a Hub id; None where the field is empty."""
+    found = st.text_input(
+        "Revision of a Hub id",
+        key=key,
+        max_chars=200,
+        placeholder="main",
+        help=explained,
+        persist_state="session",
+    )
+    return (found or "").strip() or None
+
+
+def also(
+    key: str, said: Callable[[str], str] = lambda name: ALSO[name].capitalize(), explained: str | None = None
+) -> tuple[str, ...]:
+    """What quantisers convert besides what they usually do: names of ``ALSO``, in its order."""
+    found = st.pills(
+        "Quantise too",
+        list(ALSO),
+        selection_mode="multi",
+        format_func=said,
+        key=key,
+        help=explained,
+        persist_state="session",
+    )
+    return tuple(name for name in ALSO if name in (found or ()))

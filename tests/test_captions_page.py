@@ -4,90 +4,62 @@ import json
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-import streamlit as st
 from PIL import Image
-from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
 from qfund import caption_figures, caption_tables, catalog, cli, shapes
 from qfund.captions import DEFAULT_SAMPLES, CaptionRequest, GivenPicture, checked
-from qfund.engine import key_of
 from qfund.engine.jobs import Job
 from qfund.errors import ModelNotFound, QfundError, QueueFull, WorkerDied
 from qfund.spec import Request
-from qfund.store import Store
-from qfund.ui import caption_gallery, caption_link, captions, services
+from qfund.ui import caption_gallery, caption_link, captions
 from qfund.ui.caption_link import Asked
+from tests import pages
 from tests.caption_results import make_captions
 
-ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = CaptionRequest("shapes-blip")
 
 
-class FakeJobs:
+class FakeJobs(pages.FakeJobs):
     """Remembers what reached it."""
 
     def __init__(self) -> None:
-        self.submitted: list[Request] = []
-        self.known: dict[str, Job] = {}
-        self.refuse: QfundError | None = None
+        super().__init__()
         self.state = "running"
 
-    def submit(self, request: CaptionRequest) -> Job:
-        if self.refuse:
-            raise self.refuse
-        self.submitted.append(request)
+    def answer(self, request: CaptionRequest) -> Job:
         changes: dict[str, Any] = {"state": self.state, "phase": "captioning in BF16", "share": 0.25}
         if self.state == "done":
             changes["result"] = make_captions(checked(request))
         if self.state == "failed":
             changes["error"] = WorkerDied("The worker is gone.", "Try again.")
-        key = key_of(request)
-        self.known[key] = replace(Job(key, request), **changes)
-        return self.known[key]
-
-    def get(self, key: str) -> Job | None:
-        return self.known.get(key)
-
-    def warm(self) -> None:
-        pass
+        return self.set(request, **changes)
 
 
 @pytest.fixture
 def jobs(monkeypatch: pytest.MonkeyPatch) -> FakeJobs:
-    found = FakeJobs()
-    monkeypatch.setattr(services, "jobs", lambda: found)
-    return found
+    return pages.with_jobs(FakeJobs(), monkeypatch)
 
 
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """A store of its own, a small shipped result, and a server that has drawn a page before."""
-    st.cache_resource.clear()
-    found = Store(f"sqlite:///{tmp_path}/qfund.db")
-    monkeypatch.setattr(services, "store", lambda: found)
-    monkeypatch.setattr(services, "warm_up", lambda: None)
+    """A store of its own and a small shipped result."""
+    pages.with_store(tmp_path, monkeypatch)
     monkeypatch.setattr(catalog, "identity", lambda request: "an identity")
     shipped = make_captions(replace(checked(EXAMPLE), samples=30))
     monkeypatch.setattr(
         catalog, "shipped_captions", lambda asked: shipped if checked(asked) == checked(EXAMPLE) else None
     )
     monkeypatch.setattr(catalog, "showcase", lambda spec: None)
-    start = PagesManager.__init__
-
-    def started(self: PagesManager, *args: Any, **kwargs: Any) -> None:
-        start(self, *args, **kwargs)
-        PagesManager.uses_pages_directory = False
-
-    monkeypatch.setattr(PagesManager, "__init__", started)
-    yield
-    st.cache_resource.clear()
+    with pages.server(monkeypatch):
+        yield
 
 
 Open = Callable[..., AppTest]
@@ -96,19 +68,12 @@ Open = Callable[..., AppTest]
 @pytest.fixture
 def opened(jobs: FakeJobs) -> Open:
     def run(query: dict[str, list[str]] | None = None) -> AppTest:
-        at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30)
-        for name, values in (query or {}).items():
-            at.query_params[name] = values
-        at.switch_page("pages/captions.py").run()
-        assert not at.exception
-        return at
+        return pages.opened("pages/captions.py", query)
 
     return run
 
 
-def texts(at: AppTest) -> str:
-    kinds = (at.title, at.subheader, at.markdown, at.caption, at.error, at.warning, at.info, at.code)
-    return "\n".join(str(element.value) for kind in kinds for element in kind).replace("\\", "")
+texts = partial(pages.texts, more=("info",))
 
 
 def gallery(at: AppTest) -> str:

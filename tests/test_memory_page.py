@@ -3,14 +3,11 @@
 import json
 import shlex
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
-import streamlit as st
-from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
 from qfund import catalog, cli, fits
@@ -24,86 +21,45 @@ from qfund.spec import Request, Spec
 from qfund.store import Store
 from qfund.ui import commands, memory_fit, memory_link, services
 from qfund.ui.memory_link import Asked
+from tests import pages
+from tests.pages import query
 from tests.plans import HEADERS, PLAN, make_fits, make_peaks
 from tests.reports import make_report
 
-ROOT = Path(__file__).resolve().parent.parent
 
-
-class FakeJobs:
+class FakeJobs(pages.FakeJobs):
     """Answers plans and fits at once with ``tests.plans``; a load runs until a test ends it."""
 
     def __init__(self) -> None:
-        self.submitted: list[Request] = []
-        self.cancelled: list[str] = []
-        self.known: dict[str, Job] = {}
+        super().__init__()
         self.slow = False
         self.fails: dict[type, QfundError] = {}
-        self.refuse: QfundError | None = None
 
-    def submit(self, request: Request) -> Job:
-        if self.refuse:
-            raise self.refuse
-        self.submitted.append(request)
+    def answer(self, request: Request) -> Job:
         if error := self.fails.get(type(request)):
             return self.set(request, state="failed", error=error)
         if self.slow or isinstance(request, LoadPeakRequest):
             return self.set(request, state="running", phase="BF16, direct: reading", share=0.25)
         return self.set(request, state="done", result=make_fits(request) if isinstance(request, FitsRequest) else PLAN)
 
-    def set(self, request: Request, **changes: Any) -> Job:
-        key = key_of(request)
-        self.known[key] = replace(Job(key, request), **changes)
-        return self.known[key]
-
-    def get(self, key: str) -> Job | None:
-        return self.known.get(key)
-
-    def cancel(self, key: str) -> bool:
-        self.cancelled.append(key)
-        del self.known[key]
-        return True
-
-    def warm(self) -> None:
-        pass
-
 
 @pytest.fixture
 def jobs(monkeypatch: pytest.MonkeyPatch) -> FakeJobs:
-    found = FakeJobs()
-    monkeypatch.setattr(services, "jobs", lambda: found)
-    return found
+    return pages.with_jobs(FakeJobs(), monkeypatch)
 
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Store:
-    found = Store(f"sqlite:///{tmp_path}/qfund.db")
-    monkeypatch.setattr(services, "store", lambda: found)
-    return found
+    return pages.with_store(tmp_path, monkeypatch)
 
 
 @pytest.fixture(autouse=True)
-def seam(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    st.cache_resource.clear()
+def seam(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(catalog, "identity", lambda request: f"{request.model} on cpu")
     monkeypatch.setattr(catalog, "every_precision", lambda: None)
     monkeypatch.setattr(services, "headers", lambda request: HEADERS)
-    monkeypatch.setattr(services, "warm_up", lambda: None)
-    yield
-    st.cache_resource.clear()
-
-
-@pytest.fixture(autouse=True)
-def warm(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a server that has drawn a page before; see ``tests.test_pages``."""
-    start = PagesManager.__init__
-
-    def started(self: PagesManager, *args: Any, **kwargs: Any) -> None:
-        start(self, *args, **kwargs)
-        PagesManager.uses_pages_directory = False
-
-    if "cold" not in request.fixturenames:
-        monkeypatch.setattr(PagesManager, "__init__", started)
+    with pages.server(monkeypatch, cold="cold" in request.fixturenames):
+        yield
 
 
 @pytest.fixture
@@ -117,26 +73,12 @@ Open = Callable[..., AppTest]
 @pytest.fixture
 def opened(jobs: FakeJobs, store: Store) -> Open:
     def run(asked: Asked | dict[str, list[str]] | None = None) -> AppTest:
-        at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30)
-        query = memory_link.to_query(asked) if isinstance(asked, Asked) else asked or {}
-        for name, values in query.items():
-            at.query_params[name] = values
-        at.switch_page("pages/memory.py").run()
-        assert not at.exception
-        return at
+        return pages.opened("pages/memory.py", memory_link.to_query(asked) if isinstance(asked, Asked) else asked)
 
     return run
 
 
-def texts(at: AppTest) -> str:
-    """Everything that a visitor reads, roughly."""
-    kinds = (at.title, at.subheader, at.markdown, at.caption, at.error, at.warning, at.info, at.success, at.code)
-    said = [str(element.value) for kind in kinds for element in kind]
-    return "\n".join([*said, *(f"{metric.label}: {metric.value}" for metric in at.metric)]).replace("\\", "")
-
-
-def query(at: AppTest) -> dict[str, list[str]]:
-    return {name: value if isinstance(value, list) else [value] for name, value in at.query_params.items()}
+texts = partial(pages.texts, more=("info", "success", "metric"))
 
 
 def test_the_address_holds_every_choice(opened: Open, jobs: FakeJobs) -> None:

@@ -3,45 +3,35 @@
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import streamlit as st
-from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
 from qfund import catalog, cli, embeddings, generation, output_figures, output_tables
 from qfund.classes import ClassesRequest
 from qfund.commands import classify, embed, generate
 from qfund.embeddings import EmbeddingsRequest
-from qfund.engine import key_of
 from qfund.engine.jobs import Job
 from qfund.errors import QfundError, QueueFull, UnsupportedModel
 from qfund.generation import GenerationRequest
-from qfund.spec import Request
-from qfund.store import Store
-from qfund.ui import aligned, commands, outputs_choices, outputs_link, services
+from qfund.ui import aligned, commands, outputs_choices, outputs_link
 from qfund.ui.outputs_link import Asked
+from tests import pages
 from tests.generations import HOSTILE, make_classes, make_embeddings, make_generation
 
-ROOT = Path(__file__).resolve().parent.parent
 
-
-class FakeJobs:
+class FakeJobs(pages.FakeJobs):
     """Answers every request at once with what ``tests.generations`` makes, or as a test wants it."""
 
     def __init__(self) -> None:
-        self.submitted: list[Request] = []
-        self.known: dict[str, Job] = {}
+        super().__init__()
         self.slow = False
         self.fails: QfundError | None = None
-        self.refuse: QfundError | None = None
 
-    def submit(self, request: Any) -> Job:
-        if self.refuse:
-            raise self.refuse
-        self.submitted.append(request)
+    def answer(self, request: Any) -> Job:
         if self.fails:
             return self.set(request, state="failed", error=self.fails)
         if self.slow:
@@ -54,45 +44,20 @@ class FakeJobs:
         }
         return self.set(request, state="done", result=makers[type(request)](request))
 
-    def set(self, request: Request, **changes: Any) -> Job:
-        key = key_of(request)
-        self.known[key] = replace(Job(key, request), **changes)
-        return self.known[key]
-
-    def get(self, key: str) -> Job | None:
-        return self.known.get(key)
-
-    def cancel(self, key: str) -> bool:
-        return self.known.pop(key, None) is not None
-
-    def warm(self) -> None:
-        pass
-
 
 @pytest.fixture
 def jobs(monkeypatch: pytest.MonkeyPatch) -> FakeJobs:
-    found = FakeJobs()
-    monkeypatch.setattr(services, "jobs", lambda: found)
-    return found
+    return pages.with_jobs(FakeJobs(), monkeypatch)
 
 
 @pytest.fixture(autouse=True)
 def seam(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    store, start = Store(f"sqlite:///{tmp_path}/qfund.db"), PagesManager.__init__
-
-    def started(self: PagesManager, *args: Any, **kwargs: Any) -> None:
-        start(self, *args, **kwargs)
-        PagesManager.uses_pages_directory = False  # as on a server that has drawn a page before
-
-    st.cache_resource.clear()
-    monkeypatch.setattr(PagesManager, "__init__", started)
-    monkeypatch.setattr(services, "store", lambda: store)
-    monkeypatch.setattr(services, "warm_up", lambda: None)
+    pages.with_store(tmp_path, monkeypatch)
     monkeypatch.setattr(catalog, "identity", lambda request: f"{request.model} on cpu")
     monkeypatch.setattr(generation, "shipped", lambda request: None)
     monkeypatch.setattr(embeddings, "shipped", lambda request: None)
-    yield
-    st.cache_resource.clear()
+    with pages.server(monkeypatch):
+        yield
 
 
 Open = Callable[..., AppTest]
@@ -101,12 +66,7 @@ Open = Callable[..., AppTest]
 @pytest.fixture
 def opened(jobs: FakeJobs) -> Open:
     def run(asked: Asked | dict[str, list[str]] | None = None) -> AppTest:
-        at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30)
-        for name, values in (outputs_link.to_query(asked) if isinstance(asked, Asked) else asked or {}).items():
-            at.query_params[name] = values
-        at.switch_page("pages/outputs.py").run()
-        assert not at.exception
-        return at
+        return pages.opened("pages/outputs.py", outputs_link.to_query(asked) if isinstance(asked, Asked) else asked)
 
     return run
 
@@ -117,12 +77,7 @@ def go(at: AppTest) -> AppTest:
     return at
 
 
-def said(at: AppTest) -> str:
-    """Everything that a visitor reads, roughly."""
-    kinds = (at.title, at.subheader, at.markdown, at.caption, at.error, at.warning, at.info, at.code, at.text)
-    found = [str(element.value) for kind in kinds for element in kind]
-    return "\n".join([*found, *(f"{metric.label}: {metric.value}" for metric in at.metric)]).replace("\\", "")
-
+said = partial(pages.texts, more=("info", "text", "metric"))
 
 TEXT = Asked(
     precisions=("bf16", "int4"), prompts=("def f():\nA",), new_tokens=7, temperature=0.5, seed=3, stop=("\n\n",)
@@ -144,9 +99,7 @@ def test_nothing_is_started_by_a_link_and_a_click_asks_for_what_it_names(
 ) -> None:
     at = opened(asked)
     assert not jobs.submitted and "Nothing" in said(at) and not at.warning
-    assert outputs_link.to_query(asked) == {
-        name: value if isinstance(value, list) else [value] for name, value in at.query_params.items()
-    }
+    assert outputs_link.to_query(asked) == pages.query(at)
     go(at)
     assert jobs.submitted == [asked.request]
     assert "Measured on 2 January 2026" in said(at)

@@ -6,17 +6,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
-import streamlit as st
-from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
 from qfund import catalog, cli, engine
 from qfund.engine import key_of
-from qfund.engine.jobs import Job
 from qfund.errors import EngineError, ModelNotFound, QueueFull, StoreError, WorkerDied
 from qfund.metrics import METRICS, Estimate
 from qfund.precisions import FAMILIES, PRECISIONS, STORED, unavailable
@@ -25,87 +22,35 @@ from qfund.spec import SECOND_HALF, NamedText, Spec, checked, like_llama_cpp, to
 from qfund.store import Store
 from qfund.ui import choices, commands, link, services
 from qfund.ui.states import literal
+from tests import pages
+from tests.pages import FakeJobs, query
 from tests.reports import full_report, long_tokens, make_report
 
-ROOT = Path(__file__).resolve().parent.parent
 HALF = "50.4\u00a0% of the memory (960\u00a0B instead of 1.86\u00a0KiB)"  # what BF16 takes of a report made by hand
-
-
-class FakeJobs:
-    """Remembers what reached it and does nothing."""
-
-    def __init__(self) -> None:
-        self.submitted: list[Spec] = []
-        self.cancelled: list[str] = []
-        self.known: dict[str, Job] = {}
-        self.refuse: EngineError | None = None
-
-    def submit(self, spec: Spec) -> Job:
-        if self.refuse:
-            raise self.refuse
-        self.submitted.append(spec)
-        return self.set(spec, state="running", phase="loading BF16", share=0.25)
-
-    def set(self, spec: Spec, **changes: object) -> Job:
-        key = key_of(spec)
-        self.known[key] = replace(Job(key, spec), **changes)  # type: ignore[arg-type]
-        return self.known[key]
-
-    def get(self, key: str) -> Job | None:
-        return self.known.get(key)
-
-    def cancel(self, key: str) -> bool:
-        self.cancelled.append(key)
-        del self.known[key]
-        return True
-
-    def warm(self) -> None:
-        pass
 
 
 @pytest.fixture
 def jobs(monkeypatch: pytest.MonkeyPatch) -> FakeJobs:
-    found = FakeJobs()
-    monkeypatch.setattr(services, "jobs", lambda: found)
-    return found
+    return pages.with_jobs(FakeJobs(), monkeypatch)
 
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Store:
-    found = Store(f"sqlite:///{tmp_path}/qfund.db")
-    monkeypatch.setattr(services, "store", lambda: found)
-    return found
+    return pages.with_store(tmp_path, monkeypatch)
 
 
 @pytest.fixture(autouse=True)
-def shipped(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The shipped comparison is a small one, and weights are not read; nothing is kept from another test."""
-    st.cache_resource.clear()
+def shipped(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The shipped comparison is a small one, and weights are not read."""
     monkeypatch.setattr(catalog, "identity", lambda spec: "an identity")
     monkeypatch.setattr(catalog, "showcase", lambda spec: make_report() if spec == catalog.EXAMPLE else None)
-    monkeypatch.setattr(services, "warm_up", lambda: None)
-    yield
-    st.cache_resource.clear()
-
-
-@pytest.fixture(autouse=True)
-def warm(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a server that has drawn a page before. AppTest makes every run a fresh server's first one, in which
-    Streamlit runs a file of ``pages/`` without ``app.py``; a test that uses ``cold`` wants that."""
-    if "cold" in request.fixturenames:
-        return
-    start = PagesManager.__init__
-
-    def started(self: PagesManager, *args: Any, **kwargs: Any) -> None:
-        start(self, *args, **kwargs)
-        PagesManager.uses_pages_directory = False
-
-    monkeypatch.setattr(PagesManager, "__init__", started)
+    with pages.server(monkeypatch, cold="cold" in request.fixturenames):
+        yield
 
 
 @pytest.fixture
 def cold() -> None:
-    """See ``warm``."""
+    """A server's first request is this page; see ``tests.pages.server``."""
 
 
 Open = Callable[..., AppTest]
@@ -114,9 +59,7 @@ Open = Callable[..., AppTest]
 @pytest.fixture
 def opened(jobs: FakeJobs, store: Store) -> Open:
     def run(query: dict[str, list[str]] | None = None, page: str | None = None, **state: object) -> AppTest:
-        at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30)
-        for name, values in (query or {}).items():
-            at.query_params[name] = values
+        at = pages.app(query)
         for name, value in state.items():
             at.session_state[name] = value
         at.run()
@@ -128,10 +71,7 @@ def opened(jobs: FakeJobs, store: Store) -> Open:
     return run
 
 
-def texts(at: AppTest) -> str:
-    """Everything that a visitor reads, roughly."""
-    kinds = (at.title, at.subheader, at.markdown, at.caption, at.error, at.warning, at.info, at.code)
-    return "\n".join(str(element.value) for kind in kinds for element in kind).replace("\\", "")
+texts = partial(pages.texts, more=("info",))
 
 
 def section(name: str) -> dict[str, object]:
@@ -150,8 +90,7 @@ def test_the_first_page_shows_the_shipped_comparison(opened: Open, jobs: FakeJob
 
 def test_the_address_holds_every_parameter(opened: Open) -> None:
     at = opened()
-    query = {name: value if isinstance(value, list) else [value] for name, value in at.query_params.items()}
-    assert query == to_query(catalog.EXAMPLE)
+    assert query(at) == to_query(catalog.EXAMPLE)
 
 
 FULL = Spec("dummy", "bf16", ("fp32", "int8"), "0 1 & 1=0 é", 77, 2, None)
@@ -879,6 +818,6 @@ assert not {"torch", "transformers"} & {name.partition(".")[0] for name in sys.m
 def test_the_web_process_imports_neither_torch_nor_transformers(tmp_path: Path) -> None:
     environment = {**os.environ, "QFUND_HOME": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-c", _NO_TORCH], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", _NO_TORCH], cwd=pages.ROOT, env=environment, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr[-3000:]

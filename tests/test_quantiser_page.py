@@ -5,6 +5,7 @@ import math
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ import streamlit as st
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as some
-from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
 from qfund import linear_quantiser, matrices, quantiser_words
@@ -34,27 +34,18 @@ from qfund.ui import (
 from qfund.ui.quantiser_link import COURSE, Asked
 from qfund.ui.quantiser_maps import Drawn
 from qfund.weights import Part
+from tests import pages
+from tests.pages import query
 from tests.test_weights import save
 
-ROOT = Path(__file__).resolve().parent.parent
 QUANTISER, FORMATS_PAGE = "pages/quantiser.py", "pages/formats.py"
 
 
 @pytest.fixture(autouse=True)
 def seam(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As on a server that has drawn a page before; see ``tests.test_pages``."""
-    st.cache_resource.clear()
-    start = PagesManager.__init__
-
-    def started(self: PagesManager, *args: Any, **kwargs: Any) -> None:
-        start(self, *args, **kwargs)
-        PagesManager.uses_pages_directory = False
-
-    monkeypatch.setattr(PagesManager, "__init__", started)
-    monkeypatch.setattr(services, "warm_up", lambda: None)
     monkeypatch.setattr(services, "jobs", lambda: pytest.fail("these pages start no job"))
-    yield
-    st.cache_resource.clear()
+    with pages.server(monkeypatch):
+        yield
 
 
 Open = Callable[..., AppTest]
@@ -63,25 +54,12 @@ Open = Callable[..., AppTest]
 @pytest.fixture
 def opened() -> Open:
     def run(page: str, **query: str | list[str]) -> AppTest:
-        at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30)
-        for name, values in query.items():
-            at.query_params[name] = values
-        at.switch_page(page).run()
-        assert not at.exception
-        return at
+        return pages.opened(page, query)
 
     return run
 
 
-def texts(at: AppTest) -> str:
-    """Everything that a visitor reads, roughly."""
-    kinds = (at.title, at.subheader, at.markdown, at.caption, at.error, at.warning, at.code)
-    said = [str(element.value) for kind in kinds for element in kind]
-    return "\n".join([*said, *(f"{metric.label}: {metric.value}" for metric in at.metric)]).replace("\\", "")
-
-
-def query(at: AppTest) -> dict[str, list[str]]:
-    return {name: value if isinstance(value, list) else [value] for name, value in at.query_params.items()}
+texts = partial(pages.texts, more=("metric",))
 
 
 def control(at: AppTest, kind: str, key: str) -> Any:

@@ -1,88 +1,38 @@
 """The page Nine questions without a browser: evidence at once where it ships, else by a click, and guesses first."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
-import streamlit as st
-from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
 from qfund import catalog
 from qfund.engine import key_of
-from qfund.engine.jobs import Job
-from qfund.errors import ModelNotFound, QfundError, QueueFull, WorkerDied
+from qfund.errors import ModelNotFound, QueueFull, WorkerDied
 from qfund.lessons import LessonRequest
 from qfund.load_peaks import LoadPeakRequest
 from qfund.plan import PlanRequest
 from qfund.questions import FEW, MANY, PREDICTIONS, QUESTIONS, THEN_AND_NOW, Asked
 from qfund.spec import Request, Spec
-from qfund.store import Store
 from qfund.ui import lesson_link, services
+from tests import pages
+from tests.pages import FakeJobs, query
 
-ROOT = Path(__file__).resolve().parent.parent
 #: A model that does not ship: the toy model by its folder.
 ELSEWHERE = str(catalog.CATALOG["dummy"].folder)
 
 
-class FakeJobs:
-    """Nothing runs; what was asked for waits until a test ends it."""
-
-    def __init__(self) -> None:
-        self.submitted: list[Request] = []
-        self.known: dict[str, Job] = {}
-        self.refuse: QfundError | None = None
-
-    def submit(self, request: Request) -> Job:
-        if self.refuse:
-            raise self.refuse
-        self.submitted.append(request)
-        return self.set(request, state="running", phase="loading FP32", share=0.25)
-
-    def set(self, request: Request, **changes: Any) -> Job:
-        key = key_of(request)
-        self.known[key] = replace(Job(key, request), **changes)
-        return self.known[key]
-
-    def get(self, key: str) -> Job | None:
-        return self.known.get(key)
-
-    def cancel(self, key: str) -> bool:
-        return self.known.pop(key, None) is not None
-
-    def warm(self) -> None:
-        pass
-
-
 @pytest.fixture
 def jobs(monkeypatch: pytest.MonkeyPatch) -> FakeJobs:
-    found = FakeJobs()
-    monkeypatch.setattr(services, "jobs", lambda: found)
-    return found
+    return pages.with_jobs(FakeJobs(), monkeypatch)
 
 
 @pytest.fixture(autouse=True)
 def seam(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    st.cache_resource.clear()
-    store = Store(f"sqlite:///{tmp_path}/qfund.db")
-    monkeypatch.setattr(services, "store", lambda: store)
-    monkeypatch.setattr(services, "warm_up", lambda: None)
-    yield
-    st.cache_resource.clear()
-
-
-@pytest.fixture(autouse=True)
-def warm(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a server that has drawn a page before; see ``tests.test_pages``."""
-    start = PagesManager.__init__
-
-    def started(self: PagesManager, *args: Any, **kwargs: Any) -> None:
-        start(self, *args, **kwargs)
-        PagesManager.uses_pages_directory = False
-
-    monkeypatch.setattr(PagesManager, "__init__", started)
+    pages.with_store(tmp_path, monkeypatch)
+    with pages.server(monkeypatch):
+        yield
 
 
 Open = Callable[..., AppTest]
@@ -91,27 +41,12 @@ Open = Callable[..., AppTest]
 @pytest.fixture
 def opened(jobs: FakeJobs) -> Open:
     def run(asked: Asked | dict[str, list[str]] | None = None) -> AppTest:
-        at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30)
-        query = lesson_link.to_query(asked) if isinstance(asked, Asked) else asked or {}
-        for name, values in query.items():
-            at.query_params[name] = values
-        at.switch_page("pages/questions.py").run()
-        assert not at.exception
-        return at
+        return pages.opened("pages/questions.py", lesson_link.to_query(asked) if isinstance(asked, Asked) else asked)
 
     return run
 
 
-def texts(at: AppTest) -> str:
-    """Everything that a visitor reads, roughly."""
-    kinds = (at.title, at.header, at.subheader, at.markdown, at.caption, at.error, at.warning, at.info, at.success)
-    said = [str(element.value) for kind in (*kinds, at.code) for element in kind]
-    return "\n".join([*said, *(f"{metric.label}: {metric.value}" for metric in at.metric)]).replace("\\", "")
-
-
-def query(at: AppTest) -> dict[str, list[str]]:
-    return {name: value if isinstance(value, list) else [value] for name, value in at.query_params.items()}
-
+texts = partial(pages.texts, more=("header", "info", "success", "metric"))
 
 SHOWN = tuple((name, len(prediction.options)) for name, prediction in PREDICTIONS.items())
 

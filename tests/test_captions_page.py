@@ -74,11 +74,12 @@ def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[No
     monkeypatch.setattr(services, "store", lambda: found)
     monkeypatch.setattr(services, "warm_up", lambda: None)
     monkeypatch.setattr(catalog, "identity", lambda request: "an identity")
-    shipped = make_captions(replace(checked(EXAMPLE), samples=30))
+    ships = make_captions(replace(checked(EXAMPLE), samples=30))
     monkeypatch.setattr(
-        catalog, "shipped_captions", lambda asked: shipped if checked(asked) == checked(EXAMPLE) else None
+        shipped,
+        "find",
+        lambda asked, key, **_: ships if isinstance(asked, CaptionRequest) and checked(asked) == checked(EXAMPLE) else None,
     )
-    monkeypatch.setattr(catalog, "showcase", lambda spec: None)
     start = PagesManager.__init__
 
     def started(self: PagesManager, *args: Any, **kwargs: Any) -> None:

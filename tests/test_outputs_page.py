@@ -89,8 +89,6 @@ def seam(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setattr(services, "store", lambda: store)
     monkeypatch.setattr(services, "warm_up", lambda: None)
     monkeypatch.setattr(catalog, "identity", lambda request: f"{request.model} on cpu")
-    monkeypatch.setattr(generation, "shipped", lambda request: None)
-    monkeypatch.setattr(embeddings, "shipped", lambda request: None)
     yield
     st.cache_resource.clear()
 
@@ -238,7 +236,7 @@ def test_failures_are_told(opened: Open, jobs: FakeJobs) -> None:
 
 
 def test_a_first_visit_is_not_empty(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generation, "shipped", lambda request: make_generation(request))
+    monkeypatch.setattr(shipped, "find", lambda request, key: make_generation(request))
     at = opened()
     assert "43 of" not in said(at) and "All 4 texts are the same" in said(at) and len(at.get("plotly_chart")) >= 3
 

@@ -17,7 +17,7 @@ from streamlit.testing.v1 import AppTest
 
 from qfund import caption_figures, caption_tables, catalog, cli, shapes
 from qfund.captions import DEFAULT_SAMPLES, CaptionRequest, GivenPicture, checked
-from qfund.engine import key_of
+from qfund.engine import key_of, shipped
 from qfund.engine.jobs import Job
 from qfund.errors import ModelNotFound, QfundError, QueueFull, WorkerDied
 from qfund.spec import Request
@@ -78,7 +78,9 @@ def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[No
     monkeypatch.setattr(
         shipped,
         "find",
-        lambda asked, key, **_: ships if isinstance(asked, CaptionRequest) and checked(asked) == checked(EXAMPLE) else None,
+        lambda asked, key, **_: (
+            ships if isinstance(asked, CaptionRequest) and checked(asked) == checked(EXAMPLE) else None
+        ),
     )
     start = PagesManager.__init__
 

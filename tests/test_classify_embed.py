@@ -16,6 +16,7 @@ from qfund.errors import InvalidInput, UnsupportedModel
 from qfund.measures.classify import classify
 from qfund.measures.embed import embed
 from tests import checkpoints
+from tests.shipping import ships
 
 TEXTS = ("the quick brown fox", "a lazy dog", "dog and fox, fox and dog: the quick and the lazy")
 

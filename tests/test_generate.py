@@ -19,6 +19,7 @@ from qfund.measures import compare as compare_module
 from qfund.measures.generate import _Prompt, _Text, generate
 from qfund.progress import Streaming
 from tests import checkpoints
+from tests.shipping import ships
 
 PROMPT = "The quick brown fox"
 ENCODER_DECODERS = ("t5", "bart")

@@ -11,11 +11,11 @@ import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
-from qfund import catalog, cli, embeddings, generation, output_figures, output_tables
+from qfund import catalog, cli, output_figures, output_tables
 from qfund.classes import ClassesRequest
 from qfund.commands import classify, embed, generate
 from qfund.embeddings import EmbeddingsRequest
-from qfund.engine import key_of
+from qfund.engine import key_of, shipped
 from qfund.engine.jobs import Job
 from qfund.errors import QfundError, QueueFull, UnsupportedModel
 from qfund.generation import GenerationRequest

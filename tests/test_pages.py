@@ -16,6 +16,7 @@ from streamlit.testing.v1 import AppTest
 
 from qfund import catalog, cli, engine
 from qfund.engine import key_of
+from qfund.engine import shipped as engine_shipped
 from qfund.engine.jobs import Job
 from qfund.errors import EngineError, ModelNotFound, QueueFull, StoreError, WorkerDied
 from qfund.metrics import METRICS, Estimate
@@ -82,7 +83,9 @@ def shipped(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The shipped comparison is a small one, and weights are not read; nothing is kept from another test."""
     st.cache_resource.clear()
     monkeypatch.setattr(catalog, "identity", lambda spec: "an identity")
-    monkeypatch.setattr(engine_shipped, "find", lambda spec, key, **_: make_report() if spec == catalog.EXAMPLE else None)
+    monkeypatch.setattr(
+        engine_shipped, "find", lambda spec, key, **_: make_report() if spec == catalog.EXAMPLE else None
+    )
     monkeypatch.setattr(services, "warm_up", lambda: None)
     yield
     st.cache_resource.clear()

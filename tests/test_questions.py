@@ -156,7 +156,7 @@ def test_code_quantises_linearly(model: str) -> None:
         assert small_int > 5 * small_float
 
 
-@pytest.mark.parametrize("model", CATALOG)
+@pytest.mark.parametrize("model", ["dummy", "pydoc-llama"])  # of a captioner the page says that it wants pictures
 def test_code_saves_bytes_and_measures_time(model: str) -> None:
     first, second = printed("savings", model).splitlines()
     before, after, times = numbers(first)

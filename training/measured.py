@@ -89,13 +89,13 @@ def chosen(names: list[str]) -> list[Shipped]:
 
 
 def numbers(found: Report) -> Report:
-    """A comparison without what weighs the most: tokens, tensors, names of modules, chunks."""
+    """A comparison without what weighs the most: what is said of tokens, tensors, modules, chunks, buckets, layers."""
     results = tuple(map(_numbers, found.results))
     return replace(found, tokens=None, reference=_numbers(found.reference), results=results)
 
 
 def _numbers(result: PrecisionResult) -> PrecisionResult:
-    return replace(result, tensors=(), converted_modules=(), chunks=None)
+    return replace(result, tensors=(), converted_modules=(), left_modules=(), chunks=None, buckets=(), drift=())
 
 
 def worst(found: Captions) -> Captions:

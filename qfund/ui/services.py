@@ -128,7 +128,7 @@ def find(spec: Spec) -> Found:
 
 
 def find_numbers(spec: Spec) -> Found:
-    """As ``find``; one that ships may lack the tokens, tensors and chunks, which weigh the most.
+    """As ``find``; one that ships may lack what there is of each token, tensor and layer.
 
     Raises:
         QfundError: as ``find``.

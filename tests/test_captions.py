@@ -35,8 +35,7 @@ from qfund.commands.caption import text
 from qfund.engine import compute, key_of, messages
 from qfund.engine.kinds import KINDS
 from qfund.errors import InvalidInput, InvalidSpec, QfundError, UnknownName, UnsupportedModel
-from qfund.measures import caption as measured
-from qfund.measures import captioner
+from qfund.measures import captioner, side_by_side
 from qfund.measures.caption import caption, first_difference
 from qfund.measures.captioner import Captioner
 from qfund.measures.compare import compare
@@ -134,7 +133,7 @@ def test_batches_and_groups_change_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     request = CaptionRequest(str(checkpoints.folder("blip")), ("bf16", "int4"), samples=5, max_new_tokens=5)
     whole = caption(request)
     monkeypatch.setattr(Captioner, "how", lambda self, image: (2, "by twos"))
-    monkeypatch.setattr(measured, "groups", lambda *_: [["bf16"], ["int4"]])
+    monkeypatch.setattr(side_by_side, "groups", lambda *_: [["bf16"], ["int4"]])
     shares: list[float] = []
     parts = caption(request, lambda phase, share: shares.append(share))
     assert shares == sorted(shares) and shares[-1] <= 1

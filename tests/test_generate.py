@@ -15,7 +15,6 @@ from qfund import catalog, generation, prompts
 from qfund.errors import InvalidInput, UnsupportedModel
 from qfund.generation import NOT_FINITE, Generation, GenerationRequest
 from qfund.loading import ModelCache
-from qfund.measures import compare as compare_module
 from qfund.measures.generate import _Prompt, _Text, generate
 from qfund.progress import Streaming
 from tests import checkpoints
@@ -249,7 +248,7 @@ def test_a_budget_for_one_candidate_at_a_time_changes_nothing(monkeypatch: pytes
     folder = checkpoints.folder("llama")
     whole = ask(folder, "bf16", "int8", "int4")
     bytes_ = plain(folder).get_memory_footprint()
-    monkeypatch.setattr(compare_module, "_cache", ModelCache(int(bytes_ * 2.1)))
+    monkeypatch.setattr("qfund.loading._cache", ModelCache(int(bytes_ * 2.1)))
     assert ask(folder, "bf16", "int8", "int4").examples == whole.examples
 
 

@@ -16,6 +16,7 @@ from streamlit.testing.v1 import AppTest
 
 from qfund import caption_figures, caption_tables, catalog, cli, shapes
 from qfund.captions import DEFAULT_SAMPLES, CaptionRequest, GivenPicture, checked
+from qfund.engine import shipped
 from qfund.engine.jobs import Job
 from qfund.errors import ModelNotFound, QfundError, QueueFull, WorkerDied
 from qfund.spec import Request
@@ -53,11 +54,14 @@ def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[No
     """A store of its own and a small shipped result."""
     pages.with_store(tmp_path, monkeypatch)
     monkeypatch.setattr(catalog, "identity", lambda request: "an identity")
-    shipped = make_captions(replace(checked(EXAMPLE), samples=30))
+    ships = make_captions(replace(checked(EXAMPLE), samples=30))
     monkeypatch.setattr(
-        catalog, "shipped_captions", lambda asked: shipped if checked(asked) == checked(EXAMPLE) else None
+        shipped,
+        "find",
+        lambda asked, key, **_: (
+            ships if isinstance(asked, CaptionRequest) and checked(asked) == checked(EXAMPLE) else None
+        ),
     )
-    monkeypatch.setattr(catalog, "showcase", lambda spec: None)
     with pages.server(monkeypatch):
         yield
 

@@ -177,8 +177,8 @@ def test_parts_of_the_vocabulary_add_up(seed: int, cuts: list[int], rounded: boo
     parts.take(logits_, first(7))
     one, two = whole.candidates["x"], parts.candidates["x"]
     assert (one.nonfinite, one.finite) == (two.nonfinite, two.finite) == (1, [place != 3 for place in range(7)])
-    for name in one.vectors:
-        np.testing.assert_allclose(two.vector(name), one.vector(name), rtol=1e-9, atol=1e-13, err_msg=name)
-    assert {place: kept.top for place, kept in one.kept.items()} == {
-        place: kept.top for place, kept in two.kept.items()
-    }
+    assert one.vectors.keys() == two.vectors.keys()
+    for name, values in one.vectors.items():
+        np.testing.assert_allclose(two.vectors[name], values, rtol=1e-9, atol=1e-13, err_msg=name)
+    kept, as_well = ([(place, row.top) for place, row in found.kept.items()] for found in (one, two))
+    assert kept == as_well

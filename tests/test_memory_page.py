@@ -56,7 +56,6 @@ def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Store:
 @pytest.fixture(autouse=True)
 def seam(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(catalog, "identity", lambda request: f"{request.model} on cpu")
-    monkeypatch.setattr(catalog, "every_precision", lambda: None)
     monkeypatch.setattr(services, "headers", lambda request: HEADERS)
     with pages.server(monkeypatch, cold="cold" in request.fixturenames):
         yield

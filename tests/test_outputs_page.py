@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from qfund import catalog, cli, embeddings, generation, output_figures, output_tables
+from qfund import catalog, cli, output_figures, output_tables
 from qfund.classes import ClassesRequest
 from qfund.commands import classify, embed, generate
 from qfund.embeddings import EmbeddingsRequest
+from qfund.engine import shipped
 from qfund.engine.jobs import Job
 from qfund.errors import QfundError, QueueFull, UnsupportedModel
 from qfund.generation import GenerationRequest
@@ -54,8 +55,6 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> FakeJobs:
 def seam(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     pages.with_store(tmp_path, monkeypatch)
     monkeypatch.setattr(catalog, "identity", lambda request: f"{request.model} on cpu")
-    monkeypatch.setattr(generation, "shipped", lambda request: None)
-    monkeypatch.setattr(embeddings, "shipped", lambda request: None)
     with pages.server(monkeypatch):
         yield
 
@@ -191,7 +190,7 @@ def test_failures_are_told(opened: Open, jobs: FakeJobs) -> None:
 
 
 def test_a_first_visit_is_not_empty(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generation, "shipped", lambda request: make_generation(request))
+    monkeypatch.setattr(shipped, "find", lambda request, key: make_generation(request))
     at = opened()
     assert "43 of" not in said(at) and "All 4 texts are the same" in said(at) and len(at.get("plotly_chart")) >= 3
 

@@ -10,9 +10,9 @@ import torch
 
 from qfund import footprint, inputs, tasks
 from qfund.checkpoint import Checkpoint
-from qfund.errors import OutOfBudget, QfundError, UnsupportedModel
+from qfund.errors import OutOfBudget
 from qfund.footprint import Footprint
-from qfund.loading import LoadedModel, ModelCache, arguments, arithmetic
+from qfund.loading import LoadedModel, ModelCache, arguments, arithmetic, explained
 from qfund.measures.gathered import REFERENCE, Gathered
 from qfund.measures.noise import Noise
 from qfund.measures.ranges import Watch
@@ -84,14 +84,15 @@ def streamed(
     outcome = Outcome(gathered, noise=tuple(noise))
     for name, walker in asked.items():
         measured = gathered.comparison.reference if name == REFERENCE else gathered.comparison.candidates[name]
-        watched = watches.get(name)
-        if watched is None and measured.nonfinite:
-            watched = _watched(found, walker.way, spec.also, given, layers)
-        outcome.runs[name] = _run(walk, walker, watched)
+        if name in watches:
+            seen = _range(walk, walker, watches[name])
+        else:
+            seen = _watched(found, walker.way, spec.also, given, layers) if measured.nonfinite else None
+        outcome.runs[name] = _run(walk, walker, seen)
     return outcome
 
 
-def _run(walk: Streamed, walker: Walker, watch: Watch | None) -> Run:
+def _run(walk: Streamed, walker: Walker, seen: Range | None) -> Run:
     model, conversion = walker.frame.model, walker.frame.conversion
     return Run(
         footprint=footprint.stored(model),
@@ -101,7 +102,7 @@ def _run(walk: Streamed, walker: Walker, watch: Watch | None) -> Run:
         saturated=walk.quantised.saturated.get(walker.way.row.name, {}),
         note=" ".join(conversion.notes) or None if conversion else None,
         seconds=walker.seconds,
-        range=_range(walk, walker, watch) if watch else None,
+        range=seen,
     )
 
 
@@ -123,12 +124,13 @@ class _Deaf:
 
 def _watched(
     found: Checkpoint, way: Way, also: Sequence[str], batches: Sequence[Mapping[str, torch.Tensor]], layers: bool
-) -> Watch | None:
+) -> Range | None:
     """A second walk, of a precision whose outputs were not finite: rare, so that no other model is watched at first."""
     walk = Streamed(found, [way], also, layers)
     with Watch(walk.walkers[0].frame.model) as watch:
         walk.run(batches, _Deaf())
-    return watch if watch.blamed is not None else None
+    # Where no module of its own is to blame, the reference is.
+    return _range(walk, walk.walkers[0], watch) if watch.blamed is not None else None
 
 
 def whole(
@@ -244,20 +246,10 @@ def forward(model: Any, batch: inputs.Batch, row: Precision) -> Any:
     Raises:
         UnsupportedModel: its code or a kernel raises.
     """
-    try:
-        # A model that draws random numbers even in evaluation (ViT-MAE's mask) draws the same in every precision.
-        with torch.random.fork_rng(devices=[]), arithmetic(row):
-            torch.manual_seed(0)
-            return model(**arguments(model, batch.arguments, model.device))
-    except QfundError:
-        raise
-    except Exception as error:  # models raise whatever their code and torch's kernels raise
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "memory" in str(error):
-            raise
-        raise UnsupportedModel(
-            f"{type(model).__name__} cannot be run in {row.label} here: {type(error).__name__}: {error}",
-            "Choose another model or precision.",
-        ) from error
+    # A model that draws random numbers even in evaluation (ViT-MAE's mask) draws the same in every precision.
+    with torch.random.fork_rng(devices=[]), explained(model, row), arithmetic(row):
+        torch.manual_seed(0)
+        return model(**arguments(model, batch.arguments, model.device))
 
 
 def by_parts(

@@ -31,7 +31,7 @@ from qfund.stream.disk import Disk
 from qfund.stream.quantised import Job, Quantised, quantise
 from qfund.stream.streamed import Streamed
 from qfund.stream.units import BLOCK, EMBEDDING, HEAD
-from qfund.stream.walker import NotStreamable, Way
+from qfund.stream.walker import NotStreamable, UnknownTail, Way
 from tests import checkpoints
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -188,15 +188,19 @@ def test_logits_by_parts_of_the_vocabulary(name: str, tiny_tiles: None, everythi
 
 
 def test_a_head_whose_output_is_changed_in_an_unknown_way_is_run_whole(tiny_tiles: None, tmp_path: Path) -> None:
-    _, batches = opened("bart")
     folder = checkpoints.make("bart", tmp_path / "biased")
     weights = load_file(folder / "model.safetensors")
     weights["final_logits_bias"] = torch.linspace(-1, 1, weights["final_logits_bias"].numel())[None]
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    biased, heard = checkpoint.read(folder), Heard()
-    Streamed(biased, [Way("fp32", PRECISIONS["fp32"])]).run(batches, heard)
+    with pytest.raises(UnknownTail):
+        Streamed(checkpoint.read(folder), [Way("fp32", PRECISIONS["fp32"])]).run(opened("bart")[1], Heard())
+    report = compare(Spec(str(folder), precisions=("bf16",), text=TEXT))
+    assert report.whole is None
+    found = checkpoint.read(folder)
+    heard = Heard()
+    Streamed(found, [Way("fp32", PRECISIONS["fp32"])], tiles=False).run(opened("bart")[1], heard)
     assert not heard.tiles
-    assert_same(tensors(heard.outputs[0]["fp32"])[:1], whole(biased, "fp32", batches[0])[:1])
+    assert_same(tensors(heard.outputs[0]["fp32"])[:1], whole(found, "fp32", opened("bart")[1][0])[:1])
 
 
 def test_ways_that_change_nothing_change_nothing_here() -> None:

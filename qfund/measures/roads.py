@@ -20,7 +20,7 @@ from qfund.precisions import PRECISIONS, Precision
 from qfund.report import LeftModule, Range
 from qfund.spec import Spec
 from qfund.stream.streamed import Streamed
-from qfund.stream.walker import NotStreamable, Walker, Way
+from qfund.stream.walker import NotStreamable, UnknownTail, Walker, Way
 from qfund.units import bytes_text
 
 Progress = Callable[[str, float], None]
@@ -59,6 +59,7 @@ def streamed(
     budget: int,
     progress: Progress,
     layers: bool = True,
+    tiles: bool = True,
 ) -> Outcome:
     """One walk over the checkpoint for the reference, all candidates and the reference's noise.
 
@@ -70,7 +71,7 @@ def streamed(
     ways = [Way(REFERENCE, PRECISIONS[spec.reference])]
     ways += [Way(name, PRECISIONS[name]) for name in spec.precisions]
     ways += [row.way for row in noise]
-    walk = Streamed(found, ways, spec.also, layers)
+    walk = Streamed(found, ways, spec.also, layers, tiles)
     walk.must_fit(budget)
     gathered = Gathered(task, batches, spec.precisions, [row.way.name for row in noise])
     asked = {walker.way.name: walker for walker in walk.walkers[: 1 + len(spec.precisions)]}
@@ -87,7 +88,9 @@ def streamed(
         if name in watches:
             seen = _range(walk, walker, watches[name])
         else:
-            seen = _watched(found, walker.way, spec.also, given, layers) if measured.nonfinite else None
+            seen = None
+            if measured.nonfinite:
+                seen = _watched(Streamed(found, [walker.way], spec.also, layers, tiles), given)
         outcome.runs[name] = _run(walk, walker, seen)
     return outcome
 
@@ -122,11 +125,8 @@ class _Deaf:
     def tile(self, batch: int, start: int, vocabulary: int, logits: Mapping[str, Any]) -> None: ...
 
 
-def _watched(
-    found: Checkpoint, way: Way, also: Sequence[str], batches: Sequence[Mapping[str, torch.Tensor]], layers: bool
-) -> Range | None:
+def _watched(walk: Streamed, batches: Sequence[Mapping[str, torch.Tensor]]) -> Range | None:
     """A second walk, of a precision whose outputs were not finite: rare, so that no other model is watched at first."""
-    walk = Streamed(found, [way], also, layers)
     with Watch(walk.walkers[0].frame.model) as watch:
         walk.run(batches, _Deaf())
     # Where no module of its own is to blame, the reference is.
@@ -263,10 +263,12 @@ def by_parts(
 ) -> Outcome | str:
     """Streamed, if need be with single layers kept in memory, or without a noise run that this model does not take;
     else why not."""
-    layers = True
+    layers = tiles = True
     while True:
         try:
-            return streamed(spec, found, task, batches, noise, budget, progress, layers)
+            return streamed(spec, found, task, batches, noise, budget, progress, layers, tiles)
+        except UnknownTail:
+            tiles = False
         except NotStreamable as error:
             left = [row for row in noise if row.way.name != error.way]
             if len(left) == len(noise) and not layers:

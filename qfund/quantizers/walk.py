@@ -289,7 +289,8 @@ def quantize(name: str, parameter: Tensor, view: View, quantizer: Quantizer) -> 
         CorruptCheckpoint: a value is NaN or infinite, which no scale can hold.
     """
     matrix = view.flat(parameter.detach())
-    if not matrix.isfinite().all():
+    # An extreme is NaN where any value is: one pass, where ``isfinite`` takes several.
+    if matrix.numel() and not all(extreme.isfinite() for extreme in torch.aminmax(matrix)):
         count = int((~matrix.isfinite()).sum())
         raise CorruptCheckpoint(
             f"{count:,} of the {matrix.numel():,} values of {name} are NaN or infinite: no scale can hold them.",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from qfund.checkpoint import Checkpoint
+from qfund.errors import CorruptCheckpoint
 from qfund.precisions import Precision
 from qfund.quantizers import walk
 from qfund.quantizers.quantizer import Quantizer
@@ -76,13 +77,15 @@ def quantise(job: Job, quantizer: Quantizer) -> tuple[Stored, int]:
     step = max(1, _PIECE // columns)
     if step >= rows or not quantizer.by_rows(columns):
         return walk.quantize(job.name, job.tensor, job.view, quantizer)
-    if not bool(matrix.isfinite().all()):
-        walk.quantize(job.name, job.tensor, job.view, quantizer)  # raises
 
     def piece(start: int) -> tuple[Stored, int]:
         return walk.quantize(job.name, matrix[start : start + step], walk.LINEAR, quantizer)
 
-    pieces = list(_pool().map(piece, range(0, rows, step)))
+    try:
+        pieces = list(_pool().map(piece, range(0, rows, step)))
+    except CorruptCheckpoint:
+        walk.quantize(job.name, job.tensor, job.view, quantizer)  # raises it with all that is wrong
+        raise
     joined = {key: torch.cat([stored[key] for stored, _ in pieces]) for key in pieces[0][0]}
     return joined, sum(clipped for _, clipped in pieces)
 

@@ -20,7 +20,7 @@ from qfund.stream.passes import Pass, stops
 from qfund.stream.quantised import Job, Quantised
 from qfund.stream.reader import Reader
 from qfund.stream.units import BLOCK, EMBEDDING, HEAD, Unit
-from qfund.stream.walker import Arguments, NotStreamable, Walker, Way
+from qfund.stream.walker import Arguments, NotStreamable, UnknownTail, Walker, Way
 from qfund.units import bytes_text
 
 Progress = Callable[[str, float], None]
@@ -54,16 +54,21 @@ class Streamed:
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, ways: Sequence[Way], also: Sequence[str] = (), layers: bool = True
+        self,
+        checkpoint: Checkpoint,
+        ways: Sequence[Way],
+        also: Sequence[str] = (),
+        layers: bool = True,
+        tiles: bool = True,
     ) -> None:
         """``also``: kinds of modules that quantisers convert too (``qfund.spec.ALSO``). Without ``layers``, embeddings
-        and single layers stay in memory.
+        and single layers stay in memory; without ``tiles``, a large head gives its logits at once.
 
         Raises:
             CorruptCheckpoint: tensors missing or of other shapes than the architecture's.
             NothingConverted: the model has no module that a way's precision converts.
         """
-        self._checkpoint, self._also = checkpoint, also
+        self._checkpoint, self._also, self._tiles = checkpoint, also, tiles
         self._device = loading.the_device()
         self._frames: dict[tuple[str, str | None], Frame] = {}
         self.walkers = [Walker(way, self._frame(way.row, way.attention)) for way in ways]
@@ -121,12 +126,12 @@ class Streamed:
         """Run every way on every batch (arguments of the model's forward).
 
         Raises:
-            NotStreamable: the model uses weights where they are not.
+            NotStreamable: the model uses weights where they are not; ``UnknownTail`` where its logits cannot be made in
+                parts.
             QfundError: the checkpoint cannot be read, or a weight cannot be quantised.
         """
-        probed = any(unit.kind == HEAD and self._in_parts(unit) for unit in self.units.streamed.values())
         for walker in self.walkers:
-            walker.start(batches, self._device, probed)
+            walker.start(batches, self._device)
         try:
             with ExitStack() as stack:
                 stack.enter_context(torch.inference_mode())
@@ -158,7 +163,7 @@ class Streamed:
 
     def _teller(self, frame: Frame, listener: Listener) -> Callable[[Unit, Pass, Any], None]:
         def passed(unit: Unit, one: Pass, output: Any) -> None:
-            if unit.kind == BLOCK and one.batch >= 0 and (hidden := _hidden(output)) is not None:
+            if unit.kind == BLOCK and (hidden := _hidden(output)) is not None:
                 listener.block(unit.name, one.way, one.batch, hidden)
 
         return passed
@@ -259,8 +264,8 @@ class Streamed:
     def _at_the_head(self, unit: Unit, listener: Listener) -> None:
         """The last step: whole logits of one batch at a time, or of all batches a part of the vocabulary at a time."""
         self._raw = (None, {})
-        if self._in_parts(unit) and (tails := self._tails(unit)):
-            self._by_tiles(unit, tails, listener)
+        if self._in_parts(unit):
+            self._by_tiles(unit, listener)
             return
         raw = self.reader.read(self._any, unit)
         for dtype, frames in self._by_dtype().items():
@@ -277,6 +282,8 @@ class Streamed:
 
     def _in_parts(self, unit: Unit) -> bool:
         """Whether a head is so large that its logits are made a part of the vocabulary at a time."""
+        if not self._tiles:
+            return False
         weight = next(slot for slot in self._any.slots(unit) if slot.key == "weight")
         return weight.empty.numel() > head.WHOLE and not any(frame.quantised(unit) for frame in self._every_walked)
 
@@ -289,7 +296,7 @@ class Streamed:
             weight = self.reader.rows(slots["weight"], rows)
             bias = self.reader.rows(slots["bias"], rows) if "bias" in slots else None
             if weight is None or (bias is None and "bias" in slots):
-                raise NotStreamable("its head is not stored as it is used")
+                raise UnknownTail("its head is not stored as it is used")
             parts: dict[str, tuple[Tensor, Tensor | None]] = {}
             for name, loader in self._loaders.items():
                 made = {slot.key: slot.empty.dtype for slot in loader.slots(unit)}
@@ -299,31 +306,16 @@ class Streamed:
                 )
             yield start, vocabulary, parts
 
-    def _tails(self, unit: Unit) -> dict[str, head.Tail] | None:
-        """What each way does with its head's output, tried out on a few tokens; None where it is nothing known."""
-        probes = [(walker, walker.probe) for walker in self.walkers if walker.probe is not None]
-        if len(probes) != len(self.walkers) or any(not probe.call[0] for _, probe in probes):
-            return None
-        made: dict[str, list[Tensor]] = {walker.way.name: [] for walker in self.walkers}
-        for _, _, parts in self._parts(unit):
-            for walker, probe in probes:
-                with walker.running():
-                    made[walker.way.name].append(_product(walker, probe.call[0][0], parts))
-        found: dict[str, head.Tail] = {}
-        for walker, probe in probes:
-            before = torch.cat(made[walker.way.name], -1)
-            walker.answer(probe, unit, before)
-            logits = getattr(probe.output, "logits", None)
-            tail = head.find_tail(walker.frame.model.config, before, logits) if isinstance(logits, Tensor) else None
-            if tail is None:
-                return None
-            found[walker.way.name] = tail
-        return found
-
-    def _by_tiles(self, unit: Unit, tails: Mapping[str, head.Tail], listener: Listener) -> None:
-        given = {walker.way.name: walker.at_the_head() for walker in self.walkers}
+    def _by_tiles(self, unit: Unit, listener: Listener) -> None:
+        every_call = [one.call for walker in self.walkers for one in walker.every_pass]
+        if not all(args and not named for args, named in every_call):
+            raise UnknownTail("its head is called in an unknown way")
+        given = {walker.way.name: walker.given() for walker in self.walkers}
+        tails = self._tails(unit, {name: batches[0][0][:1, :_PROBED] for name, batches in given.items()})
+        for walker in self.walkers:  # what else they hold is not needed any more
+            walker.leave()
         for start, vocabulary, parts in self._parts(unit):
-            for batch in range(len(self.walkers[0].passes)):
+            for batch in range(len(given[self.walkers[0].way.name])):
                 logits: dict[str, Any] = {}
                 for walker in self.walkers:
                     name = walker.way.name
@@ -333,6 +325,32 @@ class Streamed:
                         logits[name] = made if walker.way.singly else made[0]
                 listener.tile(batch, start, vocabulary, logits)
 
+    def _tails(self, unit: Unit, given: Mapping[str, Tensor]) -> dict[str, head.Tail]:
+        """What each way does with its head's output, tried out on a few positions of its first forward, which ends with
+        that.
+
+        Raises:
+            UnknownTail: it is nothing known.
+        """
+        made: dict[str, list[Tensor]] = {name: [] for name in given}
+        for _, _, parts in self._parts(unit):
+            for walker in self.walkers:
+                with walker.running():
+                    made[walker.way.name].append(_product(walker, given[walker.way.name], parts))
+        found: dict[str, head.Tail] = {}
+        for walker in self.walkers:
+            before, first = torch.cat(made[walker.way.name], -1), walker.every_pass[0]
+            try:
+                walker.answer(first, unit, before)
+            except NotStreamable as error:
+                raise UnknownTail(str(error)) from error
+            logits = getattr(first.output, "logits", None)
+            tail = head.find_tail(walker.frame.model.config, before, logits) if isinstance(logits, Tensor) else None
+            if tail is None:
+                raise UnknownTail("what it does with its head's output is unknown")
+            found[walker.way.name] = tail
+        return found
+
 
 def _product(walker: Walker, hidden: Tensor, parts: Mapping[str, tuple[Tensor, Tensor | None]]) -> Tensor:
     """What a part of the head gives: [examples, positions, part]."""
@@ -340,7 +358,8 @@ def _product(walker: Walker, hidden: Tensor, parts: Mapping[str, tuple[Tensor, T
     if walker.way.row.head:
         wide = getattr(torch, walker.way.row.head)
         hidden, weight, bias = hidden.to(wide), weight.to(wide), None if bias is None else bias.to(wide)
-    return nn.functional.linear(hidden, weight, bias)
+    made: Tensor = nn.functional.linear(hidden, weight, bias)
+    return made
 
 
 def _give_back(size: int) -> None:
@@ -352,6 +371,7 @@ def _give_back(size: int) -> None:
 
 
 _LARGE = 8 * 1024**2  # bytes of a block
+_PROBED = 4  # positions
 
 
 def _cast(dtype: str) -> Precision:

@@ -17,7 +17,6 @@ from qfund.stream.passes import Call, Pass
 from qfund.stream.units import Unit
 
 Arguments = Mapping[str, Tensor]
-_PROBED = 4  # tokens of the probe
 
 
 class NotStreamable(Exception):
@@ -26,6 +25,10 @@ class NotStreamable(Exception):
     def __init__(self, why: str, way: str | None = None) -> None:
         super().__init__(why)
         self.way = way
+
+
+class UnknownTail(NotStreamable):
+    """A model does something unknown with its head's output, so that its logits cannot be made in parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,35 +55,31 @@ class Walker:
     """
     Attributes:
         passes: the forwards of each batch: one, or one an example.
-        probe: a forward of a few tokens more, which learns what the model does with its head's output.
         seconds: that its forwards have taken.
     """
 
     def __init__(self, way: Way, frame: Frame) -> None:
         self.way, self.frame = way, frame
         self.passes: list[list[Pass]] = []
-        self.probe: Pass | None = None
         self.seconds = 0.0
 
     @property
     def every_pass(self) -> list[Pass]:
-        passes = [one for parts in self.passes for one in parts]
-        return passes if self.probe is None else [*passes, self.probe]
+        return [one for parts in self.passes for one in parts]
 
-    def start(self, batches: Sequence[Arguments], device: torch.device, probed: bool) -> None:
+    def start(self, batches: Sequence[Arguments], device: torch.device) -> None:
         """Make its forwards."""
         self.seconds = 0.0
         self.passes = [
             [self._pass(part, number, device) for part in (_examples(batch) if self.way.singly else [batch])]
             for number, batch in enumerate(batches[: self.way.batches])
         ]
-        self.probe = self._pass(_short(batches[0]), -1, device) if probed else None
 
     def leave(self) -> None:
         """End its forwards where they are."""
         for one in self.every_pass:
             one.leave()
-        self.passes, self.probe = [], None
+        self.passes = []
 
     def step(self, one: Pass, call: Call | None = None) -> None:
         """Let a forward go on to its next stop.
@@ -139,12 +138,9 @@ class Walker:
             one.output = None
         return outputs if self.way.singly else outputs[0]
 
-    def at_the_head(self) -> list[list[Tensor]]:
-        """What the head is given, batch by batch; the forwards end there."""
-        given = [[one.call[0][0] for one in parts] for parts in self.passes]
-        for one in self.every_pass:
-            one.leave()
-        return given
+    def given(self) -> list[list[Tensor]]:
+        """What the unit before which all forwards wait is given, batch by batch."""
+        return [[one.call[0][0] for one in parts] for parts in self.passes]
 
     def _pass(self, batch: Arguments, number: int, device: torch.device) -> Pass:
         model = self.frame.model
@@ -155,8 +151,3 @@ class Walker:
 def _examples(batch: Arguments) -> list[Arguments]:
     count = len(next(iter(batch.values())))
     return [{name: value[index : index + 1] for name, value in batch.items()} for index in range(count)]
-
-
-def _short(batch: Arguments) -> Arguments:
-    """The first tokens of the first example; pictures stay whole."""
-    return {name: value[:1, :_PROBED] if value.dim() == 2 else value[:1] for name, value in batch.items()}

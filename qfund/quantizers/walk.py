@@ -268,7 +268,7 @@ def convert_empty(model: nn.Module, row: Precision, also: Iterable[str] = ()) ->
     quantizer, product = quantizer_of(row), product_of(row)
     assert quantizer is not None
     found = plan_of(model, row, also)
-    notes = (*_shared(model, found), *_ragged(model, found, row))
+    notes = tuple(_notes(model, found, row))
     for group in found.groups:
         first = group[0]
         parameter: nn.Parameter = getattr(model.get_submodule(first.module), first.key)

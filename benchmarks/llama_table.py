@@ -178,7 +178,7 @@ def main() -> None:
         parts = "  ".join(f"{a:.4g} ({a / b:.2f})" for a, b in zip(ours, there_all, strict=True))
         print(f"  {name:26}{parts:48} {exact['KLD'] / brain:5.2f} (there {there_all[0] / MEANINGS['BF16'][0]:.2f})")
     off = abs(own["KLD max"] / CODING[0] - 1)
-    sys.exit(off > 0.25)
+    sys.exit(bool(off > 0.25))
 
 
 def _base_gap(own: dict[str, float]) -> float:

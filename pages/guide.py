@@ -31,11 +31,11 @@ st.markdown(
   by standard errors: beyond 1.96 for one candidate, 2.58 for 5, 3.25 for 43.
 - **±** is one standard error over the measured positions, taken as independent. Neighbouring tokens are not quite
   independent, so read it as a lower bound.
-- **A 95 % interval** respects that tokens of one text depend on one another: it comes from how much the chunks (of
-  several texts: the texts) differ, not from how many tokens there are, and is corrected for their small number and for
-  skewness. It takes 8 chunks. In simulations of dependent, skewed values it covers the truth in 93 to 97 of 100 cases;
-  of shares so near to 0 or 1 that few positions differ it covers more, and only strong dependence within chunks makes
-  it cover less. It speaks of text like this one.
+- **A 95 % interval** respects that tokens of one text depend on one another, also from one chunk to the next: it comes
+  from how much about 10 blocks of neighbouring chunks (of many texts: the texts) differ, not from how many tokens there
+  are, and is corrected for their small number and for skewness. It takes 8 chunks. In simulations of dependent, skewed
+  values it covers the truth in 93 to 97 of 100 cases. It covers less where only a few chunks were read that depend on
+  one another, and more for shares so near to 0 or 1 that few positions differ. It speaks of text like this one.
 - **Several texts** count the same, however long each is: every mean is the mean over texts. Maxima and percentiles are
   those of all positions.
 - **Noise floor** is how much the reference differs from itself when it is run another way (threads, batches,

@@ -34,7 +34,7 @@ def of(positions: Positions, texts_of_chunks: Sequence[int] = ()) -> ChunkSums |
     """The sums of one candidate; None where the chunks of its positions are not known.
 
     ``texts_of_chunks`` is the text of each chunk, in order; empty where all are of one. Neighbouring chunks of a text
-    are merged beyond ``intervals.MAX_BLOCKS``, so that what is stored stays small.
+    are merged beyond ``intervals.KEPT``, so that what is stored stays small.
     """
     if positions.chunk is None and positions.chunk_scored is None:
         return None

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from qfund.intervals import Index, Scatter, interval, merged, scatter, widened
+from qfund.intervals import KEPT, Index, Scatter, interval, merged, scatter, widened
 from qfund.intervals import Vector as Vector
 from qfund.names import look_up
 
@@ -31,8 +31,8 @@ class Estimate:
     independent (llama.cpp's convention); None where the metric is no mean, or n < 2.
 
     ``low`` and ``high`` bound the 95 % interval that respects that tokens of one text are not independent: it comes
-    from how ``blocks`` chunks scatter (see ``qfund.intervals``). None where there are too few of them, or the metric is
-    no mean.
+    from how ``blocks`` blocks of neighbouring chunks scatter (see ``qfund.intervals``). None where there are too few of
+    them, or the metric is no mean.
     """
 
     value: float
@@ -118,7 +118,7 @@ class Texts:
         self.of_chunk: Index = np.asarray(texts if len(texts) else [0] * chunks, dtype=np.int64)
         if len(self.of_chunk) < chunks:
             raise ValueError(f"{chunks} chunks, and texts of {len(self.of_chunk)}")
-        self.block = merged(self.of_chunk.tolist())
+        self.block = merged(self.of_chunk.tolist(), KEPT)
         self.of_block = self.of_chunk[np.unique(self.block, return_index=True)[1]]
         self._single = len(np.unique(self.of_chunk)) < 2
         given = {"chunk": positions.chunk, "chunk_scored": positions.chunk_scored}

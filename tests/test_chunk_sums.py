@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qfund import chunk_sums
-from qfund.intervals import MAX_BLOCKS, interval
+from qfund.intervals import KEPT, interval
 from qfund.metrics import Positions, estimates
 from qfund.report import ChunkSums
 
@@ -40,7 +40,7 @@ def sums(given: Positions, texts: tuple[int, ...] = ()) -> ChunkSums:
 def test_sums_of_chunks_are_the_whole(seed: int, sizes: list[int]) -> None:
     given = positions(seed, sizes)
     found = sums(given)
-    assert len(found.positions) == len(found.scored) == len(found.texts) <= MAX_BLOCKS
+    assert len(found.positions) == len(found.scored) == len(found.texts) <= KEPT
     assert sum(found.positions) == sum(sizes) and sum(found.scored) == sum(sizes) - len(sizes)
     for name in ("kl", "same_top1", "nll_reference", "delta_p"):
         values = getattr(given, name)
@@ -64,13 +64,13 @@ def test_intervals_from_sums_are_those_of_positions(texts: int) -> None:
     assert found is not None
     assert found.value == pytest.approx(estimate.value)
     assert interval(found) == pytest.approx((estimate.low, estimate.high))
-    assert found.blocks == estimate.blocks == (12 if texts == 12 else 48)
+    assert found.blocks == estimate.blocks == {1: 10, 3: 9, 12: 12}[texts]
 
 
 def test_very_many_chunks_are_merged_within_their_text() -> None:
     given = positions(2, [2] * 1000)
     found = sums(given, tuple([0] * 700 + [1] * 300))
-    assert len(found.positions) <= MAX_BLOCKS and set(found.texts) == {0, 1}
+    assert len(found.positions) <= KEPT and set(found.texts) == {0, 1}
     of_second = [n for n, text in zip(found.positions, found.texts, strict=True) if text == 1]
     assert sum(of_second) == 600
 

@@ -109,7 +109,9 @@ def test_nothing_finite_gives_no_numbers() -> None:
 
 def test_a_single_output_is_a_score_and_no_distribution() -> None:
     found = estimates(compared(torch.tensor([[1.0], [2.0]]), torch.tensor([[1.5], [2.0]])).positions())
-    assert {name: row.value for name, row in found.items()} == {"mean_abs_logit_diff": 0.25, "max_abs_logit_diff": 0.5}
+    distances = {name: row.value for name, row in found.items()}
+    assert distances.pop("logit_sqnr") == pytest.approx(10 * math.log10((1 + 4) / 0.25))
+    assert distances == {"mean_abs_logit_diff": 0.25, "max_abs_logit_diff": 0.5, "logit_cosine": 1.0}
 
 
 def test_a_certain_reference_has_a_finite_divergence() -> None:

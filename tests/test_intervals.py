@@ -7,8 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.coverage import CASES, Case, covered
-from qfund.intervals import MAX_BLOCKS, MIN_BLOCKS, Scatter, difference, interval, merged, scatter, t_quantile, widened
+from benchmarks.coverage import CASES, DRIFT, Case, covered
+from qfund.intervals import (
+    KEPT,
+    MIN_BLOCKS,
+    MOST_BLOCKS,
+    Scatter,
+    difference,
+    interval,
+    merged,
+    scatter,
+    t_quantile,
+    widened,
+)
 
 ONE = np.zeros(10, dtype=np.int64)
 
@@ -54,7 +65,7 @@ def test_blocks_of_unequal_size_weigh_what_they_hold() -> None:
 
 def test_empty_blocks_do_not_count() -> None:
     sums, counts = np.array([1.0, 2, 3, 0] * 4), np.array([1.0, 1, 1, 0] * 4)
-    assert scatter(sums, counts, np.zeros(16, dtype=np.int64)).blocks == 12
+    assert scatter(sums[:12], counts[:12], np.zeros(12, dtype=np.int64)).blocks == 9
 
 
 def test_none_of_many_has_a_bound() -> None:
@@ -102,23 +113,46 @@ def test_freedom_of_strata_is_satterthwaite_s() -> None:
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=12))
 def test_merged_blocks_are_neighbours_of_one_text(sizes: list[int]) -> None:
     texts = [text for text, size in enumerate(sizes) for _ in range(size)]
-    blocks = merged(texts)
+    blocks = merged(texts, KEPT)
     assert blocks[0] == 0 and set(np.diff(blocks)) <= {0, 1}
-    assert blocks[-1] < MAX_BLOCKS
+    assert blocks[-1] < KEPT + 2 * (len(sizes) - 1) + 1
     assert all(len({texts[i] for i in np.flatnonzero(blocks == block)}) == 1 for block in range(blocks[-1] + 1))
-    if len(texts) <= MAX_BLOCKS:
+    if len(texts) <= KEPT:
         assert list(blocks) == list(range(len(texts)))
 
 
 def test_more_texts_than_blocks_stay_apart() -> None:
-    assert list(merged(range(MAX_BLOCKS + 9))) == list(range(MAX_BLOCKS + 9))
-    assert list(merged([])) == []
+    assert list(merged(range(KEPT + 9), KEPT)) == list(range(KEPT + 9))
+    assert list(merged([], KEPT)) == []
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_intervals_cover_in_93_to_97_of_100(case: Case) -> None:
     """The same simulation as ``benchmarks/coverage.py`` with fewer texts; its own error is added to the bounds."""
-    for blocks, texts in ((10, 1000), (20, 1000), (50, 600), (200, 300)):
-        share = covered(case, blocks, texts, length=48)
+    for blocks, texts, drift in ((10, 1000, 0.0), (20, 1000, 0.0), (50, 600, 0.0), (200, 300, 0.0), (200, 300, DRIFT)):
+        share = covered(case, blocks, texts, length=48, drift=drift)
         slack = 3 * math.sqrt(0.95 * 0.05 / texts)
         assert 0.93 - slack < share < 0.97 + slack, f"{blocks} blocks: {share:.3f}"
+
+
+def test_dependence_from_chunk_to_chunk_widens() -> None:
+    """Chunks whose means drift slowly say less than as many that are shuffled."""
+    random = np.random.default_rng(6)
+    slow = np.repeat(random.normal(0, 1, 10), 20) + random.normal(0, 0.1, 200)
+    widths = []
+    for sums in (slow, random.permutation(slow)):
+        found = scatter(sums, np.ones(200), np.zeros(200, dtype=np.int64))
+        low, high = interval(found) or (0, 0)
+        assert found.blocks == MOST_BLOCKS
+        widths.append(high - low)
+    assert widths[0] > 2 * widths[1]
+
+
+@given(st.lists(st.integers(2, 90), min_size=2, max_size=7))
+def test_every_text_keeps_two_blocks(sizes: list[int]) -> None:
+    texts = np.repeat(np.arange(len(sizes)), sizes)
+    found = scatter(np.arange(len(texts), dtype=float), np.ones(len(texts)), texts)
+    assert found.blocks == len(found.influence) <= MOST_BLOCKS + 2 * (len(sizes) - 1)
+    assert found.blocks >= min(MIN_BLOCKS, len(texts))
+    assert found.influence.sum() == pytest.approx(0, abs=1e-9)
+    assert math.isfinite(found.variance)

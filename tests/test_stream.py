@@ -460,3 +460,10 @@ def test_both_roads_measure_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (one.converted_modules, one.left_modules) == (other.converted_modules, other.left_modules)
         assert len(one.drift) == 2 and not other.drift
     assert walked.tokens == whole_models.tokens
+
+
+def test_a_noise_run_that_a_model_does_not_take_is_left_out() -> None:
+    """Mixtral's grouped product knows no double precision."""
+    report = compare(Spec(str(checkpoints.folder("mixtral")), precisions=("bf16",), text=TEXT))
+    assert report.whole is None
+    assert [run.name for run in report.noise] == ["threads", "batch", "attention"]

@@ -245,17 +245,17 @@ def test_paired_error_is_that_of_the_differences_by_hand() -> None:
     found = two(2, 0.1, 0.0)
     a, b = (row.chunks for row in found.results)
     assert a is not None and b is not None
-    gaps = (np.array(a.sums["kl"]) - np.array(b.sums["kl"])) / 50
+    gaps = ((np.array(a.sums["kl"]) - np.array(b.sums["kl"])) / 50).reshape(10, 4).mean(1)
     estimate = paired(found, "bf16", "int8")["kl_mean"]
-    assert estimate.se == pytest.approx(gaps.std(ddof=1) / math.sqrt(40))
-    assert (estimate.blocks, estimate.n) == (40, 2000)
+    assert estimate.se == pytest.approx(gaps.std(ddof=1) / math.sqrt(10))
+    assert (estimate.blocks, estimate.n) == (10, 2000)
     seen = chunk_sums.mean(a, "kl")
     assert seen is not None and interval(seen) is not None
 
 
 def test_paired_leaves_out_a_chunk_that_only_one_has() -> None:
     found = paired(two(3, 0.01, 0.05, broken=True), "int8", "bf16")
-    assert (found["kl_mean"].blocks, found["perplexity_ratio"].blocks) == (39, 40)
+    assert (found["kl_mean"].n, found["perplexity_ratio"].n) == (39 * 50, 40 * 50)
     assert found["kl_mean"].value == pytest.approx(0.05, abs=0.01)
 
 

@@ -1,6 +1,5 @@
 """The comparison: load the reference and the candidates, run them on the same input, and report what differs."""
 
-import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -17,7 +16,7 @@ from qfund.measures import libraries, noise, roads, tokens
 from qfund.measures.fidelity import Candidate, Comparison
 from qfund.measures.gathered import REFERENCE, Gathered, output_of
 from qfund.measures.roads import Outcome, Run
-from qfund.metrics import Estimate, buckets, estimates, percentiles, perplexity_of
+from qfund.metrics import Estimate, Positions, buckets, estimates, percentiles
 from qfund.precisions import PRECISIONS, STORED, Precision, precision, require
 from qfund.report import SCHEMA, ModelFacts, NoiseRun, PrecisionResult, Report, Saturation
 from qfund.skeleton import Skeletons, predict
@@ -73,7 +72,7 @@ def compare(spec: Spec, progress: Progress = lambda phase, share: None) -> Repor
     reference = _result(spec.reference, runs[REFERENCE], predictions)
     reference = replace(
         reference,
-        fidelity=_own_perplexity(comparison.reference),
+        fidelity=_own_perplexity(comparison.reference, prepared),
         nonfinite_positions=comparison.reference.nonfinite,
     )
     results = [
@@ -94,7 +93,7 @@ def compare(spec: Spec, progress: Progress = lambda phase, share: None) -> Repor
         tokens=tokens.token_map(prepared, _asked(comparison, spec), task),
         seconds=time.perf_counter() - started,
         whole=outcome.whole,
-        noise=tuple(_noise_run(row, comparison.candidates[row.way.name]) for row in outcome.noise),
+        noise=tuple(_noise_run(row, comparison.candidates[row.way.name], prepared) for row in outcome.noise),
     )
 
 
@@ -164,11 +163,11 @@ def _compared(result: PrecisionResult, gathered: Gathered, name: str, prepared: 
     )
 
 
-def _noise_run(row: noise.Noise, candidate: Candidate) -> NoiseRun:
+def _noise_run(row: noise.Noise, candidate: Candidate, prepared: inputs.Prepared) -> NoiseRun:
     positions = candidate.positions()
     vectors = (positions.mean_abs, positions.hidden_mean_abs)
     count = next((len(vector) for vector in vectors if vector is not None), 0)
-    return NoiseRun(row.name, row.meaning, count, estimates(positions))
+    return NoiseRun(row.name, row.meaning, count, estimates(positions, prepared.texts_of_chunks))
 
 
 def _timed(
@@ -210,10 +209,10 @@ def _room_as_stored(found: checkpoint.Checkpoint) -> int:
     return 4 * sum(tensor.bytes for tensor in found.tensors.values())
 
 
-def _own_perplexity(reference: Candidate) -> dict[str, Estimate]:
-    nll = reference.vector("nll_candidate")
-    found = None if nll is None or not len(nll) else perplexity_of(nll)
-    return {"perplexity": found} if found and math.isfinite(found.value) else {}
+def _own_perplexity(reference: Candidate, prepared: inputs.Prepared) -> dict[str, Estimate]:
+    nll, chunks = reference.vector("nll_candidate"), reference.vector("chunk_scored")
+    found = estimates(Positions(nll_candidate=nll, chunk_scored=chunks), prepared.texts_of_chunks)
+    return {"perplexity": found["perplexity"]} if "perplexity" in found else {}
 
 
 def _base_bytes(found: checkpoint.Checkpoint, precision: str) -> int:

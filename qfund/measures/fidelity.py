@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qfund.measures.logits import Distribution, Logits, count_by_code
-from qfund.metrics import Positions, Vector
+from qfund.metrics import TOP_K, Positions, Vector
 from qfund.report import Histogram
 
 _LOW, _WIDTH, _BINS = -12.0, 0.1, 160  # the histogram: 1e-12 … 1e4 in tenths of a decade
@@ -107,6 +107,8 @@ class Comparison:
         nll = log_total - reference.target
         if targets is not None:
             self.reference.add("nll_candidate", nll[reference.finite & correct])
+            if chunks is not None:
+                self.reference.add("chunk_scored", chunks[reference.finite & correct])
         for name, difference in found.differences.items():
             candidate, other = self.candidates[name], difference.distribution
             good = reference.finite & other.finite
@@ -130,13 +132,15 @@ class Comparison:
                 candidate.add("confidence", (1 / reference.total)[good])
                 agreed = (other.top == reference.top).double().cumprod(1)
                 candidate.add("same_top1", agreed[good, 0])
-                candidate.add("top_agreed", agreed.sum(1)[good])
+                if found.outputs >= TOP_K:
+                    candidate.add("top_agreed", agreed.sum(1)[good])
             if targets is not None:
                 scored = good & correct
                 nll_other = other.log_total() - other.target
                 candidate.add("nll_reference", nll[scored])
                 candidate.add("nll_candidate", nll_other[scored])
                 candidate.add("delta_p", (-nll_other[scored]).exp() - (-nll[scored]).exp())
+                candidate.add("confidence_scored", (1 / reference.total)[scored])
                 if chunks is not None:
                     candidate.add("chunk_scored", chunks[scored])
         chosen = choose(divergences) if choose else np.arange(0)

@@ -156,12 +156,17 @@ def most_likely(logits: Tensor) -> tuple[Tensor, Tensor]:
     count = min(TOP_K, logits.shape[1])
     parts = [part.topk(min(count + 1, part.shape[1]), dim=1) for part in logits.split(max(1, _TILE // logits.shape[1]))]
     values, numbers = torch.cat([part.values for part in parts]), torch.cat([part.indices for part in parts])
-    # Which of equal logits ``topk`` takes, and in which order, is anybody's guess.
+    # In which order ``topk`` gives equal logits is anybody's guess, and which of them, where the last of all are equal.
     tied = ((values[:, 1:] == values[:, :-1]) | values[:, 1:].isnan()).any(1).nonzero()[:, 0]
+    cut = tied[values[tied, -1] == values[tied, -2]] if values.shape[1] > count else tied[:0]
     values, numbers = values[:, :count], numbers[:, :count]
     if len(tied):
-        chosen = _in_order(logits[tied])[:, :count]
-        numbers[tied], values[tied] = chosen, logits[tied].gather(1, chosen)
+        by_number = numbers[tied].sort(dim=1)
+        by_value = values[tied].gather(1, by_number.indices).sort(dim=1, descending=True, stable=True)
+        values[tied], numbers[tied] = by_value.values, by_number.values.gather(1, by_value.indices)
+    if len(cut):
+        chosen = _in_order(logits[cut])[:, :count]
+        values[cut], numbers[cut] = logits[cut].gather(1, chosen), chosen
     return values, numbers
 
 

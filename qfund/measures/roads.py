@@ -269,10 +269,14 @@ def by_parts(
     budget: int,
     progress: Progress,
 ) -> Outcome | str:
-    """Streamed, if need be with single layers kept in memory; else why not."""
-    for layers in (True, False):
+    """Streamed, if need be with single layers kept in memory, or without a noise run that this model does not take;
+    else why not."""
+    layers = True
+    while True:
         try:
             return streamed(spec, found, task, batches, noise, budget, progress, layers)
         except NotStreamable as error:
-            why = str(error)
-    return why
+            left = [row for row in noise if row.way.name != error.way]
+            if len(left) == len(noise) and not layers:
+                return str(error)
+            layers, noise = layers and len(left) < len(noise), left

@@ -1,5 +1,7 @@
 """Several ways to run one model, in one walk over its checkpoint."""
 
+import contextlib
+import ctypes
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
@@ -199,6 +201,8 @@ class Streamed:
                 for walker, one in self._waiting(unit, frame):
                     walker.step(one)
                 frame.clear(unit)
+                _give_back(frame.bytes(unit))
+            del base
 
     def _looked_up(self, unit: Unit) -> bool:
         """Go through an embedding by those of its rows alone that are asked for; False where that cannot be done."""
@@ -337,6 +341,17 @@ def _product(walker: Walker, hidden: Tensor, parts: Mapping[str, tuple[Tensor, T
         wide = getattr(torch, walker.way.row.head)
         hidden, weight, bias = hidden.to(wide), weight.to(wide), None if bias is None else bias.to(wide)
     return nn.functional.linear(hidden, weight, bias)
+
+
+def _give_back(size: int) -> None:
+    """Let the system have what was freed. glibc keeps it, scattered over the heaps of its threads: half a gigabyte
+    after a few large blocks. Small ones are not worth the time."""
+    if size > _LARGE:
+        with contextlib.suppress(AttributeError, OSError, TypeError):
+            ctypes.CDLL(None).malloc_trim(0)
+
+
+_LARGE = 8 * 1024**2  # bytes of a block
 
 
 def _cast(dtype: str) -> Precision:

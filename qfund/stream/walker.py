@@ -21,7 +21,11 @@ _PROBED = 4  # tokens of the probe
 
 
 class NotStreamable(Exception):
-    """Why a model cannot be run unit by unit, in words; whole it may run."""
+    """Why a model cannot be run unit by unit, in words; whole it may run. ``way`` names the one that failed."""
+
+    def __init__(self, why: str, way: str | None = None) -> None:
+        super().__init__(why)
+        self.way = way
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,7 @@ class Walker:
             if "memory" in str(error):
                 raise
             why = " ".join(str(error).split())[:300]
-            raise NotStreamable(f"it stopped with {type(error).__name__}: {why}") from error
+            raise NotStreamable(f"it stopped with {type(error).__name__}: {why}", self.way.name) from error
 
     def answer(self, one: Pass, unit: Unit, output: Tensor) -> None:
         """Let a forward go on from a linear layer that gives ``output`` without being run.

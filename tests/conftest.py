@@ -8,12 +8,17 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 _HOME = tempfile.mkdtemp(prefix="qfund-tests-")
 os.environ["QFUND_HOME"] = _HOME
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
+
+# A busy machine is no reason to fail.
+settings.register_profile("qfund", deadline=None)
+settings.load_profile("qfund")
 
 # Before torch is imported: each process has its share of the cores, and so have the workers that it starts.
 if processes := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):

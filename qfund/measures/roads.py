@@ -84,14 +84,16 @@ def streamed(
     outcome = Outcome(gathered, noise=tuple(noise))
     for name, walker in asked.items():
         measured = gathered.comparison.reference if name == REFERENCE else gathered.comparison.candidates[name]
-        watched = watches.get(name)
-        if watched is None and measured.nonfinite:
-            watched = _watched(found, walker.way, spec.also, given, layers)
-        outcome.runs[name] = _run(walk, walker, watched)
+        seen = None
+        if watched := watches.get(name):
+            seen = _range(walk, walker, watched)
+        elif measured.nonfinite:
+            seen = _watched(found, walker.way, spec.also, given, layers)
+        outcome.runs[name] = _run(walk, walker, seen)
     return outcome
 
 
-def _run(walk: Streamed, walker: Walker, watch: Watch | None) -> Run:
+def _run(walk: Streamed, walker: Walker, seen: Range | None) -> Run:
     model, conversion = walker.frame.model, walker.frame.conversion
     return Run(
         footprint=footprint.stored(model),
@@ -101,7 +103,7 @@ def _run(walk: Streamed, walker: Walker, watch: Watch | None) -> Run:
         saturated=walk.quantised.saturated.get(walker.way.row.name, {}),
         note=" ".join(conversion.notes) or None if conversion else None,
         seconds=walker.seconds,
-        range=_range(walk, walker, watch) if watch else None,
+        range=seen,
     )
 
 
@@ -123,12 +125,13 @@ class _Deaf:
 
 def _watched(
     found: Checkpoint, way: Way, also: Sequence[str], batches: Sequence[Mapping[str, torch.Tensor]], layers: bool
-) -> Watch | None:
+) -> Range | None:
     """A second walk, of a precision whose outputs were not finite: rare, so that no other model is watched at first."""
     walk = Streamed(found, [way], also, layers)
-    with Watch(walk.walkers[0].frame.model) as watch:
+    (walker,) = walk.walkers
+    with Watch(walker.frame.model) as watch:
         walk.run(batches, _Deaf())
-    return watch if watch.blamed is not None else None
+    return None if watch.blamed is None else _range(walk, walker, watch)
 
 
 def whole(

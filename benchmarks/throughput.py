@@ -1,8 +1,8 @@
 """How fast the shipped model is compared: ``python -m benchmarks.throughput``.
 
-In turns, on the same 16,384 tokens: the plain transformers FP32 forward, and whole comparisons of FP32 with one candidate
-(both models' forwards, every statistic, drift along the blocks). *Candidate* is the rate of what the candidate adds,
-statistics included, as a ratio to the plain forward; *both* counts the tokens of both models over the whole time.
+In turns, on the same 16,384 tokens: the plain transformers FP32 forward, and whole comparisons of FP32 with one
+candidate (both models' forwards, every statistic, drift along the blocks). *Candidate* is the rate of what the candidate
+adds, statistics included, as a ratio to the plain forward; *both* counts the tokens of both models over the whole time.
 llama-perplexity, which runs the candidate alone against stored 16-bit logits, reached 0.86 (F32) and 1.08 (BF16) of the
 plain forward where the notes were measured.
 """
@@ -49,7 +49,7 @@ def main() -> None:
     print(f"{tokens:,} tokens, {given.rounds} rounds in turns; medians of ratios to the plain FP32 forward")
     for name in given.precisions:
         compared(name)  # kernels, and quantised blocks on disk
-        rounds = [(timed(plain), timed(lambda name=name: compared(name))) for _ in range(given.rounds)]  # type: ignore[misc]
+        rounds = [(timed(plain), timed(lambda name=name: compared(name))) for _ in range(given.rounds)]
         for which, place in (("wall", 0), ("cpu", 1)):
             alone = statistics.median(one[place] / max(both[place] - one[place], 1e-9) for one, both in rounds)
             both_ = statistics.median(2 * one[place] / both[place] for one, both in rounds)

@@ -1,6 +1,7 @@
 """Logits → positions, against an independent float64 computation in NumPy."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -154,3 +155,30 @@ def test_the_first_alternative_is_the_argmax_also_among_equals() -> None:
     kept = comparison.candidates["x"].kept.values()
     assert [row.top[0] for row in kept] == logits.flip(-1).argmax(-1).tolist()
     assert all(row.probabilities == sorted(row.probabilities, reverse=True) for row in kept)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.lists(st.integers(1, 39), unique=True, max_size=5), st.booleans())
+def test_parts_of_the_vocabulary_add_up(seed: int, cuts: list[int], rounded: bool) -> None:
+    """However the vocabulary is cut, the statistics are those of all logits at once, ties and infinities included."""
+    generator = torch.Generator().manual_seed(seed)
+    reference = torch.randn(7, 40, generator=generator) * 4
+    other = reference + torch.randn(7, 40, generator=generator) * 0.2
+    if rounded:
+        reference, other = reference.round(), other.round()
+    other[3, 11] = math.inf
+    targets = torch.randint(-1, 40, (7,), generator=generator)
+    whole, parts = (Comparison({"x": Candidate()}) for _ in range(2))
+    whole.add_logits(reference, {"x": other}, targets, first(7))
+    logits_ = parts.logits(["x"], 7, targets, reference.device)
+    ends = [0, *sorted(cuts), 40]
+    for start, end in pairwise(ends):
+        logits_.add(start, reference[:, start:end], {"x": other[:, start:end]})
+    parts.take(logits_, first(7))
+    one, two = whole.candidates["x"], parts.candidates["x"]
+    assert (one.nonfinite, one.finite) == (two.nonfinite, two.finite) == (1, [place != 3 for place in range(7)])
+    assert one.vectors.keys() == two.vectors.keys()
+    for name, values in one.vectors.items():
+        np.testing.assert_allclose(two.vectors[name], values, rtol=1e-9, atol=1e-13, err_msg=name)
+    kept, as_well = ([(place, row.top) for place, row in found.kept.items()] for found in (one, two))
+    assert kept == as_well

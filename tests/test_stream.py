@@ -1,6 +1,8 @@
 """The streamed pass gives bit for bit what whole models give, and holds no more than a part of one."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -32,6 +34,7 @@ from qfund.stream.units import BLOCK, EMBEDDING, HEAD
 from qfund.stream.walker import NotStreamable, Way
 from tests import checkpoints
 
+ROOT = Path(__file__).resolve().parent.parent
 ROWS = ("fp32", "bf16", "fp16", "int8", "int4_asym", "nf4_bf16", "nvfp4", "int8_dynamic", "bf16_autocast")
 TEXT = checkpoints.TEXT * 2
 
@@ -467,3 +470,43 @@ def test_a_noise_run_that_a_model_does_not_take_is_left_out() -> None:
     report = compare(Spec(str(checkpoints.folder("mixtral")), precisions=("bf16",), text=TEXT))
     assert report.whole is None
     assert [run.name for run in report.noise] == ["threads", "batch", "attention"]
+
+
+def test_a_report_of_tiles_is_that_of_whole_logits(tiny_tiles: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = Spec(str(checkpoints.folder("gemma2")), precisions=("bf16", "int4"), text=TEXT)
+    tiled = compare(spec)
+    monkeypatch.setattr(head, "WHOLE", 10**9)
+    once = compare(spec)
+    for one, other in zip(tiled.results, once.results, strict=True):
+        assert one.fidelity.keys() == other.fidelity.keys()
+        for name, estimate in one.fidelity.items():
+            assert estimate.value == pytest.approx(other.fidelity[name].value, rel=1e-5, abs=1e-9), name
+    assert tiled.tokens is not None and once.tokens is not None
+    assert tiled.tokens.reference.tokens == once.tokens.reference.tokens
+
+
+_HAMMER = """
+import sys, random
+from pathlib import Path
+import torch
+from qfund.stream.disk import Disk
+disk, random_ = Disk(Path(sys.argv[1]), 60_000), random.Random(int(sys.argv[2]))
+for _ in range(400):
+    number = random_.randrange(12)
+    found = disk.read((str(number),))
+    if found is None:
+        disk.write((str(number),), {"codes": torch.full((8000,), number, dtype=torch.uint8)}, {"of": str(number)})
+    else:
+        assert found[1]["of"] == str(number) and bool((found[0]["codes"] == number).all()), "not whole"
+print(disk.found, disk.missed)
+"""
+
+
+def test_two_processes_share_a_disk(tmp_path: Path) -> None:
+    """More than fits is written by both, and dropped by both: what is read is always whole."""
+    command = [sys.executable, "-W", "ignore", "-c", _HAMMER, str(tmp_path)]
+    both = [subprocess.Popen([*command, str(seed)], stdout=subprocess.PIPE, text=True, cwd=ROOT) for seed in (1, 2)]
+    for one in both:
+        found, missed = map(int, one.communicate()[0].split())
+        assert one.returncode == 0 and found > 50 and missed > 20
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 60_000 + 2 * 8200

@@ -60,9 +60,10 @@ class Distribution:
         total = weights.sum(1)
         self.total[rows] = self.total[rows] * shrunk + total
         self.largest[rows] = largest
-        self.square[rows] += torch.linalg.vector_norm(exact, dim=1).square_()
-        # One value that is not finite makes this sum so; double precision cannot overflow on its own.
-        self.finite[rows] &= total.isfinite() & exact.sum(1).isfinite()
+        square = torch.linalg.vector_norm(exact, dim=1).square_()
+        self.square[rows] += square
+        # One value that is not finite makes this sum so; logits of 16 and 32 bits cannot overflow in double precision.
+        self.finite[rows] &= square.isfinite()
         return weights, shrunk
 
 

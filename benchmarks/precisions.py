@@ -14,9 +14,10 @@ import sys
 from collections.abc import Iterator
 
 from qfund import backends, compare
-from qfund.catalog import EVERY_PRECISION, every_precision
+from qfund.catalog import EVERY_PRECISION
+from qfund.engine import key_of, shipped
 from qfund.precisions import PRECISIONS, STORED, Precision, unavailable
-from qfund.report import PrecisionResult
+from qfund.report import PrecisionResult, Report
 
 #: Timed in turns with the reference.
 TIMED = EVERY_PRECISION.precisions
@@ -31,9 +32,9 @@ def main() -> None:
 
 
 def _shipped() -> None:
-    found = every_precision()
+    found: Report | None = shipped.find(EVERY_PRECISION, key_of(EVERY_PRECISION), whole=False)
     if found is None:
-        sys.exit("models/pydoc-llama/precisions.json is out of date: python -m training.showcase")
+        sys.exit("What ships is out of date: python -m training.measured pydoc-llama/compare-every")
     timed = {
         result.precision: result
         for result in compare("pydoc-llama", TIMED, max_tokens=TOKENS, libraries=True, progress=_say).results

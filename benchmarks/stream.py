@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,16 +74,21 @@ def batches(tokens: int) -> list[Batch]:
     return found
 
 
-def mapped(model: Any) -> int:
-    """Bytes of weights that alias a mapped file."""
+def mapped(models: Iterable[Any]) -> int:
+    """Bytes of the checkpoint that live weights alias, each once however many models map it."""
     ranges = []
     for line in Path("/proc/self/maps").read_text().splitlines():
-        place, *_, name = line.split(maxsplit=5) if line.count("/") else (line.split()[0], "")
+        place, _, offset, *_, name = line.split(maxsplit=5) if line.count("/") else ["0-0", "", "0", ""]
         if name.endswith(".safetensors"):
             start, end = (int(part, 16) for part in place.split("-"))
-            ranges.append((start, end))
-    weights = {tensor.data_ptr(): tensor.nbytes for tensor in (*model.parameters(), *model.buffers())}
-    return sum(size for place, size in weights.items() if any(start <= place < end for start, end in ranges))
+            ranges.append((start, end, int(offset, 16), name))
+    found: dict[tuple[str, int], int] = {}
+    for model in models:
+        for tensor in (*model.parameters(), *model.buffers()):
+            for start, end, first, name in ranges:
+                if start <= tensor.data_ptr() < end:
+                    found[name, tensor.data_ptr() - start + first] = tensor.nbytes
+    return sum(found.values())
 
 
 def at_once(folder: Path, names: Sequence[str], given: list[Batch]) -> tuple[Gathered, int]:
@@ -97,24 +102,28 @@ def at_once(folder: Path, names: Sequence[str], given: list[Batch]) -> tuple[Gat
             for name, model in models.items()
         }
         gathered.output(number, outputs)
-    return gathered, sum(mapped(model) for model in models.values())
+    return gathered, mapped(models.values())
 
 
 def in_turn(folder: Path, names: Sequence[str], given: list[Batch]) -> tuple[Gathered, int]:
     found = checkpoint.read(folder)
-    gathered = Gathered(tasks.task_of(found), given, names)
+    task = tasks.task_of(found)
+    gathered = Gathered(task, given, names)
     held: list[Any] = []
     kept = 0
     for name in (REFERENCE, *names):
         row = PRECISIONS["fp32" if name == REFERENCE else name]
         model = load(found, row).model
-        kept = max(kept, mapped(model))
+        kept = max(kept, mapped([model]))
+        one = Gathered(task, given, [name])
         for number, batch in enumerate(given):
             output = roads.forward(model, batch, row)
             if name == REFERENCE:
                 held.append(output)
             else:
-                gathered.output(number, {REFERENCE: held[number], name: output})
+                one.output(number, {REFERENCE: held[number], name: output})
+        if name != REFERENCE:
+            gathered.comparison.candidates[name] = one.comparison.candidates[name]
         del model
     return gathered, kept
 

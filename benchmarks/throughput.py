@@ -1,8 +1,9 @@
 """How fast the shipped model is compared: ``python -m benchmarks.throughput``.
 
 In turns, on the same 16,384 tokens: the plain transformers FP32 forward, and whole comparisons of FP32 with one
-candidate (both models' forwards, every statistic, drift along the blocks). *Candidate* is the rate of what the candidate
-adds, statistics included, as a ratio to the plain forward; *both* counts the tokens of both models over the whole time.
+candidate (both models' forwards, every statistic, drift along the blocks). *Candidate* is the rate of what the
+candidate adds, statistics included, as a ratio to the plain forward; *both* counts the tokens of both models over the
+whole time.
 llama-perplexity, which runs the candidate alone against stored 16-bit logits, reached 0.86 (F32) and 1.08 (BF16) of the
 plain forward where the notes were measured.
 """

@@ -5,14 +5,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
-from qfund import captions, checkpoint, pydoc_text, report
-from qfund.captions import CaptionRequest, Captions
-from qfund.errors import InvalidSpec, ModelNotFound, QfundError
+from qfund import checkpoint, pydoc_text
+from qfund.errors import InvalidSpec, ModelNotFound
 from qfund.names import unknown
 from qfund.precisions import MEANING, PRECISIONS, STORED, unavailable
-from qfund.report import Report
 from qfund.spec import Request, Spec
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
@@ -152,41 +148,3 @@ def evaluation_text(source: Source) -> tuple[str, list[str]]:
             f"held-out text was chosen from ({manifest.python}): perplexities differ a little."
         )
     return text, notes
-
-
-def showcase(spec: Spec) -> Report | None:
-    """The comparison that ships with a catalog model (``models/<name>/comparison.json``), where it is of exactly this
-    ``Spec`` and of exactly the weights that are there."""
-    return _shipped(spec, "comparison.json")
-
-
-def every_precision() -> Report | None:
-    """The shipped comparison of the example model in every precision that a CPU runs, without tokens and tensors."""
-    return _shipped(EVERY_PRECISION, "precisions.json")
-
-
-def shipped_captions(request: CaptionRequest) -> Captions | None:
-    """The captions that ship with a catalog model (``models/<name>/captions.json``), where they are of exactly this
-    request and of exactly the weights that are there. Of their pictures only the worst are kept."""
-    entry = CATALOG.get(request.model)
-    if entry is None:
-        return None
-    try:
-        found = msgspec.json.decode((entry.folder / "captions.json").read_bytes(), type=Captions)
-        current = checkpoint.content_id(entry.folder)
-        asked = captions.without_bytes(captions.checked(request))
-    except (OSError, QfundError, msgspec.DecodeError):
-        return None
-    return found if found.request == asked and found.environment.model_id == current else None
-
-
-def _shipped(spec: Spec, name: str) -> Report | None:
-    entry = CATALOG.get(spec.model)
-    if entry is None:
-        return None
-    try:
-        found = report.from_json((entry.folder / name).read_bytes())
-        current = checkpoint.content_id(entry.folder)
-    except (OSError, QfundError):
-        return None
-    return found if found.spec == spec and found.environment.model_id == current else None

@@ -37,16 +37,7 @@ _BITS = {
 }
 _AGAIN = "Download or save the file again."
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-_NOT_CONTENT = (
-    "README.md",
-    "comparison.json",
-    "precisions.json",
-    "captions.json",
-    "generation.json",
-    "embeddings.json",
-    "training.json",
-    ".gitattributes",
-)
+_NOT_CONTENT = ("README.md", "training.json", ".gitattributes")
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,8 +134,3 @@ def kendall(one: Sequence[float | None], other: Sequence[float | None]) -> float
     first, second = (np.sign(np.subtract.outer(np.array(row, float), np.array(row, float))) for row in (one, other))
     pairs = math.sqrt(float((first**2).sum()) * float((second**2).sum()))
     return float((first * second).sum()) / pairs if pairs else None
-
-
-def shipped(request: EmbeddingsRequest) -> Embeddings | None:
-    """What ships with a catalog model (``models/<name>/embeddings.json``) for exactly this request."""
-    return side_by_side.shipped(request, "embeddings.json", Embeddings, SCHEMA)

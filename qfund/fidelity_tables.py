@@ -68,7 +68,7 @@ def metrics_text(report: Report) -> pd.DataFrame:
     for name in names:
         row = {"Metric": heading(name)}
         row |= {label(result.precision): _cell(result, name, floor) for result in report.results}
-        row["Noise floor"] = number_text(_shown(name, floor[name])) if name in floor else "–"
+        row["Noise floor"] = floor_text(name, floor[name]) if name in floor else "–"
         row[f"{label(report.reference.precision)} (reference)"] = _cell(report.reference, name, {})
         rows.append(row | {"Better": BETTER[METRICS[name].better], "Definition": METRICS[name].definition})
     frame = pd.DataFrame(rows, columns=None if rows else ["Metric", "Better", "Definition"])
@@ -76,8 +76,17 @@ def metrics_text(report: Report) -> pd.DataFrame:
     return frame[[column for column in frame.columns if frame.empty or not (frame[column] == "–").all()]]
 
 
-def _shown(name: str, far: float) -> float:
-    return 100 * far if METRICS[name].unit == "share" else far
+def floor_text(name: str, far: float) -> str:
+    """What a metric says of mere noise, ``far`` from perfect (``Metric.damage``): ``3.30e-13``, ``1 − 2.33e-14``."""
+    metric = METRICS[name]
+    assert metric.perfect is not None
+    if math.isinf(metric.perfect):
+        return number_text(-20 * math.log10(far)) if far > 0 else "no noise"
+    scale = 100 if metric.unit == "share" else 1
+    if not metric.perfect:
+        return number_text(scale * far)
+    perfect = f"{scale * metric.perfect:g}"
+    return f"{perfect} {'−' if metric.better == 'higher' else '±'} {number_text(scale * far)}" if far else perfect
 
 
 def _cell(result: PrecisionResult, name: str, floor: Mapping[str, float]) -> str:

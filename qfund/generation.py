@@ -305,8 +305,3 @@ def worst_first(found: Generation, name: str) -> list[int]:
 
 def to_json(found: Generation) -> bytes:
     return msgspec.json.encode(found)
-
-
-def shipped(request: GenerationRequest) -> Generation | None:
-    """What ships with a catalog model (``models/<name>/generation.json``) for exactly this request."""
-    return side_by_side.shipped(request, "generation.json", Generation, SCHEMA)

@@ -16,7 +16,7 @@ from transformers.pytorch_utils import Conv1D
 
 from qfund import catalog, footprint, prequantised
 from qfund.checkpoint import Checkpoint
-from qfund.errors import CorruptCheckpoint, InvalidSpec, OutOfBudget, QfundError
+from qfund.errors import CorruptCheckpoint, InvalidSpec, OutOfBudget, QfundError, UnsupportedModel
 from qfund.precisions import STORED, Precision, require
 from qfund.quantizers import walk
 from qfund.report import LeftModule
@@ -173,6 +173,22 @@ def arguments(model: Any, batch: Mapping[str, torch.Tensor], device: torch.devic
 
 
 @contextmanager
+def explained(model: Any, row: Precision, what: str = "be run") -> Iterator[None]:
+    """Say which model cannot do what in which precision, whatever its code raises; out of memory stays as it is."""
+    try:
+        yield
+    except QfundError:
+        raise
+    except Exception as error:  # models raise whatever their code and torch's kernels raise
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "memory" in str(error):
+            raise
+        raise UnsupportedModel(
+            f"{type(model).__name__} cannot {what} in {row.label} here: {type(error).__name__}: {error}",
+            "Choose another model or precision.",
+        ) from error
+
+
+@contextmanager
 def arithmetic(row: Precision) -> Iterator[None]:
     """Let multiplications of fp32 on a GPU run in TF32 for that row alone (cuDNN would do so for every convolution),
     and torch choose dtypes for a row that asks for autocast. It may be entered anew for each part of a forward."""
@@ -298,3 +314,14 @@ class ModelCache:
                     "Choose a smaller model, or raise QFUND_MODEL_BUDGET_GIB on a machine with more memory.",
                 )
             del self._held[idle]
+
+
+_cache: ModelCache | None = None
+
+
+def model_cache() -> ModelCache:
+    """The process's one model cache."""
+    global _cache
+    if _cache is None:
+        _cache = ModelCache(default_budget())
+    return _cache

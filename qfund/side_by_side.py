@@ -4,14 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
-import msgspec
-
-from qfund import checkpoint
-from qfund.catalog import CATALOG
-from qfund.errors import InvalidInput, InvalidSpec, QfundError
+from qfund.errors import InvalidInput, InvalidSpec
 from qfund.names import look_up
 from qfund.precisions import PRECISIONS, precision
-from qfund.report import Environment
 from qfund.spec import ALSO
 
 MAX_TEXT = 20_000  # characters of one text
@@ -32,17 +27,7 @@ class Asked(Protocol):
     def also(self) -> tuple[str, ...]: ...
 
 
-class Result(Protocol):
-    @property
-    def schema(self) -> int: ...
-    @property
-    def request(self) -> Any: ...
-    @property
-    def environment(self) -> Environment: ...
-
-
 Request = TypeVar("Request", bound=Asked)
-Found = TypeVar("Found", bound=Result)
 
 
 def canonical(request: Request) -> Request:
@@ -83,18 +68,3 @@ def check_texts(texts: Sequence[str], what: str, most: int) -> None:
             raise InvalidInput(f"{which} is empty.", "Write something, or leave it out.")
         if len(text) > MAX_TEXT:
             raise InvalidInput(f"{which} has {len(text):,} characters.", f"Give at most {MAX_TEXT:,}.")
-
-
-def shipped(request: Asked, name: str, kind: type[Found], schema: int) -> Found | None:
-    """The result of that file name that ships with a catalog model, where it is of this schema, answers exactly this
-    request, and comes from exactly the weights that are there."""
-    entry = CATALOG.get(request.model)
-    if entry is None:
-        return None
-    try:
-        found = msgspec.json.decode((entry.folder / name).read_bytes(), type=kind)
-        current = checkpoint.content_id(entry.folder)
-    except (OSError, QfundError, msgspec.DecodeError):
-        return None
-    good = found.schema == schema and found.request == request and found.environment.model_id == current
-    return found if good else None

@@ -205,11 +205,14 @@ def _told(
 
 
 def _more_phrase(more: int | None) -> str:
-    return (
-        "inconclusive, and no number of tokens is sure to decide"
-        if more is None
-        else (f"inconclusive, about {more:,} more token{'s' * (more != 1)} would decide")
-    )
+    if more is None:
+        return "inconclusive, and no number of tokens is sure to decide"
+    if more > _MANY:
+        return f"inconclusive, and so near the margin that more than {_MANY:,} more tokens would be needed to decide"
+    return f"inconclusive, about {more:,} more token{'s' * (more != 1)} would decide"
+
+
+_MANY = 100_000_000  # tokens that nobody reads to decide this
 
 
 def _why(report: Report, result: PrecisionResult, state: str, findings: tuple[Finding, ...]) -> str:

@@ -35,8 +35,7 @@ from qfund.commands.caption import text
 from qfund.engine import compute, key_of, messages
 from qfund.engine.kinds import KINDS
 from qfund.errors import InvalidInput, InvalidSpec, QfundError, UnknownName, UnsupportedModel
-from qfund.measures import caption as measured
-from qfund.measures import captioner
+from qfund.measures import captioner, side_by_side
 from qfund.measures.caption import caption, first_difference
 from qfund.measures.captioner import Captioner
 from qfund.measures.compare import compare
@@ -44,6 +43,8 @@ from qfund.spec import Spec
 from qfund.tasks import task_of
 from tests import checkpoints, independent
 from tests.caption_results import make_captions
+from tests.shipping import ships
+from training import measured as shipping
 from training import shapes_blip
 
 PHOTO = GivenPicture("photo.png", picture_files.to_png(Image.effect_noise((90, 60), 80).convert("RGB")))
@@ -132,7 +133,7 @@ def test_batches_and_groups_change_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     request = CaptionRequest(str(checkpoints.folder("blip")), ("bf16", "int4"), samples=5, max_new_tokens=5)
     whole = caption(request)
     monkeypatch.setattr(Captioner, "how", lambda self, image: (2, "by twos"))
-    monkeypatch.setattr(measured, "groups", lambda *_: [["bf16"], ["int4"]])
+    monkeypatch.setattr(side_by_side, "groups", lambda *_: [["bf16"], ["int4"]])
     shares: list[float] = []
     parts = caption(request, lambda phase, share: shares.append(share))
     assert shares == sorted(shares) and shares[-1] <= 1
@@ -390,15 +391,12 @@ def test_the_shipped_captioner_captions_pictures_it_never_saw() -> None:
 
 
 def test_the_shipped_captions_are_of_the_weights_and_pictures_that_are_there() -> None:
-    """Fails while models/shapes-blip/captions.json is out of date: run python -m training.shapes_captions."""
-    found = catalog.shipped_captions(CaptionRequest("shapes-blip"))
-    assert found is not None and found.total == captions.DEFAULT_SAMPLES
+    found: Captions = ships(CaptionRequest("shapes-blip"))
+    assert found.total == captions.DEFAULT_SAMPLES and len(found.pictures) == shipping.PICTURES
     drawn = shapes.held_out([one.number for one in found.pictures])
     for ours, picture in zip(found.pictures, drawn, strict=True):
         assert ours.truth == picture.caption
         assert ours.sha256 == hashlib.sha256(picture.image.tobytes()).hexdigest()
-    assert catalog.shipped_captions(CaptionRequest("shapes-blip", samples=3)) is None
-    assert catalog.shipped_captions(CaptionRequest("dummy")) is None
 
 
 def test_training_sees_pictures_as_the_image_processor_makes_them() -> None:

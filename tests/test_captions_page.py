@@ -17,7 +17,7 @@ from streamlit.testing.v1 import AppTest
 
 from qfund import caption_figures, caption_tables, catalog, cli, shapes
 from qfund.captions import DEFAULT_SAMPLES, CaptionRequest, GivenPicture, checked
-from qfund.engine import key_of
+from qfund.engine import key_of, shipped
 from qfund.engine.jobs import Job
 from qfund.errors import ModelNotFound, QfundError, QueueFull, WorkerDied
 from qfund.spec import Request
@@ -74,11 +74,14 @@ def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[No
     monkeypatch.setattr(services, "store", lambda: found)
     monkeypatch.setattr(services, "warm_up", lambda: None)
     monkeypatch.setattr(catalog, "identity", lambda request: "an identity")
-    shipped = make_captions(replace(checked(EXAMPLE), samples=30))
+    ships = make_captions(replace(checked(EXAMPLE), samples=30))
     monkeypatch.setattr(
-        catalog, "shipped_captions", lambda asked: shipped if checked(asked) == checked(EXAMPLE) else None
+        shipped,
+        "find",
+        lambda asked, key, **_: (
+            ships if isinstance(asked, CaptionRequest) and checked(asked) == checked(EXAMPLE) else None
+        ),
     )
-    monkeypatch.setattr(catalog, "showcase", lambda spec: None)
     start = PagesManager.__init__
 
     def started(self: PagesManager, *args: Any, **kwargs: Any) -> None:

@@ -16,6 +16,7 @@ from qfund.errors import InvalidInput, UnsupportedModel
 from qfund.measures.classify import classify
 from qfund.measures.embed import embed
 from tests import checkpoints
+from tests.shipping import ships
 
 TEXTS = ("the quick brown fox", "a lazy dog", "dog and fox, fox and dog: the quick and the lazy")
 
@@ -136,8 +137,6 @@ def test_what_cannot_be_embedded_is_told() -> None:
 
 
 def test_what_ships_is_of_the_weights_that_are_there() -> None:
-    """Fails while models/pydoc-llama/embeddings.json is out of date: run python -m training.generation."""
-    found = embeddings.shipped(embeddings.EXAMPLE)
-    assert found is not None
+    found: Embeddings = ships(embeddings.EXAMPLE)
     fresh = embed(EmbeddingsRequest("pydoc-llama", precisions=("bf16",)))
     assert np.array(fresh.reference.similarity) == pytest.approx(np.array(found.reference.similarity), abs=1e-4)

@@ -228,3 +228,19 @@ def test_the_reference_against_itself_is_told_to_the_last_digit(report: Report) 
     assert row["KL divergence, mean (nat)"] == "0" and row["Perplexity ratio (×)"] == "1 + 2.00e-9"
     (row,) = fidelity_tables.noise(noisy(report, perplexity_ratio=1.0)).to_dict("records")
     assert row["Perplexity ratio (×)"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("name", "far", "text"),
+    [
+        ("kl_mean", 3.3e-13, "3.30e-13"),
+        ("logit_sqnr", 1e-4, "80"),
+        ("logit_sqnr", 0.0, "no noise"),
+        ("logit_cosine", 2.33e-14, "1 − 2.33e-14"),
+        ("perplexity_ratio", 2.38e-9, "1 ± 2.38e-9"),
+        ("top1_agreement", 0.0, "100"),
+        ("top1_agreement", 0.002, "100 − 0.2"),
+    ],
+)
+def test_the_noise_floor_is_told_as_the_metric_is(name: str, far: float, text: str) -> None:
+    assert fidelity_tables.floor_text(name, far) == text

@@ -86,7 +86,6 @@ def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Store:
 def seam(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     st.cache_resource.clear()
     monkeypatch.setattr(catalog, "identity", lambda request: f"{request.model} on cpu")
-    monkeypatch.setattr(catalog, "every_precision", lambda: None)
     monkeypatch.setattr(services, "headers", lambda request: HEADERS)
     monkeypatch.setattr(services, "warm_up", lambda: None)
     yield

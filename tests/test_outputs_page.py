@@ -11,11 +11,11 @@ import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
-from qfund import catalog, cli, embeddings, generation, output_figures, output_tables
+from qfund import catalog, cli, output_figures, output_tables
 from qfund.classes import ClassesRequest
 from qfund.commands import classify, embed, generate
 from qfund.embeddings import EmbeddingsRequest
-from qfund.engine import key_of
+from qfund.engine import key_of, shipped
 from qfund.engine.jobs import Job
 from qfund.errors import QfundError, QueueFull, UnsupportedModel
 from qfund.generation import GenerationRequest
@@ -89,8 +89,6 @@ def seam(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setattr(services, "store", lambda: store)
     monkeypatch.setattr(services, "warm_up", lambda: None)
     monkeypatch.setattr(catalog, "identity", lambda request: f"{request.model} on cpu")
-    monkeypatch.setattr(generation, "shipped", lambda request: None)
-    monkeypatch.setattr(embeddings, "shipped", lambda request: None)
     yield
     st.cache_resource.clear()
 
@@ -238,7 +236,7 @@ def test_failures_are_told(opened: Open, jobs: FakeJobs) -> None:
 
 
 def test_a_first_visit_is_not_empty(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generation, "shipped", lambda request: make_generation(request))
+    monkeypatch.setattr(shipped, "find", lambda request, key: make_generation(request))
     at = opened()
     assert "43 of" not in said(at) and "All 4 texts are the same" in said(at) and len(at.get("plotly_chart")) >= 3
 

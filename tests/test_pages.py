@@ -16,6 +16,7 @@ from streamlit.testing.v1 import AppTest
 
 from qfund import catalog, cli, engine
 from qfund.engine import key_of
+from qfund.engine import shipped as engine_shipped
 from qfund.engine.jobs import Job
 from qfund.errors import EngineError, ModelNotFound, QueueFull, StoreError, WorkerDied
 from qfund.metrics import METRICS, Estimate
@@ -82,7 +83,9 @@ def shipped(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The shipped comparison is a small one, and weights are not read; nothing is kept from another test."""
     st.cache_resource.clear()
     monkeypatch.setattr(catalog, "identity", lambda spec: "an identity")
-    monkeypatch.setattr(catalog, "showcase", lambda spec: make_report() if spec == catalog.EXAMPLE else None)
+    monkeypatch.setattr(
+        engine_shipped, "find", lambda spec, key, **_: make_report() if spec == catalog.EXAMPLE else None
+    )
     monkeypatch.setattr(services, "warm_up", lambda: None)
     yield
     st.cache_resource.clear()
@@ -665,7 +668,7 @@ PRECISIONS_PAGE = "pages/precisions.py"
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog, "every_precision", lambda: make_report(catalog.EVERY_PRECISION))
+    monkeypatch.setattr(engine_shipped, "find", lambda spec, key, whole=True: None if whole else make_report(spec))
 
 
 @pytest.mark.usefixtures("measured")
@@ -697,8 +700,7 @@ def test_precisions_are_filtered_by_family_and_base(opened: Open) -> None:
     assert not at.exception
 
 
-def test_precisions_that_were_not_measured_invite(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog, "every_precision", lambda: None)
+def test_precisions_that_were_not_measured_invite(opened: Open) -> None:
     at = opened(page=PRECISIONS_PAGE)
     assert "Not measured yet" in texts(at)
     assert len(at.dataframe) == 1 and not at.get("plotly_chart")

@@ -30,7 +30,6 @@ class Kind:
         identify: ``(request) -> str``: the content of the model, and the device.
         schema: version of the stored results, raised whenever their meaning or shape changes. None for reports, which
             say their own and are listed.
-        shipped: ``(request) -> result``, of those that ship with the project, or None.
     """
 
     name: str
@@ -40,7 +39,6 @@ class Kind:
     check: str | None = None
     identify: str = "qfund.catalog:identity"
     schema: int | None = 1
-    shipped: str | None = None
 
     def checked(self, request: Any) -> Any:
         return lazily(self.check)(request) if self.check else request
@@ -100,7 +98,6 @@ KINDS: dict[str, Kind] = {
             "qfund.generation:Generation",
             "qfund.measures.generate:generate",
             check="qfund.generation:checked",
-            shipped="qfund.generation:shipped",
         ),
         Kind(
             "classify",
@@ -115,7 +112,6 @@ KINDS: dict[str, Kind] = {
             "qfund.embeddings:Embeddings",
             "qfund.measures.embed:embed",
             check="qfund.embeddings:checked",
-            shipped="qfund.embeddings:shipped",
         ),
         Kind(
             "lesson",

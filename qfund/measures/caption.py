@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from qfund import catalog, checkpoint, environment, hub, picture_files, prequantised, shapes
+from qfund import checkpoint, environment, picture_files, shapes
 from qfund.captions import (
     Caption,
     CaptionRequest,
@@ -26,14 +26,12 @@ from qfund.captions import (
     without_bytes,
     worst_first,
 )
-from qfund.loading import LoadedModel
+from qfund.loading import LoadedModel, model_cache
+from qfund.measures import side_by_side
 from qfund.measures.captioner import Captioner, Made
-from qfund.measures.compare import model_cache
 from qfund.measures.fidelity import Candidate, Comparison
-from qfund.measures.roads import groups
 from qfund.metrics import estimates
-from qfund.precisions import PRECISIONS, precision, require
-from qfund.skeleton import Skeletons
+from qfund.precisions import PRECISIONS
 from qfund.version import VERSION
 
 _THUMBNAIL = 256  # longest side in pixels of what a result keeps of a given picture
@@ -48,23 +46,15 @@ def caption(request: CaptionRequest, progress: Progress = lambda phase, share: N
     """
     started = time.perf_counter()
     request = checked(request)
-    progress("reading the checkpoint", 0.0)
-    source = catalog.locate(request.model, request.revision)
-    folder, revision = source.folder, None
-    if folder is None:
-        folder, revision = hub.download(source.name, source.revision, model_cache().budget, progress)
-    found = checkpoint.read(folder)
-    rows = [precision(name) for name in (request.reference, *request.precisions)]
-    for row in rows:
-        require(row, catalog.device())
-        prequantised.check(found, False, row.label)
+    names = (request.reference, *request.precisions)
+    opened = side_by_side.opened(request, names, (), progress)
+    found = opened.found
     asked = Captioner(found, request.max_new_tokens)
-    skeletons = Skeletons(found)
-    sizes = {row.name: skeletons.footprint(row, ()).bytes for row in rows}
+    opened.size(names)
     pictures = _pictures(request)
     size, how = asked.how(pictures[0].image)
-    run = _Run(found, asked, request, pictures, size, sizes, progress)
-    for group in groups(request.reference, request.precisions, sizes, model_cache().budget) or [[]]:
+    run = _Run(found, asked, request, pictures, size, opened.sizes, progress)
+    for group in opened.groups(request.reference, request.precisions) or [[]]:
         run.run(group)
     reference = run.summary(request.reference)
     notes = [f"{len(pictures):,} picture{'s' * (len(pictures) > 1)}, {how}."]
@@ -76,7 +66,7 @@ def caption(request: CaptionRequest, progress: Progress = lambda phase, share: N
         qfund=VERSION,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         request=without_bytes(request),
-        environment=environment.describe(found.id, revision),
+        environment=environment.describe(found.id, opened.revision),
         architecture=found.architecture,
         parameters=run.parameters,
         total=len(pictures),

@@ -13,7 +13,7 @@ from transformers import GenerationConfig
 from qfund import inputs
 from qfund.checkpoint import Checkpoint
 from qfund.errors import UnsupportedModel
-from qfund.loading import arithmetic
+from qfund.loading import arithmetic, explained
 from qfund.measures import forward
 from qfund.precisions import Precision
 from qfund.tasks import read_config, task_of
@@ -85,7 +85,7 @@ class Captioner:
         Raises:
             UnsupportedModel: the model cannot be run in this precision.
         """
-        with self._plainly(model) as settings, _explained(model, row), arithmetic(row):
+        with self._plainly(model) as settings, explained(model, row), arithmetic(row):
             found = model.generate(
                 pixel_values=values.to(model.device, model.dtype),
                 return_dict_in_generate=True,
@@ -114,7 +114,7 @@ class Captioner:
         rows = [[self._start, *made.ids[:-1]] + [self._pad] * (max(lengths) - len(made.ids)) for made in captions]
         name = "input_ids" if self._is_blip else "decoder_input_ids"
         batch = inputs.Batch({"pixel_values": values, name: torch.tensor(rows)})
-        with _explained(model, row):
+        with explained(model, row):
             logits: Tensor = forward.run(model, batch, row).logits
         return torch.cat([row_logits[:length] for row_logits, length in zip(logits, lengths, strict=True)])
 
@@ -145,16 +145,3 @@ def _first_named(name: str, *owners: Any) -> list[Any]:
         if value is not None:
             return value if isinstance(value, list) else [value]
     return []
-
-
-@contextmanager
-def _explained(model: Any, row: Precision) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # models raise whatever their code and torch's kernels raise
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "memory" in str(error):
-            raise
-        raise UnsupportedModel(
-            f"{type(model).__name__} cannot be run in {row.label} here: {type(error).__name__}: {error}",
-            "Choose another model or precision.",
-        ) from error

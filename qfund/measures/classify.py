@@ -10,7 +10,8 @@ from torch import Tensor
 
 from qfund import environment, inputs, pictures, tasks
 from qfund.classes import SCHEMA, SCORE, SHOWN, SIGMOID, SOFTMAX, Classes, ClassesRequest, Item, checked
-from qfund.errors import InvalidInput, QfundError, UnsupportedModel
+from qfund.errors import InvalidInput, UnsupportedModel
+from qfund.loading import explained
 from qfund.measures.forward import run
 from qfund.measures.side_by_side import Opened, opened
 from qfund.precisions import PRECISIONS, Precision
@@ -94,20 +95,10 @@ def outputs(
 def _run(
     model: Any, batch: inputs.Batch, row: Precision, forward: Callable[[Any, inputs.Batch, Precision], Tensor]
 ) -> Tensor:
-    try:
-        # A model that draws random numbers even in evaluation draws the same in every precision.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            return forward(model, batch, row).double().cpu()
-    except QfundError:
-        raise
-    except Exception as error:  # models raise whatever their code and torch's kernels raise
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "memory" in str(error):
-            raise
-        raise UnsupportedModel(
-            f"{type(model).__name__} cannot be run in {row.label} here: {type(error).__name__}: {error}",
-            "Choose another model or precision.",
-        ) from error
+    # A model that draws random numbers even in evaluation draws the same in every precision.
+    with torch.random.fork_rng(devices=[]), explained(model, row):
+        torch.manual_seed(0)
+        return forward(model, batch, row).double().cpu()
 
 
 def _logits(model: Any, batch: inputs.Batch, row: Precision) -> Tensor:

@@ -7,34 +7,22 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from qfund import catalog, checkpoint, chunk_sums, environment, hub, inputs, prequantised, tasks
-from qfund.loading import ModelCache, default_budget
-from qfund.measures import libraries, noise, roads, tokens
+from qfund import checkpoint, chunk_sums, environment, inputs, tasks
+from qfund.loading import model_cache
+from qfund.measures import libraries, noise, roads, side_by_side, tokens
 from qfund.measures.fidelity import Candidate, Comparison
 from qfund.measures.gathered import REFERENCE, Gathered, output_of
 from qfund.measures.roads import Outcome, Run
 from qfund.metrics import Estimate, Positions, buckets, estimates, percentiles
-from qfund.precisions import PRECISIONS, STORED, Precision, precision, require
+from qfund.precisions import PRECISIONS, STORED, Precision
 from qfund.report import SCHEMA, ModelFacts, NoiseRun, PrecisionResult, Report, Saturation
-from qfund.skeleton import Skeletons, predict
+from qfund.skeleton import predict
 from qfund.spec import Spec, checked
 from qfund.version import VERSION
 
 Progress = Callable[[str, float], None]
-
-
-_cache: ModelCache | None = None
-
-
-def model_cache() -> ModelCache:
-    """The process's one model cache."""
-    global _cache
-    if _cache is None:
-        _cache = ModelCache(default_budget())
-    return _cache
 
 
 def compare(spec: Spec, progress: Progress = lambda phase, share: None) -> Report:
@@ -45,25 +33,12 @@ def compare(spec: Spec, progress: Progress = lambda phase, share: None) -> Repor
     """
     started = time.perf_counter()
     spec = checked(spec)
-    progress("reading the checkpoint", 0.0)
-    source = catalog.locate(spec.model, spec.revision)
-    folder, revision = source.folder, None
-    if folder is None:
-        folder, revision = hub.download(source.name, source.revision, model_cache().budget, progress)
-    found = checkpoint.read(folder)
     names = (spec.reference, *spec.precisions)
-    if found.quantisation is not None:  # first of all, so that nobody is told to choose what will be refused too
-        prequantised.readable(found, torch.device(catalog.device()))
-    for row in map(precision, names):
-        require(row, catalog.device())
-        prequantised.check(found, row.family == STORED, row.label)
-    task = tasks.task_of(found)
-    prepared = inputs.prepare(spec, source, found, task)
-    skeletons = Skeletons(found)
-    predictions = {
-        row.name: skeletons.footprint(row, spec.also).bytes for row in map(precision, names) if row.family != STORED
-    }
-    sizes = {name: predictions.get(name, _room_as_stored(found)) for name in names}
+    opened = side_by_side.opened(spec, names, spec.also, progress)
+    found, task = opened.found, opened.task
+    prepared = inputs.prepare(spec, opened.source, found, task)
+    predictions = opened.size(names)
+    sizes = dict(opened.sizes)
     if spec.libraries:  # each library begins with a float model of its own, one candidate after the other
         for name in spec.precisions:
             sizes[name] += len(libraries.implementations(name)) * _base_bytes(found, name)
@@ -85,7 +60,7 @@ def compare(spec: Spec, progress: Progress = lambda phase, share: None) -> Repor
         qfund=VERSION,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         spec=spec,
-        environment=environment.describe(found.id, revision),
+        environment=environment.describe(found.id, opened.revision),
         model=ModelFacts(found.architecture, task.name, runs[REFERENCE].footprint.parameters, _stored_dtypes(found)),
         input=prepared.facts,
         reference=reference,
@@ -202,11 +177,6 @@ def _timed(
 def _saturation(run: Run) -> Saturation | None:
     found = run.saturated
     return Saturation(sum(found.values()), run.footprint.quantized, next(iter(found))) if found else None
-
-
-def _room_as_stored(found: checkpoint.Checkpoint) -> int:
-    """Bytes to set aside for a checkpoint that is quantised: some libraries unpack it to 16 bits as they run it."""
-    return 4 * sum(tensor.bytes for tensor in found.tensors.values())
 
 
 def _own_perplexity(reference: Candidate, prepared: inputs.Prepared) -> dict[str, Estimate]:

@@ -14,7 +14,7 @@ from transformers import GenerationConfig, LogitsProcessorList
 from transformers.generation import logits_process as processors
 
 from qfund.errors import UnsupportedModel
-from qfund.loading import arithmetic
+from qfund.loading import arithmetic, explained
 from qfund.precisions import Precision
 
 
@@ -84,16 +84,8 @@ class Writer:
 
     @torch.inference_mode()
     def _run(self, module: Any, arguments: dict[str, Any]) -> Any:
-        try:
-            with arithmetic(self._row):
-                return module(**arguments)
-        except Exception as error:  # models raise whatever their code and torch's kernels raise
-            if isinstance(error, MemoryError | torch.OutOfMemoryError) or "memory" in str(error):
-                raise
-            raise UnsupportedModel(
-                f"{type(self._model).__name__} cannot write in {self._row.label} here: {type(error).__name__}: {error}",
-                "Choose another model or precision.",
-            ) from error
+        with explained(self._model, self._row, "write"), arithmetic(self._row):
+            return module(**arguments)
 
 
 def _as_list(value: Any) -> list[int]:

@@ -10,9 +10,9 @@ import torch
 
 from qfund import footprint, inputs, tasks
 from qfund.checkpoint import Checkpoint
-from qfund.errors import OutOfBudget, QfundError, UnsupportedModel
+from qfund.errors import OutOfBudget
 from qfund.footprint import Footprint
-from qfund.loading import LoadedModel, ModelCache, arguments, arithmetic
+from qfund.loading import LoadedModel, ModelCache, arguments, arithmetic, explained
 from qfund.measures.gathered import REFERENCE, Gathered
 from qfund.measures.noise import Noise
 from qfund.measures.ranges import Watch
@@ -84,11 +84,10 @@ def streamed(
     outcome = Outcome(gathered, noise=tuple(noise))
     for name, walker in asked.items():
         measured = gathered.comparison.reference if name == REFERENCE else gathered.comparison.candidates[name]
-        seen = None
-        if watched := watches.get(name):
-            seen = _range(walk, walker, watched)
-        elif measured.nonfinite:
-            seen = _watched(found, walker.way, spec.also, given, layers)
+        if name in watches:
+            seen = _range(walk, walker, watches[name])
+        else:
+            seen = _watched(found, walker.way, spec.also, given, layers) if measured.nonfinite else None
         outcome.runs[name] = _run(walk, walker, seen)
     return outcome
 
@@ -128,10 +127,10 @@ def _watched(
 ) -> Range | None:
     """A second walk, of a precision whose outputs were not finite: rare, so that no other model is watched at first."""
     walk = Streamed(found, [way], also, layers)
-    (walker,) = walk.walkers
-    with Watch(walker.frame.model) as watch:
+    with Watch(walk.walkers[0].frame.model) as watch:
         walk.run(batches, _Deaf())
-    return None if watch.blamed is None else _range(walk, walker, watch)
+    # Where no module of its own is to blame, the reference is.
+    return _range(walk, walk.walkers[0], watch) if watch.blamed is not None else None
 
 
 def whole(
@@ -247,20 +246,10 @@ def forward(model: Any, batch: inputs.Batch, row: Precision) -> Any:
     Raises:
         UnsupportedModel: its code or a kernel raises.
     """
-    try:
-        # A model that draws random numbers even in evaluation (ViT-MAE's mask) draws the same in every precision.
-        with torch.random.fork_rng(devices=[]), arithmetic(row):
-            torch.manual_seed(0)
-            return model(**arguments(model, batch.arguments, model.device))
-    except QfundError:
-        raise
-    except Exception as error:  # models raise whatever their code and torch's kernels raise
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "memory" in str(error):
-            raise
-        raise UnsupportedModel(
-            f"{type(model).__name__} cannot be run in {row.label} here: {type(error).__name__}: {error}",
-            "Choose another model or precision.",
-        ) from error
+    # A model that draws random numbers even in evaluation (ViT-MAE's mask) draws the same in every precision.
+    with torch.random.fork_rng(devices=[]), explained(model, row), arithmetic(row):
+        torch.manual_seed(0)
+        return model(**arguments(model, batch.arguments, model.device))
 
 
 def by_parts(

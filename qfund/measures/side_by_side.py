@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 import torch
 
 from qfund import catalog, checkpoint, hub, prequantised, tasks
-from qfund.loading import LoadedModel
-from qfund.measures.compare import _room_as_stored, model_cache
+from qfund.loading import LoadedModel, model_cache
 from qfund.measures.roads import groups
 from qfund.precisions import PRECISIONS, STORED, precision, require
 from qfund.progress import Progress
@@ -27,18 +26,17 @@ class Opened:
     also: tuple[str, ...]
     sizes: dict[str, int] = field(default_factory=dict)
 
-    def size(self, names: Sequence[str]) -> None:
-        """Predict what these precisions take.
+    def size(self, names: Sequence[str]) -> dict[str, int]:
+        """Predict what these precisions take: bytes, of those that can be predicted; room is set aside for all.
 
         Raises:
             NothingConverted: one of them would leave the model as it is.
         """
         skeletons = Skeletons(self.found)
-        for name in names:
-            row = PRECISIONS[name]
-            stored = row.family == STORED
-            size = _room_as_stored(self.found) if stored else skeletons.footprint(row, self.also).bytes
-            self.sizes[name] = size
+        rows = [PRECISIONS[name] for name in names]
+        predicted = {row.name: skeletons.footprint(row, self.also).bytes for row in rows if row.family != STORED}
+        self.sizes.update({row.name: predicted.get(row.name, _room_as_stored(self.found)) for row in rows})
+        return predicted
 
     def groups(self, reference: str, candidates: Sequence[str]) -> list[list[str]]:
         """Candidates that fit into the budget beside the reference. Raises ``OutOfBudget``."""
@@ -74,3 +72,8 @@ def opened(request: Request, names: Sequence[str], also: tuple[str, ...], progre
         require(row, catalog.device())
         prequantised.check(found, row.family == STORED, row.label)
     return Opened(source, found, tasks.task_of(found), revision, also)
+
+
+def _room_as_stored(found: checkpoint.Checkpoint) -> int:
+    """Bytes to set aside for a checkpoint that is quantised: some libraries unpack it to 16 bits as they run it."""
+    return 4 * sum(tensor.bytes for tensor in found.tensors.values())

@@ -4,12 +4,11 @@ import shlex
 
 import streamlit as st
 
-from qfund import caption_figures, caption_tables, captions, catalog, figures
-from qfund.captions import CaptionRequest, Captions
+from qfund import caption_figures, caption_tables, captions, figures
+from qfund.captions import Captions
 from qfund.errors import QfundError
 from qfund.ui import caption_choices, caption_gallery, caption_link, columns, data, progress, services
 from qfund.ui.caption_link import Asked
-from qfund.ui.services import Answer
 from qfund.ui.states import empty, failed, literal, told
 
 _BEFORE = "captions_before"  # what was last seen with a result
@@ -38,33 +37,15 @@ def _start(asked: Asked) -> None:
     Raises:
         QfundError: the request is wrong, the model is not there, or the queue is full.
     """
-    if _look_up(asked.request).result is None:
+    if services.look_up(asked.request).result is None:
         services.jobs().submit(asked.request)
     caption_link.show(asked)
-
-
-def _look_up(request: CaptionRequest) -> Answer:
-    """What is known about a request; never starts work.
-
-    Raises:
-        QfundError: a malformed request, or a model that cannot be identified.
-    """
-    found = services.look_up(request)
-    if found.result is None and (found.job is None or not found.job.active):
-        return Answer(found.key, _shipped(found.key, request), found.job, found.problem)
-    return found
-
-
-@st.cache_resource(max_entries=8, show_spinner=False)
-def _shipped(key: str, _request: CaptionRequest) -> Captions | None:
-    """Read once for each server; the key names the request and the weights."""
-    return catalog.shipped_captions(_request)
 
 
 def _below(shown: Asked, draft: Asked | None, said: QfundError | None) -> None:
     """Everything below the choices; ``said`` is what the visitor has just been told."""
     try:
-        answer = _look_up(shown.request)
+        answer = services.look_up(shown.request)
     except QfundError as error:
         if said is None or str(said) != str(error):
             failed(error, "These captions cannot be opened.")
@@ -103,7 +84,7 @@ def _meanwhile(shown: Asked) -> None:
     if before is None or before == shown:
         return
     try:
-        answer = _look_up(before.request)
+        answer = services.look_up(before.request)
     except QfundError:
         return
     if answer.result is not None:

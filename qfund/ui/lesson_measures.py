@@ -160,6 +160,7 @@ def _timed(asked: Asked, tokens: int) -> Found | None:
         f"Measure the time of {tokens:,} tokens",
         f"Runs {literal(asked.model)} in FP32, BF16 and INT8, as qfund and as libraries do it, in turns, on at most "
         f"{tokens:,} tokens.",
+        in_numbers=True,
     )
 
 

@@ -56,10 +56,10 @@ def planned(request: Request) -> Any | None:
     return answer.result
 
 
-def compared(spec: Spec, button: str, what: str) -> Found | None:
-    """As ``result``, for a comparison."""
+def compared(spec: Spec, button: str, what: str, *, in_numbers: bool = False) -> Found | None:
+    """As ``result``, for a comparison; ``in_numbers`` where no tokens and tensors of it are shown."""
     try:
-        found = services.find(spec)
+        found = services.find_numbers(spec) if in_numbers else services.find(spec)
     except QfundError as error:
         failed(error)
         return None

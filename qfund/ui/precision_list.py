@@ -65,7 +65,7 @@ def _chart(names: list[str], rows: str) -> None:
     if found is None or found.report is None:
         empty(
             "Not measured yet",
-            "Here stands what every precision did to pydoc-llama, once `python -m training.showcase` has measured it.",
+            "Here stands what every precision did to pydoc-llama, once `python -m training.measured` has measured it.",
             ":material/stacked_line_chart:",
         )
         return

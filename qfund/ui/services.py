@@ -118,13 +118,30 @@ def find(spec: Spec) -> Found:
         report = store().get(key)
     except QfundError as error:
         report, problem = None, f"Saved results cannot be read. {error}"
-    report = report or catalog.showcase(spec) or shipped.find(spec, key)
+    report = report or shipped.find(spec, key)
     job = jobs().get(key) if report is None else None
     if job is not None and job.state == "done":
         report, problem = job.report, job.warning or problem
     if report is not None and problem is None:
         _reports().put(key, report)
     return Found(spec, key, report, job, problem)
+
+
+def find_numbers(spec: Spec) -> Found:
+    """As ``find``; one that ships may lack what there is of each token, tensor and layer.
+
+    Raises:
+        QfundError: as ``find``.
+    """
+    found = find(spec)
+    if found.report is not None:
+        return found
+    key = f"{found.key} in numbers"
+    report = _reports().get(key) or shipped.find(spec, found.key, whole=False)
+    if report is None:
+        return found
+    _reports().put(key, report)
+    return replace(found, key=key, report=report)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,16 +236,17 @@ def reports_of(model: str, revision: str | None, also: tuple[str, ...]) -> Itera
         report = saved_report(row.key)
         if report is not None and identity == f"{report.environment.model_id} on {catalog.device()}":
             yield report
-    shipped = every_precision() if model == catalog.EXAMPLE.model and not also else None
-    if shipped is not None and shipped.report is not None:
-        yield shipped.report
+    every = every_precision() if model == catalog.EXAMPLE.model and not also else None
+    if every is not None and every.report is not None:
+        yield every.report
 
 
 @st.cache_resource(show_spinner=False)
 def every_precision() -> Found | None:
-    """The shipped comparison of the example model in every precision; read once for each server."""
-    report = catalog.every_precision()
-    return None if report is None else Found(report.spec, "every precision", report)
+    """The shipped comparison of the example model in every precision, in numbers only; read once for each server."""
+    spec = catalog.EVERY_PRECISION
+    report = shipped.find(spec, key_of(spec), whole=False)
+    return None if report is None else Found(spec, "every precision", report)
 
 
 def saved_report(key: str) -> Report | None:

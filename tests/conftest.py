@@ -27,7 +27,7 @@ if processes := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
 #: Files that run in one process, because they share what is slow to make: comparisons, a browser.
 TOGETHER = {"test_footprint": "test_architectures", "test_quantiser_browser": "test_browser"}
 #: What takes longest, longest first: it begins first, so that no process is left alone with it in the end.
-LONGEST = ("test_architectures", "test_browser")
+LONGEST = ("test_architectures", "test_browser", "test_load_peak", "test_stream")
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]

@@ -19,9 +19,9 @@ help:  ## list the commands (the default)
 run: $(READY)  ## set up, start the dashboard; PORT=8501, ARGS=… for streamlit
 	$(BIN)/streamlit run app.py --server.port $(PORT) $(ARGS)
 
-test: lint  ## set up, find or install Chromium, lint, run every test; ARGS=… for pytest
+test: lint  ## set up, find or install Chromium, lint, run every test; ARGS=… for pytest (-n 0: in one process)
 	chromium=$$(PYTHON=$(BIN)/python sh tests/chromium.sh) && \
-		QFUND_CHROMIUM=$$chromium OMP_WAIT_POLICY=passive $(BIN)/pytest $(ARGS)
+		QFUND_CHROMIUM=$$chromium OMP_WAIT_POLICY=passive $(BIN)/pytest --numprocesses 2 $(ARGS)
 
 lint: $(DEV_READY)  ## check style, format and types
 	$(BIN)/ruff check .

@@ -1,10 +1,53 @@
-"""What holds for every test: nothing is kept in, or found in, the home of whoever runs them."""
+"""What holds for every test: nothing is kept in, or found in, the home of whoever runs them; and how several processes
+(``pytest -n 2``) share the tests and the machine."""
 
 import atexit
 import os
 import shutil
 import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 _HOME = tempfile.mkdtemp(prefix="qfund-tests-")
 os.environ["QFUND_HOME"] = _HOME
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
+
+# A busy machine is no reason to fail.
+settings.register_profile("qfund", deadline=None)
+settings.load_profile("qfund")
+
+# Before torch is imported: each process has its share of the cores, and so have the workers that it starts.
+if processes := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(processes))))
+
+#: Files that run in one process, because they share what is slow to make: comparisons, a browser.
+TOGETHER = {"test_footprint": "test_architectures", "test_quantiser_browser": "test_browser"}
+#: What takes longest, longest first: it begins first, so that no process is left alone with it in the end.
+LONGEST = ("test_architectures", "test_browser", "test_load_peak", "test_stream")
+
+
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+    """Deals out whole files: what a module makes once is made in one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _group(nodeid.partition("::")[0])
+
+
+def _group(path: str) -> str:
+    file = Path(path).stem
+    return TOGETHER.get(file, file)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    config.option.loadscopereorder = False  # in the order of below
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {group: place for place, group in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(_group(str(item.path)), len(order)))

@@ -178,26 +178,76 @@ def exp_of_mean(values: Array) -> Number:
     return Number(value, float(value * values.std(ddof=1) / np.sqrt(len(values))), len(values))
 
 
+def decibel(signal: Array, noise: Array) -> dict[str, Number]:
+    """10·log10 of all signal over all noise, under ``""``; nothing where there is no noise. Its error is that of a
+    ratio of two means, by the delta method."""
+    ratio = noise.sum() / signal.sum()
+    if not ratio:
+        return {}
+    error = (noise - ratio * signal).std(ddof=1) / np.sqrt(len(noise)) / signal.mean()
+    return {"": Number(float(-10 * np.log10(ratio)), float(10 / np.log(10) / ratio * error), len(noise))}
+
+
+def quantile(values: Array, share: float) -> Number:
+    return Number(float(np.percentile(values, 100 * share)), None, len(values))
+
+
+LEADING = 10
+
+
 def of_logits(reference: Outputs, candidate: Outputs) -> dict[str, Number]:
     """Every statistic of logits; positions where either is not finite are left out."""
     good = np.isfinite(reference.values).all(-1) & np.isfinite(candidate.values).all(-1)
     p, q, targets = reference.values[good], candidate.values[good], reference.targets[good]
     log_p, log_q = log_softmax(p), log_softmax(q)
     kl = (np.exp(log_p) * (log_p - log_q)).sum(-1)
+    reverse = (np.exp(log_q) * (log_q - log_p)).sum(-1)
     found = {
         "mean_abs_logit_diff": mean(np.abs(q - p).mean(-1)),
         "max_abs_logit_diff": Number(float(np.abs(q - p).max()), None, len(p)),
+        "logit_cosine": mean(cosine(p, q)),
         "kl_mean": mean(kl),
-        "kl_p99": Number(float(np.percentile(kl, 99)), None, len(p)),
+        "kl_median": quantile(kl, 0.5),
+        "kl_p99": quantile(kl, 0.99),
+        "kl_p999": quantile(kl, 0.999),
         "kl_max": Number(float(kl.max()), None, len(p)),
+        "kl_reverse_mean": mean(reverse),
+        "kl_reverse_p99": quantile(reverse, 0.99),
+        "kl_reverse_max": Number(float(reverse.max()), None, len(p)),
         "top1_agreement": mean((p.argmax(-1) == q.argmax(-1)).astype(np.float64)),
     }
+    found |= {f"logit_sqnr{name}": row for name, row in decibel((p**2).sum(-1), ((q - p) ** 2).sum(-1)).items()}
+    if p.shape[-1] >= LEADING:
+        first = (np.argsort(-logits, axis=-1, kind="stable")[:, :LEADING] for logits in (p, q))
+        depth = np.cumprod(np.equal(*first), -1).sum(-1)
+        found["top_depth"] = mean(depth.astype(np.float64))
+        found["top_k_agreement"] = mean((depth == LEADING).astype(np.float64))
     known = np.flatnonzero(targets >= 0)
     if len(known):
-        nll_p, nll_q = -log_p[known, targets[known]], -log_q[known, targets[known]]
-        found["perplexity"] = exp_of_mean(nll_q)
-        found["perplexity_ratio"] = exp_of_mean(nll_q - nll_p)
+        found |= of_correct(-log_p[known, targets[known]], -log_q[known, targets[known]])
     return found
+
+
+def of_correct(nll_p: Array, nll_q: Array) -> dict[str, Number]:
+    """Of −ln p(correct)."""
+    moved = np.exp(-nll_q) - np.exp(-nll_p)
+    squared, rms = mean(moved**2), float(np.sqrt((moved**2).mean()))
+    one, other = exp_of_mean(nll_q), exp_of_mean(nll_p)
+    with np.errstate(invalid="ignore"):  # a perplexity may be infinite
+        # σ² = (∂/∂mean_q)² σ_q² + (∂/∂mean_p)² σ_p² + 2 (∂/∂mean_q)(∂/∂mean_p) cov, all of means.
+        slopes, covariance = np.array([one.value, -other.value]), np.cov(nll_q, nll_p) / len(nll_q)
+        variance = float(slopes @ covariance @ slopes)
+    assert squared.se is not None
+    return {
+        "delta_p_mean": mean(moved),
+        "delta_p_rms": Number(rms, squared.se / (2 * rms) if rms else 0.0, len(moved)),
+        "nll_mean": mean(nll_q),
+        "perplexity": one,
+        "perplexity_ratio": exp_of_mean(nll_q - nll_p),
+        "ln_perplexity_ratio": mean(nll_q - nll_p),
+        "perplexity_diff": Number(one.value - other.value, max(0.0, variance) ** 0.5, len(nll_q)),
+        "nll_correlation": Number(float(np.corrcoef(nll_q, nll_p)[0, 1]), None, len(nll_q)),
+    }
 
 
 def perplexity(outputs: Outputs) -> Number:
@@ -217,6 +267,7 @@ def of_hidden(reference: Outputs, candidate: Outputs) -> dict[str, Number]:
         "max_abs_hidden_diff": Number(float(np.abs(q - p).max()), None, len(p)),
         "hidden_cosine": mean(cosine(p, q)),
     }
+    found |= {f"hidden_sqnr{name}": row for name, row in decibel((p**2).sum(-1), ((q - p) ** 2).sum(-1)).items()}
     if reference.pooled is not None and candidate.pooled is not None:
         worst = float(np.abs(candidate.pooled - reference.pooled).max())
         found["max_abs_pooled_diff"] = Number(worst, None, len(reference.pooled))

@@ -224,7 +224,10 @@ def test_a_page_can_be_the_first_request_to_a_fresh_server(
     heading(visit, title)
     navigation = visit.page.get_by_test_id("stTopNavLink")
     expect(navigation).to_have_count(5)
-    assert [text.strip() for text in navigation.all_inner_texts()][-1].endswith("Guide")
+    assert [text.strip() for text in navigation.all_inner_texts()][-1].endswith("Saved")
+    visit.page.get_by_test_id("stTopNavSection").filter(has_text="Learn").click()
+    explained = visit.page.get_by_test_id("stTopNavDropdownLink")
+    expect(explained).to_contain_text(["Questions", "Quantiser", "Formats", "Precisions", "Guide"])
     assert visit.page.title().startswith(("qfund", "Compare", "Memory", "Precisions", "Saved", "Questions", "Guide"))
     if "tokens" in path:
         assert visit.query()["tokens"] == ["99"]
@@ -518,13 +521,17 @@ def test_tokens_that_are_not_finite_are_never_called_equal(arrive: Arrive, serve
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_the_numbers_of_a_card_stand_in_one_row(arrive: Arrive, width: int) -> None:
+def test_the_numbers_of_a_candidate_stand_in_one_row_each(arrive: Arrive, width: int) -> None:
     page = arrive(width=width).open().drawn().page
-    metrics = page.get_by_test_id("stMetric")
-    expect(metrics).to_have_count(9)  # three candidates, three numbers each; the page may still be settling
-    tops = "all => all.slice(0, 3).map(e => Math.round(e.getBoundingClientRect().top))"
-    assert len(set(metrics.evaluate_all(tops))) == 1
-    assert metrics.locator("p").evaluate_all("all => all.every(e => e.scrollWidth <= e.clientWidth)"), "a label is cut"
+    rows = page.locator(".qf-strips .qf-one")
+    expect(rows).to_have_count(6)  # three candidates, two numbers each; the page may still be settling
+    beside = """all => all.every(row => {
+        const [what, value] = [".qf-what", ".qf-value"].map(part => row.querySelector(part).getBoundingClientRect());
+        const end = row.closest(".qf-strips").getBoundingClientRect().right;
+        const apart = Math.abs(what.top + what.bottom - value.top - value.bottom);
+        return apart < 4 && what.right <= value.left && value.right <= end + 1;
+    })"""
+    assert rows.evaluate_all(beside), "a number has slipped, or is cut"
 
 
 def test_a_comparison_is_deleted_after_asking(arrive: Arrive, server: Server) -> None:

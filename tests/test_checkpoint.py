@@ -306,7 +306,7 @@ TRUE_ROW = st.builds(
 HEADERS = st.dictionaries(st.sampled_from("abc") | st.just("__metadata__"), TRUE_ROW | ROW | JSON, max_size=3) | JSON
 
 
-@settings(max_examples=400, deadline=1000)
+@settings(max_examples=400)
 @given(rows=HEADERS, data=st.integers(0, 40), cut=st.none() | st.integers(0, 60))
 def test_no_header_gives_anything_but_tensors_or_our_error(
     tmp_path_factory: pytest.TempPathFactory, rows: object, data: int, cut: int | None
@@ -323,7 +323,7 @@ def test_no_header_gives_anything_but_tensors_or_our_error(
     assert set(found) == set(rows) - {"__metadata__"}  # type: ignore[call-overload]
 
 
-@settings(max_examples=200, deadline=1000)
+@settings(max_examples=200)
 @given(content=st.binary(max_size=80))
 def test_no_bytes_give_anything_but_tensors_or_our_error(
     tmp_path_factory: pytest.TempPathFactory, content: bytes

@@ -53,7 +53,7 @@ def test_json_is_one_document_and_nothing_else() -> None:
             set(estimate) == {"value", "se", "n", "unit", "low", "high", "blocks"}
             for estimate in row["fidelity"].values()
         )
-    assert "loading BF16" in done.stderr
+    assert "running head" in done.stderr
     assert report.from_json(done.stdout.encode()).spec == Spec("dummy", precisions=("bf16", "int8"))
 
 
@@ -63,9 +63,9 @@ def test_a_stored_result_is_found_again_unless_fresh(capsys: pytest.CaptureFixtu
     first = capsys.readouterr()
     assert run(*arguments) == 0
     again = capsys.readouterr()
-    assert again.out == first.out and "loading" not in again.err
+    assert again.out == first.out and "running" not in again.err
     assert run(*arguments, "--fresh") == 0
-    assert "loading" in capsys.readouterr().err
+    assert "running" in capsys.readouterr().err
     assert (home / "qfund.db").is_file()
 
 

@@ -132,12 +132,16 @@ def test_texts_of_a_folder_are_read_one_by_one(name: str) -> None:
     assert found.pieces == sum((each.pieces for each in alone), ())
 
 
-def test_a_folders_mean_is_that_of_all_its_positions() -> None:
+def test_a_folders_mean_is_that_of_its_texts_means() -> None:
+    """A long text counts no more than a short one."""
     parts = [compare(asked("llama", text=named.text)).results[0].fidelity["kl_mean"] for named in FOLDER]
     found = compare(asked("llama", text=None, texts=FOLDER))
     whole = found.results[0].fidelity["kl_mean"]
     assert whole.n == sum(part.n for part in parts)
-    assert whole.value == pytest.approx(sum(part.value * part.n for part in parts) / whole.n, rel=1e-9)
+    assert whole.value == pytest.approx(np.mean([part.value for part in parts]), rel=1e-9)
+    # Texts are drawn independently, so their variances add up.
+    errors = [part.se for part in parts if part.se is not None]
+    assert len(errors) == len(parts) and whole.se == pytest.approx(np.linalg.norm(errors) / len(parts), rel=1e-9)
     assert [row.name for row in found.input.texts] == ["a", "b", "c"]
 
 

@@ -1,6 +1,7 @@
 """Bytes: what is stored, what was foretold, and what transformers and plain arithmetic say of the same models."""
 
 import math
+from copy import deepcopy
 from functools import lru_cache
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from qfund import checkpoint, footprint, skeleton
+from qfund import checkpoint, footprint, loading, skeleton
 from qfund.errors import NothingConverted
 from qfund.loading import load
 from qfund.precisions import MEANING, PRECISIONS, STORED, Precision, unavailable
@@ -48,8 +49,21 @@ def test_a_cast_takes_what_transformers_counts(name: str, precision: str) -> Non
     assert sum(share.parameters for share in result.dtypes.values()) == plain.num_parameters()
 
 
+@pytest.fixture
+def read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of one checkpoint: it is read once in each dtype, and copies of the model are converted."""
+    original, models = loading.read, dict[str, Any]()
+
+    def read(found: checkpoint.Checkpoint, dtype: str) -> Any:
+        if dtype not in models:
+            models[dtype] = original(found, dtype)
+        return deepcopy(models[dtype])
+
+    monkeypatch.setattr(loading, "read", read)
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_every_row_is_foretold_to_the_byte(name: str) -> None:
+def test_every_row_is_foretold_to_the_byte(name: str, read_once: None) -> None:
     """Every precision of the table on every architecture: names, shapes, dtypes, bytes, ties."""
     found = checkpoint.read(checkpoints.folder(name))
     skeletons = skeleton.Skeletons(found)
@@ -75,13 +89,18 @@ def _plain(name: str, dtype: str) -> Any:
     return independent.load(checkpoints.folder(name), getattr(torch, dtype))
 
 
+@lru_cache(maxsize=16)
+def _plan(name: str, dtype: str, product: bool, every_matrix: bool, also: tuple[str, ...]) -> walk.Plan:
+    return walk.plan(_plain(name, dtype), also, product, every_matrix)
+
+
 def _formula(name: str, row: Precision, also: tuple[str, ...]) -> int:
     """Bytes by arithmetic on the shapes of the plain model, apart from any quantiser's code."""
     plain = _plain(name, row.dtype)
     total = plain.get_memory_footprint()
     if row.quantizer is None:
         return int(total)
-    for group in walk.plan_of(plain, row, also).groups:
+    for group in _plan(name, row.dtype, row.product is not None, row.every_matrix, also).groups:
         module = plain.get_submodule(group[0].module)
         parameter = module.get_parameter(group[0].key)
         rows, columns = parameter.shape[0], parameter.shape[1:].numel()

@@ -1,9 +1,10 @@
 """The streamed pass gives bit for bit what whole models give, and holds no more than a part of one."""
 
+import functools
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -25,8 +26,9 @@ from qfund.measures.compare import compare
 from qfund.measures.drift import Drift
 from qfund.precisions import PRECISIONS
 from qfund.quantizers import walk
+from qfund.skeleton import Skeletons
 from qfund.spec import Spec
-from qfund.stream import head, reader, units
+from qfund.stream import head, quantised, reader, units
 from qfund.stream.disk import Disk
 from qfund.stream.quantised import Job, Quantised, quantise
 from qfund.stream.streamed import Streamed
@@ -71,23 +73,28 @@ def opened(name: str) -> tuple[Checkpoint, list[dict[str, Tensor]]]:
 
 def ways(found: Checkpoint, names: Sequence[str]) -> list[Way]:
     """Those precisions that convert something here."""
-    possible = []
+    possible, skeletons = [], Skeletons(found)
     for name in names:
         try:
-            Streamed(found, [Way(name, PRECISIONS[name])])
+            skeletons.footprint(PRECISIONS[name])
         except NothingConverted:
             continue
         possible.append(Way(name, PRECISIONS[name]))
     return possible
 
 
-def whole(found: Checkpoint, name: str, batch: Mapping[str, Tensor], also: Sequence[str] = ()) -> list[Tensor]:
-    """What the ordinary model gives for a batch."""
+def whole(
+    found: Checkpoint, name: str, batches: Sequence[Mapping[str, Tensor]], also: Sequence[str] = ()
+) -> list[list[Tensor]]:
+    """What the ordinary model gives for each batch."""
     row = PRECISIONS[name]
     model = loading.load(found, row, also).model
-    with torch.inference_mode(), torch.random.fork_rng(devices=[]), loading.arithmetic(row):
-        torch.manual_seed(0)
-        return tensors(model(**loading.arguments(model, batch, torch.device("cpu"))))
+    given = []
+    for batch in batches:
+        with torch.inference_mode(), torch.random.fork_rng(devices=[]), loading.arithmetic(row):
+            torch.manual_seed(0)
+            given.append(tensors(model(**loading.arguments(model, batch, torch.device("cpu")))))
+    return given
 
 
 def tensors(output: Any) -> list[Tensor]:
@@ -107,6 +114,16 @@ def everything_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(units, "_SMALL", 0)
 
 
+@pytest.fixture
+def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Also where the suite runs in as many processes as there are cores, each with one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    monkeypatch.setattr(quantised, "_pool", functools.cache(quantised._pool.__wrapped__))
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("name", sorted(checkpoints.CHECKPOINTS))
 def test_every_architecture_gives_the_very_same_outputs(name: str, everything_streamed: None) -> None:
     found, batches = opened(name)
@@ -115,8 +132,8 @@ def test_every_architecture_gives_the_very_same_outputs(name: str, everything_st
     walked.run(batches, heard)
     assert len(walked.units.streamed) >= 2
     for way in asked:
-        for number, batch in enumerate(batches):
-            assert_same(tensors(heard.outputs[number][way.name]), whole(found, way.name, batch))
+        for number, expected in enumerate(whole(found, way.name, batches)):
+            assert_same(tensors(heard.outputs[number][way.name]), expected)
 
 
 def test_what_is_counted_is_what_whole_models_store() -> None:
@@ -139,8 +156,8 @@ def test_quantised_heads_and_embeddings_stay_tied(everything_streamed: None) -> 
     also = ("head", "embeddings")
     walked, heard = Streamed(found, [Way("int4", PRECISIONS["int4"])], also), Heard()
     walked.run(batches, heard)
-    for number, batch in enumerate(batches):
-        assert_same(tensors(heard.outputs[number]["int4"]), whole(found, "int4", batch, also))
+    for number, expected in enumerate(whole(found, "int4", batches, also)):
+        assert_same(tensors(heard.outputs[number]["int4"]), expected)
 
 
 @pytest.mark.parametrize("name", ["llama-untied", "llama-sharded", "mixtral", "phi", "vit-classifier"])
@@ -179,9 +196,8 @@ def test_logits_by_parts_of_the_vocabulary(name: str, tiny_tiles: None, everythi
     Streamed(found, asked).run(batches, heard)
     assert not heard.outputs and heard.tiles
     for way in asked:
-        for number, batch in enumerate(batches):
+        for number, (expected, *_) in enumerate(whole(found, way.name, batches)):
             logits = torch.cat(heard.tiles[number, way.name], -1)
-            expected = whole(found, way.name, batch)[0]
             assert logits.dtype == expected.dtype and len(heard.tiles[number, way.name]) == 5  # of 300 tokens
             bound = 2 * torch.finfo(logits.dtype).eps * float(expected.abs().max())
             torch.testing.assert_close(logits, expected, rtol=0, atol=bound)
@@ -200,10 +216,10 @@ def test_a_head_whose_output_is_changed_in_an_unknown_way_is_run_whole(tiny_tile
     heard = Heard()
     Streamed(found, [Way("fp32", PRECISIONS["fp32"])], tiles=False).run(opened("bart")[1], heard)
     assert not heard.tiles
-    assert_same(tensors(heard.outputs[0]["fp32"])[:1], whole(found, "fp32", opened("bart")[1][0])[:1])
+    assert_same(tensors(heard.outputs[0]["fp32"])[:1], whole(found, "fp32", opened("bart")[1][:1])[0][:1])
 
 
-def test_ways_that_change_nothing_change_nothing_here() -> None:
+def test_ways_that_change_nothing_change_nothing_here(two_threads: None) -> None:
     """Other threads, examples one by one, and the same model with eager attention."""
     found, batches = opened("llama")
     row = PRECISIONS["fp32"]
@@ -282,7 +298,7 @@ def test_after_a_cancelled_walk_nothing_is_left() -> None:
         assert all(slot.tensor.device.type == "meta" for slot in walker.frame.every_slot.values())
     heard = Heard()
     walked.run(batches, heard)
-    assert_same(tensors(heard.outputs[0]["int8"]), whole(found, "int8", batches[0]))
+    assert_same(tensors(heard.outputs[0]["int8"]), whole(found, "int8", batches[:1])[0])
 
 
 def test_hidden_states_are_those_after_each_block() -> None:
@@ -353,7 +369,9 @@ def test_runs_of_numbers(numbers: set[int]) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, row in PRECISIONS.items() if row.quantizer])
-def test_pieces_of_a_weight_are_quantised_as_the_whole(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pieces_of_a_weight_are_quantised_as_the_whole(
+    name: str, two_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("qfund.stream.quantised._PIECE", 3 * 128)
     row = PRECISIONS[name]
     quantizer = walk.quantizer_of(row)

@@ -120,7 +120,7 @@ class Logits:
         reference_shrunk: Tensor,
         other: Tensor,
     ) -> None:
-        exact = other.double()
+        exact = other.to(torch.float64, copy=True)  # it is written to below
         weights, shrunk = found.distribution.weigh(rows, exact)
         difference = torch.sub(reference, exact, out=exact)
         found.forward[rows] *= reference_shrunk

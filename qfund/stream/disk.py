@@ -58,7 +58,8 @@ class Disk:
                 notes = file.metadata() or {}
             tensors = load_file(path)
             os.utime(path)  # what was used last is dropped last
-        except (OSError, safetensors.SafetensorError):
+        except (OSError, safetensors.SafetensorError, RuntimeError):
+            # torch's RuntimeError too: another process may drop it between two looks
             self.missed += 1
             return None
         self.found += 1

@@ -35,13 +35,15 @@ _INVITATIONS = {
 
 def draw(asked: Asked) -> None:
     """Everything below the choices; a click asks for what is chosen."""
-    request, wanted = asked.request, outputs_choices.wanted()
+    request = asked.request
     try:
-        answer = services.look_up(request)
-        if wanted and answer.result is None and not (answer.job and answer.job.active):
-            services.jobs().submit(request)
+        answer, jobs = services.look_up(request), services.jobs()
+        # From here to the job nothing of Streamlit's is called, so that no other run can come between.
+        if outputs_choices.wanted() and answer.result is None and not (answer.job and answer.job.active):
+            jobs.submit(request)
             answer = services.look_up(request)
     except QfundError as error:
+        outputs_choices.wanted()  # it was for what cannot be
         failed(error)
         return
     if answer.problem:

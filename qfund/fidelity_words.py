@@ -14,6 +14,11 @@ FLOOR = (
 )
 
 
+def widened(candidates: int) -> str:
+    """What is particular about the intervals of verdicts, beside those of the table."""
+    return f", widened for {candidates} candidates" if candidates > 1 else ""
+
+
 def how_sure(report: Report) -> str:
     """What stands beside the values of the table."""
     bounded = any(estimate.low is not None for row in report.results for estimate in row.fidelity.values())
@@ -22,6 +27,11 @@ def how_sure(report: Report) -> str:
         if bounded
         else "± is one standard error, positions taken as independent: the text has too few chunks for an interval."
     )
+    if bounded and len(report.results) > 1:
+        told += (
+            f" Those of the verdicts are widened for {len(report.results)} candidates, so that of all of them together "
+            "one in twenty reports is wrong at most."
+        )
     if not report.noise:
         return told
     return f"{told} “No measurable difference”: the interval reaches what the reference differs from itself."

@@ -113,7 +113,7 @@ def definitions(found: Generation) -> str:
     reference = label(found.request.reference)
     return (
         f"**Same tokens**: before the first that differs from {reference}'s, on average; a text that never diverges "
-        "counts with all its tokens, so this is a lower bound. **Never diverge**: share of prompts. **Divergent "
+        "counts with all its tokens, so this is a lower bound. **Never diverge**: share of prompts. **Other "
         "tokens**: share of positions with another token, position by position to the end of the longer text, on "
         f"average. A **tie**: {reference} preferred its token by at most {generation.TIE} logits (1.28 times as "
         "likely). Anything else is **damage**: by an **unusual** error where the preference was more than twice as "

@@ -197,14 +197,16 @@ def _told(
         "indistinguishable": f"indistinguishable from {reference}",
         "within": "within your margin",
         "outside": "outside your margin",
-        "inconclusive": _more_phrase(more) if findings else "inconclusive",
+        "inconclusive": _more_phrase(more, findings) if findings else "inconclusive",
         "broken": "broken",
     }[state]
     sentence = f"{label} is {said}: {_why(report, result, state, findings)}."
     return Decision(result.precision, state, findings, more, sentence)
 
 
-def _more_phrase(more: int | None) -> str:
+def _more_phrase(more: int | None, findings: tuple[Finding, ...]) -> str:
+    if more and any(finding.state == "inconclusive" and finding.estimate.low is None for finding in findings):
+        return f"inconclusive: about {more:,} more token{'s' * (more != 1)} are needed before anything can be said"
     if more is None:
         return "inconclusive, and no number of tokens is sure to decide"
     if more > _MANY:
@@ -288,8 +290,8 @@ def paired(report: Report, one: str, other: str) -> dict[str, Estimate]:
     """Two candidates on the same tokens: by metric, ``one`` − ``other`` with the interval of the difference, in which
     what moves both does not count. ``perplexity_ratio`` is the first's perplexity over the second's.
 
-    ``se`` is the standard error from the scatter of blocks of chunks, not of positions taken as independent. Empty
-    where a candidate has no sums by chunk.
+    ``se`` is the standard error from the scatter of blocks of chunks, not of positions taken as independent; None where
+    the blocks are too few for an interval. Empty where a candidate has no sums by chunk.
     """
     held = {result.precision: result.chunks for result in report.results}
     first, second = held[one], held[other]
@@ -317,7 +319,8 @@ def _difference(first: ChunkSums, second: ChunkSums, field: str) -> tuple[Scatte
 
 def _estimate(seen: Scatter, n: int, unit: str) -> Estimate:
     low, high = interval(seen) or (None, None)
-    error = math.sqrt(seen.variance)
+    # A few chunks may agree by chance: their scatter says nothing.
+    error = math.sqrt(seen.variance) if seen.blocks >= MIN_BLOCKS else math.inf
     return Estimate(seen.value, error if math.isfinite(error) else None, n, unit, low, high, seen.blocks)
 
 

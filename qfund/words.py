@@ -65,8 +65,13 @@ class Verdict:
     @property
     def body(self) -> str:
         """The sentence without the name, for a place that already shows it; no line breaks within a number."""
-        text = _GLUE.sub("\u00a0", ", ".join((self.memory, *self.outputs)))
+        text = unbroken(", ".join((self.memory, *self.outputs)))
         return f"{text[:1].upper()}{text[1:]}."
+
+
+def unbroken(text: str) -> str:
+    """The same words, with no line breaks within a number."""
+    return _GLUE.sub("\u00a0", text)
 
 
 def _label(precision: str) -> str:

@@ -68,7 +68,7 @@ def test_every_decision_of_a_report_is_drawn(margin: Margin) -> None:
     decisions = verdict.decide(replace(report, results=(broken, *report.results[1:])), margin)
     on = strips.axes(decisions)
     board = strips.board(decisions, {decision.precision: "50 %" for decision in decisions})
-    parts = [board, strips.key(True), strips.key(False)]
+    parts = [board, strips.key(True, 3), strips.key(False, 1)]
     parts += [part for decision in decisions for part in (strips.head(decision), strips.strips(decision, on))]
     for html in parts:
         ElementTree.fromstring(html)  # well formed

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from qfund import fidelity_words
 from qfund.fidelity_tables import digits_text
 from qfund.figures import PALETTE, _ink, is_variant, precision_colour
 from qfund.tables import label
@@ -184,9 +185,9 @@ def board(decisions: Sequence[Decision], memory: dict[str, str]) -> str:
     return f'<div class="qf-board">{head}{"".join(rows)}</div>'
 
 
-def key(with_floor: bool) -> str:
+def key(with_floor: bool, candidates: int) -> str:
     """What the marks mean."""
-    marks = {"dot": "measured, with its 95 % interval", "margin": "your margin"}
+    marks = {"dot": f"measured, with its 95 % interval{fidelity_words.widened(candidates)}", "margin": "your margin"}
     marks |= {"floor": "noise floor"} if with_floor else {}
     spans = (f'<span><i class="k-{mark}"></i>{says}</span>' for mark, says in marks.items())
     return f'<div class="qf-key">{"".join(spans)}</div>'

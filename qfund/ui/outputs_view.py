@@ -20,8 +20,9 @@ _INVITATIONS = {
     ),
     "classes": (
         "Nothing classified yet",
-        "Press **Classify**: {model} classifies the same texts (or pictures that qfund draws) in {precisions}, and you "
-        "see whose probabilities move and which classes flip. It takes a sequence or image classifier.",
+        "Name a sequence or image classifier, a folder or a Hub id (none ships with qfund), and press **Classify**: it "
+        "classifies the same texts, or pictures that qfund draws, in {precisions}, and you see whose probabilities "
+        "move and which classes flip.",
         ":material/category:",
     ),
     "embeddings": (

@@ -21,8 +21,8 @@ def draw(codes: Codes, cell: tuple[int, int], scheme: Scheme, shape: tuple[int, 
     zeros = "" if scheme.symmetric else f" + {size.zero_points:,} B of zero-points (a byte each)"
     st.markdown(
         f"{size.codes:,} B of packed codes + {size.scales:,} B of scales (float32){zeros} = **{size.total:,} B**, "
-        f"{bits:.4g} bits a weight. Stored now: {stored:,} B, "
-        f"**{stored / size.total:.2f}×** as much ({bytes_text(stored)})."
+        f"{bits:.4g} bits a weight. Stored now: {bytes_text(stored)}, "
+        f"**{stored / size.total:.2f}×** as much."
     )
     if scheme.bits == 8:
         st.caption("A code of 8 bits is a byte: nothing is packed. Choose fewer bits to see how codes share bytes.")

@@ -57,7 +57,7 @@ def _few(report: Report, decisions: tuple[Decision, ...]) -> None:
             left, right = st.columns([9, 11], gap="large", vertical_alignment="center")
             with left:
                 st.html(interval_strips.head(decision))
-                st.markdown(literal(decision.sentence))
+                st.markdown(literal(words.unbroken(decision.sentence)))
             with right:
                 if decision.findings:
                     st.html(interval_strips.strips(decision, on))
@@ -69,7 +69,7 @@ def _few(report: Report, decisions: tuple[Decision, ...]) -> None:
             for caution in told.cautions:
                 st.caption(f":material/info: {literal(caution)}")
     if on:
-        st.html(interval_strips.key(any(f.floor is not None for d in decisions for f in d.findings)))
+        st.html(interval_strips.key(any(f.floor is not None for d in decisions for f in d.findings), len(decisions)))
 
 
 def _many(found: Found, decisions: tuple[Decision, ...]) -> None:
@@ -80,7 +80,7 @@ def _many(found: Found, decisions: tuple[Decision, ...]) -> None:
     whole = report.reference.footprint_bytes
     memory = {row.precision: _share(row.footprint_bytes, whole) for row in report.results}
     st.html(interval_strips.board(decisions, memory))
-    st.html(interval_strips.key(any(f.floor is not None for d in decisions for f in d.findings)))
+    st.html(interval_strips.key(any(f.floor is not None for d in decisions for f in d.findings), len(decisions)))
     verdicts = words.verdicts(report)
     if alarms := [alarm for each in verdicts for alarm in each.alarms]:
         st.error("\n\n".join(map(literal, alarms)), icon=":material/warning:")
@@ -128,5 +128,5 @@ def _bytes(result: PrecisionResult) -> int:
 def _told(decision: Decision, told: words.Verdict, result: PrecisionResult) -> str:
     """A verdict and what else is worth knowing, as a line of a list."""
     more = " ".join(words.asides(result))
-    said = f"- **{literal(told.label)}** {literal(told.body)} {literal(decision.sentence)}"
+    said = f"- **{literal(told.label)}** {literal(told.body)} {literal(words.unbroken(decision.sentence))}"
     return said + (f" :gray[{literal(more)}]" if more else "")

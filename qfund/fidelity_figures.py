@@ -122,7 +122,7 @@ def _logarithmic(values: "pd.Series[float]") -> dict[str, Any]:
         return axis | {"dtick": max(1, round(decades / 8))}
     first = math.floor(math.log10(positive.min()))
     ticks = [digit * 10.0**power for power in (first, first + 1, first + 2) for digit in (1, 2, 5)]
-    return axis | {"tickvals": ticks, "ticktext": [number_text(tick) for tick in ticks]}
+    return axis | {"tickmode": "array", "tickvals": ticks, "ticktext": [number_text(tick) for tick in ticks]}
 
 
 def tails(frame: pd.DataFrame) -> go.Figure:

@@ -181,7 +181,8 @@ TAILS, HEAVIER = ((0.01, 0.99), (0.05, 0.95)), 1.15
 
 def tails(report: Report) -> pd.DataFrame:
     """One row a candidate: what the correct token loses at the worst and gains at the best hundredth of positions, and
-    ``heavier``: ``"loss"``, ``"gain"``, or ``"neither"`` where both tails, at 1 % and at 5 %, are about alike."""
+    ``heavier``: ``"loss"``, ``"gain"``, ``"neither"`` where both tails, at 1 % and at 5 %, are about alike, or
+    ``"unclear"``."""
     rows = []
     for result in report.results:
         values = dict(zip(PERCENTILES, result.percentiles.get("delta_p", ()), strict=False))
@@ -190,13 +191,14 @@ def tails(report: Report) -> pd.DataFrame:
         ratios = [(-values[low], values[high]) for low, high in TAILS]
         loses = all(loss > HEAVIER * max(gain, 0.0) and loss > 0 for loss, gain in ratios)
         gains = all(gain > HEAVIER * max(loss, 0.0) and gain > 0 for loss, gain in ratios)
+        alike = all(max(loss, gain) <= HEAVIER * min(loss, gain) for loss, gain in ratios)
         rows.append(
             {
                 "precision": result.precision,
                 "label": label(result.precision),
                 "loss": ratios[0][0],
                 "gain": ratios[0][1],
-                "heavier": "loss" if loses else "gain" if gains else "neither",
+                "heavier": "loss" if loses else "gain" if gains else "neither" if alike else "unclear",
             }
         )
     return pd.DataFrame(rows, columns=["precision", "label", "loss", "gain", "heavier"])

@@ -106,6 +106,7 @@ def tails(frame: pd.DataFrame) -> str:
         "neither": "tails about alike, which is what noise looks like",
         "loss": "the heavier tail at losses, which is what damage looks like",
         "gain": "the heavier tail at gains",
+        "unclear": "the heavier tail at one side only in part, which tells neither",
     }
     parts = []
     for kind, said in says.items():

@@ -6,7 +6,7 @@ meaning are set here, one for each precision and one for each dtype, the same in
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any, TypeAlias
 
 import pandas as pd
@@ -239,11 +239,18 @@ def memory_against_damage(frame: pd.DataFrame, reference_bytes: int, floor: floa
             line={"color": OTHER, "width": 1.5, "dash": "dot"},
             hoverinfo="skip",
         )
+    wide, high = 400 * widest / right, height - 140  # pixels between the axes
+    across = wide / widest * drawn["bytes"] / divisor
+    up = 0 * drawn["value"] if lossy.empty else _pixels(drawn["value"], decades, high)
+    places = _named(drawn, "bytes", across, up, (wide, high))
     if not few:
-        wide, high = 400 * widest / right, height - 140  # pixels between the axes
-        across = wide / widest * drawn["bytes"] / divisor
-        up = 0 * drawn["value"] if lossy.empty else _pixels(drawn["value"], decades, high)
-        _by_family(figure, drawn, drawn["bytes"] / divisor, _named(drawn, "bytes", across, up, (wide, high)), 10)
+        _by_family(figure, drawn, drawn["bytes"] / divisor, places, 10)
+    boxes = [
+        _label_box(named[name], (x, y), _CHARACTER * len(text))
+        for name, text, x, y in zip(drawn["precision"], drawn["label"], across, up, strict=True)
+    ]
+    if any(_overlap(one, other) for one, other in combinations(boxes, 2)):
+        named |= places
     for row in drawn.to_dict("records") if few else ():
         figure.add_scatter(
             x=[row["bytes"] / divisor],

@@ -120,6 +120,15 @@ def test_a_heavier_negative_tail_is_called_damage(
     plotly.io.to_json(fidelity_figures.tails(frame))
 
 
+def test_tails_that_disagree_are_called_neither_noise_nor_damage(report: Report) -> None:
+    at = {0.01: -0.043, 0.05: -0.02, 0.95: 0.019, 0.99: 0.036}
+    values = tuple(at.get(share, 0.0) for share in PERCENTILES)
+    result = replace(report.results[0], percentiles={"delta_p": values})
+    frame = fidelity_tables.tails(replace(report, results=(result,)))
+    assert list(frame["heavier"]) == ["unclear"]
+    assert "noise" not in fidelity_words.tails(frame) and "tells neither" in fidelity_words.tails(frame)
+
+
 def test_buckets_have_their_interval(report: Report) -> None:
     frame = fidelity_tables.buckets(report)
     assert len(set(frame["bucket"])) == len(CONFIDENCES) - 1

@@ -75,7 +75,8 @@ def test_every_decision_of_a_report_is_drawn(margin: Margin) -> None:
     for decision in decisions:
         sign, words, _ = strips.STATES[decision.state]
         assert f">{sign}</b>{words}" in strips.head(decision) and words in board
-    assert "noise floor" in strips.key(True) and "noise floor" not in strips.key(False)
+    assert "widened for 3 candidates" in strips.key(True, 3) and "widened" not in strips.key(False, 1)
+    assert "noise floor" in strips.key(True, 3) and "noise floor" not in strips.key(False, 1)
 
 
 def test_every_state_has_its_own_sign_and_words() -> None:

@@ -15,9 +15,10 @@ from collections.abc import Iterator
 
 from qfund import backends, compare
 from qfund.catalog import EVERY_PRECISION
-from qfund.engine import key_of, shipped
-from qfund.precisions import PRECISIONS, STORED, Precision, unavailable
+from qfund.engine import compute, key_of, shipped
+from qfund.precisions import MEANING, PRECISIONS, STORED, Precision, unavailable
 from qfund.report import PrecisionResult, Report
+from qfund.spec import Spec, like_llama_cpp
 
 #: Timed in turns with the reference.
 TIMED = EVERY_PRECISION.precisions
@@ -28,6 +29,7 @@ def main() -> None:
     backends.quiet()
     print("# Precisions, measured\n\nWritten by `python -m benchmarks.precisions`.\n")
     _shipped()
+    _meanings()
     _matrix()
 
 
@@ -66,6 +68,27 @@ def _shipped() -> None:
             "; ".join(_libraries(beside)) if beside else "",
         ]
         _row(*cells)
+    print()
+
+
+def _meanings() -> None:
+    """What else is called BF16 and FP16, scored as llama.cpp does."""
+    names = tuple(row.name for row in PRECISIONS.values() if row.family == MEANING or row.name in ("bf16", "fp16"))
+    found = compute(like_llama_cpp(Spec("pydoc-llama", precisions=names)), progress=_say)
+    print("## What BF16 and FP16 mean\n")
+    print(f"The shipped model on {found.input.tokens:,} tokens, second half of each chunk as llama.cpp scores it.\n")
+    _table("precision", "stored (B)", "perplexity", "KL (nat)", "KL, 99th percentile", "top-1", "arithmetic")
+    for result in sorted(found.results, key=lambda result: result.fidelity["kl_mean"].value):
+        f = result.fidelity
+        _row(
+            f"`{result.precision}`",
+            f"{result.footprint_bytes:,}",
+            f"{f['perplexity'].value:.4f}",
+            f"{f['kl_mean'].value:.2e}",
+            f"{f['kl_p99'].value:.2e}",
+            f"{100 * f['top1_agreement'].value:.2f} %",
+            PRECISIONS[result.precision].arithmetic,
+        )
     print()
 
 

@@ -64,8 +64,8 @@ st.markdown(
 People call several things BF16, and on the shipped model their KL divergences are more than tenfold apart. A plain
 **BF16** here is the whole model in it, as `from_pretrained(dtype=torch.bfloat16)` has it: weights, all that flows
 between layers, and the logits. (`.to(torch.bfloat16)` after loading rounds buffers too, such as the table of rotary
-positions, and gives other logits: question 2 of the nine.) The set *Meanings of BF16* of the page Compare puts the others
-beside it, to see where the loss comes from:
+positions, and gives other logits: question 2 of the nine.) The set *Meanings of BF16* of the page Compare puts the
+others beside it, to see where the loss comes from:
 
 - **BF16 weights**: only the stored weights are rounded; all arithmetic stays in FP32.
 - **BF16 weights and inputs**: linear layers round what they are given too and sum in FP32. This is llama.cpp's BF16.

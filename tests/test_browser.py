@@ -31,6 +31,7 @@ from tests.reports import disagreement, full_report, long_tokens, make_report
 ROOT = Path(__file__).resolve().parent.parent
 #: Imports, the first pages and a cold worker on a busy machine.
 PATIENCE = 90_000  # ms
+expect.set_options(timeout=PATIENCE)
 
 OTHERS_BLOCKED = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 

@@ -551,6 +551,7 @@ def test_a_prompt_of_ones_own_is_written_while_one_watches(arrive: Arrive) -> No
     box = visit.page.get_by_label("Your prompt")
     box.fill("def read_lines(path):\nRead the file and")
     box.press("Control+Enter")
+    visit.page.wait_for_url(re.compile("prompt="))  # the prompt has been taken
     visit.page.get_by_role("button", name="Write").click()
     expect(visit.page.get_by_text("Where they part")).to_be_visible(timeout=PATIENCE)
     assert visit.drawn().query()["prompt"] == ["def read_lines(path):\nRead the file and"]

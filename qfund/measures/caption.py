@@ -3,7 +3,7 @@
 import hashlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -32,10 +32,10 @@ from qfund.measures.captioner import Captioner, Made
 from qfund.measures.fidelity import Candidate, Comparison
 from qfund.metrics import estimates
 from qfund.precisions import PRECISIONS
+from qfund.progress import Progress
 from qfund.version import VERSION
 
 _THUMBNAIL = 256  # longest side in pixels of what a result keeps of a given picture
-Progress = Callable[[str, float], None]
 
 
 def caption(request: CaptionRequest, progress: Progress = lambda phase, share: None) -> Captions:

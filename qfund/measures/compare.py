@@ -1,7 +1,6 @@
 """The comparison: load the reference and the candidates, run them on the same input, and report what differs."""
 
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,12 +16,11 @@ from qfund.measures.gathered import REFERENCE, Gathered, output_of
 from qfund.measures.roads import Outcome, Run
 from qfund.metrics import Estimate, Positions, buckets, estimates, percentiles
 from qfund.precisions import PRECISIONS, STORED, Precision
+from qfund.progress import Progress
 from qfund.report import SCHEMA, ModelFacts, NoiseRun, PrecisionResult, Report, Saturation
 from qfund.skeleton import predict
 from qfund.spec import Spec, checked
 from qfund.version import VERSION
-
-Progress = Callable[[str, float], None]
 
 
 def compare(spec: Spec, progress: Progress = lambda phase, share: None) -> Report:

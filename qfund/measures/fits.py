@@ -10,7 +10,7 @@ reference scans of states take more than the fused kernels of a GPU do.
 import inspect
 import math
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,11 +42,10 @@ from qfund.fits import (
 from qfund.footprint import Footprint
 from qfund.kv_cache import KV_FORMATS, KV_OF, SIZES, CacheLayers, State, cache_of, kv_bytes, state_bytes
 from qfund.precisions import PRECISIONS, Precision
+from qfund.progress import Progress
 from qfund.skeleton import Skeletons
 from qfund.tasks import Task
 from qfund.version import VERSION
-
-Progress = Callable[[str, float], None]
 
 #: Tokens of traces, each beside one that reads twice as many: one pair where what grows with the tokens dominates, one
 #: where its square may.

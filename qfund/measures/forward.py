@@ -12,7 +12,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from qfund import inputs
 from qfund.checkpoint import Checkpoint
 from qfund.errors import QfundError
-from qfund.loading import arithmetic
+from qfund.loading import arguments, arithmetic
 from qfund.measures.load_messages import Ran
 from qfund.measures.phases import Phases, memory, swapped
 from qfund.precisions import Precision
@@ -69,14 +69,11 @@ def watched(model: Any, batch: inputs.Batch, row: Precision, announce: Callable[
 @torch.inference_mode()
 def run(model: Any, batch: inputs.Batch, row: Precision) -> Any:
     """The model's output, without a cache."""
-    arguments: dict[str, Any] = {
-        name: value.to(model.device, model.dtype) if value.is_floating_point() else value.to(model.device)
-        for name, value in batch.arguments.items()
-    }
-    if getattr(model.config, "use_cache", False) or "use_cache" in inspect.signature(model.forward).parameters:
-        arguments["use_cache"] = False
+    given = arguments(model, batch.arguments, model.device)
+    if "use_cache" in inspect.signature(model.forward).parameters:
+        given["use_cache"] = False
     with arithmetic(row):
-        return model(**arguments)
+        return model(**given)
 
 
 def _told(error: Exception) -> str:

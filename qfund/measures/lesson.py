@@ -7,7 +7,7 @@ import copy
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -39,13 +39,12 @@ from qfund.lessons import (
 from qfund.loading import default_budget, read
 from qfund.measures import forward
 from qfund.precisions import PRECISIONS
+from qfund.progress import Progress
 from qfund.quantizers import walk
 from qfund.skeleton import predict
 from qfund.spec import Spec
 from qfund.units import bytes_text
 from qfund.version import VERSION
-
-Progress = Callable[[str, float], None]
 
 #: Copies in float32 that are there at once.
 _COPIES = 2

@@ -29,11 +29,10 @@ from qfund.measures.load_messages import Job
 from qfund.measures.need import digest, digest_forward
 from qfund.measures.watched_load import Run, run
 from qfund.precisions import PRECISIONS, require
+from qfund.progress import Progress
 from qfund.skeleton import predict
 from qfund.units import bytes_text, seconds_text
 from qfund.version import VERSION
-
-Progress = Callable[[str, float], None]
 
 #: Seconds between two samples from which on something may have been missed.
 GAP = 0.1

@@ -1,7 +1,7 @@
 """The two roads of a comparison: the model streamed part by part, or whole models side by side."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,13 +17,12 @@ from qfund.measures.gathered import REFERENCE, Gathered
 from qfund.measures.noise import Noise
 from qfund.measures.ranges import Watch
 from qfund.precisions import PRECISIONS, Precision
+from qfund.progress import Progress
 from qfund.report import LeftModule, Range
 from qfund.spec import Spec
 from qfund.stream.streamed import Streamed
 from qfund.stream.walker import NotStreamable, UnknownTail, Walker, Way
 from qfund.units import bytes_text
-
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, slots=True)

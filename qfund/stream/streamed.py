@@ -13,6 +13,7 @@ from qfund import loading
 from qfund.checkpoint import Checkpoint
 from qfund.errors import OutOfBudget
 from qfund.precisions import PRECISIONS, Precision
+from qfund.progress import Progress
 from qfund.stream import head, units
 from qfund.stream.disk import Disk
 from qfund.stream.frame import Frame
@@ -22,8 +23,6 @@ from qfund.stream.reader import Reader
 from qfund.stream.units import BLOCK, EMBEDDING, HEAD, Unit
 from qfund.stream.walker import Arguments, NotStreamable, UnknownTail, Walker, Way
 from qfund.units import bytes_text
-
-Progress = Callable[[str, float], None]
 
 
 class Listener(Protocol):

@@ -12,9 +12,11 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from qfund import catalog, compare
+from qfund import compare
+from qfund.checkpoints import catalog
 
 TOKENS, CONTEXT, BATCH = 16_384, 256, 16
+
 Array = NDArray[np.float64]
 
 
@@ -35,7 +37,7 @@ def perplexity(log_p: Array, chunks: torch.Tensor) -> float:
 
 
 def int8(model: Any) -> Any:
-    """Round every Linear weight outside the head to 8 bits, written independently of qfund.quantizers."""
+    """Round every Linear weight outside the head to 8 bits, written independently of qfund.precisions.quantizers."""
     for module in model.model.modules():
         if isinstance(module, torch.nn.Linear):
             weight = module.weight.data.numpy()

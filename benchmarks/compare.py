@@ -15,6 +15,7 @@ from pathlib import Path
 from benchmarks.side_by_side import in_turn, show
 
 ROUNDS = 5
+
 FOLDER = Path(__file__).resolve().parent.parent / "models" / "pydoc-llama"
 
 NOTEBOOK = """
@@ -84,7 +85,7 @@ def measured(command: list[str]) -> tuple[float, float]:
 def main() -> None:
     import tempfile
 
-    from qfund import catalog
+    from qfund.checkpoints import catalog
 
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 200 * 1024, "a child starts with its parent's peak"

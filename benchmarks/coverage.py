@@ -17,13 +17,17 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from qfund.intervals import t_quantile
-from qfund.metrics import METRICS, Positions, Texts
+from qfund.core.intervals import t_quantile
+from qfund.core.metrics.positions import Positions, Texts
+from qfund.core.metrics.table import METRICS
 
 Array = NDArray[np.float64]
+
 REPLICATES = 2000
+
 #: Of the variance, what all positions of a chunk have in common.
 COMMON = 0.1
+
 #: How what chunks have in common goes on from one to the next, in the texts that are printed last.
 DRIFT = 0.6
 
@@ -51,6 +55,7 @@ CASES = (
     Case("ln PPL ratio, heavy tails", "surprise", "ln_perplexity_ratio", lambda z: np.sinh(1.5 * z), 0.0),
     Case("top-1 of 0.9", "same_top1", "top1_agreement", _share(0.9), 0.9),
 )
+
 #: Shown, and not promised: a tail beyond what was seen, and shares of which few chunks hold an exception.
 HARD = (
     Case("KL, σ 1.5", "kl", "kl_mean", lambda z: np.exp(1.5 * z), math.exp(1.5**2 / 2)),
@@ -125,20 +130,20 @@ def others(
 
 
 def _studentised(means: Array, weights: Array) -> tuple[float, float]:
-    centre, n = float(means.mean()), len(means)
-    rest = means - centre
+    center, n = float(means.mean()), len(means)
+    rest = means - center
     shift = weights @ rest / n
     spread = np.sqrt(np.maximum(weights @ rest**2 / n - shift**2, 0))
     some = spread > 0
     if not some.any():
-        return centre, centre
+        return center, center
     low, high = np.quantile(shift[some] / spread[some], (0.025, 0.975))
-    return centre - float(high) * float(rest.std()), centre - float(low) * float(rest.std())
+    return center - float(high) * float(rest.std()), center - float(low) * float(rest.std())
 
 
 def _bca(means: Array, weights: Array) -> tuple[float, float]:
-    normal, centre = NormalDist(), float(means.mean())
-    rest = means - centre
+    normal, center = NormalDist(), float(means.mean())
+    rest = means - center
     drawn = np.sort(weights @ rest / len(means))
     below = min(max(float((drawn < 0).mean()), 0.5 / len(drawn)), 1 - 0.5 / len(drawn))
     bias, square = normal.inv_cdf(below), float((rest**2).sum())
@@ -148,7 +153,7 @@ def _bca(means: Array, weights: Array) -> tuple[float, float]:
         moved = bias + quantile
         shares.append(normal.cdf(bias + moved / (1 - bend * moved)))
     low, high = np.quantile(drawn, shares)
-    return centre + float(low), centre + float(high)
+    return center + float(low), center + float(high)
 
 
 def main() -> None:

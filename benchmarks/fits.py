@@ -13,15 +13,19 @@ from typing import Any
 import torch
 import transformers
 
-from qfund import checkpoint, tasks
-from qfund.fits import activations_of, behind_windows
-from qfund.kv_cache import KV_FORMATS, KV_OF, kv_bytes, state_bytes
-from qfund.measures import fits
-from qfund.units import bytes_text
+from qfund.checkpoints import checkpoint
+from qfund.core.units import bytes_text
+from qfund.features.memory.measure import fits
+from qfund.features.memory.request.fits import activations_of, behind_windows
+from qfund.features.memory.request.kv_cache import KV_FORMATS, KV_OF, kv_bytes, state_bytes
+from qfund.models import tasks
 
 _SIZES: dict[str, Any] = {"vocab_size": 32_000, "num_hidden_layers": 3, "hidden_size": 512, "num_attention_heads": 8}
+
 _WIDE: dict[str, Any] = {**_SIZES, "intermediate_size": 1408, "num_key_value_heads": 2}
+
 _PLAIN: dict[str, Any] = {**_SIZES, "intermediate_size": 2048}
+
 MODELS: dict[str, dict[str, Any]] = {
     "LlamaForCausalLM": _WIDE,
     "MistralForCausalLM": {**_WIDE, "sliding_window": 256},
@@ -34,6 +38,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "MambaForCausalLM": {"vocab_size": 32_000, "hidden_size": 256, "num_hidden_layers": 2},
     "T5ForConditionalGeneration": {"d_model": 512, "d_kv": 64, "d_ff": 2048, "num_layers": 3, "num_heads": 8},
 }
+
 WORK = ((1, 128), (1, 1024), (4, 512))
 
 

@@ -19,11 +19,11 @@ from pathlib import Path
 import torch
 import transformers
 
-from qfund import backends
-from qfund.load_peaks import Sampled
-from qfund.measures.load_messages import Job
-from qfund.measures.need import digest
-from qfund.measures.watched_load import INTERVAL, Run, run, watcher
+from qfund.features.memory.measure.load_messages import Job
+from qfund.features.memory.measure.need import digest
+from qfund.features.memory.measure.watched_load import INTERVAL, Run, run, watcher
+from qfund.features.memory.request.load_peak import Sampled
+from qfund.precisions import backends
 
 #: Precision and way, and the need that shared/notes/memory.md found on another model (268 M parameters).
 WAYS = {

@@ -19,8 +19,10 @@ from types import SimpleNamespace
 from benchmarks.side_by_side import in_turn, show
 
 ROUNDS = 5
+
 #: accelerate's names of what it sizes.
 THEIR_NAMES = {"fp32": "float32", "fp16": "float16", "int8": "int8", "int4": "int4"}
+
 LLAMA_70B = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
@@ -46,6 +48,7 @@ estimate.estimate_command(Namespace(
     dtypes=["float32", "float16", "int8", "int4"],
 ))
 """
+
 #: Runs the command line and then says on standard error how much memory it took at most.
 OURS = """
 import atexit, sys
@@ -97,11 +100,11 @@ def _quietly() -> None:
 
 def errors(name: str) -> dict[str, tuple[int, int]]:
     """Precision → bytes that are stored, and those predicted."""
-    from qfund.measures.plan import plan
-    from qfund.plan import PlanRequest
-    from tests import planned
+    from qfund.features.memory.measure.plan import plan
+    from qfund.features.memory.request.plan import PlanRequest
+    from tests.tiny import planned
 
-    asked = PlanRequest(str(planned.folder(name)), (*planned.CASTS, *planned.QUANTISED))
+    asked = PlanRequest(str(planned.folder(name)), (*planned.CASTS, *planned.QUANTIZED))
     found = plan(asked, lambda *_: None)
     return {
         entry.precision: (planned.loaded_bytes(name, entry.precision), entry.predicted_bytes) for entry in found.entries
@@ -125,7 +128,7 @@ def their_bytes(folder: Path) -> dict[str, float]:
 
 def table() -> Iterator[str]:
     """docs/plan.md."""
-    from tests import planned
+    from tests.tiny import planned
 
     _quietly()
     yield "# Predicted and stored bytes"
@@ -135,7 +138,7 @@ def table() -> Iterator[str]:
     yield "quantised models with a count of every tensor that they hold. The models are small and random"
     yield "(`tests/planned.py`); a dash stands where a precision would convert nothing."
     yield ""
-    columns = (*planned.CASTS, *planned.QUANTISED)
+    columns = (*planned.CASTS, *planned.QUANTIZED)
     yield f"| model | architecture | fp32 bytes | {' | '.join(columns)} |"
     yield f"|---|---|---:|{'---:|' * len(columns)}"
     for name in planned.NAMES:
@@ -149,7 +152,7 @@ def table() -> Iterator[str]:
 
 def byte_errors() -> None:
     """Ours and accelerate's over the table, in percent of what is stored."""
-    from tests import planned
+    from tests.tiny import planned
 
     _quietly()
     ours: list[float] = []
@@ -216,8 +219,8 @@ def processes(folder: Path) -> None:
 
 def warm(folder: Path) -> None:
     """The exact step where everything is imported, as a worker answers it."""
-    from qfund.measures.plan import plan
-    from qfund.plan import PlanRequest
+    from qfund.features.memory.measure.plan import plan
+    from qfund.features.memory.request.plan import PlanRequest
 
     for precisions in (tuple(THEIR_NAMES), ()):
         seconds = []

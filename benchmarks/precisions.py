@@ -7,21 +7,23 @@ whose ratios come from turns within one run.
 """
 
 import os
-
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the worker runs
-
 import sys
 from collections.abc import Iterator
 
-from qfund import backends, compare
-from qfund.catalog import EVERY_PRECISION
+from qfund import compare
 from qfund.engine import compute, key_of, shipped
-from qfund.precisions import MEANING, PRECISIONS, STORED, Precision, unavailable
-from qfund.report import PrecisionResult, Report
-from qfund.spec import Spec, like_llama_cpp
+from qfund.features.compare.request.examples import EVERY_PRECISION
+from qfund.features.compare.request.report import PrecisionResult, Report
+from qfund.features.compare.request.spec import Spec, like_llama_cpp
+from qfund.precisions import backends
+from qfund.precisions.precision import Precision
+from qfund.precisions.table import MEANING, PRECISIONS, STORED, unavailable
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the worker runs
 
 #: Timed in turns with the reference.
 TIMED = EVERY_PRECISION.precisions
+
 TOKENS = 1024
 
 
@@ -110,10 +112,11 @@ def _libraries(result: PrecisionResult) -> Iterator[str]:
 
 
 def _matrix() -> None:
-    from qfund import checkpoint, skeleton
-    from qfund.errors import QfundError
-    from qfund.loading import load
-    from tests.checkpoints import CHECKPOINTS, folder
+    from qfund.checkpoints import checkpoint
+    from qfund.core.errors import QfundError
+    from qfund.models import skeleton
+    from qfund.models.loading import load
+    from tests.tiny.checkpoints import CHECKPOINTS, folder
 
     rows = [row for row in PRECISIONS.values() if row.family != STORED]
     print("## On every architecture of the tests\n")

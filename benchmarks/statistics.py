@@ -18,14 +18,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from qfund import catalog
-from qfund.measures.fidelity import Candidate, Comparison
-from qfund.metrics import CONFIDENCES, METRICS, PERCENTILES, TOP_K, Bucket, Estimate, buckets, estimates, percentiles
+from qfund.checkpoints import catalog
+from qfund.core.estimate import Estimate
+from qfund.core.metrics.estimates import CONFIDENCES, PERCENTILES, Bucket, buckets, estimates, percentiles
+from qfund.core.metrics.positions import TOP_K
+from qfund.core.metrics.table import METRICS
+from qfund.models.comparison.positions import Candidate, Comparison
 
 TOKENS, CONTEXT, BATCH = 4096, 256, 4
+
 AIM = 1e-9
+
 LAST_DIGITS = 1e-14  # absolute
+
 Wide = NDArray[np.longdouble]
+
 Vectors = dict[str, Wide]
 
 

@@ -26,17 +26,21 @@ from typing import Any
 
 import torch
 
-from qfund import checkpoint, tasks
+from qfund.checkpoints import checkpoint
 from qfund.engine.worker import settle
-from qfund.inputs import Batch
-from qfund.loading import load
-from qfund.measures import roads, sampler
-from qfund.measures.gathered import REFERENCE, Gathered
-from qfund.precisions import PRECISIONS
-from qfund.spec import Spec
+from qfund.features.compare.measure import roads
+from qfund.features.compare.measure.gathered import REFERENCE, Gathered
+from qfund.features.compare.request.spec import Spec
+from qfund.features.memory.measure import sampler
+from qfund.models import tasks
+from qfund.models.inputs import Batch
+from qfund.models.loading import load
+from qfund.precisions.table import PRECISIONS
 
 PRECISIONS_ASKED = ("bf16", "fp16", "int8", "int4")
+
 WIDTH, INNER, HEADS, SHARED, VOCABULARY = 2048, 5632, 32, 4, 32_000
+
 CHUNK = 512
 
 

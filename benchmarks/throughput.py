@@ -12,11 +12,12 @@ import argparse
 import statistics
 import time
 
-from qfund import catalog, checkpoint, inputs, tasks
-from qfund.loading import load
-from qfund.measures import roads
-from qfund.precisions import PRECISIONS
-from qfund.spec import Spec
+from qfund.checkpoints import catalog, checkpoint
+from qfund.features.compare.measure import roads
+from qfund.features.compare.request.spec import Spec
+from qfund.models import inputs, tasks
+from qfund.models.loading import load
+from qfund.precisions.table import PRECISIONS
 
 
 def timed(work: object) -> tuple[float, float]:

@@ -18,17 +18,21 @@ from playwright.sync_api import Page, sync_playwright
 
 from benchmarks.pages import CHROMIUM, ELEMENTS
 from benchmarks.serving import ROOT, served
-from qfund import catalog
 from qfund.engine import key_of
-from qfund.report import to_json
-from qfund.spec import Spec, to_query
-from qfund.store import Store
-from qfund.ui.tokens import payload
-from tests.reports import full_report, long_tokens
+from qfund.engine.store import Store
+from qfund.features.compare.request import examples
+from qfund.features.compare.request.link import to_query
+from qfund.features.compare.request.report import to_json
+from qfund.features.compare.request.spec import Spec
+from qfund.features.compare.view.token_map import payload
+from tests.features.compare.reports import full_report, long_tokens
 
 COUNTS = (16_384, 65_536)
+
 ROUNDS = 5
+
 DRAWN = "document.querySelector('.tiles canvas')?.width > 1 || performance.getEntriesByName('qfund-tiles').length > 0"
+
 #: One span a token in a block of text that scrolls, painted once: what a text of as many tokens would take as words.
 SPANS = """count => {
   const began = performance.now()
@@ -49,7 +53,7 @@ SPANS = """count => {
 
 
 def spec(count: int) -> Spec:
-    return replace(catalog.EXAMPLE, model="dummy", max_tokens=count)
+    return replace(examples.EXAMPLE, model="dummy", max_tokens=count)
 
 
 def opened(page: Page, address: str, count: int) -> tuple[float, list[float]]:

@@ -2,26 +2,32 @@
 
 import streamlit as st
 
-from qfund.errors import QfundError
-from qfund.ui import choices, comparison, link, shell, states
+from qfund.core.errors import QfundError
+from qfund.features.compare.view import choices, link, page
+from qfund.ui import shell, states
 
 shell.require()
 
 st.title("What lower precision costs, and what it buys", anchor=False)
+
 st.caption(
     "Pick a model and precisions: qfund runs them on the same text and shows memory, dtypes and how far outputs move."
 )
 
 shown, problems = link.opened()
+
 choices.follow(shown)
+
 states.told(problems)
 
 said = None
+
 if choices.draw():
     try:
-        link.show(comparison.start(choices.asked()))
+        link.show(page.start(choices.asked()))
         st.rerun()
     except QfundError as error:
         said = error
         states.failed(error)
-comparison.draw(shown, said)
+
+page.draw(shown, said)

@@ -2,16 +2,22 @@
 
 import streamlit as st
 
-from qfund.ui import formats_view, shell, states
-from qfund.ui.formats_link import ADDRESS
+from qfund.features.formats.view import page
+from qfund.features.formats.view.link import ADDRESS
+from qfund.ui import shell, states
 
 shell.require()
 
 st.title("Number formats", anchor=False)
+
 st.caption("The same weight in 64 bits, 16, 8 or 4: which numbers exist, and which one a number becomes.")
 
 asked, new = ADDRESS.opened()
-formats_view.follow(asked, new)
+
+page.follow(asked, new)
+
 ADDRESS.show(asked)
+
 states.told(ADDRESS.problems())
-formats_view.sections()
+
+page.sections()

@@ -2,17 +2,20 @@
 
 import streamlit as st
 
-from qfund.ui import cards, shell
+from qfund.features.guide import view as guide_view
+from qfund.ui import shell
 
 shell.require()
 
 st.title("Guide", anchor=False)
+
 st.markdown(
     "qfund runs one model in several precisions on the same input and compares every output with the reference's. "
     "Nothing is estimated where it can be counted, and nothing is filled in where it could not be measured."
 )
 
 st.header("How to read the numbers", anchor=False)
+
 st.markdown(
     """
 - **Memory** is the *footprint*: the bytes of all stored weights, scales and buffers, counted in the loaded model,
@@ -56,9 +59,13 @@ st.markdown(
 )
 
 st.header("Precisions", anchor=False)
+
 st.markdown("A precision is a way to hold a model's weights. Every quantised one also exists with the rest in BF16.")
-cards.families()
+
+guide_view.families()
+
 st.subheader("What “bf16” means here", anchor=False)
+
 st.markdown(
     """
 People call several things BF16, and on the shipped model their KL divergences are more than tenfold apart. A plain
@@ -75,7 +82,9 @@ others beside it, to see where the loss comes from:
 In the first two, norms and biases (whatever has one dimension) keep FP32, as in llama.cpp. All exist for FP16 too.
 """
 )
+
 st.page_link(shell.precisions_page(), label="All precisions, side by side", icon=":material/stacked_line_chart:")
 
 st.header("Metrics", anchor=False)
-cards.metrics()
+
+guide_view.metrics()

@@ -2,17 +2,24 @@
 
 import streamlit as st
 
-from qfund.ui import outputs_choices, outputs_view, shell, states
-from qfund.ui.outputs_link import ADDRESS
+from qfund.features.outputs.view import choices, page
+from qfund.features.outputs.view.link import ADDRESS
+from qfund.ui import shell, states
 
 shell.require()
 
 st.title("Outputs, side by side", anchor=False)
+
 st.caption("The same prompts, texts and sentences in every precision: what comes out, and where it parts.")
 
 asked, new = ADDRESS.opened()
-outputs_choices.follow(asked, new)
-asked = outputs_choices.draw(asked)
+
+choices.follow(asked, new)
+
+asked = choices.draw(asked)
+
 ADDRESS.show(asked)
+
 states.told(ADDRESS.problems())
-outputs_view.draw(asked)
+
+page.draw(asked)

@@ -2,10 +2,13 @@
 
 import streamlit as st
 
-from qfund.ui import precision_list, shell
+from qfund.features.precisions import view as precisions_view
+from qfund.ui import shell
 
 shell.require()
 
 st.title("Precisions", anchor=False)
+
 st.caption("Fewer bits, more damage: where the line runs, and what every name stands for.")
-precision_list.draw()
+
+precisions_view.draw()

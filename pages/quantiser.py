@@ -2,25 +2,34 @@
 
 import streamlit as st
 
-from qfund.ui import quantiser_choices, quantiser_view, shell, states
-from qfund.ui.quantiser_link import ADDRESS
+from qfund.features.quantizer.view import choices, page
+from qfund.features.quantizer.view.link import ADDRESS
+from qfund.ui import shell, states
 
 shell.require()
 
 st.title("The linear quantiser", anchor=False)
+
 st.caption(
     "A weight becomes a small integer by one division and one rounding. Drag the scale, and watch what it costs."
 )
 
 asked, new = ADDRESS.opened()
-asked = quantiser_choices.wanted() or asked
-quantiser_choices.follow(asked, new)
-asked = quantiser_choices.scheme(quantiser_choices.numbers(asked))
+
+asked = choices.wanted() or asked
+
+choices.follow(asked, new)
+
+asked = choices.scheme(choices.numbers(asked))
+
 ADDRESS.show(asked)
+
 states.told(ADDRESS.problems())
+
 if not asked.fits:
     st.caption("These numbers are too long for a link: it opens the page without them.")
-if found := quantiser_choices.read(asked):
+
+if found := choices.read(asked):
     weight, first, what, stored = found
     st.caption(states.literal(f"Shown: {what}."))
-    quantiser_view.draw(weight, first, stored, quantiser_view.name_of(weight))
+    page.draw(weight, first, stored, page.name_of(weight))

@@ -2,17 +2,24 @@
 
 import streamlit as st
 
-from qfund.ui import lesson_page, shell, states
-from qfund.ui.lesson_link import ADDRESS
+from qfund.features.lesson.view import page
+from qfund.features.lesson.view.link import ADDRESS
+from qfund.ui import shell, states
 
 shell.require()
 
 st.title("Nine questions", anchor=False)
+
 st.caption("What a first lesson on data types and quantisation asks, answered by measuring the model you choose.")
 
 asked, new = ADDRESS.opened()
-lesson_page.follow(asked, new)
-asked = lesson_page.choose(asked)
+
+page.follow(asked, new)
+
+asked = page.choose(asked)
+
 ADDRESS.show(asked)
+
 states.told(ADDRESS.problems())
-lesson_page.draw(asked)
+
+page.draw(asked)

@@ -2,14 +2,18 @@
 
 import streamlit as st
 
-from qfund.errors import QfundError
-from qfund.ui import saved_list, services, shell, states
+from qfund.core.errors import QfundError
+from qfund.features.compare.view import found
+from qfund.features.saved import view as saved_view
+from qfund.ui import shell, states
 
 shell.require()
 
 st.title("Saved comparisons", anchor=False)
+
 st.caption("Measured on this server, newest first. Opening one computes nothing.")
+
 try:
-    saved_list.draw(services.saved())
+    saved_view.draw(found.saved())
 except QfundError as error:
     states.failed(error, "Saved comparisons cannot be read.")

@@ -7,9 +7,9 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from qfund import errors
-from qfund.report import Report, to_json
-from qfund.spec import ALL, DEFAULT_CANDIDATES, DEFAULT_TOKENS, NamedText, Spec
+from qfund.core import errors
+from qfund.features.compare.request.report import Report, to_json
+from qfund.features.compare.request.spec import ALL, DEFAULT_CANDIDATES, DEFAULT_TOKENS, NamedText, Spec
 from qfund.version import VERSION as __version__
 
 __all__ = ["Report", "Spec", "__version__", "compare", "errors", "to_json"]
@@ -49,10 +49,10 @@ def compare(
         progress: called with what is being done and the share that is done.
 
     Raises:
-        qfund.errors.QfundError: with a message and a remedy.
+        qfund.core.errors.QfundError: with a message and a remedy.
     """
-    from qfund import backends
     from qfund.engine import compute
+    from qfund.precisions import backends
 
     backends.quiet()
 

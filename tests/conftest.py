@@ -13,11 +13,14 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 _HOME = tempfile.mkdtemp(prefix="qfund-tests-")
+
 os.environ["QFUND_HOME"] = _HOME
+
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 
 # A busy machine is no reason to fail.
 settings.register_profile("qfund", deadline=None)
+
 settings.load_profile("qfund")
 
 # Before torch is imported: each process has its share of the cores, and so have the workers that it starts.
@@ -26,6 +29,7 @@ if processes := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
 
 #: Files that run in one process, because they share what is slow to make: comparisons, a browser.
 TOGETHER = {"test_footprint": "test_architectures", "test_quantiser_browser": "test_browser"}
+
 #: What takes longest, longest first: it begins first, so that no process is left alone with it in the end.
 LONGEST = ("test_architectures", "test_browser", "test_load_peak", "test_stream")
 
@@ -38,7 +42,8 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]
 
 
 def _group(path: str) -> str:
-    file = Path(path).stem
+    """``features/compare/test_spec``, of an absolute path or one from the root."""
+    file = str(Path(path).with_suffix("")).rpartition("tests/")[2]
     return TOGETHER.get(file, file)
 
 

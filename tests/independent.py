@@ -20,6 +20,7 @@ from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
 Array = NDArray[np.float64]
+
 Ints = NDArray[np.int64]
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
@@ -282,8 +283,8 @@ def gpt2(folder: Path, ids: Ints) -> Array:
     weights = {name.removeprefix("transformer."): tensor.numpy() for name, tensor in stored.items()}
 
     def norm(x: Array, name: str) -> Array:
-        centred = x - x.mean(-1, keepdims=True)
-        scaled = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + config["layer_norm_epsilon"])
+        centerd = x - x.mean(-1, keepdims=True)
+        scaled = centerd / np.sqrt((centerd**2).mean(-1, keepdims=True) + config["layer_norm_epsilon"])
         result: Array = scaled * weights[f"{name}.weight"] + weights[f"{name}.bias"]
         return result
 

@@ -9,15 +9,18 @@ from pathlib import Path
 import pytest
 
 import qfund
-from qfund import cli, report
-from qfund.commands import texts
-from qfund.errors import InvalidInput, QfundError
-from qfund.metrics import METRICS, Estimate
-from qfund.precisions import PRECISIONS
-from qfund.spec import MAX_TOKENS, SECOND_HALF, NamedText, Spec, checked
-from tests.reports import full_report, make_report
+from qfund import cli, engine
+from qfund.commandline import texts
+from qfund.core.errors import InvalidInput, QfundError
+from qfund.core.estimate import Estimate
+from qfund.core.metrics.table import METRICS
+from qfund.features.compare.request import report
+from qfund.features.compare.request import spec as spec_request
+from qfund.features.compare.request.spec import MAX_TOKENS, SECOND_HALF, NamedText, Spec, checked
+from qfund.precisions.table import PRECISIONS
+from tests.features.compare.reports import full_report, make_report
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -151,7 +154,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Spec]:
         raise _Asked("Enough.")
 
     def ask(*arguments: str) -> Spec:
-        monkeypatch.setattr(cli, "compute", compute)
+        monkeypatch.setattr(engine, "compute", compute)
         assert run("compare", "dummy", "--precision", "bf16", *arguments) == 1
         return seen.pop()
 
@@ -203,8 +206,8 @@ def test_texts_and_positions_that_cannot_be_measured(
 
 
 def test_too_many_files_are_refused_before_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(texts, "MAX_TEXTS", 2)
-    monkeypatch.setattr(texts, "MAX_TEXT", 10)
+    monkeypatch.setattr(spec_request, "MAX_TEXTS", 2)
+    monkeypatch.setattr(spec_request, "MAX_TEXT", 10)
     for number in range(2):
         (tmp_path / str(number)).write_text("x" * 20)
     assert len(texts.read_folder(tmp_path)) == 2
@@ -287,7 +290,7 @@ def shown(found: report.Report, folder: Path, capsys: pytest.CaptureFixture[str]
     return capsys.readouterr().out
 
 
-def test_what_was_quantised_and_how_stands_below_its_verdict(
+def test_what_was_quantized_and_how_stands_below_its_verdict(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = make_report(Spec("dummy", precisions=("fp16", "mxfp4"), libraries=True))
@@ -363,7 +366,7 @@ def test_also_and_libraries_reach_the_spec(monkeypatch: pytest.MonkeyPatch) -> N
         asked.append(wanted)
         return make_report(Spec("dummy"))
 
-    monkeypatch.setattr(cli, "compute", remember)
+    monkeypatch.setattr(engine, "compute", remember)
     assert run("compare", "dummy", "--also", "HEAD,embeddings", "--libraries", "--no-store") == 0
     assert asked == [Spec("dummy", also=("head", "embeddings"), libraries=True)]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 
 #: The rooms of the house, foundations first. A file imports from its own room and from lower floors only.
 FLOORS = (
@@ -49,7 +49,9 @@ FLOORS = (
     "cli ui",
     "__init__ __main__ pages app snippets",
 )
+
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
+
 #: Rooms that never wait for torch: the web process imports them.
 LIGHT_ROOMS = (
     "errors units version names quantisation home precisions metrics pydoc_text spec report checkpoint chunks catalog",
@@ -61,7 +63,9 @@ LIGHT_ROOMS = (
     "lessons course questions lesson_words lesson_tables lesson_figures",
     "number_formats number_format_tables number_format_figures linear_quantiser matrices quantiser_words weights",
 )
+
 LIGHT = {room for rooms in LIGHT_ROOMS for room in rooms.split()}
+
 FILES = sorted([ROOT / "app.py", *(ROOT / "pages").glob("*.py"), *(ROOT / "qfund").rglob("*.py")])
 
 

@@ -1,6 +1,6 @@
 """Compute what the course's published figures are today:  python -m training.course
 
-No weights are fetched: sizes follow from configurations (``qfund.measures.plan``), the toy model from its seed.
+No weights are fetched: sizes follow from configurations (``qfund.features.memory.measure.plan``), the toy model from its seed.
 """
 
 import copy
@@ -14,12 +14,12 @@ import numpy as np
 import torch
 import transformers
 
-from qfund.checkpoint import Checkpoint
-from qfund.course import FILE, CourseFigure, CourseFigures
-from qfund.footprint import Footprint
-from qfund.lesson import DummyConfig, DummyModel
-from qfund.precisions import PRECISIONS
-from qfund.skeleton import Skeletons
+from qfund.checkpoints.checkpoint import Checkpoint
+from qfund.features.lesson.request.course import FILE, CourseFigure, CourseFigures
+from qfund.models.dummy import DummyConfig, DummyModel
+from qfund.models.footprint import Footprint
+from qfund.models.skeleton import Skeletons
+from qfund.precisions.table import PRECISIONS
 
 #: google/flan-t5-small where its config differs from T5Config's defaults; it does not tie its head.
 FLAN_T5_SMALL: dict[str, Any] = {
@@ -32,6 +32,7 @@ FLAN_T5_SMALL: dict[str, Any] = {
     "vocab_size": 32128,
     "tie_word_embeddings": False,
 }
+
 _UNTIED = (
     "transformers 5 ties the output head to the embeddings, transformers 4 held both: with the head's own weights the "
     "figure is the published one."

@@ -7,7 +7,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from qfund.lesson import DummyConfig, DummyModel
+from qfund.models.dummy import DummyConfig, DummyModel
 
 
 def make(folder: Path) -> DummyModel:

@@ -6,27 +6,31 @@ something is out of date. Times and peaks of memory come last, so that the machi
 """
 
 import os
-
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the worker runs
-
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from qfund import backends, captions, embeddings, generation
-from qfund.captions import CaptionRequest, Captions
-from qfund.catalog import CATALOG, EVERY_PRECISION
+from qfund.checkpoints.catalog import CATALOG
+from qfund.core.errors import QfundError
+from qfund.core.names import look_up
+from qfund.core.request import Request
 from qfund.engine import compute, shipped
-from qfund.errors import QfundError
-from qfund.load_peaks import LoadPeakRequest
-from qfund.names import look_up
-from qfund.questions import FEW, MANY, Asked
-from qfund.report import PrecisionResult, Report
-from qfund.spec import Request, Spec
+from qfund.features.captions import request as captions_request
+from qfund.features.captions.request import CaptionRequest, Captions
+from qfund.features.compare.request.examples import EVERY_PRECISION
+from qfund.features.compare.request.report import PrecisionResult, Report
+from qfund.features.compare.request.spec import Spec
+from qfund.features.lesson.request.questions import FEW, MANY, Asked
+from qfund.features.memory.request.load_peak import LoadPeakRequest
+from qfund.features.outputs.request import embeddings, generation
+from qfund.precisions import backends
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the worker runs
 
 #: Of a comparison that times.
 RUNS = 3
+
 #: Pictures with their captions, the worst first.
 PICTURES = 200
 
@@ -64,7 +68,7 @@ def everything() -> Iterator[Shipped]:
     yield Shipped(EVERY_PRECISION, "every", numbers, whole=False)
     yield Shipped(generation.EXAMPLE)
     yield Shipped(embeddings.EXAMPLE)
-    yield Shipped(captions.checked(CaptionRequest(captions.MODEL)), keep=worst)
+    yield Shipped(captions_request.checked(CaptionRequest(captions_request.MODEL)), keep=worst)
     for model in CATALOG:
         asked = Asked(model)
         yield Shipped(asked.comparison)

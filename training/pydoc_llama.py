@@ -13,20 +13,24 @@ import os
 import time
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # on shared cores: four times the tokens per second
-
 import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from qfund.pydoc_text import digest, join, name_order, python_version, read_unit, unit_names
+from qfund.inputs.pydoc_text import digest, join, name_order, python_version, read_unit, unit_names
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # on shared cores: four times the tokens per second
 
 CONTEXT = 256
+
 VOCABULARY = 2048
+
 END = "<|endoftext|>"
+
 HELD_OUT_SHARE = 0.05
+
 LARGEST_HELD_OUT = 0.03  # of its group: a very large unit stays in training
 
 

@@ -1,4 +1,4 @@
-"""Make ``models/shapes-blip``: a small BLIP that captions pictures which the project draws (``qfund.shapes``).
+"""Make ``models/shapes-blip``: a small BLIP that captions pictures which the project draws (``qfund.inputs.shapes``).
 
     python -m training.shapes_blip [--steps 6000] [--minutes M] [--out models/shapes-blip]
 
@@ -15,21 +15,26 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # on shared cores: several times faster
-
 import numpy as np
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BlipConfig, BlipForConditionalGeneration, BlipImageProcessor, PreTrainedTokenizerFast
 
-from qfund import shapes
-from qfund.shapes import Picture, Scene
+from qfund.inputs import shapes
+from qfund.inputs.shapes import Picture, Scene
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # on shared cores: several times faster
 
 START, END, PADDING, UNKNOWN = "[CLS]", "[SEP]", "[PAD]", "[UNK]"
+
 LONGEST = 16  # tokens of a caption that the model has positions for
+
 MEAN, DEVIATION = 0.5, 0.25
+
 HIDDEN = 128
+
 ALONE = 0.15  # share of training pictures with one thing only
+
 IGNORED = -100
 
 

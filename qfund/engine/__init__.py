@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from qfund.core.errors import InvalidInput, QfundError, StoreError
+from qfund.core.request import Request
 from qfund.engine.kinds import Kind, kind_of, lazily
-from qfund.errors import InvalidInput, QfundError, StoreError
-from qfund.spec import Request
 
 if TYPE_CHECKING:
-    from qfund.store import Store
+    from qfund.engine.store import Store
 
 #: ``(phase, share)``: what is being done, and the share of the whole job that is done, 0 to 1.
 Progress = Callable[[str, float], None]
+
 Measure = Callable[[Any, Progress], Any]
+
 Identify = Callable[[Any], str]
 
 

@@ -12,24 +12,29 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from qfund.core.errors import Cancelled, EngineError, QfundError, QueueFull, TimedOut, UsageError, WorkerDied
+from qfund.core.request import Request
 from qfund.engine import Identify, keep, key_of, messages
 from qfund.engine.kinds import kind_of
 from qfund.engine.process import Process
-from qfund.errors import Cancelled, EngineError, QfundError, QueueFull, TimedOut, UsageError, WorkerDied
-from qfund.report import Report
-from qfund.spec import Request
+from qfund.features.compare.request.report import Report
 
 if TYPE_CHECKING:
-    from qfund.store import Store
+    from qfund.engine.store import Store
 
 CAPACITY = 8  # jobs that may wait
+
 TIME_LIMIT = 1800.0  # seconds
+
 #: Finished jobs that are remembered, and how many of them may hold a result (the store has them all).
 KEEP_FINISHED = 50
+
 KEEP_RESULTS = 8
+
 COMMAND = (sys.executable, "-m", "qfund.engine.worker")
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
+
 _log = logging.getLogger(__name__)
 
 

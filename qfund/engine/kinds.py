@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from qfund.spec import Request
+from qfund.core.request import Request
 
 
 def lazily(name: str) -> Any:
@@ -37,7 +37,7 @@ class Kind:
     result: str
     measure: str
     check: str | None = None
-    identify: str = "qfund.catalog:identity"
+    identify: str = "qfund.checkpoints.catalog:identity"
     schema: int | None = 1
 
     def checked(self, request: Any) -> Any:
@@ -57,68 +57,68 @@ KINDS: dict[str, Kind] = {
     for kind in (
         Kind(
             "compare",
-            "qfund.spec:Spec",
-            "qfund.report:Report",
-            "qfund.measures.compare:compare",
-            check="qfund.spec:checked",
+            "qfund.features.compare.request.spec:Spec",
+            "qfund.features.compare.request.report:Report",
+            "qfund.features.compare.measure.compare:compare",
+            check="qfund.features.compare.request.spec:checked",
             schema=None,
         ),
         Kind(
             "plan",
-            "qfund.plan:PlanRequest",
-            "qfund.plan:Plan",
-            "qfund.measures.plan:plan",
-            check="qfund.plan:checked",
+            "qfund.features.memory.request.plan:PlanRequest",
+            "qfund.features.memory.request.plan:Plan",
+            "qfund.features.memory.measure.plan:plan",
+            check="qfund.features.memory.request.plan:checked",
         ),
         Kind(
             "fits",
-            "qfund.fits:FitsRequest",
-            "qfund.fits:Fits",
-            "qfund.measures.fits:fits",
-            check="qfund.fits:checked",
+            "qfund.features.memory.request.fits:FitsRequest",
+            "qfund.features.memory.request.fits:Fits",
+            "qfund.features.memory.measure.fits:fits",
+            check="qfund.features.memory.request.fits:checked",
         ),
         Kind(
             "load-peak",
-            "qfund.load_peaks:LoadPeakRequest",
-            "qfund.load_peaks:LoadPeaks",
-            "qfund.measures.load_peak:load_peak",
-            check="qfund.load_peaks:checked",
+            "qfund.features.memory.request.load_peak:LoadPeakRequest",
+            "qfund.features.memory.request.load_peak:LoadPeaks",
+            "qfund.features.memory.measure.load_peak:load_peak",
+            check="qfund.features.memory.request.load_peak:checked",
             schema=2,
         ),
         Kind(
             "caption",
-            "qfund.captions:CaptionRequest",
-            "qfund.captions:Captions",
-            "qfund.measures.caption:caption",
-            check="qfund.captions:checked",
+            "qfund.features.captions.request:CaptionRequest",
+            "qfund.features.captions.request:Captions",
+            "qfund.features.captions.measure.caption:caption",
+            check="qfund.features.captions.request:checked",
         ),
         Kind(
             "generate",
-            "qfund.generation:GenerationRequest",
-            "qfund.generation:Generation",
-            "qfund.measures.generate:generate",
-            check="qfund.generation:checked",
+            "qfund.features.outputs.request.generation:GenerationRequest",
+            "qfund.features.outputs.request.generation:Generation",
+            "qfund.features.outputs.measure.generate:generate",
+            check="qfund.features.outputs.request.generation:checked",
         ),
         Kind(
             "classify",
-            "qfund.classes:ClassesRequest",
-            "qfund.classes:Classes",
-            "qfund.measures.classify:classify",
-            check="qfund.classes:checked",
+            "qfund.features.outputs.request.classes:ClassesRequest",
+            "qfund.features.outputs.request.classes:Classes",
+            "qfund.features.outputs.measure.classify:classify",
+            check="qfund.features.outputs.request.classes:checked",
         ),
         Kind(
             "embed",
-            "qfund.embeddings:EmbeddingsRequest",
-            "qfund.embeddings:Embeddings",
-            "qfund.measures.embed:embed",
-            check="qfund.embeddings:checked",
+            "qfund.features.outputs.request.embeddings:EmbeddingsRequest",
+            "qfund.features.outputs.request.embeddings:Embeddings",
+            "qfund.features.outputs.measure.embed:embed",
+            check="qfund.features.outputs.request.embeddings:checked",
         ),
         Kind(
             "lesson",
-            "qfund.lessons:LessonRequest",
-            "qfund.lessons:Lesson",
-            "qfund.measures.lesson:lesson",
-            check="qfund.lessons:checked",
+            "qfund.features.lesson.request.lesson:LessonRequest",
+            "qfund.features.lesson.request.lesson:Lesson",
+            "qfund.features.lesson.measure:lesson",
+            check="qfund.features.lesson.request.lesson:checked",
         ),
     )
 }

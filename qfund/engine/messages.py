@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from qfund.errors import ERRORS, EngineError, QfundError
+from qfund.core.errors import ERRORS, EngineError, QfundError
 
 
 class Measure(msgspec.Struct, frozen=True, tag="measure"):
@@ -43,7 +43,7 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
-    """``error`` is a name of ``qfund.errors.ERRORS``. ``spent``: the worker is in no state to take another job."""
+    """``error`` is a name of ``qfund.core.errors.ERRORS``. ``spent``: the worker is in no state to take another job."""
 
     error: str
     message: str
@@ -55,9 +55,11 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 
 
 Request: TypeAlias = Measure | Warm
+
 Event: TypeAlias = Ready | Progress | Partial | Done | Failed
 
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
+
 _events: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
 

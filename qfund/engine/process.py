@@ -7,12 +7,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from qfund.core.errors import WorkerDied
 from qfund.engine import messages
-from qfund.errors import WorkerDied
 
 #: Seconds that a worker has to end by itself before it is killed.
 GRACE = 2.0
+
 _ROOT = Path(__file__).resolve().parent.parent.parent
+
 _REMEDY = "Start it again: a fresh worker takes over."
 
 

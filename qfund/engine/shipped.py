@@ -8,12 +8,12 @@ from typing import Any
 
 import msgspec
 
-from qfund.catalog import CATALOG
+from qfund.checkpoints.catalog import CATALOG
+from qfund.core.errors import InvalidSpec
+from qfund.core.request import Request
 from qfund.engine import key_of
 from qfund.engine.kinds import Kind, kind_of
-from qfund.errors import InvalidSpec
-from qfund.report import SCHEMA
-from qfund.spec import Request
+from qfund.features.compare.request.report import SCHEMA
 
 FOLDER = "measured"
 

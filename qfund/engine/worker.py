@@ -24,14 +24,15 @@ from typing import BinaryIO, NoReturn
 
 import msgspec
 
-from qfund import backends
+from qfund.core.errors import EngineError, InvalidSpec, OutOfBudget, QfundError, UnknownName
+from qfund.core.names import look_up
 from qfund.engine import messages
 from qfund.engine.kinds import KINDS, Kind, lazily
-from qfund.errors import EngineError, InvalidSpec, OutOfBudget, QfundError, UnknownName
-from qfund.names import look_up
+from qfund.precisions import backends
 
 #: Seconds between two progress events of one phase.
 INTERVAL = 0.1
+
 _M_MMAP_THRESHOLD = -3  # malloc.h
 
 
@@ -65,7 +66,7 @@ class Channel:
 
 
 class Reporter:
-    """The ``progress`` of one job (``qfund.progress.Streaming``): at most about ten events of a kind a second, but
+    """The ``progress`` of one job (``qfund.core.progress.Streaming``): at most about ten events of a kind a second, but
     every phase is named. Texts that are left out are in the next ones, which replace them, or in the result."""
 
     def __init__(self, channel: Channel) -> None:

@@ -11,12 +11,14 @@ import safetensors
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from qfund.errors import InvalidSpec, StoreError
-from qfund.home import home
+from qfund.core.errors import InvalidSpec, StoreError
+from qfund.core.home import home
 
 #: Raised whenever a quantiser gives other codes for a weight.
 FORMAT = 1
+
 DEFAULT_GIB = 4.0
+
 _ABANDONED = 3600.0  # seconds after which an unfinished file belongs to nobody
 
 Codes = dict[str, Tensor]

@@ -10,11 +10,11 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.modeling_utils import LoadStateDictConfig
 from transformers.pytorch_utils import Conv1D
 
-from qfund import loading
-from qfund.checkpoint import Checkpoint
-from qfund.precisions import Precision
-from qfund.quantizers import walk
-from qfund.quantizers.absent import absent
+from qfund.checkpoints.checkpoint import Checkpoint
+from qfund.models import loading
+from qfund.precisions.precision import Precision
+from qfund.precisions.quantizers import walk
+from qfund.precisions.quantizers.absent import absent
 from qfund.stream.units import Unit
 
 
@@ -119,7 +119,7 @@ class Frame:
         """What the unit takes when it is filled, tied places once."""
         return sum({slot.owner: slot.empty.nbytes for slot in self.slots(unit)}.values())
 
-    def quantised(self, unit: Unit) -> dict[str, list[walk.Weight]]:
+    def quantized(self, unit: Unit) -> dict[str, list[walk.Weight]]:
         """Weights that are quantised in this unit: a weight's first place in the model → all of its places here."""
         if self.conversion is None:
             return {}

@@ -19,9 +19,9 @@ from transformers.core_model_loading import (
     rename_source_key,
 )
 
-from qfund import checkpoint as checkpoints
-from qfund.checkpoint import Checkpoint
-from qfund.errors import CorruptCheckpoint, ModelNotFound
+from qfund.checkpoints import checkpoint as checkpoints_checkpoint
+from qfund.checkpoints.checkpoint import Checkpoint
+from qfund.core.errors import CorruptCheckpoint, ModelNotFound
 from qfund.stream.frame import Frame, Slot
 from qfund.stream.units import BLOCK, Unit
 
@@ -40,7 +40,9 @@ _DTYPES = {
     "F8_E4M3": torch.float8_e4m3fn,
     "F8_E5M2": torch.float8_e5m2,
 }
+
 _LINE = 64  # bytes of a cache line
+
 _AGAIN = "Download or save the checkpoint again."
 
 
@@ -55,7 +57,7 @@ class Reader:
         """``frame`` is any that is not converted: it tells which tensors of the checkpoint make which weights."""
         self.bytes_read = 0
         self._checkpoint = checkpoint
-        self._places = checkpoints.places(checkpoint.folder)
+        self._places = checkpoints_checkpoint.places(checkpoint.folder)
         self._makes = _makes(checkpoint, frame)
         self._names: dict[str, list[str]] = defaultdict(list)
         for slot in frame.every_slot.values():

@@ -9,20 +9,22 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from qfund import loading
-from qfund.checkpoint import Checkpoint
-from qfund.errors import OutOfBudget
-from qfund.precisions import PRECISIONS, Precision
-from qfund.progress import Progress
-from qfund.stream import head, units
+from qfund.checkpoints.checkpoint import Checkpoint
+from qfund.core.errors import OutOfBudget
+from qfund.core.progress import Progress
+from qfund.core.units import bytes_text
+from qfund.models import loading
+from qfund.precisions.precision import Precision
+from qfund.precisions.table import PRECISIONS
+from qfund.stream import head
+from qfund.stream import units as stream_units
 from qfund.stream.disk import Disk
 from qfund.stream.frame import Frame
 from qfund.stream.passes import Pass, stops
-from qfund.stream.quantised import Job, Quantised
+from qfund.stream.quantized import Job, Quantized
 from qfund.stream.reader import Reader
 from qfund.stream.units import BLOCK, EMBEDDING, HEAD, Unit
 from qfund.stream.walker import Arguments, NotStreamable, UnknownTail, Walker, Way
-from qfund.units import bytes_text
 
 
 class Listener(Protocol):
@@ -60,7 +62,7 @@ class Streamed:
         layers: bool = True,
         tiles: bool = True,
     ) -> None:
-        """``also``: kinds of modules that quantisers convert too (``qfund.spec.ALSO``). Without ``layers``, embeddings
+        """``also``: kinds of modules that quantisers convert too (``qfund.precisions.request.ALSO``). Without ``layers``, embeddings
         and single layers stay in memory; without ``tiles``, a large head gives its logits at once.
 
         Raises:
@@ -74,9 +76,9 @@ class Streamed:
         # The weights of each base dtype are loaded by the frame of a cast.
         self._loaders = {way.row.dtype: self._frame(_cast(way.row.dtype), None) for way in ways}
         self._any = next(iter(self._loaders.values()))
-        self.units = units.find(self._any.model, layers)
+        self.units = stream_units.find(self._any.model, layers)
         self.reader = Reader(checkpoint, self._any)
-        self.quantised = Quantised(checkpoint, Disk())
+        self.quantized = Quantized(checkpoint, Disk())
         self._raw: tuple[Unit | None, dict[str, Tensor]] = (None, {})
 
     def _frame(self, row: Precision, attention: str | None) -> Frame:
@@ -240,9 +242,9 @@ class Streamed:
     def _tensors(self, frame: Frame, unit: Unit, base: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What a frame holds of a unit: base weights as they are, but codes in place of those that are quantised."""
         found = {slot.name: base[slot.name] for slot in frame.slots(unit) if slot.name in base}
-        if groups := frame.quantised(unit):
+        if groups := frame.quantized(unit):
             jobs = [Job(first, places[0].view, base[places[0].name]) for first, places in groups.items()]
-            for first, stored in self.quantised.of(frame.row, unit.name, jobs).items():
+            for first, stored in self.quantized.of(frame.row, unit.name, jobs).items():
                 for place in groups[first]:
                     found |= {f"{place.name}_{part}": tensor for part, tensor in stored.items()}
         return found if self._device.type == "cpu" else {name: part.to(self._device) for name, part in found.items()}
@@ -284,7 +286,7 @@ class Streamed:
         if not self._tiles:
             return False
         weight = next(slot for slot in self._any.slots(unit) if slot.key == "weight")
-        return weight.empty.numel() > head.WHOLE and not any(frame.quantised(unit) for frame in self._every_walked)
+        return weight.empty.numel() > head.WHOLE and not any(frame.quantized(unit) for frame in self._every_walked)
 
     def _parts(self, unit: Unit) -> Iterable[tuple[int, int, dict[str, tuple[Tensor, Tensor | None]]]]:
         """First token, the vocabulary's size, and by base dtype weight and bias of each part of a head."""
@@ -370,6 +372,7 @@ def _give_back(size: int) -> None:
 
 
 _LARGE = 8 * 1024**2  # bytes of a block
+
 _PROBED = 4  # positions
 
 

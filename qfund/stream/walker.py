@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qfund import loading
-from qfund.errors import QfundError
-from qfund.precisions import Precision
+from qfund.core.errors import QfundError
+from qfund.models import loading
+from qfund.precisions.precision import Precision
 from qfund.stream.frame import Frame
 from qfund.stream.passes import Call, Pass
 from qfund.stream.units import Unit

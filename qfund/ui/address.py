@@ -6,10 +6,11 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from qfund import catalog
-from qfund.errors import QfundError
+from qfund.checkpoints import catalog
+from qfund.core.errors import QfundError
 
 Asked = TypeVar("Asked")
+
 Query = dict[str, list[str]]
 
 

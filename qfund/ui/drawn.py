@@ -5,8 +5,8 @@ from typing import TypeVar, cast
 
 import streamlit as st
 
-from qfund.report import Report
-from qfund.ui.services import Found
+from qfund.features.compare.request.report import Report
+from qfund.features.compare.view.found import Found
 
 Made = TypeVar("Made")
 

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from qfund.ui.address import Query
 
 Asked = TypeVar("Asked")
+
 #: What a parameter means, or None where that is nothing, and a sentence for each thing that had to be ignored.
 Meant = tuple[Any, list[str]]
 

@@ -5,10 +5,10 @@ from typing import Literal
 
 import streamlit as st
 
-from qfund import catalog
-from qfund.precisions import PRECISIONS, STORED
-from qfund.spec import ALSO
-from qfund.tables import label
+from qfund.checkpoints import catalog
+from qfund.drawing.phrases import label
+from qfund.precisions.request import ALSO
+from qfund.precisions.table import PRECISIONS, STORED
 
 #: Precisions that a model of any checkpoint can be taken to: variants on another base after all others.
 OFFERED = tuple(
@@ -17,6 +17,7 @@ OFFERED = tuple(
         key=lambda name: PRECISIONS[name].variant_of is not None,
     )
 )
+
 HUB_ID = "a Hub id (owner/name)"
 
 

@@ -2,8 +2,8 @@
 
 import streamlit as st
 
+from qfund.drawing.phrases import label
 from qfund.engine.jobs import Job
-from qfund.tables import label
 from qfund.ui import services
 from qfund.ui.states import failed, literal
 

@@ -7,26 +7,21 @@ import importlib
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
 
-from qfund import catalog, plan
+from qfund.core.errors import QfundError
+from qfund.core.request import Request
 from qfund.engine import key_of, recall, shipped
 from qfund.engine.jobs import Job, Jobs
 from qfund.engine.kinds import kind_of
-from qfund.errors import QfundError
-from qfund.plan import HeaderPlan, PlanRequest
-from qfund.report import Report
-from qfund.spec import Request, Spec
-from qfund.store import Saved, Store
+from qfund.engine.store import Store
 
 #: Decoded reports that a server keeps: some megabytes each.
 KEPT = 24
-#: Earlier comparisons of a model that are read for the bytes that they counted.
-READ = 8
+
 #: The longest own text that this page takes, in characters; the command line takes longer ones.
 MAX_TEXT = 4000
 
@@ -46,7 +41,14 @@ def warm_up() -> None:
     """Import what the first chart needs while the first visitor still reads; once for each server."""
 
     def work() -> None:
-        for name in ("pandas", "pyarrow", "plotly.graph_objects", "plotly.io", "qfund.figures", "qfund.tables"):
+        for name in (
+            "pandas",
+            "pyarrow",
+            "plotly.graph_objects",
+            "plotly.io",
+            "qfund.features.compare.figures.damage",
+            "qfund.features.compare.tables.footprints",
+        ):
             importlib.import_module(name)
 
     threading.Thread(target=work, name="warm-up", daemon=True).start()
@@ -62,7 +64,7 @@ def public() -> bool:
     return os.environ.get("QFUND_PUBLIC", "") not in ("", "0")
 
 
-class _Reports:
+class Results:
     """Decoded reports and other results by key, the least recently used forgotten first: a rerun decodes no JSON."""
 
     def __init__(self) -> None:
@@ -88,60 +90,8 @@ class _Reports:
 
 
 @st.cache_resource(show_spinner=False)
-def _reports() -> _Reports:
-    return _Reports()
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What is known about a comparison: its report, or the job that works on it, or neither. ``problem`` says why the
-    store did not give or keep it; it can be shown and measured all the same."""
-
-    spec: Spec
-    key: str
-    report: Report | None = None
-    job: Job | None = None
-    problem: str | None = None
-
-
-def find(spec: Spec) -> Found:
-    """Look a comparison up; never starts work.
-
-    Raises:
-        QfundError: the model cannot be identified.
-    """
-    key = key_of(spec)
-    if (held := _reports().get(key)) is not None:
-        return Found(spec, key, held)
-    problem = None
-    try:
-        report = store().get(key)
-    except QfundError as error:
-        report, problem = None, f"Saved results cannot be read. {error}"
-    report = report or shipped.find(spec, key)
-    job = jobs().get(key) if report is None else None
-    if job is not None and job.state == "done":
-        report, problem = job.report, job.warning or problem
-    if report is not None and problem is None:
-        _reports().put(key, report)
-    return Found(spec, key, report, job, problem)
-
-
-def find_numbers(spec: Spec) -> Found:
-    """As ``find``; one that ships may lack what there is of each token, tensor and layer.
-
-    Raises:
-        QfundError: as ``find``.
-    """
-    found = find(spec)
-    if found.report is not None:
-        return found
-    key = f"{found.key} in numbers"
-    report = _reports().get(key) or shipped.find(spec, found.key, whole=False)
-    if report is None:
-        return found
-    _reports().put(key, report)
-    return replace(found, key=key, report=report)
+def results() -> Results:
+    return Results()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +112,7 @@ def look_up(request: Request) -> Answer:
         QfundError: a malformed request, or a model that cannot be identified.
     """
     key = key_of(request)
-    if (held := _reports().get(key)) is not None:
+    if (held := results().get(key)) is not None:
         return Answer(key, held)
     result, problem = None, None
     try:
@@ -174,7 +124,7 @@ def look_up(request: Request) -> Answer:
     if job is not None and job.state == "done":
         result, problem = job.result or result, job.warning or problem
     if result is not None and problem is None and not (job and job.active):  # it may be measured anew just now
-        _reports().put(key, result)
+        results().put(key, result)
     return Answer(key, result, job, problem)
 
 
@@ -194,87 +144,4 @@ def ask(request: Request) -> Answer:
 
 def forget_answer(key: str) -> None:
     """It is being measured anew."""
-    _reports().forget(key)
-
-
-def headers(request: PlanRequest) -> HeaderPlan:
-    """What the checkpoint's headers alone tell, in every float cast, read in this process: milliseconds on a disk.
-
-    Raises:
-        QfundError: the model is not there, or its headers are malformed.
-    """
-    if catalog.locate(request.model, request.revision).folder is not None:
-        return plan.headers(replace(request, precisions=()), _silently)
-    found = _hub_headers(request)
-    if isinstance(found, QfundError):
-        raise found
-    return found
-
-
-@st.cache_data(ttl=120, max_entries=32, show_spinner="Reading headers from the Hub")
-def _hub_headers(request: PlanRequest) -> HeaderPlan | QfundError:
-    """A failure is remembered too, so that a rerun asks the network nothing."""
-    try:
-        return plan.headers(replace(request, precisions=()), _silently)
-    except QfundError as error:
-        return error
-
-
-def _silently(phase: str, share: float) -> None:
-    """No progress: there is little to wait for."""
-
-
-def reports_of(model: str, revision: str | None, also: tuple[str, ...]) -> Iterator[Report]:
-    """Comparisons of exactly these weights that were measured earlier, newest first, then the one that ships.
-
-    Raises:
-        QfundError: the model cannot be identified, or the store refuses.
-    """
-    identity = catalog.identity(Spec(model, revision=revision))
-    rows = [row for row in store().saved() if (row.model, row.revision, row.also) == (model, revision, also)]
-    for row in rows[:READ]:
-        report = saved_report(row.key)
-        if report is not None and identity == f"{report.environment.model_id} on {catalog.device()}":
-            yield report
-    every = every_precision() if model == catalog.EXAMPLE.model and not also else None
-    if every is not None and every.report is not None:
-        yield every.report
-
-
-@st.cache_resource(show_spinner=False)
-def every_precision() -> Found | None:
-    """The shipped comparison of the example model in every precision, in numbers only; read once for each server."""
-    spec = catalog.EVERY_PRECISION
-    report = shipped.find(spec, key_of(spec), whole=False)
-    return None if report is None else Found(spec, "every precision", report)
-
-
-def saved_report(key: str) -> Report | None:
-    """A stored report by its key.
-
-    Raises:
-        StoreError: the database refuses.
-    """
-    held = _reports().get(key) or store().get(key)
-    if held is not None:
-        _reports().put(key, held)
-    return held
-
-
-def forget(key: str) -> None:
-    """Delete a stored report.
-
-    Raises:
-        StoreError: the database refuses.
-    """
-    store().delete(key)
-    _reports().forget(key)
-
-
-def saved() -> list[Saved]:
-    """Earlier comparisons, newest first; on a public server without those of a visitor's own text.
-
-    Raises:
-        StoreError: the database refuses.
-    """
-    return [row for row in store().saved() if row.text is None or not public()]
+    results().forget(key)

@@ -34,7 +34,7 @@ def outputs_page() -> Page:
     return st.Page(ROOT / "pages/outputs.py", title="Outputs", icon=":material/compare_arrows:")
 
 
-def quantiser_page() -> Page:
+def quantizer_page() -> Page:
     return st.Page(ROOT / "pages/quantiser.py", title="Quantiser", icon=":material/grid_on:")
 
 
@@ -59,7 +59,7 @@ def _frame() -> Page:
     # foreign host.
     st.set_page_config(page_title="qfund", page_icon="⚖️", layout="wide")
     measured = [compare_page(), memory_page(), outputs_page(), captions_page(), saved_page()]
-    explained = [questions_page(), quantiser_page(), formats_page(), precisions_page(), guide_page()]
+    explained = [questions_page(), quantizer_page(), formats_page(), precisions_page(), guide_page()]
     return st.navigation({"": measured, "Learn": explained}, position="top")
 
 

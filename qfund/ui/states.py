@@ -4,7 +4,7 @@ import re
 
 import streamlit as st
 
-from qfund.errors import QfundError
+from qfund.core.errors import QfundError
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~:$&@/])")
 

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import streamlit as st
 
-from qfund import weights
-from qfund.errors import QfundError
+from qfund.checkpoints import weights
+from qfund.checkpoints.weights import TILE, Part, Weights
+from qfund.core.errors import QfundError
+from qfund.core.units import bytes_text
 from qfund.ui import pickers
 from qfund.ui.states import failed
-from qfund.units import bytes_text
-from qfund.weights import TILE, Part, Weights
 
 _TILE, _WHOLE = f"A tile of {TILE} × {TILE}", "All of it"
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 
+from qfund.checkpoints.weights import Part
 from qfund.ui import parameters
 from qfund.ui.address import Query
 from qfund.ui.parameters import Meant, Parameter, count, last, text
-from qfund.weights import Part
 
 _FURTHEST = 10_000_000  # rows and columns
+
 _EXTENTS = {"tile": False, "whole": True}
 
 

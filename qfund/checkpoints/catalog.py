@@ -1,0 +1,139 @@
+"""Which models can be picked: those that ship in ``models/``, a local folder, a Hub id; and what is allowed where."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from qfund.checkpoints import checkpoint
+from qfund.core.errors import InvalidSpec, ModelNotFound
+from qfund.core.names import unknown
+from qfund.core.request import Request
+from qfund.inputs import pydoc_text
+
+MODELS = Path(__file__).resolve().parents[2] / "models"
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A model that ships with the project."""
+
+    name: str
+    title: str
+    description: str
+
+    @property
+    def folder(self) -> Path:
+        return MODELS / self.name
+
+
+CATALOG: dict[str, Entry] = {
+    entry.name: entry
+    for entry in (
+        Entry(
+            "pydoc-llama",
+            "pydoc-llama: a small trained language model",
+            "A Llama of 4.07 M parameters, trained by this project on the documentation that every Python carries.",
+        ),
+        Entry(
+            "shapes-blip",
+            "shapes-blip: a small trained captioner",
+            "A BLIP of 1.45 M parameters, trained by this project to caption pictures of shapes that it draws itself.",
+        ),
+        Entry(
+            "dummy",
+            "dummy: the lesson's toy model",
+            "Six layers of width 2 with random weights (seed 123): small enough to follow every number by hand.",
+        ),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a model comes from. ``kind`` is ``"shipped"``, ``"folder"`` or ``"hub"``; a Hub model has no folder yet."""
+
+    kind: str
+    name: str
+    folder: Path | None
+    revision: str | None
+
+
+def allowed() -> frozenset[str]:
+    """What may be named besides the catalog: ``QFUND_ALLOW``, a part of ``folder,hub`` (the default)."""
+    return frozenset(os.environ.get("QFUND_ALLOW", "folder,hub").replace(" ", "").split(",")) & {"folder", "hub"}
+
+
+def device() -> str:
+    """``QFUND_DEVICE``: the torch device that models run on, ``cpu`` unless told otherwise."""
+    return os.environ.get("QFUND_DEVICE", "cpu")
+
+
+def locate(model: str, revision: str | None = None) -> Source:
+    """Decide what a model's name means.
+
+    Raises:
+        UnknownName: neither a catalog name, nor a folder, nor of a Hub id's form.
+        ModelNotFound: a path with no folder there.
+        InvalidSpec: a folder or Hub id where this server allows none, or a revision of something that has none.
+    """
+    if model in CATALOG:
+        kind, folder = "shipped", CATALOG[model].folder
+    elif (path := Path(model).expanduser()).is_absolute() or model.startswith((".", "~")) or path.is_dir():
+        _must_be_allowed("folder")
+        if not path.is_dir():
+            raise ModelNotFound(f"There is no folder {path}.", "Check the path, or name a catalog model or a Hub id.")
+        kind, folder = "folder", path.resolve()
+    elif _HUB_ID.fullmatch(model):
+        _must_be_allowed("hub")
+        return Source("hub", model, None, revision)
+    else:
+        raise unknown(CATALOG, model, "model", "Or name a local folder or a Hub id (owner/name).")
+    if revision is not None:
+        raise InvalidSpec(f"{model} has no revisions.", "Give a revision with a Hub id only.")
+    return Source(kind, model, folder, None)
+
+
+def _must_be_allowed(kind: str) -> None:
+    if kind not in allowed():
+        what = "local folders" if kind == "folder" else "models from the Hub"
+        raise InvalidSpec(
+            f"This server does not open {what}.",
+            f"Choose among: {', '.join(CATALOG)}; or run qfund on your own machine.",
+        )
+
+
+def identity(request: Request) -> str:
+    """What identifies the model's content and the device it runs on, for keys of jobs and stored results. No torch.
+
+    Raises:
+        QfundError: as ``locate`` and ``checkpoint.read``.
+    """
+    source = locate(request.model, request.revision)
+    if source.folder is None:
+        return f"hub:{source.name}@{source.revision or 'main'} on {device()}"
+    return f"{checkpoint.read(source.folder).id} on {device()}"
+
+
+def evaluation_text(source: Source) -> tuple[str, list[str]]:
+    """The text a model is evaluated on unless one is given, and sentences that say what it is.
+
+    A shipped model brings its own: ``evaluation.txt``, or the held-out part of Python's documentation. Any other model
+    reads the latter too.
+    """
+    folder = source.folder if source.kind == "shipped" else None
+    if folder and (folder / "evaluation.txt").is_file():
+        return (folder / "evaluation.txt").read_text("utf-8"), []
+    manifest = pydoc_text.read_manifest(CATALOG["pydoc-llama"].folder / "held_out.json")
+    text = pydoc_text.held_out_text(manifest)
+    notes = []
+    if folder is None:
+        notes.append("No evaluation text of this model is known: Python's documentation is read instead.")
+    if pydoc_text.digest(text) != manifest.sha256:
+        notes.append(
+            f"This Python ({pydoc_text.python_version()}) carries slightly other documentation than the one that the "
+            f"held-out text was chosen from ({manifest.python}): perplexities differ a little."
+        )
+    return text, notes

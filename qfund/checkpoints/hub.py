@@ -1,0 +1,202 @@
+"""The Hugging Face Hub: headers, or checkpoints (safetensors only, pinned to a commit, refused when too large)."""
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from huggingface_hub import HfApi, hf_hub_download, hf_hub_url, snapshot_download
+from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.utils import (  # type: ignore[attr-defined]
+    build_hf_headers,
+    get_session,
+    hf_raise_for_status,
+)
+
+from qfund.checkpoints import checkpoint
+from qfund.checkpoints.checkpoint import INDEX, LARGEST_JSON, WEIGHTS, Checkpoint, StoredTensor
+from qfund.core.errors import (
+    CorruptCheckpoint,
+    ModelNotFound,
+    OutOfBudget,
+    QfundError,
+    UnsafeCheckpoint,
+    UnsupportedModel,
+)
+from qfund.core.units import bytes_text
+
+_WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]
+
+_IGNORED = ["*/*", "*consolidated*"]  # copies in other formats and frameworks
+
+_AT_ONCE = 8  # connections
+
+
+def download(
+    repository: str, revision: str | None, largest: int, progress: Callable[[str, float], None]
+) -> tuple[Path, str]:
+    """A local folder with the repository's checkpoint, and the commit that it is.
+
+    Args:
+        repository: ``owner/name``.
+        revision: branch, tag or commit; None for ``main``.
+        largest: bytes of weights that are accepted.
+
+    Raises:
+        ModelNotFound: no such repository or revision, no access, or no network.
+        UnsafeCheckpoint: it has no safetensors.
+        UnsupportedModel: it has GGUF files only.
+        OutOfBudget: its weights are larger than ``largest``.
+    """
+    progress(f"asking the Hub for {repository}", 0.0)
+    with _told(repository, revision):
+        commit, files = _files(repository, revision)
+        weights = _weights(repository, files)
+        if (total := sum(weights.values())) > largest:
+            raise OutOfBudget(
+                f"The weights of {repository} take {bytes_text(total)}; this process may hold {bytes_text(largest)}.",
+                "Choose a smaller model, or raise QFUND_MODEL_BUDGET_GIB on a machine with more memory.",
+            )
+        progress(f"downloading {repository} ({bytes_text(total)})", 0.0)
+        folder = snapshot_download(repository, revision=commit, allow_patterns=_WANTED, ignore_patterns=_IGNORED)
+    return Path(folder), commit
+
+
+def downloaded(repository: str, revision: str | None) -> Path | None:
+    """The folder of a repository that ``download`` has fetched before, or None; the network is not asked."""
+    try:
+        return Path(
+            snapshot_download(
+                repository,
+                revision=revision,
+                allow_patterns=_WANTED,
+                ignore_patterns=_IGNORED,
+                local_files_only=True,
+            )
+        )
+    except (OSError, ValueError):  # LocalEntryNotFoundError is both
+        return None
+
+
+def read_headers(
+    repository: str, revision: str | None, progress: Callable[[str, float], None]
+) -> tuple[Checkpoint, str]:
+    """The repository's config and headers, and the commit that they are of. No byte of a weight is asked for.
+
+    The checkpoint's folder holds its config.json and, unless it was downloaded before, no weights.
+
+    Raises:
+        ModelNotFound: no such repository or revision, no access, or no network.
+        UnsafeCheckpoint: it has no safetensors.
+        UnsupportedModel: it has GGUF files only, or names no architecture.
+        CorruptCheckpoint: config, index or a header is malformed.
+    """
+    progress(f"asking the Hub for {repository}", 0.0)
+    with _told(repository, revision):
+        commit, files = _files(repository, revision)
+        _weights(repository, files)
+        if "config.json" not in files:
+            raise ModelNotFound(f"{repository} holds no config.json.", "Name a repository of a transformers model.")
+        folder = _document(repository, commit, "config.json", files).parent
+        config = checkpoint.read_config(folder)
+        index = None
+        if WEIGHTS not in files:
+            if INDEX not in files:
+                raise ModelNotFound(f"{repository} holds neither {WEIGHTS} nor its index.", "Name another repository.")
+            index = checkpoint.read_index(_document(repository, commit, INDEX, files))
+        shards = sorted(set(index.values())) if index else [WEIGHTS]
+        if missing := [name for name in shards if name not in files]:
+            raise CorruptCheckpoint(f"{repository} lacks {', '.join(missing[:3])}.", "Choose another revision.")
+        headers = {}
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            read = pool.map(lambda name: _header(repository, commit, name, files[name]), shards)
+            for count, (name, header) in enumerate(zip(shards, read, strict=True), start=1):
+                headers[name] = header
+                progress(f"reading headers of {repository}", count / len(shards))
+        return checkpoint.assemble(folder, repository, config, index, headers), commit
+
+
+def _files(repository: str, revision: str | None) -> tuple[str, dict[str, int]]:
+    """The commit, and the size of every file in it."""
+    info = HfApi().model_info(repository, revision=revision, files_metadata=True)
+    return info.sha or "", {file.rfilename: file.size or 0 for file in info.siblings or []}
+
+
+def _weights(repository: str, files: Mapping[str, int]) -> dict[str, int]:
+    weights = {name: size for name, size in files.items() if name.endswith(".safetensors") and "/" not in name}
+    if not weights and any(name.endswith(".gguf") for name in files):
+        raise UnsupportedModel(
+            f"{repository} holds GGUF files only, which llama.cpp reads; qfund reads safetensors.",
+            "Name the repository of the original checkpoint.",
+        )
+    if not weights:
+        raise UnsafeCheckpoint(
+            f"{repository} has no safetensors weights; pickled ones could run any code, so qfund refuses.",
+            "Choose a repository (or a revision, such as a refs/pr/… conversion) with safetensors.",
+        )
+    return weights
+
+
+def _document(repository: str, commit: str, name: str, files: Mapping[str, int]) -> Path:
+    if files[name] > LARGEST_JSON:
+        raise CorruptCheckpoint(
+            f"{name} of {repository} has {files[name]:,} bytes; at most {LARGEST_JSON:,} are read.",
+            "Choose another revision.",
+        )
+    return Path(hf_hub_download(repository, name, revision=commit))
+
+
+def _header(repository: str, commit: str, name: str, size: int) -> dict[str, StoredTensor]:
+    where = f"{name} of {repository}"
+    url = hf_hub_url(repository, name, revision=commit)
+    length = checkpoint.header_length(_range(url, 0, 8, where), size, where)
+    return checkpoint.parse_header(_range(url, 8, 8 + length, where), size - 8 - length, where)
+
+
+def _range(url: str, start: int, end: int, where: str) -> bytes:
+    """These bytes of a file and no more, even of a server that answers with all of it."""
+    if end == start:
+        return b""
+    headers = build_hf_headers() | {"Range": f"bytes={start}-{end - 1}"}
+    with get_session().stream("GET", url, headers=headers, follow_redirects=True) as answer:
+        hf_raise_for_status(answer)
+        if answer.status_code != 206:
+            raise ModelNotFound(
+                f"{where}: the server ignores ranges, so its header cannot be read without the weights.",
+                "Download the checkpoint and name its folder.",
+            )
+        found = bytearray()
+        for part in answer.iter_bytes():
+            found += part
+            if len(found) >= end - start:
+                break
+    return bytes(found[: end - start])
+
+
+@contextmanager
+def _told(repository: str, revision: str | None) -> Iterator[None]:
+    """Errors of the client and of the transport in our words."""
+    try:
+        yield
+    except GatedRepoError as error:
+        raise ModelNotFound(
+            f"{repository} is gated.", "Accept its terms on the Hub and set HF_TOKEN to a token that may read it."
+        ) from error
+    except RevisionNotFoundError as error:
+        raise ModelNotFound(f"{repository} has no revision {revision!r}.", "Check branch, tag or commit.") from error
+    except RepositoryNotFoundError as error:
+        raise ModelNotFound(
+            f"The Hub has no model {repository}, or it is private.", "Check the name; for a private one set HF_TOKEN."
+        ) from error
+    except OfflineModeIsEnabled as error:
+        raise ModelNotFound(
+            f"{repository} could not be fetched from the Hub: this process is offline (HF_HUB_OFFLINE).",
+            "Unset HF_HUB_OFFLINE, or name a shipped model or a local folder.",
+        ) from error
+    except QfundError:
+        raise
+    except Exception as error:  # the transport's own errors: no network, a proxy, a server that fails, a full disk
+        raise ModelNotFound(
+            f"{repository} could not be fetched from the Hub: {type(error).__name__}: {error}.",
+            "Check the network, or name a shipped model or a local folder.",
+        ) from error

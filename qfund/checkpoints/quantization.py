@@ -1,0 +1,220 @@
+"""How a checkpoint is quantised already, as its config.json says. No torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from qfund.core.errors import CorruptCheckpoint
+
+#: transformers' names of methods → what people call them.
+_NAMES = {
+    "aqlm": "AQLM",
+    "auto-round": "AutoRound",
+    "awq": "AWQ",
+    "bitnet": "BitNet",
+    "eetq": "EETQ",
+    "fbgemm_fp8": "FBGEMM FP8",
+    "fp8": "FP8",
+    "fp_quant": "FP-Quant",
+    "gptq": "GPTQ",
+    "higgs": "HIGGS",
+    "hqq": "HQQ",
+    "modelopt": "ModelOpt",
+    "mxfp4": "MXFP4",
+    "mxfp8": "MXFP8",
+    "nvfp4": "NVFP4",
+    "quanto": "Quanto",
+    "quark": "Quark",
+    "spqr": "SpQR",
+    "vptq": "VPTQ",
+}
+
+#: What methods call the list of modules that they leave alone.
+_KEPT = ("modules_to_not_convert", "llm_int8_skip_modules", "modules_in_block_to_not_quantize", "ignore")
+
+
+@dataclass(frozen=True, slots=True)
+class Quantization:
+    """The quantised form that a checkpoint comes in.
+
+    Attributes:
+        method: transformers' name: ``"bitsandbytes"``, ``"gptq"``.
+        label: in a few words: ``"bitsandbytes nf4"``, ``"GPTQ 4 bits"``.
+        description: ``label`` and what else the config says of it.
+        kept: modules that the config leaves as they were; names, parts of names, or patterns.
+        settings: all of it, as transformers reads it.
+    """
+
+    method: str
+    label: str
+    description: str
+    kept: tuple[str, ...]
+    settings: Mapping[str, Any]
+
+
+def find(config: Mapping[str, Any]) -> Quantization | None:
+    """What a config.json says; None where it speaks of no quantisation.
+
+    A model of several parts may say it in the part's own config.
+
+    Raises:
+        CorruptCheckpoint: it says something that makes no sense.
+    """
+    parts = [part for part in config.values() if isinstance(part, dict)]
+    for part in (config, *parts):
+        for key in ("quantization_config", "compression_config"):
+            if part.get(key) is not None:
+                return _read(part[key], key)
+    return None
+
+
+def _read(settings: Any, key: str) -> Quantization:
+    if not isinstance(settings, dict):
+        raise _corrupt(f"{key} is no JSON object")
+    method = settings.get("quant_method")
+    if method is None and (settings.get("load_in_4bit") or settings.get("load_in_8bit")):
+        method = "bitsandbytes"  # as its first versions wrote it
+    if not isinstance(method, str) or not method:
+        raise _corrupt(f"{key} names no quant_method")
+    name, found = _NAMES.get(method, method), _Settings(settings, key)
+    short, more = _DESCRIBED.get(method, _others)(found)
+    label = f"{name} {short}".strip()
+    kept = next((found.names(list_) for list_ in _KEPT if settings.get(list_)), ())
+    return Quantization(method, label, ", ".join([label, *more]), kept, settings)
+
+
+def _corrupt(what: str) -> CorruptCheckpoint:
+    return CorruptCheckpoint(
+        f"config.json says that the checkpoint is quantised, but not how: {what}.", "Download the checkpoint again."
+    )
+
+
+class _Settings:
+    """Values of a ``quantization_config``, each of the kind it has to be."""
+
+    def __init__(self, values: Mapping[str, Any], path: str) -> None:
+        self.values, self.path = values, path
+
+    def _get(self, kind: type, names: tuple[str, ...]) -> Any:
+        for name in names:
+            value = self.values.get(name)
+            if value is not None:
+                if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+                    raise _corrupt(f"{self.path}.{name} is {value!r}")
+                return value
+        return None
+
+    def whole(self, *names: str) -> int | None:
+        """The first of these that is given."""
+        found: int | None = self._get(int, names)
+        return found
+
+    def text(self, name: str) -> str | None:
+        found: str | None = self._get(str, (name,))
+        return found
+
+    def flag(self, name: str) -> bool:
+        return bool(self._get(bool, (name,)))
+
+    def part(self, name: str) -> "_Settings":
+        return _Settings(self._get(dict, (name,)) or {}, f"{self.path}.{name}")
+
+    def names(self, name: str) -> tuple[str, ...]:
+        return tuple(map(str, self._get(list, (name,)) or ()))
+
+
+_Words = tuple[str, list[str]]
+
+
+def _bitsandbytes(given: _Settings) -> _Words:
+    if given.flag("load_in_8bit"):
+        threshold = given.values.get("llm_int8_threshold", 6.0)
+        return "int8", [f"activation columns beyond {threshold} multiplied in 16 bits"] if threshold else []
+    more = ["double-quantised"] if given.flag("bnb_4bit_use_double_quant") else []
+    if dtype := given.text("bnb_4bit_compute_dtype"):
+        more.append(f"multiplied in {dtype}")
+    return given.text("bnb_4bit_quant_type") or "fp4", more
+
+
+def _bits(given: _Settings) -> str:
+    bits = given.whole("bits", "w_bit", "nbits")
+    return f"{bits} bits" if bits else ""
+
+
+def _groups(given: _Settings) -> list[str]:
+    size = given.whole("group_size", "q_group_size")
+    return [] if size is None else [f"groups of {size}"] if size > 0 else ["one scale a row"]
+
+
+def _gptq(given: _Settings) -> _Words:
+    more = _groups(given)
+    if given.values.get("sym") is False or given.values.get("zero_point") is True:
+        more.append("asymmetric")
+    if given.values.get("desc_act") is True:
+        more.append("columns by activation order")
+    return _bits(given), more
+
+
+def _hqq(given: _Settings) -> _Words:
+    weights = given.part("quant_config").part("weight_quant_params")
+    return _bits(weights), _groups(weights)
+
+
+def _fp8(given: _Settings) -> _Words:
+    block = given.values.get("weight_block_size")
+    more = [f"blocks of {'×'.join(map(str, block))}"] if isinstance(block, list) else []
+    if scheme := given.text("activation_scheme"):
+        more.append(f"activations too ({scheme} scales)")
+    return given.text("fmt") or "", more
+
+
+def _mxfp4(given: _Settings) -> _Words:
+    return "", ["blocks of 32"]
+
+
+def _torchao(given: _Settings) -> _Words:
+    if isinstance(given.values.get("quant_type"), str):
+        return given.text("quant_type") or "", []
+    default = given.part("quant_type").part("default")
+    return (default.text("_type") or "").removesuffix("Config"), _groups(default.part("_data"))
+
+
+def _compressed_tensors(given: _Settings) -> _Words:
+    more = []
+    groups = given.part("config_groups")
+    for name in groups.values:
+        group = groups.part(name)
+        said = [
+            f"{what} {_compressed(part)}"
+            for what, part in (("weights", group.part("weights")), ("activations", group.part("input_activations")))
+            if part.values
+        ]
+        more.append(" and ".join(said))
+    return given.text("format") or "", [words for words in more if words]
+
+
+def _compressed(part: _Settings) -> str:
+    size, strategy = part.whole("group_size"), part.text("strategy")
+    scales = f" in groups of {size}" if size and size > 0 else f" per {strategy}" if strategy else ""
+    return f"{part.text('type') or ''}{part.whole('num_bits') or ''}{scales}"
+
+
+def _quanto(given: _Settings) -> _Words:
+    return given.text("weights") or "", []
+
+
+def _others(given: _Settings) -> _Words:
+    return _bits(given), _groups(given)
+
+
+_DESCRIBED = {
+    "awq": _gptq,
+    "bitsandbytes": _bitsandbytes,
+    "compressed-tensors": _compressed_tensors,
+    "fp8": _fp8,
+    "gptq": _gptq,
+    "hqq": _hqq,
+    "mxfp4": _mxfp4,
+    "quanto": _quanto,
+    "torchao": _torchao,
+}

@@ -1,0 +1,13 @@
+"""Facts about a model."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """``task`` is a name of ``qfund.models.tasks.TASKS``; ``parameters`` counts tied weights once."""
+
+    architecture: str
+    task: str
+    parameters: int
+    checkpoint_dtypes: dict[str, int] = field(default_factory=dict)

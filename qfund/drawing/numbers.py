@@ -1,0 +1,89 @@
+"""Numbers as people read them."""
+
+import math
+
+from qfund.core.estimate import Estimate
+from qfund.core.units import number_text
+
+
+def value_text(value: float, unit: str) -> str:
+    """A number alone, with its unit where it has one: ``99.02 %``, ``1.13e-4 nat``, ``× 1.0004``."""
+    if not math.isfinite(value):
+        return "not finite"
+    if unit == "share":
+        return f"{_share_digits(value)} %"
+    if unit == "×":
+        return f"× {value:.4f}" if 0.1 < value < 1000 else f"× {number_text(value)}"
+    return f"{number_text(value)} {unit}".strip()
+
+
+def _share_digits(value: float) -> str:
+    """Per cent, never rounded up to 100 when it is less."""
+    percent = 100 * value
+    text = f"{percent:.2f}"
+    if value < 1 and float(text) == 100:
+        return ">99.99"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def estimate_text(estimate: Estimate, digits: int = 1) -> str:
+    """``value ± standard error``, both with the digits that the error allows; the value alone where there is none.
+
+    The error keeps ``digits`` significant digits, one more where it begins with 1. Units are not written.
+    """
+    value, se = estimate.value, estimate.se
+    if not math.isfinite(value):
+        return "not finite"
+    if unanimous(estimate):
+        return f"{100 * value:.0f} ({how_many(estimate)})"
+    if estimate.unit == "share":
+        value, se = 100 * value, None if se is None else 100 * se
+    if se is None or not math.isfinite(se):
+        return _share_digits(estimate.value) if estimate.unit == "share" else number_text(value)
+    if se == 0:
+        return f"{value:.10g} ± 0"
+    exponent = math.floor(math.log10(abs(value))) if value else 0
+    if -4 < exponent < 6:
+        decimals = _decimals(se, digits)
+        return f"{value:,.{decimals}f} ± {se:,.{decimals}f}"
+    scale = 10.0**exponent
+    decimals = _decimals(se / scale, digits)
+    return f"({value / scale:.{decimals}f} ± {se / scale:.{decimals}f})e{exponent}"
+
+
+def unanimous(estimate: Estimate) -> bool:
+    """Whether all agree or none does: a share whose error is unknown, and no 0."""
+    return estimate.unit == "share" and estimate.value in (0, 1)
+
+
+def how_many(estimate: Estimate) -> str:
+    return f"{'all' if estimate.value else 'none'} of {estimate.n:,}"
+
+
+def metric_text(name: str, estimate: Estimate, digits: int = 1) -> str:
+    """``estimate_text`` for the metric of that name: a cosine keeps enough digits to be told from 1."""
+    text = estimate_text(estimate, digits)
+    if name.endswith("_cosine") and text.partition(" ")[0].rstrip("0") in ("1.", "1") and estimate.value < 1:
+        error = f" ± {number_text(estimate.se)}" if estimate.se else ""
+        return cosine_text(estimate.value) + error
+    return text
+
+
+def cosine_text(value: float) -> str:
+    """Enough digits to tell a cosine from 1; one within rounding of 1 is 1."""
+    gap = 1 - value
+    return f"{value:.{max(3, 2 - math.floor(math.log10(gap) + 1e-6))}f}" if gap > 1e-15 else "1"
+
+
+def _decimals(se: float, digits: int) -> int:
+    exponent = math.floor(math.log10(se))
+    begins_with_one = se / 10.0**exponent < 1.95
+    return min(max(0, digits - 1 - exponent + begins_with_one), 12)
+
+
+def count_text(count: int) -> str:
+    """``4071680`` → ``4.07 M``."""
+    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if count >= size:
+            return f"{count / size:.3g} {letter}"
+    return str(count)

@@ -1,0 +1,98 @@
+"""Colours: one for each precision and one for each dtype, the same in every figure."""
+
+from qfund.precisions.table import CAST, FAMILIES, MEANING, PRECISIONS
+
+#: Ten colours that stay apart for colour-blind eyes; ``.streamlit/config.toml`` names the same (a test compares them).
+PALETTE = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#882255",
+    "#44AA99",
+    "#999933",
+    "#661100",
+)
+
+OTHER = "#8A8F98"
+
+QUIET = "#747B86"  # text that reads on white and on the dark theme
+
+
+def _shades() -> dict[str, str]:
+    """Name of a precision → colour. What everybody compares first has the palette's first colours; the others follow in
+    the table's order, the second and the third time round in another shade; what else is called BF16 or FP16 is muted.
+    A variant on another base has the colour of its row and is told by an open mark or a dashed line."""
+    first = ("fp32", "bf16", "fp16", "int8")
+    rows = [row for row in PRECISIONS.values() if row.variant_of is None and row.family != MEANING]
+    rows.sort(key=lambda row: (row.name not in first, row.family == CAST))
+    ordered = [*first, *(row.name for row in rows if row.name not in first)]
+    shades = {name: _shade(PALETTE[place % 10], place // 10) for place, name in enumerate(ordered)}
+    meanings = [row.name for row in PRECISIONS.values() if row.family == MEANING]
+    shades |= {name: _muted(PALETTE[(place + len(first)) % 10]) for place, name in enumerate(meanings)}
+    return shades | {row.name: shades[row.variant_of] for row in PRECISIONS.values() if row.variant_of}
+
+
+def _shade(color: str, round_: int) -> str:
+    """The colour itself, then halfway to white (a dark one) or to black (a light one), then the other way."""
+    if not round_:
+        return color
+    lighter = (_luminance(color) < 0.2) == (round_ == 1)
+    return "#" + "".join(f"{round(0.55 * part + 115 if lighter else 0.7 * part):02X}" for part in _rgb(color))
+
+
+def _muted(color: str) -> str:
+    """Halfway to grey."""
+    return "#" + "".join(f"{(one + two) // 2:02X}" for one, two in zip(_rgb(color), _rgb(OTHER), strict=True))
+
+
+def precision_color(name: str) -> str:
+    """The same in every figure; see ``_shades``."""
+    return _SHADES.get(name, OTHER)
+
+
+def is_variant(name: str) -> bool:
+    """Whether it is drawn with an open mark or a dashed line: the row of that colour, on another base."""
+    return name in PRECISIONS and PRECISIONS[name].variant_of is not None
+
+
+#: A dtype that is not called like its precision.
+_DTYPES = {"float8_e4m3fn": "fp8_e4m3", "float8_e5m2": "fp8_e5m2", "float4_e2m1": "mxfp4"}
+
+
+def dtype_color(dtype: str) -> str:
+    """The colour of the precision that stores its weights in this dtype; integers of the precision of that name."""
+    for row in PRECISIONS.values():
+        if (row.quantizer is None and row.dtype == dtype) or row.name == _DTYPES.get(dtype, dtype):
+            return precision_color(row.name)
+    return OTHER
+
+
+def _rgb(color: str) -> tuple[int, int, int]:
+    red, green, blue = (int(color[place : place + 2], 16) for place in (1, 3, 5))
+    return red, green, blue
+
+
+def translucent(color: str, alpha: float) -> str:
+    return f"rgba({','.join(map(str, _rgb(color)))},{alpha})"
+
+
+def ink(color: str) -> str:
+    """Black or white, whichever is easier to read on a colour."""
+    return "black" if _luminance(color) > 0.179 else "white"
+
+
+def _luminance(color: str) -> float:
+    """Relative luminance after WCAG."""
+    parts = [part / 255 for part in _rgb(color)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+_SHADES = _shades()
+
+
+def family_color(family: str) -> str:
+    return PALETTE[list(FAMILIES).index(family) % len(PALETTE)] if family in FAMILIES else OTHER

@@ -1,0 +1,61 @@
+"""Names, lists and dates in sentences."""
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from qfund.precisions.table import PRECISIONS
+
+
+def label(precision: str) -> str:
+    """What a person reads for a precision; its name where this version's table lacks it (an older report)."""
+    return PRECISIONS[precision].label if precision in PRECISIONS else precision
+
+
+def visible(piece: str) -> str:
+    """A token with marks for what cannot be seen, as ``visible`` of ``token_map.js`` draws it."""
+    shown = piece.replace("\n", "↵").replace("\t", "→")
+    rest = shown.lstrip(" ")
+    return "·" * (len(shown) - len(rest)) + rest or "∅"
+
+
+_GLUE = re.compile(r"(?<=[×±]) | (?=[±%×])|(?<=\d) (?=[KMGT]?i?B\b)")
+
+#: As many candidates are told one by one; more stand in a table.
+FEW = 6
+
+
+def unbroken(text: str) -> str:
+    """The same words, with no line breaks within a number."""
+    return _GLUE.sub("\u00a0", text)
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def against(reference: str, candidates: Sequence[str]) -> str:
+    """``FP32 against BF16 and FP16``; only how many where they would fill a paragraph."""
+    return f"{label(reference)} against {together(candidates)}"
+
+
+def together(precisions: Iterable[str]) -> str:
+    """``FP32, BF16 and FP16``, each once; only how many where they would fill a paragraph."""
+    names = [label(name) for name in dict.fromkeys(precisions)]
+    return listed(names) if len(names) <= FEW + 1 else f"{len(names)} precisions"
+
+
+def listed(names: list[str]) -> str:
+    """``a, b and c``."""
+    return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
+
+
+def when(created: str) -> str:
+    """An ISO time as a person writes it, in UTC; unreadable ones as they are."""
+    try:
+        moment = datetime.fromisoformat(created)
+    except ValueError:
+        return created
+    if moment.tzinfo is not None:
+        moment = moment.astimezone(UTC)
+    return f"{moment.day} {moment:%B %Y, %H:%M} UTC"

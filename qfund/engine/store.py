@@ -1,0 +1,419 @@
+"""The database of results: SQLAlchemy, one SQLite file unless ``QFUND_DATABASE_URL`` names another database.
+
+What is here has been measured and can be measured again, so whatever this version cannot read counts as absent.
+Nothing is opened or made before the first use, and reading makes nothing. No connection is held between calls,
+so a deleted, replaced or repaired database is seen at once.
+"""
+
+import os
+import sqlite3
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.pool import NullPool, StaticPool
+from sqlalchemy.schema import CreateTable
+
+from qfund.core.errors import StoreError
+from qfund.core.home import home
+from qfund.features.compare.request import report as report_request
+from qfund.features.compare.request.report import Report
+from qfund.features.compare.request.spec import Spec
+
+#: Version of the tables below; ``report.SCHEMA`` is that of the documents in them.
+SCHEMA = 1
+
+#: Seconds that a writer waits for another one.
+BUSY = 20.0
+
+EXCERPT = 80  # characters of a text that a listing shows
+
+_tables = sa.MetaData()
+
+_meta = sa.Table(
+    "qfund_meta",
+    _tables,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+
+_reports = sa.Table(
+    "qfund_reports",
+    _tables,
+    sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("schema", sa.Integer, nullable=False),
+    sa.Column("created", sa.Float(53), nullable=False),
+    sa.Column("summary", sa.Text, nullable=False),
+    sa.Column("document", sa.LargeBinary(2**31 - 1), nullable=False),  # a length, so that MySQL takes a LONGBLOB
+)
+
+#: The results of every kind but comparisons, which nobody lists. It came later: a database of this SCHEMA may lack it.
+_documents = sa.Table(
+    "qfund_documents",
+    _tables,
+    sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("kind", sa.String(64), nullable=False),
+    sa.Column("schema", sa.Integer, nullable=False),
+    sa.Column("created", sa.Float(53), nullable=False),
+    sa.Column("document", sa.LargeBinary(2**31 - 1), nullable=False),
+)
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """One candidate in a few numbers; None where the task or the input gives none. ``footprint_ratio`` is bytes of the
+    candidate over bytes of the reference, ``kl_mean`` is in nats. Listings are JSON, and older ones lack the
+    fields that have a default."""
+
+    precision: str
+    footprint_ratio: float | None
+    kl_mean: float | None
+    top1_agreement: float | None
+    perplexity_ratio: float | None
+    hidden_cosine: float | None = None
+    nonfinite_positions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """One line of a listing. ``text`` is the start of the text that was given, None for the model's own; ``created`` is
+    ISO 8601; ``qfund`` the version that measured; ``pictures`` how many were looked at, 0 where a text was read."""
+
+    key: str
+    created: str
+    model: str
+    revision: str | None
+    reference: str
+    precisions: tuple[str, ...]
+    tokens: int
+    text: str | None
+    qfund: str
+    candidates: tuple[Headline, ...]
+    pictures: int = 0
+    also: tuple[str, ...] = ()
+    libraries: bool = False
+
+
+class Store:
+    """Reports and other documents by key (``qfund.engine.key_of``). Threads and processes may share a database; every
+    method may raise a ``StoreError``, and only the calling one fails with it."""
+
+    def __init__(self, url: str | None = None) -> None:
+        self._url = url or os.environ.get("QFUND_DATABASE_URL") or None
+
+    def get(self, key: str) -> Report | None:
+        """The report under ``key``; None if there is none that this version of qfund can read."""
+        wanted = sa.select(_reports.c.document).where(_reports.c.key == key, _reports.c.schema == report_request.SCHEMA)
+        document = self._read(lambda connection: connection.execute(wanted).scalar_one_or_none())
+        if document is None:
+            return None
+        try:
+            return report_request.from_json(zlib.decompress(document))
+        except (zlib.error, StoreError):
+            return None
+
+    def saved(self, limit: int = 200) -> list[Saved]:
+        """At most ``limit`` reports that this version of qfund reads, newest first, without opening them."""
+        wanted = (
+            sa.select(_reports.c.summary)
+            .where(_reports.c.schema == report_request.SCHEMA)
+            .order_by(_reports.c.created.desc(), _reports.c.key)
+            .limit(limit)
+        )
+        found = []
+        for summary in self._read(lambda connection: connection.execute(wanted).scalars().all()) or ():
+            try:
+                found.append(msgspec.json.decode(summary, type=Saved))
+            except (msgspec.ValidationError, msgspec.DecodeError):
+                continue
+        return found
+
+    def put(self, key: str, report: Report) -> None:
+        """Keep ``report`` under ``key``, in the place of an earlier one."""
+        row = {
+            "key": key,
+            "schema": report.schema,
+            "created": _timestamp(report.created),
+            "summary": msgspec.json.encode(_summary(key, report)).decode(),
+            "document": zlib.compress(report_request.to_json(report)),
+        }
+        self._put(_reports, row)
+
+    def document(self, key: str, kind: str, schema: int) -> bytes | None:
+        """The document under ``key``, if it is of this kind and schema."""
+        columns = _documents.c
+        wanted = sa.select(columns.document).where(columns.key == key, columns.kind == kind, columns.schema == schema)
+
+        def find(connection: sa.Connection) -> bytes | None:
+            there = sa.inspect(connection).has_table(_documents.name)
+            return connection.execute(wanted).scalar_one_or_none() if there else None
+
+        found = self._read(find)
+        try:
+            return None if found is None else zlib.decompress(found)
+        except zlib.error:
+            return None
+
+    def put_document(self, key: str, kind: str, schema: int, document: bytes) -> None:
+        """Keep ``document`` under ``key``, in the place of an earlier one."""
+        row = {
+            "key": key,
+            "kind": kind,
+            "schema": schema,
+            "created": time.time(),
+            "document": zlib.compress(document),
+        }
+        self._put(_documents, row)
+
+    def delete(self, key: str) -> None:
+        """Forget what is under ``key``, if there is anything."""
+        with self._errors():
+            if self._exists():
+                with self._engine.begin() as connection:
+                    _prepare(connection)
+                    for table in (_reports, _documents):
+                        connection.execute(sa.delete(table).where(table.c.key == key))
+
+    def _put(self, table: sa.Table, row: dict[str, object]) -> None:
+        with self._errors(), self._engine.begin() as connection:
+            _prepare(connection)
+            _upsert(connection, table, row)
+
+    def _read(self, query: Callable[[sa.Connection], Answer]) -> Answer | None:
+        """What ``query`` finds in a database of this schema; None where there are no tables of it yet."""
+
+        def ask(engine: sa.Engine) -> Answer | None:
+            with engine.connect() as connection:
+                return query(connection) if _schema(connection) == SCHEMA else None
+
+        with self._errors():
+            if not self._exists():
+                return None
+            try:
+                return ask(self._engine)
+            except DBAPIError as error:
+                # SQLite cannot open a database in WAL mode as usual in a folder that this user may not write, unless
+                # somebody else has it open.
+                if self._file is None or not any(sign in str(error.orig) for sign in ("readonly", "unable to open")):
+                    raise
+                return ask(self._immutable_engine)
+
+    @cached_property
+    def _address(self) -> sa.URL:
+        if self._url is None:
+            return sa.URL.create("sqlite", database=str(home() / "qfund.db"))
+        return sa.make_url(self._url)
+
+    @cached_property
+    def _file(self) -> Path | None:
+        """The SQLite file, None for any other database."""
+        name = self._address.database
+        if self._address.get_backend_name() != "sqlite" or not name or name == ":memory:" or name.startswith("file:"):
+            return None
+        return Path(name).absolute()
+
+    def _exists(self) -> bool:
+        return self._file is None or self._file.exists()
+
+    @cached_property
+    def _engine(self) -> sa.Engine:
+        address = self._address
+        if address.get_backend_name() != "sqlite":
+            return sa.create_engine(address, poolclass=NullPool)
+        in_memory = not address.database or address.database == ":memory:"
+        engine = sa.create_engine(
+            address,
+            poolclass=StaticPool if in_memory else NullPool,
+            connect_args={"timeout": BUSY, "check_same_thread": False},
+        )
+        sa.event.listen(engine, "do_connect", self._make_folder)
+        sa.event.listen(engine, "connect", _use_wal)
+        return engine
+
+    @cached_property
+    def _immutable_engine(self) -> sa.Engine:
+        assert self._file is not None
+        uri = f"{self._file.as_uri()}?immutable=1"
+        return sa.create_engine("sqlite://", poolclass=NullPool, creator=lambda: sqlite3.connect(uri, uri=True))
+
+    def _make_folder(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn whatever a database, its driver or its disk raises into a ``StoreError``."""
+        try:
+            yield
+        except (NoSuchModuleError, ArgumentError, ImportError) as error:
+            raise StoreError(
+                f"The database URL cannot be used: {error}.",
+                "Write it like sqlite:////folder/qfund.db or postgresql+psycopg://user:password@host/name, and install "
+                "the driver that it names.",
+            ) from error
+        except (SQLAlchemyError, OSError) as error:
+            raise self._explained(error) from error
+
+    def _explained(self, error: SQLAlchemyError | OSError) -> StoreError:
+        what = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
+        where = str(self._file) if self._file else self._address.render_as_string(hide_password=True)
+        for signs, message, remedy in _CAUSES:
+            if any(sign in what.lower() for sign in signs):
+                return StoreError(f"{message} ({where}: {what}).", remedy)
+        return StoreError(
+            f"The database refuses ({where}: {what}).", f"Check that it is there and lets this user in. {_ELSEWHERE}"
+        )
+
+
+_ELSEWHERE = "Or keep it elsewhere: set QFUND_HOME to a folder, or QFUND_DATABASE_URL."
+
+_CAUSES = (
+    (
+        ("not a database", "malformed", "unsupported file format"),
+        "The database file is damaged, or is no database",
+        "Move it away: qfund makes a new one and measures again. " + _ELSEWHERE,
+    ),
+    (
+        ("readonly", "read-only", "permission denied"),
+        "The database cannot be written",
+        f"Give this user write permission to the file and its folder. {_ELSEWHERE}",
+    ),
+    (
+        ("disk is full", "disk full", "no space left", "file too large", "disk i/o", "quota"),
+        "The disk of the database is full or failing",
+        f"Free some space. {_ELSEWHERE}",
+    ),
+    (
+        ("unable to open", "not a directory", "is a directory", "file exists", "no such file"),
+        "The database file cannot be opened",
+        f"Check that its path is a file in a folder that this user may write. {_ELSEWHERE}",
+    ),
+    (("locked", "busy"), "The database is busy", "Try again in a moment."),
+)
+
+
+def _schema(connection: sa.Connection) -> int | None:
+    """The schema that the tables in the database have, None where there are none.
+
+    Raises:
+        StoreError: if it is newer than this qfund.
+    """
+    if not sa.inspect(connection).has_table(_meta.name):
+        return None
+    value = connection.execute(sa.select(_meta.c.value).where(_meta.c.name == "schema")).scalar_one_or_none()
+    if value is None:
+        return None
+    found = int(value) if value.isdigit() else 0
+    if found > SCHEMA:
+        raise StoreError(
+            f"The database was made by a newer qfund (schema {found}; this one knows {SCHEMA}).",
+            f"Update qfund. {_ELSEWHERE}",
+        )
+    return found
+
+
+def _prepare(connection: sa.Connection) -> None:
+    """Make the tables that are not there. Those of an earlier schema are set aside under another name."""
+    if _schema(connection) == SCHEMA and sa.inspect(connection).has_table(_documents.name):
+        return
+    if connection.dialect.name in _ALONE:
+        connection.exec_driver_sql(_ALONE[connection.dialect.name])
+    found = _schema(connection)  # again: another process may have been faster
+    for table in (_reports, _documents):
+        if found != SCHEMA and sa.inspect(connection).has_table(table.name):
+            aside = f"{table.name}_{found or 0}_{time.time_ns()}"
+            connection.execute(sa.text(f"ALTER TABLE {table.name} RENAME TO {aside}"))
+    for table in _tables.sorted_tables:
+        connection.execute(CreateTable(table, if_not_exists=True))
+    _upsert(connection, _meta, {"name": "schema", "value": str(SCHEMA)})
+
+
+#: Dialect → a statement that keeps other processes from changing tables until this transaction ends.
+_ALONE = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "SELECT pg_advisory_xact_lock(7138625)"}
+
+
+def _upsert(connection: sa.Connection, table: sa.Table, row: dict[str, object]) -> None:
+    key = table.primary_key.columns[0]
+    if connection.dialect.name in ("sqlite", "postgresql"):
+        # One statement: in SQLite it takes the write lock at once, and so waits for another writer instead of failing.
+        insert = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
+        values = {name: value for name, value in row.items() if name != key.name}
+        connection.execute(insert.values(row).on_conflict_do_update(index_elements=[key], set_=values))
+        return
+    for last in (False, True):
+        try:
+            with connection.begin_nested():
+                connection.execute(sa.delete(table).where(key == row[key.name]))
+                connection.execute(sa.insert(table).values(row))
+            return
+        except IntegrityError:  # somebody else inserted in between
+            if last:
+                raise
+
+
+def _use_wal(connection: sqlite3.Connection, _: object) -> None:
+    # Where it fails (read-only, damaged, another process is doing it) the statement to come works or says why not.
+    with suppress(sqlite3.Error):
+        if connection.execute("PRAGMA journal_mode").fetchone()[0] == "delete":
+            connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def _timestamp(created: str) -> float:
+    try:
+        return datetime.fromisoformat(created).timestamp()
+    except ValueError:
+        return time.time()
+
+
+def _summary(key: str, report: Report) -> Saved:
+    candidates = []
+    for result in report.results:
+        base = report.reference.footprint_bytes
+        value = {name: estimate.value for name, estimate in result.fidelity.items()}
+        candidates.append(
+            Headline(
+                precision=result.precision,
+                footprint_ratio=result.footprint_bytes / base if base else None,
+                kl_mean=value.get("kl_mean"),
+                top1_agreement=value.get("top1_agreement"),
+                perplexity_ratio=value.get("perplexity_ratio"),
+                hidden_cosine=value.get("hidden_cosine"),
+                nonfinite_positions=result.nonfinite_positions,
+            )
+        )
+    spec = report.spec
+    return Saved(
+        key=key,
+        created=report.created,
+        model=spec.model,
+        revision=spec.revision,
+        reference=spec.reference,
+        precisions=spec.precisions,
+        tokens=report.input.tokens,
+        text=_excerpt(spec),
+        qfund=report.qfund,
+        candidates=tuple(candidates),
+        pictures=report.input.chunks if report.input.source == "pictures" else 0,
+        also=spec.also,
+        libraries=spec.libraries,
+    )
+
+
+def _excerpt(spec: Spec) -> str | None:
+    """What tells a visitor's own input from others; None where it was not a visitor's own."""
+    if spec.texts:
+        return f"{len(spec.texts):,} texts: {', '.join(named.name for named in spec.texts)}"[:EXCERPT]
+    return None if spec.text is None else spec.text[:EXCERPT]

@@ -1,0 +1,235 @@
+"""How far outputs move: distributions, and damage against memory and bits."""
+
+import math
+from itertools import combinations
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from qfund.core.units import bytes_text, number_text
+from qfund.drawing.axes import FEW, blank_figure, byte_unit, marker
+from qfund.drawing.palette import OTHER, PALETTE, family_color, is_variant, precision_color, translucent
+from qfund.features.compare.figures.labels import CHARACTER, frontier, label_box, name_places, overlap, pixels
+from qfund.precisions.table import FAMILIES, PRECISIONS
+
+
+def differences(frame: pd.DataFrame, quantity: str = "logit difference") -> go.Figure:
+    """The distribution of |difference| over a logarithmic axis: a stepped line for each candidate, or, where there are
+    many, a row of a heat map for each."""
+    if frame["precision"].nunique() > FEW:
+        return _heat_map(frame, quantity)
+    figure = blank_figure(340, hovermode="closest")
+    for name, rows in frame.groupby("precision", sort=False):
+        label = rows["label"].iloc[0]
+        figure.add_scatter(
+            x=rows["centre"],
+            y=100 * rows["share"],
+            name=label,
+            mode="lines",
+            line={
+                "color": precision_color(str(name)),
+                "width": 2,
+                "shape": "hvh",
+                "dash": "dash" if is_variant(str(name)) else "solid",
+            },
+            fill="tozeroy",
+            fillcolor=translucent(precision_color(str(name)), 0.12),
+            customdata=rows[["low", "high"]],
+            hovertemplate=(
+                f"<b>{label}</b><br>%{{customdata[0]:.2e}} to %{{customdata[1]:.2e}}<br>%{{y:.2f}} %<extra></extra>"
+            ),
+        )
+    _axis_of_differences(figure, frame, quantity)
+    figure.update_yaxes(title="share of all outputs (%)", rangemode="tozero")
+    return figure
+
+
+def _axis_of_differences(figure: go.Figure, frame: pd.DataFrame, quantity: str) -> None:
+    # A long thin tail of tiny differences would take half of the width.
+    shown = frame[frame["share"] > 2e-4]
+    if not shown.empty:
+        figure.update_xaxes(range=[math.log10(shown["low"].min()), math.log10(frame["high"].max())])
+    figure.update_xaxes(type="log", title=f"|{quantity}|", exponentformat="power", dtick=1, showgrid=True)
+
+
+def _heat_map(frame: pd.DataFrame, quantity: str) -> go.Figure:
+    labels = list(dict.fromkeys(frame["label"]))
+    grid = frame.pivot_table(index="label", columns="centre", values="share", sort=False).reindex(labels)
+    grid = 100 * grid[sorted(grid.columns)].fillna(0.0)
+    figure = blank_figure(60 + 20 * len(labels))
+    figure.add_heatmap(
+        x=list(grid.columns),
+        y=labels,
+        z=grid.to_numpy(),
+        colorscale=[[0, translucent(PALETTE[0], 0)], [1, PALETTE[0]]],
+        showscale=False,
+        ygap=3,
+        hovertemplate="<b>%{y}</b><br>about %{x:.2e}<br>%{z:.2f} % of all outputs<extra></extra>",
+    )
+    _axis_of_differences(figure, frame, quantity)
+    figure.update_yaxes(autorange="reversed", ticklabelstandoff=8, showgrid=False, dtick=1)
+    return figure
+
+
+def memory_against_damage(frame: pd.DataFrame, reference_bytes: int, floor: float | None = None) -> go.Figure:
+    """Footprint against the loss of fidelity: lower left is better. Dotted lines are the reference's footprint, and the
+    frontier: those to which no other is both smaller and closer. A band reaches up to the noise ``floor``.
+
+    The axis is logarithmic and spans whole decades; a loss of 0 is not on it, unless there is no other.
+    """
+    divisor, unit = byte_unit(max(reference_bytes, int(frame["bytes"].max())))
+    widest = max(reference_bytes, int(frame["bytes"].max())) / divisor
+    few = len(frame) <= FEW
+    height = 340 if few else min(720, 140 + 20 * len(frame))
+    figure = blank_figure(height, showlegend=not few)
+    title = frame["name"].iloc[0] + (f" ({frame['unit'].iloc[0]})" if frame["unit"].iloc[0] else "")
+    lossy = frame[frame["value"] > 0]
+    # Towards the middle, so that no label leaves the picture or crosses the reference's line.
+    named = {
+        row["precision"]: "middle right" if row["bytes"] / divisor < 0.55 * widest else "middle left"
+        for row in frame.to_dict("records")
+    }
+    decades = [0, 1]
+    if not lossy.empty:
+        smallest, largest = 0.8 * lossy["value"].min(), 1.25 * lossy["value"].max()
+        decades = [math.floor(math.log10(smallest)), math.ceil(math.log10(largest))]
+        if floor and floor_is_near(frame, floor):
+            decades[0] = min(decades[0], math.floor(math.log10(floor)))
+            figure.add_hrect(y0=10.0 ** (decades[0] - 1), y1=floor, line={"width": 0}, fillcolor=OTHER, opacity=0.18)
+    right = widest * 1.12
+    drawn = frame if lossy.empty else lossy
+    told = [
+        f"{bytes_text(row['bytes'])}<br>{row['name']}: {number_text(row['value'])} {row['unit']}"
+        for row in drawn.to_dict("records")
+    ]
+    drawn = drawn.assign(hover=told)
+    best = frontier(drawn, "bytes")
+    if len(best) > 1 and not lossy.empty:
+        figure.add_scatter(
+            x=best["bytes"] / divisor,
+            y=best["value"],
+            mode="lines",
+            name="nothing is both smaller and closer",
+            line={"color": OTHER, "width": 1.5, "dash": "dot"},
+            hoverinfo="skip",
+        )
+    wide, high = 400 * widest / right, height - 140  # pixels between the axes
+    across = wide / widest * drawn["bytes"] / divisor
+    up = 0 * drawn["value"] if lossy.empty else pixels(drawn["value"], decades, high)
+    places = name_places(drawn, "bytes", across, up, (wide, high))
+    if not few:
+        _by_family(figure, drawn, drawn["bytes"] / divisor, places, 10)
+    boxes = [
+        label_box(named[name], (x, y), CHARACTER * len(text))
+        for name, text, x, y in zip(drawn["precision"], drawn["label"], across, up, strict=True)
+    ]
+    if any(overlap(one, other) for one, other in combinations(boxes, 2)):
+        named |= places
+    for row in drawn.to_dict("records") if few else ():
+        figure.add_scatter(
+            x=[row["bytes"] / divisor],
+            y=[row["value"]],
+            error_y=_interval(row),
+            mode="markers+text",
+            marker=marker(row["precision"], 14),
+            text=[row["label"]],
+            textposition=named[row["precision"]],
+            hovertemplate=f"<b>{row['label']}</b><br>{row['hover']}<extra></extra>",
+            cliponaxis=False,
+        )
+    figure.add_vline(
+        x=reference_bytes / divisor,
+        line={"dash": "dot", "color": OTHER, "width": 1.5},
+        annotation={"text": "reference", "textangle": -90, "xanchor": "left", "xshift": 3, "font": {"color": OTHER}},
+    )
+    figure.update_xaxes(title=f"footprint ({unit})", range=[0, right], showgrid=True)
+    if lossy.empty:
+        figure.update_yaxes(title=title, type="linear", range=[-0.1, 1], tickvals=[0])
+        return figure
+    figure.update_yaxes(
+        title=title, type="log", range=decades, exponentformat="power", dtick=1 + (decades[1] - decades[0]) // 9
+    )
+    return figure
+
+
+def floor_is_near(frame: pd.DataFrame, floor: float) -> bool:
+    """Whether a noise floor is drawn: one that is far below all candidates would take the picture."""
+    lossy = frame["value"][frame["value"] > 0]
+    return len(lossy) > 0 and floor > float(lossy.min()) / 300
+
+
+def _interval(row: dict[Any, Any]) -> dict[str, Any] | None:
+    """The 95 % interval where it is known, else the standard error."""
+    if pd.notna(row["low"]) and pd.notna(row["high"]):
+        ends = {
+            "array": [row["high"] - row["value"]],
+            "arrayminus": [row["value"] - max(row["low"], 0.01 * row["value"])],
+        }
+    elif pd.notna(row["se"]):
+        ends = {"array": [row["se"]]}
+    else:
+        return None
+    return ends | {"thickness": 1.5, "width": 6}
+
+
+def _by_family(figure: go.Figure, frame: pd.DataFrame, x: "pd.Series[float]", named: dict[str, str], size: int) -> None:
+    """A mark for each row of a frame at ``x`` and its ``value``, in the colour of its family; those that are ``named``
+    with their label. The frame's ``hover`` says more."""
+    frame = frame.assign(x=x, family=[PRECISIONS[name].family for name in frame["precision"]])
+    for family in FAMILIES:
+        rows = frame[frame["family"] == family]
+        if rows.empty:
+            continue
+        figure.add_scatter(
+            x=rows["x"],
+            y=rows["value"],
+            mode="markers+text",
+            name=family,
+            marker={
+                "color": family_color(family),
+                "size": size,
+                "opacity": 0.85,
+                "symbol": ["circle-open" if is_variant(name) else "circle" for name in rows["precision"]],
+                "line": {"width": 2, "color": family_color(family)},
+            },
+            text=[label if name in named else "" for name, label in zip(rows["precision"], rows["label"], strict=True)],
+            textposition=[named.get(name, "top right") for name in rows["precision"]],
+            customdata=rows[["label", "hover"]],
+            hovertemplate="<b>%{customdata[0]}</b><br>%{customdata[1]}<extra></extra>",
+            cliponaxis=False,
+        )
+
+
+def bits_against_damage(frame: pd.DataFrame) -> go.Figure:
+    """Bits of a weight against KL divergence, one colour a family; a line through those that nothing beats on both."""
+    figure = blank_figure(480, hovermode="closest")
+    frame = frame.reset_index(drop=True)
+    best = frontier(frame, "bits")
+    wide = [math.log10(0.8 * frame["bits"].min()), math.log10(1.25 * frame["bits"].max())]
+    high = [math.log10(0.8 * frame["value"].min()), math.log10(1.25 * frame["value"].max())]
+    # A narrower picture than a wide screen's, so that labels keep apart where a window is smaller.
+    named = name_places(frame, "bits", pixels(frame["bits"], wide, 800), pixels(frame["value"], high, 360), (800, 360))
+    figure.add_scatter(
+        x=best["bits"],
+        y=best["value"],
+        mode="lines",
+        name="nothing is both smaller and closer",
+        line={"color": OTHER, "width": 1.5, "dash": "dot"},
+        hoverinfo="skip",
+    )
+    told = [
+        f"{row['bits']:.4g} bits per weight<br>KL divergence {number_text(row['value'])} nat<br>"
+        f"whole model {bytes_text(row['bytes'])}"
+        for row in frame.to_dict("records")
+    ]
+    _by_family(figure, frame.assign(hover=told), frame["bits"], named, 11)
+    figure.update_xaxes(
+        title="bits per weight, scales included",
+        type="log",
+        tickvals=[2, 3, 4, 5, 6, 8, 16, 32, 64],
+        range=wide,
+        showgrid=True,
+    )
+    figure.update_yaxes(title="KL divergence to the reference (nat)", type="log", exponentformat="power", dtick=1)
+    return figure

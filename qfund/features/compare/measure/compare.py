@@ -1,0 +1,204 @@
+"""The comparison: load the reference and the candidates, run them on the same input, and report what differs."""
+
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from torch import Tensor
+
+from qfund.checkpoints import checkpoint
+from qfund.core.estimate import Estimate
+from qfund.core.metrics import chunk_sums
+from qfund.core.metrics.estimates import buckets, estimates, percentiles
+from qfund.core.metrics.positions import Positions
+from qfund.core.model import ModelFacts
+from qfund.core.progress import Progress
+from qfund.features.compare.measure import libraries, noise, roads, tokens
+from qfund.features.compare.measure.gathered import REFERENCE, Gathered, output_of
+from qfund.features.compare.measure.roads import Outcome, Run
+from qfund.features.compare.request.report import SCHEMA, NoiseRun, PrecisionResult, Report, Saturation
+from qfund.features.compare.request.spec import Spec, checked
+from qfund.models import environment, inputs, tasks
+from qfund.models import opened as models_opened
+from qfund.models.comparison.positions import Candidate, Comparison
+from qfund.models.loading import model_cache
+from qfund.models.skeleton import predict
+from qfund.precisions.precision import Precision
+from qfund.precisions.table import PRECISIONS, STORED
+from qfund.version import VERSION
+
+
+def compare(spec: Spec, progress: Progress = lambda phase, share: None) -> Report:
+    """Measure ``spec`` in this process.
+
+    Raises:
+        QfundError: anything that is wrong with the request or the model; see ``qfund.core.errors``.
+    """
+    started = time.perf_counter()
+    spec = checked(spec)
+    names = (spec.reference, *spec.precisions)
+    opened = models_opened.opened(spec, names, spec.also, progress)
+    found, task = opened.found, opened.task
+    prepared = inputs.prepare(spec, opened.source, found, task)
+    predictions = opened.size(names)
+    sizes = dict(opened.sizes)
+    if spec.libraries:  # each library begins with a float model of its own, one candidate after the other
+        for name in spec.precisions:
+            sizes[name] += len(libraries.implementations(name)) * _base_bytes(found, name)
+    outcome = _run(spec, found, task, prepared, sizes, progress)
+    comparison, runs = outcome.gathered.comparison, outcome.runs
+    reference = _result(spec.reference, runs[REFERENCE], predictions)
+    reference = replace(
+        reference,
+        fidelity=_own_perplexity(comparison.reference, prepared),
+        nonfinite_positions=comparison.reference.nonfinite,
+    )
+    results = [
+        _compared(_result(name, runs[name], predictions), outcome.gathered, name, prepared) for name in spec.precisions
+    ]
+    if spec.libraries:
+        results = _timed(results, spec, found, task, prepared, sizes, progress)
+    return Report(
+        schema=SCHEMA,
+        qfund=VERSION,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        spec=spec,
+        environment=environment.describe(found.id, opened.revision),
+        model=ModelFacts(found.architecture, task.name, runs[REFERENCE].footprint.parameters, _stored_dtypes(found)),
+        input=prepared.facts,
+        reference=reference,
+        results=tuple(results),
+        tokens=tokens.token_map(prepared, _asked(comparison, spec), task),
+        seconds=time.perf_counter() - started,
+        whole=outcome.whole,
+        noise=tuple(_noise_run(row, comparison.candidates[row.way.name], prepared) for row in outcome.noise),
+    )
+
+
+def _run(
+    spec: Spec,
+    found: checkpoint.Checkpoint,
+    task: tasks.Task,
+    prepared: inputs.Prepared,
+    sizes: dict[str, int],
+    progress: Progress,
+) -> Outcome:
+    """Streamed where that can be done, whole where not."""
+    budget = model_cache().budget
+    if any(PRECISIONS[name].family == STORED for name in spec.precisions):
+        why = "what is quantised already is loaded as its library does it"
+    else:
+        varied = noise.ways(spec.reference, found, prepared.batches)
+        answer = roads.by_parts(spec, found, task, prepared.batches, varied, budget, progress)
+        if isinstance(answer, Outcome):
+            return answer
+        why = answer
+    return roads.whole(spec, found, task, prepared.batches, sizes, model_cache(), why, progress)
+
+
+def _asked(comparison: Comparison, spec: Spec) -> Comparison:
+    """Without the runs that measure noise."""
+    return Comparison({name: comparison.candidates[name] for name in spec.precisions}, comparison.reference)
+
+
+def _result(name: str, run: Run, predictions: dict[str, int]) -> PrecisionResult:
+    """What is known of a model before it is compared."""
+    counted = run.footprint
+    return PrecisionResult(
+        precision=name,
+        footprint_bytes=counted.bytes,
+        predicted_bytes=predictions.get(name),
+        transformers_bytes=run.transformers_bytes,
+        parts=counted.parts,
+        dtypes=counted.dtypes,
+        converted=len(run.converted),
+        left=len(run.left),
+        fidelity={},
+        nonfinite_positions=0,
+        forward_seconds=run.seconds,
+        tensors=counted.tensors,
+        converted_modules=run.converted,
+        left_modules=run.left,
+        bits_per_weight=counted.bits_per_weight,
+        saturation=_saturation(run),
+        range=run.range,
+        note=run.note,
+    )
+
+
+def _compared(result: PrecisionResult, gathered: Gathered, name: str, prepared: inputs.Prepared) -> PrecisionResult:
+    candidate = gathered.comparison.candidates[name]
+    positions = candidate.positions()
+    return replace(
+        result,
+        fidelity=estimates(positions, prepared.texts_of_chunks),
+        percentiles=percentiles(positions),
+        buckets=buckets(positions, prepared.texts_of_chunks),
+        chunks=chunk_sums.of(positions, prepared.texts_of_chunks),
+        nonfinite_positions=candidate.nonfinite,
+        differences=candidate.histogram() if candidate.vectors.keys() & {"mean_abs", "hidden_mean_abs"} else None,
+        drift=gathered.drift.of(name),
+    )
+
+
+def _noise_run(row: noise.Noise, candidate: Candidate, prepared: inputs.Prepared) -> NoiseRun:
+    positions = candidate.positions()
+    vectors = (positions.mean_abs, positions.hidden_mean_abs)
+    count = next((len(vector) for vector in vectors if vector is not None), 0)
+    return NoiseRun(row.name, row.meaning, count, estimates(positions, prepared.texts_of_chunks))
+
+
+def _timed(
+    results: list[PrecisionResult],
+    spec: Spec,
+    found: checkpoint.Checkpoint,
+    task: tasks.Task,
+    prepared: inputs.Prepared,
+    sizes: dict[str, int],
+    progress: Progress,
+) -> list[PrecisionResult]:
+    """The results with the candidates' and their libraries' times, on the first batch of whole models."""
+    batch = prepared.batches[0]
+    timed = []
+    for number, result in enumerate(results):
+        row = PRECISIONS[result.precision]
+        progress(f"timing {row.label} and libraries", number / len(results))
+
+        def forward(model: Any, row: Precision = row) -> Tensor:
+            return output_of(task, roads.forward(model, batch, row))
+
+        with ExitStack() as stack:
+            reference, own = (
+                stack.enter_context(model_cache().lease(found, PRECISIONS[name], sizes[name], spec.also))
+                for name in (spec.reference, result.precision)
+            )
+            latency, runs = libraries.run(found, result.precision, reference.model, own, forward)
+        timed.append(replace(result, latency=latency, libraries=runs))
+    return timed
+
+
+def _saturation(run: Run) -> Saturation | None:
+    found = run.saturated
+    return Saturation(sum(found.values()), run.footprint.quantized, next(iter(found))) if found else None
+
+
+def _own_perplexity(reference: Candidate, prepared: inputs.Prepared) -> dict[str, Estimate]:
+    nll, chunks = reference.vector("nll_candidate"), reference.vector("chunk_scored")
+    found = estimates(Positions(nll_candidate=nll, chunk_scored=chunks), prepared.texts_of_chunks)
+    return {"perplexity": found["perplexity"]} if "perplexity" in found else {}
+
+
+def _base_bytes(found: checkpoint.Checkpoint, precision: str) -> int:
+    """Of the float model that a quantised precision starts from."""
+    dtype = PRECISIONS[precision].dtype
+    return predict(found, next(row for row in PRECISIONS.values() if row.dtype == dtype and not row.quantizer)).bytes
+
+
+def _stored_dtypes(found: checkpoint.Checkpoint) -> dict[str, int]:
+    """dtype as stored → bytes in the checkpoint's files."""
+    sizes: dict[str, int] = {}
+    for tensor in found.tensors.values():
+        sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.bytes
+    return sizes

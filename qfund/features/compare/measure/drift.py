@@ -1,0 +1,73 @@
+"""How the error of the hidden states grows along the blocks of a model."""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from qfund.features.compare.request.report import HiddenError
+
+
+@dataclass(slots=True)
+class _Sums:
+    signal: float = 0.0
+    noise: float = 0.0
+    gap: float = 0.0  # Σ (1 − cosine)
+    positions: int = 0
+    nonfinite: int = 0
+
+
+@dataclass(slots=True)
+class Drift:
+    """Takes in the hidden states after each block, the reference's before the candidates'.
+
+    Differences and lengths are computed in single precision (double where the reference is), their sums in double.
+    """
+
+    _reference: dict[int, tuple[str, Tensor, Tensor]] = field(default_factory=dict)
+    _sums: dict[str, dict[str, _Sums]] = field(default_factory=dict)
+
+    def reference(self, block: str, batch: int, hidden: Tensor) -> None:
+        """``hidden`` [examples, positions, width]; the next block may write into it, so it is copied."""
+        exact = _exact(hidden).clone()
+        self._reference[batch] = block, exact, torch.linalg.vector_norm(exact, dim=-1).double()
+
+    def candidate(self, name: str, block: str, batch: int, hidden: Tensor) -> None:
+        held = self._reference.get(batch)
+        if held is None or held[0] != block or held[1].shape != hidden.shape:
+            return
+        _, reference, length = held
+        exact = _exact(hidden)
+        own = torch.linalg.vector_norm(exact, dim=-1).double()
+        noise = torch.linalg.vector_norm(exact - reference, dim=-1).double()
+        good = noise.isfinite() & length.isfinite() & own.isfinite()
+        found = self._sums.setdefault(name, {}).setdefault(block, _Sums())
+        found.nonfinite += int((~good).sum())
+        own, noise, length = own[good], noise[good], length[good]
+        found.positions += len(own)
+        found.signal += float(length.square().sum())
+        found.noise += float(noise.square().sum())
+        # 1 − cos = (|a − b|² − (|a| − |b|)²) / 2|a||b|, which loses no digits where the two are nearly parallel.
+        both = (2 * length * own).clamp(min=torch.finfo(torch.float64).tiny)
+        found.gap += float(((noise.square() - (length - own).square()).clamp(min=0) / both).sum())
+
+    def of(self, name: str) -> tuple[HiddenError, ...]:
+        """Of a candidate, block by block in the order of execution."""
+        found = []
+        for block, sums in self._sums.get(name, {}).items():
+            ratio = sums.noise / sums.signal if sums.signal else 0.0
+            found.append(
+                HiddenError(
+                    block=block,
+                    relative_l2=math.sqrt(ratio),
+                    cosine=1 - sums.gap / sums.positions if sums.positions else 1.0,
+                    sqnr=-10 * math.log10(ratio) if ratio else None,
+                    nonfinite=sums.nonfinite,
+                )
+            )
+        return tuple(found)
+
+
+def _exact(hidden: Tensor) -> Tensor:
+    return hidden if hidden.dtype == torch.float64 else hidden.float()

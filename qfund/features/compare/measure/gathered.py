@@ -1,0 +1,129 @@
+"""What models give for the batches of an input, taken into a comparison as it comes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from qfund.core.errors import UnsupportedModel
+from qfund.core.intervals import Vector
+from qfund.features.compare.measure import tokens
+from qfund.features.compare.measure.drift import Drift
+from qfund.models.comparison.logits import Logits
+from qfund.models.comparison.positions import Candidate, Comparison
+from qfund.models.inputs import Batch
+from qfund.models.tasks import Task
+from qfund.stream.walker import Way
+
+#: The way of the reference, whatever its precision is.
+REFERENCE = "reference"
+
+
+class Gathered:
+    """A listener of ``qfund.stream``, for models that run whole too.
+
+    Attributes:
+        comparison: of all ways but the reference's, by name.
+        drift: of the hidden states along the blocks.
+    """
+
+    def __init__(self, task: Task, batches: Sequence[Batch], names: Sequence[str], more: Sequence[str] = ()) -> None:
+        """``names`` are the candidates'; ``more`` of ways that are compared too, but in no map of tokens."""
+        self.comparison = Comparison({name: Candidate() for name in (*names, *more)})
+        self.drift = Drift()
+        self._task, self._batches, self._names = task, batches, names
+        self._worst = tokens.Worst(len(names))
+        self._parts: dict[int, Logits] = {}
+
+    def block(self, name: str, way: Way, batch: int, hidden: Tensor) -> None:
+        if hidden.dim() != 3 or way.singly:
+            return
+        if way.name == REFERENCE:
+            self.drift.reference(name, batch, hidden)
+        else:
+            self.drift.candidate(way.name, name, batch, hidden)
+
+    def output(self, batch: int, outputs: Mapping[str, Any]) -> None:
+        found = {name: self._tensor(output) for name, output in outputs.items()}
+        reference = found.pop(REFERENCE)
+        if self._task.gives == "hidden states":
+            self._hidden(batch, reference, found, outputs)
+        elif self._task.gives == "labels":
+            self.comparison.add_logits(reference, found, chunks=self._batches[batch].chunks)
+        else:
+            chosen, targets = self._positions(batch, reference)
+            rows = {name: part[chosen] for name, part in found.items()}
+            self.comparison.add_logits(reference[chosen], rows, targets, self._choose, self._of(batch, chosen))
+
+    def tile(self, batch: int, start: int, vocabulary: int, logits: Mapping[str, Any]) -> None:
+        found = {name: torch.cat(part) if isinstance(part, list) else part for name, part in logits.items()}
+        reference = found.pop(REFERENCE)
+        chosen, targets = self._positions(batch, reference)
+        if not start:
+            self._parts[batch] = self.comparison.logits(found, int(chosen.sum()), targets, reference.device)
+        self._parts[batch].add(start, reference[chosen], {name: part[chosen] for name, part in found.items()})
+        if start + reference.shape[-1] == vocabulary:
+            self.comparison.take(self._parts.pop(batch), self._choose, self._of(batch, chosen))
+
+    def _hidden(self, batch: int, reference: Tensor, found: Mapping[str, Tensor], outputs: Mapping[str, Any]) -> None:
+        chunks = self._batches[batch].chunks
+        if reference.dim() == 3:
+            chunks = chunks[:, None].expand(reference.shape[:2]).flatten()
+        flat = {name: _flat(part) for name, part in found.items()}
+        self.comparison.add_hidden(_flat(reference), flat, chunks=chunks)
+        pooled = {name: _pooled(output) for name, output in outputs.items()}
+        if all(part is not None for part in pooled.values()):
+            parts = {name: part.flatten(1) for name, part in pooled.items() if part is not None}
+            self.comparison.add_hidden(parts.pop(REFERENCE), parts, "pooled")
+
+    def _positions(self, batch: int, reference: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Which positions are compared, and the tokens that are correct there."""
+        given = self._batches[batch]
+        places, device = reference.shape[:2], reference.device
+        chosen = torch.ones(places, dtype=torch.bool) if given.scored is None else given.scored
+        targets = None if given.targets is None else given.targets[chosen].to(device)
+        return chosen.to(device), targets
+
+    def _choose(self, divergences: Mapping[str, Vector]) -> NDArray[np.int64]:
+        """Which of the next positions go towards the token map in full."""
+        return self._worst.choose([divergences[name] for name in self._names if name in divergences])
+
+    def _of(self, batch: int, chosen: Tensor) -> Tensor:
+        """The chunk of each compared position."""
+        return self._batches[batch].chunks[:, None].expand(chosen.shape)[chosen.cpu()].to(chosen.device)
+
+    def _tensor(self, output: Any) -> Tensor:
+        """The tensor of a model's output that is compared."""
+        if isinstance(output, list):
+            return torch.cat([self._tensor(part) for part in output])
+        return output_of(self._task, output)
+
+
+def output_of(task: Task, output: Any) -> Tensor:
+    """The tensor of a model's output that is compared.
+
+    Raises:
+        UnsupportedModel: it has none.
+    """
+    name = "last_hidden_state" if task.gives == "hidden states" else "logits"
+    value = getattr(output, name, None)
+    if not isinstance(value, Tensor):
+        what = f"{type(output).__name__} without {name.replace('_', ' ')}"
+        raise UnsupportedModel(f"The model gives {what}, so there is nothing to compare.", "Choose another model.")
+    return value
+
+
+def _flat(hidden: Tensor) -> Tensor:
+    """[examples, …, features] → [positions, features]; of feature maps [examples, features]."""
+    return hidden.flatten(0, -2) if hidden.dim() < 4 else hidden.flatten(1)
+
+
+def _pooled(output: Any) -> Tensor | None:
+    if isinstance(output, list):
+        parts = [_pooled(part) for part in output]
+        return None if any(part is None for part in parts) else torch.cat([part for part in parts if part is not None])
+    found = getattr(output, "pooler_output", None)
+    return found if isinstance(found, Tensor) else None

@@ -1,0 +1,73 @@
+"""The reference run in other ways that should change nothing: how large a difference that means nothing is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from qfund.checkpoints.checkpoint import Checkpoint
+from qfund.models.inputs import Batch
+from qfund.models.tasks import model_class
+from qfund.precisions.table import PRECISIONS
+from qfund.stream.walker import Way
+
+#: Positions that it is measured on, at least one batch: the floor needs no more.
+POSITIONS = 1024
+
+#: Weights of the largest model that is also run in FP64.
+_DOUBLE = 100_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """``name`` as in ``report.NoiseRun``, ``meaning`` in words."""
+
+    name: str
+    meaning: str
+    way: Way
+
+
+def ways(reference: str, found: Checkpoint, batches: Sequence[Batch]) -> tuple[Noise, ...]:
+    """What can be varied for this model and input."""
+    row = PRECISIONS[reference]
+    count = _few(batches)
+    threads = torch.get_num_threads()
+    other = 1 if threads > 1 else 2
+    varied = [
+        Noise(
+            "threads",
+            f"with {other} thread{'s' * (other > 1)} instead of {threads}",
+            Way("noise:threads", row, threads=other, batches=count),
+        )
+    ]
+    if any(len(batch.chunks) > 1 for batch in batches[:count]):
+        way = Way("noise:batch", row, singly=True, batches=count)
+        varied.append(Noise("batch", "each example by itself instead of in batches", way))
+    if _fused(found):
+        way = Way("noise:attention", row, attention="eager", batches=count)
+        varied.append(Noise("attention", "with eager attention instead of the fused kernel", way))
+    if row.dtype == "float32" and row.quantizer is None and row.autocast is None and _parameters(found) <= _DOUBLE:
+        way = Way("noise:fp64", PRECISIONS["fp64"], batches=count)
+        varied.append(Noise("fp64", f"{row.label} beside the same weights computed in FP64", way))
+    return tuple(varied)
+
+
+def _fused(found: Checkpoint) -> bool:
+    """Whether the model has fused attention, and chooses it."""
+    class_ = model_class(found)
+    return bool(getattr(class_, "_supports_sdpa", False)) and "attn_implementation" not in found.config
+
+
+def _parameters(found: Checkpoint) -> int:
+    return sum(tensor.elements for tensor in found.tensors.values())
+
+
+def _few(batches: Sequence[Batch]) -> int:
+    """How many of the first batches it takes."""
+    positions = 0
+    for number, batch in enumerate(batches, 1):
+        ids = batch.arguments.get("input_ids")
+        positions += len(batch.chunks) if ids is None else ids.numel()
+        if positions >= POSITIONS:
+            return number
+    return len(batches)

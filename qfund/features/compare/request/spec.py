@@ -1,0 +1,166 @@
+"""``Spec``: one comparison as a frozen value: the link, the command line, the cache key, the export's header."""
+
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from qfund.core.errors import InvalidSpec
+from qfund.core.names import look_up
+from qfund.precisions.request import ALSO
+from qfund.precisions.table import PRECISIONS, STORED, precision
+
+MAX_TOKENS = 1_000_000
+
+MAX_TEXT = 4_000_000  # characters, of all texts together
+
+MAX_TEXTS = 1000
+
+MAX_NAME = 200  # characters of a text's name
+
+MAX_CONTEXT = 131_072
+
+DEFAULT_CANDIDATES = ("bf16", "fp16", "int8")
+
+DEFAULT_TOKENS = 16_384
+
+#: Which positions are scored.
+ALL, SECOND_HALF = "all", "second-half"
+
+SCORINGS = {
+    ALL: "every position",
+    SECOND_HALF: "the second half of each whole chunk, where every token has context, as llama.cpp does",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class NamedText:
+    """One text of several, under the name of its file."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What to compare.
+
+    Attributes:
+        model: a catalog name, a local folder with a Hugging Face checkpoint, or a Hub id ``owner/name``.
+        reference: the precision that the candidates are compared with.
+        precisions: the candidates, without repeats, in the table's order.
+        text: the input; None takes the model's own evaluation text (or the project's pictures).
+        max_tokens: at most this many tokens of the text (of each text, where there are several) are used, from its
+            start.
+        context: tokens per chunk; None takes the model's own context, at most 512.
+        revision: branch, tag or commit of a Hub id; None takes ``main``.
+        also: what quantisers convert besides linear layers, convolutions and experts: names of ``ALSO``.
+        libraries: run the libraries that implement the candidates too, and time everything in turns.
+        stride: tokens from the start of one chunk to that of the next, where chunks overlap; what a chunk shares with
+            the one before is context and not scored again. None lets each chunk begin where the last one ended.
+        scoring: a name of ``SCORINGS``.
+        texts: the input in place of ``text``, as a folder of files gives it; in the order of their names.
+    """
+
+    model: str
+    reference: str = "fp32"
+    precisions: tuple[str, ...] = DEFAULT_CANDIDATES
+    text: str | None = None
+    max_tokens: int = DEFAULT_TOKENS
+    context: int | None = None
+    revision: str | None = None
+    also: tuple[str, ...] = ()
+    libraries: bool = False
+    stride: int | None = None
+    scoring: str = ALL
+    texts: tuple[NamedText, ...] = ()
+
+
+def like_llama_cpp(spec: Spec) -> Spec:
+    """The same comparison on the positions that ``llama-perplexity`` scores of the same text: all of it, in whole
+    chunks of ``context`` tokens, the second half of each."""
+    return replace(spec, scoring=SECOND_HALF, stride=None, max_tokens=MAX_TOKENS)
+
+
+def checked(spec: Spec) -> Spec:
+    """The same comparison in its one canonical form: names known, candidates in table order without repeats.
+
+    Raises:
+        UnknownName: a precision that is not in the table.
+        InvalidSpec: a value out of range.
+    """
+    if not spec.model.strip() or len(spec.model) > 1024 or "\0" in spec.model:
+        raise InvalidSpec("No model is named.", "Name a catalog model, a folder or a Hub id (owner/name).")
+    precision(spec.reference)
+    if not spec.precisions:
+        raise InvalidSpec("No candidate precision is named.", f"Choose among: {', '.join(PRECISIONS)}.")
+    for name in spec.precisions:
+        precision(name)
+    if not 1 <= spec.max_tokens <= MAX_TOKENS:
+        raise InvalidSpec(f"max_tokens is {spec.max_tokens}.", f"Give a number from 1 to {MAX_TOKENS:,}.")
+    if spec.context is not None and not 2 <= spec.context <= MAX_CONTEXT:
+        raise InvalidSpec(f"context is {spec.context}.", f"Give a number of tokens from 2 to {MAX_CONTEXT:,}.")
+    if spec.text is not None and len(spec.text) > MAX_TEXT:
+        raise InvalidSpec(f"The text has {len(spec.text):,} characters.", f"Give at most {MAX_TEXT:,}.")
+    for name in spec.also:
+        look_up(ALSO, name, "kind of module")
+    _check_chunks(spec)
+    _check_texts(spec)
+    ordered = tuple(name for name in PRECISIONS if name in spec.precisions)
+    if all(PRECISIONS[name].family == STORED for name in ordered):  # nothing else can stand beside it
+        spec = replace(spec, reference=ordered[0])
+    return replace(
+        spec,
+        model=spec.model.strip(),
+        precisions=ordered,
+        revision=spec.revision or None,
+        also=tuple(name for name in ALSO if name in spec.also),
+        texts=tuple(sorted(spec.texts, key=lambda named: named.name)),
+    )
+
+
+def _check_chunks(spec: Spec) -> None:
+    look_up(SCORINGS, spec.scoring, "way of scoring")
+    if spec.stride is None:
+        return
+    if not 1 <= spec.stride <= (spec.context or MAX_CONTEXT):
+        raise InvalidSpec(
+            f"stride is {spec.stride}.",
+            f"Give a number of tokens from 1 to {f'the context, {spec.context:,}' if spec.context else MAX_CONTEXT}.",
+        )
+    if spec.scoring == SECOND_HALF:
+        raise InvalidSpec(
+            "A stride and the second half of each chunk are two ways to give every scored token context.",
+            "Choose one of them.",
+        )
+
+
+def _check_texts(spec: Spec) -> None:
+    if not spec.texts:
+        return
+    if spec.text is not None:
+        raise InvalidSpec("Both a text and several texts are given.", "Give either.")
+    if len(spec.texts) > MAX_TEXTS:
+        raise InvalidSpec(f"{len(spec.texts):,} texts are given.", f"Give at most {MAX_TEXTS:,}.")
+    if (size := sum(len(named.text) for named in spec.texts)) > MAX_TEXT:
+        raise InvalidSpec(f"The texts have {size:,} characters together.", f"Give at most {MAX_TEXT:,}.")
+    names = [named.name for named in spec.texts]
+    if wrong := next((name for name in names if not name.strip() or len(name) > MAX_NAME), None):
+        raise InvalidSpec(f"{wrong[:40]!r} is no name for a text.", f"Give 1 to {MAX_NAME} characters.")
+    if len(set(names)) < len(names):
+        raise InvalidSpec("Two texts have the same name.", "Give each its own.")
+
+
+def to_json(spec: Spec) -> bytes:
+    return msgspec.json.encode(spec)
+
+
+def from_json(document: bytes) -> Spec:
+    """The inverse of ``to_json``.
+
+    Raises:
+        InvalidSpec: not a document of this shape.
+    """
+    try:
+        return checked(msgspec.json.decode(document, type=Spec))
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise InvalidSpec(f"Not a comparison: {error}.", "Export it again.") from error

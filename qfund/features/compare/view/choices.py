@@ -1,0 +1,364 @@
+"""What a visitor chooses: widgets that hold a draft of a comparison, apart from the one that is shown."""
+
+from dataclasses import replace
+
+import streamlit as st
+
+from qfund.checkpoints import catalog
+from qfund.core.errors import InvalidInput, QfundError
+from qfund.features.compare.request import examples
+from qfund.features.compare.request.spec import (
+    ALL,
+    DEFAULT_CANDIDATES,
+    MAX_TOKENS,
+    SCORINGS,
+    SECOND_HALF,
+    NamedText,
+    Spec,
+    checked,
+    like_llama_cpp,
+)
+from qfund.precisions.precision import Precision
+from qfund.precisions.table import FLOAT, MEANING, PRECISIONS, STORED, require, unavailable
+from qfund.ui import pickers, services
+from qfund.ui.states import failed, literal
+
+#: Amounts of text on offer; a link may name any other.
+TOKENS = (256, 1024, 4096, 16_384, 65_536)
+
+OWN_TEXT = "Your own text"
+
+OWN_FILES = "Your files"
+
+EVALUATION = "Evaluation text"
+
+_KEYS = (
+    *("model", "reference", "precisions", "source", "text", "texts", "tokens"),
+    *("context", "scoring", "stride", "revision", "also", "libraries"),
+)
+
+#: Characters of all files together that this page takes; the command line takes more.
+MAX_FILES = 400_000
+
+_SCORED = {ALL: "Every position", SECOND_HALF: "The second half of each chunk"}
+
+
+def _of(bits: int) -> tuple[str, ...]:
+    rows = (row for row in PRECISIONS.values() if row.family != MEANING and row.variant_of is None)
+    return tuple(row.name for row in rows if row.bits == bits)
+
+
+def _meanings(cast: str) -> tuple[str, ...]:
+    return (cast, *(row.name for row in PRECISIONS.values() if row.family == MEANING and row.name.startswith(cast)))
+
+
+def _place(name: str) -> tuple[bool, bool, bool]:
+    row = PRECISIONS[name]
+    return row.family == STORED, row.family == MEANING, row.variant_of is not None
+
+
+#: Names in the order in which they are offered: variants on another base after all others, then what else is called
+#: BF16 or FP16, and last what only a checkpoint that is quantised already can be compared in.
+OFFERED = tuple(sorted(PRECISIONS, key=_place))
+
+#: Sets of candidates that belong together.
+PRESETS = {
+    "BF16, FP16 and INT8": DEFAULT_CANDIDATES,
+    "16-bit casts": _of(16),
+    "Meanings of BF16": _meanings("bf16"),
+    "Meanings of FP16": _meanings("fp16"),
+    "Everything with 8 bits": _of(8),
+    "Everything with 4 bits": _of(4),
+    "From 8 bits down to 2": ("int8_g32", "int6", "int5", "int4", "int3", "int2"),
+    "Small floats": tuple(row.name for row in PRECISIONS.values() if row.family == FLOAT and row.variant_of is None),
+    "On a BF16 base": ("bf16", "int8_bf16", "fp8_e4m3_bf16", "int4_bf16", "nf4_bf16"),
+}
+
+_BEGAN_AT = "choices_began_at"
+
+_UNREAD = "files_unread"  # why files that were given are not the input
+
+_CANDIDATES = 560  # pixels of the candidates with their sets, so that they stand beside the reference
+
+FIELD = 66  # pixels of a select box with its label, so that buttons stand beside it
+
+
+def seed(spec: Spec) -> None:
+    """Set every widget to ``spec``."""
+    values = {
+        "model": spec.model,
+        "reference": spec.reference,
+        "precisions": list(spec.precisions),
+        "source": OWN_FILES if spec.texts else EVALUATION if spec.text is None else OWN_TEXT,
+        "text": (spec.text or "")[: services.MAX_TEXT],
+        "texts": spec.texts,
+        "tokens": spec.max_tokens,
+        "context": spec.context,
+        "scoring": spec.scoring,
+        "stride": spec.stride,
+        "revision": spec.revision or "",
+        "also": list(spec.also),
+        "libraries": spec.libraries,
+    }
+    for name in _KEYS:
+        st.session_state[f"choice_{name}"] = values[name]
+
+
+def follow(shown: Spec) -> None:
+    """Let the widgets begin at the comparison that is shown: in a new session, and whenever another one is shown."""
+    state = st.session_state
+    if state.get(_BEGAN_AT) != shown or not all(f"choice_{name}" in state for name in _KEYS):
+        seed(shown)
+        state[_BEGAN_AT] = shown
+
+
+def option(precision: str) -> str:
+    """The label, with what an option needs that cannot be chosen for every model or on every device."""
+    row = PRECISIONS[precision]
+    if row.family == STORED:
+        return f"{row.label} (for quantised checkpoints)"
+    return f"{row.label} (needs a CUDA GPU)" if unavailable(row, catalog.device()) else row.label
+
+
+def draw() -> bool:
+    """Draw the widgets; True when the visitor asks to compare."""
+    state = st.session_state
+    with st.container(border=True, key="choices", gap="small"):
+        with st.container(horizontal=True):
+            pickers.model(
+                "choice_model",
+                examples.EXAMPLE.model,
+                more=" Only safetensors are read, and no code that comes with a model.",
+            )
+            pickers.reference(
+                "choice_reference", OFFERED, option, explained="The precision that the candidates are compared with."
+            )
+            with st.container(horizontal=True, vertical_alignment="bottom", width=_CANDIDATES, key="candidates"):
+                pickers.precisions(
+                    "Candidates",
+                    "choice_precisions",
+                    OFFERED,
+                    option,
+                    width="stretch",
+                    explained="The precisions to judge. What each of them is: see the page Precisions.",
+                )
+                st.menu_button(
+                    "Sets", list(PRESETS), key="preset", icon=":material/playlist_add_check:", on_click=_take_preset
+                )
+        with st.container(horizontal=True, vertical_alignment="top", key="choice_row"):
+            st.segmented_control(
+                "Text",
+                [EVALUATION, OWN_TEXT, OWN_FILES],
+                key="choice_source",
+                required=True,
+                help="Measure on the text that the model was evaluated on, or on one that matters to you.",
+                persist_state="session",
+            )
+            amounts = sorted({*TOKENS, int(state["choice_tokens"])})
+            st.selectbox(
+                "How much of it",
+                amounts,
+                format_func=lambda count: f"{count:,} tokens",
+                key="choice_tokens",
+                width=170,
+                help="At most this much of the text (of each file), from its start. More text: smaller errors, longer "
+                "wait.",
+                persist_state="session",
+            )
+            with st.container(
+                horizontal=True, vertical_alignment="bottom", width="content", height=FIELD, border=False
+            ):
+                _options()
+                clicked = st.button("Compare", type="primary", key="compare", icon=":material/balance:", width=150)
+        if state["choice_source"] == OWN_TEXT:
+            st.text_area(
+                "Your own text",
+                key="choice_text",
+                max_chars=services.MAX_TEXT,
+                height=140,
+                placeholder="Paste what your model will read: a paragraph at least, in its own language.",
+                label_visibility="collapsed",
+                persist_state="session",
+            )
+        if state["choice_source"] == OWN_FILES:
+            _files()
+        if not clicked and (missing := _unavailable()):
+            failed(missing)
+    return clicked
+
+
+def _files() -> None:
+    """Several texts. What was uploaded is kept apart from the widget, which a link cannot fill."""
+    st.file_uploader(
+        "Your files",
+        type=["txt", "md", "rst", "py", "json", "csv", "html", "tex"],
+        accept_multiple_files=True,
+        max_upload_size=4,
+        key="choice_files",
+        on_change=_take_files,
+        label_visibility="collapsed",
+    )
+    texts = st.session_state["choice_texts"]
+    if texts:
+        names = ", ".join(named.name for named in texts[:8]) + ", …" * (len(texts) > 8)
+        # What has just been given stands in the widget.
+        told = "." if st.session_state["choice_files"] else f": {names}"
+        st.caption(literal(f"{len(texts):,} of your texts, each read on its own{told}"))
+    else:
+        st.caption("UTF-8 texts. Each is read on its own, so that none counts for its length alone.")
+    if problem := st.session_state.get(_UNREAD):
+        failed(problem)
+
+
+def _take_files() -> None:
+    state = st.session_state
+    state[_UNREAD] = None
+    try:
+        state["choice_texts"] = tuple(
+            NamedText(file.name, file.getvalue().decode("utf-8")) for file in state["choice_files"] or ()
+        )
+    except UnicodeDecodeError:
+        state["choice_texts"] = ()
+        state[_UNREAD] = InvalidInput("A file cannot be read: it is no UTF-8 text.", "Save it as UTF-8.")
+
+
+def _take_preset() -> None:
+    st.session_state["choice_precisions"] = list(PRESETS[st.session_state["preset"]])
+
+
+def _unavailable() -> QfundError | None:
+    """Why a precision that is chosen cannot run here."""
+    try:
+        for row in _rows(draft()):
+            require(row, catalog.device())
+    except QfundError as error:
+        return error
+    return None
+
+
+def _rows(spec: Spec) -> list[Precision]:
+    return [PRECISIONS[name] for name in (spec.reference, *spec.precisions) if name in PRECISIONS]
+
+
+def _options() -> None:
+    with st.popover("Options", icon=":material/tune:"):
+        st.number_input(
+            "Tokens in a chunk",
+            min_value=2,
+            max_value=131_072,
+            value=None,
+            step=1,
+            placeholder="the model's own, at most 512",
+            key="choice_context",
+            help="A text is read in chunks of this many tokens; nothing is carried from one to the next.",
+            persist_state="session",
+        )
+        st.number_input(
+            "Stride in tokens",
+            min_value=1,
+            max_value=131_072,
+            value=None,
+            step=1,
+            placeholder="none: chunks do not overlap",
+            key="choice_stride",
+            help="A new chunk begins every so many tokens. Chunks then overlap, and what they share is context, scored "
+            "once: tokens are predicted from more context, and the comparison takes longer.",
+            persist_state="session",
+        )
+        st.selectbox(
+            "Score",
+            list(SCORINGS),
+            format_func=lambda name: _SCORED[name],
+            key="choice_scoring",
+            help="The second half of whole chunks is what llama.cpp's llama-perplexity scores: choose it to compare "
+            "numbers with it.",
+            persist_state="session",
+        )
+        st.button(
+            "All of the text, as llama.cpp does",
+            icon=":material/compare_arrows:",
+            key="like_llama_cpp",
+            type="tertiary",
+            on_click=_like_llama_cpp,
+            help="Sets what is scored, no overlap, and the whole text.",
+        )
+        pickers.revision("choice_revision", "A branch, tag or commit. The report keeps the commit that was read.")
+        pickers.also(
+            "choice_also",
+            lambda name: name.capitalize() if name == "embeddings" else "Output head",
+            "Most quantisers leave both in the base's dtype: errors in the output head go straight to the logits, and "
+            "embeddings are looked up, not multiplied. Where they share one weight, one takes the other along.",
+        )
+        st.toggle(
+            "Run the libraries too and time everything",
+            key="choice_libraries",
+            help="torchao and bitsandbytes, where they are installed and have the precision, really store and run it: "
+            "their bytes, their time beside the reference's, and how far their outputs are from qfund's own. Takes "
+            "several times as long. Smaller is often not faster on a CPU: only what is measured is shown.",
+            persist_state="session",
+        )
+
+
+def _like_llama_cpp() -> None:
+    asked = like_llama_cpp(draft())
+    for name, value in (("scoring", asked.scoring), ("stride", asked.stride), ("tokens", asked.max_tokens)):
+        st.session_state[f"choice_{name}"] = value
+
+
+def draft() -> Spec:
+    """What the widgets say now, unchecked: a browser may send anything."""
+    state = st.session_state
+    context, stride, source = state["choice_context"], state["choice_stride"], state["choice_source"]
+    return Spec(
+        model=str(state["choice_model"] or ""),
+        reference=str(state["choice_reference"]),
+        precisions=tuple(state["choice_precisions"]),
+        text=str(state["choice_text"]) if source == OWN_TEXT else None,
+        max_tokens=int(state["choice_tokens"]),
+        context=None if context is None else int(context),
+        revision=str(state["choice_revision"] or "").strip() or None,
+        also=tuple(state["choice_also"] or ()),
+        libraries=bool(state["choice_libraries"]),
+        stride=None if stride is None else int(stride),
+        scoring=str(state["choice_scoring"]),
+        texts=tuple(state["choice_texts"]) if source == OWN_FILES else (),
+    )
+
+
+def asked() -> Spec:
+    """The draft as a comparison that can be measured.
+
+    Raises:
+        QfundError: a choice that cannot be measured, with what to choose instead.
+    """
+    spec = draft()
+    if spec.text is not None:
+        if not spec.text.strip():
+            raise InvalidInput("The text is empty.", "Paste a text, or choose the evaluation text.")
+        if len(spec.text) > services.MAX_TEXT:
+            raise InvalidInput(
+                f"The text has {len(spec.text):,} characters.",
+                f"Give at most {services.MAX_TEXT:,} here; the command line takes longer ones (--text-file).",
+            )
+    if st.session_state["choice_source"] == OWN_FILES:
+        if not spec.texts:
+            raise InvalidInput("No file is given.", "Choose text files, or the evaluation text.")
+        if (size := sum(len(named.text) for named in spec.texts)) > MAX_FILES:
+            raise InvalidInput(
+                f"The files have {size:,} characters together.",
+                f"Give at most {MAX_FILES:,} here; the command line takes more (--text-folder).",
+            )
+    if spec.max_tokens > MAX_TOKENS:
+        spec = replace(spec, max_tokens=MAX_TOKENS)
+    spec = checked(spec)
+    for row in _rows(spec):
+        require(row, catalog.device())
+    return spec
+
+
+def differs(shown: Spec) -> bool:
+    """Whether the draft asks for something else than what is shown."""
+    try:
+        return checked(draft()) != shown
+    except QfundError:
+        return True

@@ -1,0 +1,113 @@
+"""The address bar holds the complete link of the comparison that is shown; a link that is opened says what to show."""
+
+from dataclasses import replace
+from urllib.parse import urlencode
+
+import streamlit as st
+
+from qfund.features.compare.request import examples
+from qfund.features.compare.request.link import from_query, to_query
+from qfund.features.compare.request.spec import Spec
+from qfund.features.compare.view import margin
+from qfund.ui import services
+from qfund.ui.address import names_a_folder
+
+LONGEST = 8000  # characters of an encoded link: browsers, servers and messengers cut longer ones
+
+_SHOWN = "shown"  # Spec
+
+_QUERY = "query"  # the query parameters that ``_SHOWN`` was read from or written to
+
+_PROBLEMS = "link_problems"
+
+
+def _current() -> dict[str, list[str]]:
+    return {name: st.query_params.get_all(name) for name in st.query_params}
+
+
+def opened() -> tuple[Spec, list[str]]:
+    """The comparison to show, and what had to be ignored in the link that asked for it.
+
+    Whatever the link leaves out is filled in, and the address bar then holds all of it.
+    """
+    state = st.session_state
+    query = _current()
+    if _SHOWN in state and query in ({}, state[_QUERY]):
+        # Nothing new; a visitor who comes back from another page (which has no parameters) finds what was there.
+        _write(state[_SHOWN])
+        return state[_SHOWN], state[_PROBLEMS]
+    # The margin by which candidates are judged stands in the link too, and is no part of the comparison.
+    asked = {name: values for name, values in query.items() if name not in margin.NAMES}
+    spec, problems = from_query(asked, examples.EXAMPLE) if asked else (examples.EXAMPLE, [])
+    chosen, ignored = margin.from_query(query)
+    margin.show(chosen)
+    problems += ignored
+    if spec.text is not None and len(spec.text) > services.MAX_TEXT:
+        problems.append(
+            f"Ignored text in the link: it has {len(spec.text):,} characters; this page takes {services.MAX_TEXT:,}."
+        )
+        spec = replace(spec, text=None)
+    show(spec, problems)
+    return spec, problems
+
+
+def show(spec: Spec, problems: list[str] | None = None) -> None:
+    """Make this the comparison that the address bar names."""
+    st.session_state[_SHOWN] = spec
+    st.session_state[_PROBLEMS] = problems or []
+    _write(spec)
+
+
+def fits(spec: Spec) -> bool:
+    """Whether a link can hold it: not with texts that are too long for this page, or for what carries links."""
+    if spec.text is None and not spec.texts:
+        return True
+    size = len(spec.text or "") + sum(len(named.name) + len(named.text) for named in spec.texts)
+    return size <= services.MAX_TEXT and len(_encoded(spec)) <= LONGEST
+
+
+def draw(spec: Spec) -> None:
+    """The complete link, with a button that copies it, or why there is none to send."""
+    if not fits(spec):
+        st.caption("The text is too long for a link: send the JSON file of the section Data instead.")
+        return
+    if names_a_folder(spec.model):
+        st.caption(
+            "This link names a folder on this machine and opens only here. To send the comparison, send the JSON file "
+            "of the section Data instead."
+        )
+    else:
+        st.caption("Opens exactly this comparison, with every choice written out.")
+    st.code(address(spec), language=None, wrap_lines=True)
+
+
+def rewrite() -> None:
+    """The margin has changed: the address bar shall say so."""
+    if _SHOWN in st.session_state:
+        _write(st.session_state[_SHOWN])
+
+
+def _write(spec: Spec) -> None:
+    query = (to_query(spec) if fits(spec) else {}) | margin.to_query(margin.current())
+    if _current() != query:
+        st.query_params.from_dict(query)
+    # As they read back: an empty list of values does not come back.
+    st.session_state[_QUERY] = _current()
+
+
+def address(spec: Spec) -> str:
+    """The complete link of a comparison, to be sent to somebody."""
+    base = (st.context.url or "").split("?")[0].rstrip("/")
+    return f"{base}/?{_encoded(spec)}&{urlencode(margin.to_query(margin.current(), complete=True), doseq=True)}"
+
+
+def _encoded(spec: Spec) -> str:
+    return urlencode(to_query(spec), doseq=True)
+
+
+def to_open(spec: Spec) -> dict[str, list[str]]:
+    """Query parameters for the Compare page; also remembers a comparison that no link can hold."""
+    if fits(spec):
+        return to_query(spec) | margin.to_query(margin.current())
+    st.session_state[_SHOWN], st.session_state[_QUERY], st.session_state[_PROBLEMS] = spec, {}, []
+    return {}

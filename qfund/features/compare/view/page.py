@@ -1,0 +1,82 @@
+"""The comparison that the address bar names: its report, the job that works on it, or an invitation to start it."""
+
+import streamlit as st
+
+from qfund.core.errors import QfundError
+from qfund.drawing import phrases
+from qfund.features.compare.request.examples import EXAMPLE
+from qfund.features.compare.request.spec import Spec
+from qfund.features.compare.view import choices, link, sections
+from qfund.features.compare.view import found as found_view
+from qfund.ui import progress, services
+from qfund.ui.states import empty, failed, literal
+
+_BEFORE = "shown_before"  # the comparison that was last seen with a report, to look at while another one runs
+
+
+def start(spec: Spec) -> Spec:
+    """Ask for a comparison, unless its report is there already.
+
+    Raises:
+        QfundError: the model is not there, or the queue is full.
+    """
+    if found_view.find(spec).report is None:
+        services.jobs().submit(spec)
+    return spec
+
+
+def draw(shown: Spec, said: QfundError | None = None) -> None:
+    """Everything below the choices; ``said`` is what the visitor has just been told."""
+    try:
+        found = found_view.find(shown)
+    except QfundError as error:
+        if said is None or str(said) != str(error):
+            failed(error, "This comparison cannot be opened.")
+        st.button(
+            "Show the example instead", icon=":material/home:", key="example", on_click=link.show, args=(EXAMPLE,)
+        )
+        return
+    if choices.differs(shown):
+        services.prepare_worker()
+        st.caption(":material/edit: These choices are not the comparison shown below. Press Compare to measure them.")
+    if found.problem:
+        st.warning(literal(found.problem), icon=":material/database_off:")
+    if found.report is not None:
+        st.session_state[_BEFORE] = shown
+        sections.draw(found)
+        return
+    if found.job is not None and found.job.active:
+        progress.follow(found.key)
+        _meanwhile(shown)
+        return
+    if found.job is not None:
+        progress.ended(found.job)
+        if found.job.state == "failed":
+            return
+    _invitation(shown)
+
+
+def _invitation(shown: Spec) -> None:
+    precisions = phrases.together((shown.reference, *shown.precisions))
+    empty(
+        "Not measured yet",
+        f"Press **Compare**: qfund loads {literal(shown.model)} in {precisions}, runs all of them on the "
+        "same text, and shows memory, dtypes, and where and how far the outputs differ. "
+        "It runs on in the background if you close this page; its address leads back to it.",
+        ":material/balance:",
+    )
+
+
+def _meanwhile(shown: Spec) -> None:
+    """The report that was there before, so that there is something to read."""
+    before = st.session_state.get(_BEFORE)
+    if before is None or before == shown:
+        st.caption("You can close this page: the link in the address bar leads back to this comparison.")
+        return
+    try:
+        found = found_view.find(before)
+    except QfundError:
+        return
+    if found.report is not None:
+        st.caption(":material/history: Meanwhile, the comparison before:")
+        sections.draw(found)

@@ -1,0 +1,48 @@
+"""A report from the verdict down to the last tensor. A section is made when it is opened, not before."""
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from qfund.features.compare.request.report import Report
+from qfund.features.compare.view import data, fidelity, libraries, link, memory, statistics, tokens, verdict
+from qfund.features.compare.view.found import Found
+
+SECTIONS = {
+    ":material/insights: Fidelity": fidelity.draw,
+    ":material/text_fields: Where": tokens.draw,
+    ":material/query_stats: Statistics": statistics.draw,
+    ":material/memory: Memory": memory.draw,
+    ":material/speed: Libraries": libraries.draw,
+    ":material/download: Data": data.draw,
+}
+
+
+@st.fragment
+def draw(found: Found) -> None:
+    """A fragment: opening a section draws nothing else anew."""
+    assert found.report is not None
+    with st.container(key="report"):
+        with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+            verdict.headline(found.report)
+            _copy_link(found)
+        verdict.draw(found)
+        sections = {title: draw for title, draw in SECTIONS.items() if draw not in _without(found.report)}
+        tabs = st.tabs(list(sections), key="section", on_change="rerun")
+        for tab, section in zip(tabs, sections.values(), strict=True):
+            if tab.open:
+                with tab:
+                    section(found)
+
+
+def _without(report: Report) -> list[Callable[[Found], None]]:
+    """Sections of which this report has nothing."""
+    absent = {libraries.draw: not report.spec.libraries, statistics.draw: not statistics.has(report)}
+    return [draw for draw, nothing in absent.items() if nothing]
+
+
+def _copy_link(found: Found) -> None:
+    """The complete link, with a button that copies it."""
+    assert found.report is not None
+    with st.popover("Copy link", icon=":material/link:", key="copy_link"):
+        link.draw(found.report.spec)

@@ -1,0 +1,295 @@
+"""Candidates in sentences. They never claim more than the numbers say: every claim of a change is checked against its
+standard error, and what is not finite is said first.
+"""
+
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass
+from statistics import NormalDist
+
+from qfund.core.estimate import Estimate
+from qfund.core.units import bytes_text, number_text
+from qfund.drawing.numbers import cosine_text, estimate_text, value_text
+from qfund.drawing.phrases import FEW, label, listed, plural, unbroken
+from qfund.features.compare.request.report import PrecisionResult, Report
+from qfund.precisions.table import PRECISIONS
+
+#: A metric's direction in words.
+BETTER = {"lower": "lower", "higher": "higher", "one": "closer to 1", "zero": "closer to 0"}
+
+_SHORT = re.compile(r": | \(|, so |; ")
+
+#: How often a candidate of a report may be said to change perplexity though it does not: all of them together.
+FALSE_ALARMS = 0.05
+
+#: Predictions that a claim about perplexity needs: the error of a few says little about the error of the next few.
+ENOUGH = 30
+
+#: Activations that come within this factor of the largest number that their dtype holds are worth a word.
+LITTLE_HEADROOM = 2.0
+
+MUCH_HEADROOM = 1e4
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One candidate in words: ``memory`` and ``outputs`` are phrases, ``alarms`` are sentences to be said loudly and
+    ``cautions`` quietly."""
+
+    precision: str
+    label: str
+    memory: str
+    outputs: tuple[str, ...]
+    alarms: tuple[str, ...]
+    cautions: tuple[str, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.label}: {', '.join((self.memory, *self.outputs))}."
+
+    @property
+    def body(self) -> str:
+        """The sentence without the name, for a place that already shows it; no line breaks within a number."""
+        text = unbroken(", ".join((self.memory, *self.outputs)))
+        return f"{text[:1].upper()}{text[1:]}."
+
+
+def memory_phrase(result: PrecisionResult, reference: PrecisionResult) -> str:
+    """``half the memory (7.79 MiB instead of 15.6 MiB)``."""
+    sizes = f"{bytes_text(result.footprint_bytes)} instead of {bytes_text(reference.footprint_bytes)}"
+    if result.footprint_bytes == reference.footprint_bytes:
+        return f"the same memory ({bytes_text(result.footprint_bytes)})"
+    if not reference.footprint_bytes:
+        return bytes_text(result.footprint_bytes)
+    ratio = result.footprint_bytes / reference.footprint_bytes
+    for share, words in ((0.5, "half the memory"), (0.25, "a quarter of the memory")):
+        if abs(ratio / share - 1) < 0.005:
+            return f"{words} ({sizes})"
+    if abs(ratio - 1) < 0.005:
+        return f"nearly the same memory ({sizes})"
+    if ratio < 1:
+        return f"{100 * ratio:.3g} % of the memory ({sizes})"
+    return f"{ratio:.2f} × the memory ({sizes})"
+
+
+def _agreement_phrase(estimate: Estimate, noun: str, place: str) -> str:
+    if estimate.n == 1:
+        return f"{'the same' if estimate.value else 'another'} {noun} on the one {place}"
+    if estimate.value in (0, 1):  # said in words: the error of "all" and of "none" is no 0
+        share = "every one" if estimate.value else "none"
+        return f"the same {noun} on {share} of {plural(estimate.n, place)}"
+    return f"the same {noun} on {estimate_text(estimate)} % of {plural(estimate.n, place)}"
+
+
+def threshold(candidates: int) -> float:
+    """Standard errors beyond which a change is told from none, two-sided and adjusted for how many candidates are
+    looked at (Bonferroni): 1.96 for one, 3.25 for 43."""
+    return NormalDist().inv_cdf(1 - FALSE_ALARMS / 2 / max(1, candidates))
+
+
+def _changed(ratio: Estimate, candidates: int) -> bool:
+    """Whether 1 lies outside the interval that respects chunks; where there is none, beyond the threshold."""
+    inside = ratio.interval(candidates)
+    if inside is None:
+        return ratio.se is None or abs(ratio.value - 1) > threshold(candidates) * ratio.se
+    return not inside[0] <= 1 <= inside[1]
+
+
+def perplexity_phrase(ratio: Estimate, candidates: int = 1) -> str:
+    """Whether perplexity changed, said only as far as the error and the number of candidates allow."""
+    if not math.isfinite(ratio.value):
+        return "a perplexity that is not finite"
+    if ratio.value == 1 and ratio.se == 0:
+        return "exactly the same perplexity"
+    if ratio.se is None or ratio.n < ENOUGH:
+        return f"perplexity × {estimate_text(ratio)} (too few positions to judge: {ratio.n:,})"
+    if not _changed(ratio, candidates):
+        return f"no measurable change in perplexity (× {estimate_text(ratio)})"
+    return f"perplexity × {estimate_text(ratio)}"
+
+
+def _output_phrases(report: Report, result: PrecisionResult) -> tuple[str, ...]:
+    found = result.fidelity
+    if not found:
+        return ("nothing that could be compared",)
+    largest = found.get("max_abs_logit_diff") or found.get("max_abs_hidden_diff")
+    if largest is not None and largest.value == 0:
+        outputs = "logits" if "max_abs_logit_diff" in found else "hidden states"
+        return (f"exactly the same {outputs}",)
+    language = "perplexity_ratio" in found or report.tokens is not None
+    place = "picture" if report.input.source == "pictures" and not language else "position"
+    phrases = []
+    if "top1_agreement" in found:
+        phrases.append(_agreement_phrase(found["top1_agreement"], "top token" if language else "top class", place))
+    if "perplexity_ratio" in found:
+        phrases.append(perplexity_phrase(found["perplexity_ratio"], len(report.results)))
+    if not phrases and "hidden_cosine" in found:
+        phrases.append(
+            f"hidden states at a mean cosine of {cosine_text(found['hidden_cosine'].value)} to the reference's"
+        )
+    if not language and "pooled_cosine" in found:
+        phrases.append(f"pooled output at {cosine_text(found['pooled_cosine'].value)}")
+    if not phrases and largest is not None:
+        phrases.append(f"a largest difference of {value_text(largest.value, largest.unit)}")
+    return tuple(phrases)
+
+
+def _alarms(result: PrecisionResult, reference: PrecisionResult | None = None) -> tuple[str, ...]:
+    """What is not finite: at how many positions, and in which module it began. The remedy is for an overflow, which it
+    is not where the weights themselves are not finite, nor where the reference's values end in the same module."""
+    name, alarms, seen = label(result.precision), [], result.range
+    begins = seen.first_nonfinite if seen else None
+    if result.nonfinite_positions:
+        where = plural(result.nonfinite_positions, "position")
+        rest = (
+            "They are counted here and left out of every other number."
+            if result.fidelity
+            else "None is left to compare."
+        )
+        alarms.append(f"{name}: {where} gave outputs that are not finite (NaN or infinity). {rest}")
+    if seen is not None and begins:
+        kind = f" ({seen.first_nonfinite_kind})" if seen.first_nonfinite_kind else ""
+        count = seen.nonfinite_modules
+        affected = f"; {plural(count, 'module')} {'is' if count == 1 else 'are'} affected" if count else ""
+        alarms.append(f"{name}: the first values that are not finite come out of {begins}{kind}{affected}.")
+    return (*alarms[:-1], alarms[-1] + _remedy(result, reference)) if alarms else ()
+
+
+def _remedy(result: PrecisionResult, reference: PrecisionResult | None) -> str:
+    bad = result.range.bad_weights if result.range else 0
+    if bad:
+        return f" {plural(bad, 'value')} of its weights {'is' if bad == 1 else 'are'} NaN or infinite."
+    row = PRECISIONS.get(result.precision)
+    if row is None or row.dtype != "float16" or (reference is not None and _ends_alike(result, reference)):
+        return ""
+    return " FP16 ends at 65,504: use BF16."
+
+
+def _ends_alike(result: PrecisionResult, reference: PrecisionResult) -> bool:
+    """Whether the reference is not finite either, from the same module on as far as is known."""
+    own, other = result.range, reference.range
+    if other is None or other.first_nonfinite is None:
+        return reference.nonfinite_positions > 0
+    return own is None or own.first_nonfinite in (None, other.first_nonfinite)
+
+
+def _cautions(result: PrecisionResult) -> tuple[str, ...]:
+    """What went well but only just, and weights that were clipped."""
+    name, cautions, seen, clipped = label(result.precision), [], result.range, result.saturation
+    if seen is not None and seen.first_nonfinite is None and seen.headroom < LITTLE_HEADROOM:
+        cautions.append(
+            f"{name} came within × {number_text(seen.headroom)} of its limit ({number_text(seen.largest)} of "
+            f"{number_text(seen.limit)} in {seen.largest_module})."
+        )
+    if clipped is not None and clipped.weights:
+        share = _percent(clipped.weights / clipped.of)
+        cautions.append(
+            f"{name}: {share} % of the weights lie beyond the largest code and were clipped"
+            f"{_clip_remedy(result.precision) or f', first in {clipped.first}'}."
+        )
+    return tuple(cautions)
+
+
+def _percent(share: float) -> str:
+    """Roughly: ``0.6``, ``12``."""
+    percent = 100 * share
+    if percent < 0.001:
+        return "less than 0.001"
+    return f"{percent:.1g}" if percent < 0.95 else f"{percent:.2g}" if percent < 99.5 else "100"
+
+
+def _clip_remedy(precision: str) -> str:
+    for name, finer in (("mxfp8", "FP8 with per-row scales"), ("mxfp4", "NVFP4 or NF4")):
+        if precision.startswith(name):
+            return f"; inherent in power-of-two scales (others: {finer})"
+    return ""
+
+
+def headroom_phrase(result: PrecisionResult) -> str | None:
+    """How far activations stayed from the end of what their dtype holds; None where that was not watched."""
+    seen = result.range
+    if seen is None or seen.first_nonfinite is not None or not math.isfinite(seen.headroom):
+        return None
+    far = seen.headroom >= MUCH_HEADROOM
+    rest = "nowhere near its limit" if far else f"{number_text(seen.headroom)} times that would still be finite"
+    return f"The largest activation was {number_text(seen.largest)} in {seen.largest_module}: {rest}."
+
+
+def conversion_phrase(result: PrecisionResult) -> str | None:
+    """``44 modules were quantised; 2 stay: an embedding (1), the output head (1)``; None where nothing was to be
+    quantised."""
+    if not result.converted:
+        return None
+    row = PRECISIONS.get(result.precision)
+    done = "rounded" if row is not None and row.every_matrix else "quantised"
+    said = f"{plural(result.converted, 'module')} {'was' if result.converted == 1 else 'were'} {done}"
+    if not result.left:
+        return said
+    # A reason is said in short, up to where it explains itself.
+    reasons = Counter(_SHORT.split(left.why, maxsplit=1)[0] for left in result.left_modules)
+    told = [f"{why} ({count:,})" for why, count in reasons.most_common(FEW)]
+    if others := sum(reasons.values()) - sum(count for _, count in reasons.most_common(FEW)):
+        told.append(f"other reasons ({others:,})")
+    return f"{said}; {result.left:,} {'stays' if result.left == 1 else 'stay'}" + (f": {', '.join(told)}" * bool(told))
+
+
+def asides(result: PrecisionResult) -> tuple[str, ...]:
+    """What is worth knowing of a candidate beyond its verdict, in sentences: what was quantised, what is emulated, how
+    it was done, and how far values stayed from the end of FP16."""
+    row, seen = PRECISIONS.get(result.precision), result.range
+    found = []
+    if converted := conversion_phrase(result):
+        found.append(f"{converted}.")
+    if row is not None and row.emulated:
+        found.append(f"Emulated here: {row.emulated}")
+    if result.note:
+        found.append(result.note)
+    if seen is not None and seen.first_nonfinite is None and LITTLE_HEADROOM <= seen.headroom < MUCH_HEADROOM:
+        found.append(
+            f"Largest value {number_text(seen.largest)} of {number_text(seen.limit)} in {seen.largest_module}."
+        )
+    return tuple(found)
+
+
+def verdict(report: Report, result: PrecisionResult) -> Verdict:
+    return Verdict(
+        precision=result.precision,
+        label=label(result.precision),
+        memory=memory_phrase(result, report.reference),
+        outputs=_output_phrases(report, result),
+        alarms=_alarms(result, report.reference),
+        cautions=_cautions(result),
+    )
+
+
+def verdicts(report: Report) -> list[Verdict]:
+    return [verdict(report, result) for result in report.results]
+
+
+def reference_alarms(report: Report) -> tuple[str, ...]:
+    return _alarms(report.reference)
+
+
+def arithmetic(result: PrecisionResult) -> str:
+    """What a candidate computes in, as far as it is true of the whole model: transformers keeps some modules wider."""
+    row = PRECISIONS.get(result.precision)
+    if row is None:
+        return ""
+    kept = {name: share.bytes for name, share in result.dtypes.items() if name != row.dtype and share.parameters}
+    if row.quantizer or not kept or not result.footprint_bytes:
+        emulated = f" Emulated here: {row.emulated}" if row.emulated else ""
+        return f"{row.arithmetic[:1].upper()}{row.arithmetic[1:]}.{emulated}"
+    share = 100 * sum(kept.values()) / result.footprint_bytes
+    return f"{row.label} but for {share:.2g} % of the bytes in {listed(list(kept))} (modules that transformers keeps)."
+
+
+def gap_phrase(result: PrecisionResult) -> str | None:
+    """Why a prediction and the stored bytes differ, said only where they do."""
+    if result.predicted_bytes is None:
+        return f"{label(result.precision)} was not predicted: nothing foretells how a checkpoint was quantised."
+    gap = result.footprint_bytes - result.predicted_bytes
+    if not gap:
+        return None
+    more = "more" if gap > 0 else "less"
+    return f"{label(result.precision)} takes {bytes_text(abs(gap))} {more} than shapes alone predict."

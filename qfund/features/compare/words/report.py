@@ -1,0 +1,150 @@
+"""What a report is of: its title, its input, where it comes from, what must be known of it."""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from qfund.core.units import seconds_text
+from qfund.drawing.numbers import count_text
+from qfund.drawing.phrases import FEW, against, label, listed, plural, when
+from qfund.features.compare.request.report import PrecisionResult, Report
+from qfund.features.compare.request.spec import SECOND_HALF
+from qfund.precisions.request import ALSO
+from qfund.precisions.table import PRECISIONS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: safetensors' name of a float dtype → what people call it, and its bits.
+_STORED = {
+    "F64": ("FP64", 64),
+    "F32": ("FP32", 32),
+    "BF16": ("BF16", 16),
+    "F16": ("FP16", 16),
+    "F8_E4M3": ("FP8", 8),
+    "F8_E5M2": ("FP8", 8),
+}
+
+
+def nothing_compared(report: Report) -> str:
+    """Why no metric could be computed."""
+    broken = any(result.nonfinite_positions for result in (report.reference, *report.results))
+    why = "No output is finite in both the reference and a candidate" if broken else "No position could be compared"
+    return f"{why}, so there is nothing to say about fidelity."
+
+
+def title(report: Report) -> str:
+    """``pydoc-llama: FP32 against BF16, FP16 and INT8 weight-only``."""
+    return f"{report.spec.model}: {against(report.reference.precision, [row.precision for row in report.results])}"
+
+
+def provenance(report: Report) -> str:
+    """One line that says what, when, where and with what, so that every number above it can be traced."""
+    environment = report.environment
+    parts = [
+        f"Measured on {when(report.created)} in {seconds_text(report.seconds)}",
+        f"{report.model.architecture}, {count_text(report.model.parameters)} parameters, {report.model.task}",
+        *stored_phrase(report),
+        input_phrase(report),
+        *(f"{name} {version}" for name, version in ({"qfund": report.qfund} | environment.versions).items()),
+        f"Python {environment.python}",
+        f"{environment.cpu if environment.device == 'cpu' else environment.device}, "
+        f"{plural(environment.threads, 'thread')}",
+        f"model {environment.model_id[:19]}" + (f" at {environment.revision[:12]}" if environment.revision else ""),
+    ]
+    return " · ".join(parts)
+
+
+def _stored(report: Report) -> list[str]:
+    """The dtypes that hold more than 1 % of the checkpoint, by safetensors' names, the largest first."""
+    held = report.model.checkpoint_dtypes
+    return [name for name in sorted(held, key=lambda name: -held[name]) if held[name] > 0.01 * sum(held.values())]
+
+
+def _stored_name(dtype: str) -> str:
+    return _STORED[dtype][0] if dtype in _STORED else dtype
+
+
+def stored_phrase(report: Report) -> list[str]:
+    """``stored as BF16``, ``stored as mixed BF16 and FP32``; nothing where that is not known."""
+    names = [_stored_name(dtype) for dtype in _stored(report)]
+    return [f"stored as {'mixed ' * (len(names) > 1)}{listed(names)}"] if names else []
+
+
+def notes(report: Report) -> tuple[str, ...]:
+    """What a reader must know about the input, about what was quantised besides, and about a reference that is wider
+    than what is stored."""
+    also = also_phrase(report.spec.also, [report.reference.precision, *(row.precision for row in report.results)])
+    found = (*report.input.notes, *([f"{also}."] if also else []))
+    stored = _stored(report)
+    row = PRECISIONS.get(report.reference.precision)
+    if not stored or row is None or row.quantizer or any(_STORED.get(name, ("", 99))[1] >= row.bits for name in stored):
+        return found
+    upcast = (
+        f"The checkpoint is stored in {listed([_stored_name(dtype) for dtype in stored])}; {row.label} is its upcast, "
+        "so “half the memory” is against an upcast."
+    )
+    return (*found, upcast)
+
+
+def also_phrase(also: Sequence[str], precisions: Iterable[str]) -> str:
+    """``Quantized too: the output head and token and position embeddings``; nothing where no precision quantises."""
+    quantizing = any(name in PRECISIONS and PRECISIONS[name].quantizer for name in precisions)
+    return f"Quantised too: {listed([ALSO[name] for name in also if name in ALSO])}" if also and quantizing else ""
+
+
+def input_phrase(report: Report) -> str:
+    facts = report.input
+    if facts.source == "pictures":
+        return plural(facts.chunks, "picture")
+    own = {"text": "own text", "texts": f"{len(facts.texts):,} own texts"}.get(facts.source, facts.source)
+    half, stride = report.spec.scoring == SECOND_HALF, report.spec.stride
+    size = f"of {'' if half else 'up to '}{facts.context}"
+    how = ", the second half of each scored" if half else f", one every {plural(stride, 'token')}" if stride else ""
+    return f"{own} of {plural(facts.tokens, 'token')} in {plural(facts.chunks, 'chunk')} {size}{how}"
+
+
+def transformers_phrase(results: Iterable[PrecisionResult]) -> str:
+    """Where ``get_memory_footprint()`` says something else than is stored, and why it can."""
+    names = [label(result.precision) for result in results if result.transformers_bytes != result.footprint_bytes]
+    if not names:
+        return ""
+    return (
+        f"For {listed(names)} the third figure is another one: it adds up what parameters and buffers claim to be, "
+        "which for weights that are packed, tied or wrapped is not what is stored."
+    )
+
+
+def missing_phrase(report: Report, frame: "pd.DataFrame") -> str:
+    """Which candidates ``figures.memory_against_damage`` cannot draw on its axis, and why."""
+    zero = [label(name) for name in frame["precision"][frame["value"] <= 0]]
+    missing = [result for result in report.results if result.precision not in set(frame["precision"])]
+    wide = [row for row in missing if row.fidelity and row.footprint_bytes > report.reference.footprint_bytes]
+    larger = [label(result.precision) for result in wide]
+    broken = [label(result.precision) for result in missing if result not in wide]
+    parts = []
+    if zero and len(zero) < len(frame):
+        has = "has" if len(zero) == 1 else "have"
+        parts.append(f"{listed(zero)} {has} a loss of exactly 0, which no logarithmic axis shows.")
+    if broken:
+        parts.append(f"{listed(broken)} {'is' if len(broken) == 1 else 'are'} not finite and so not in the picture.")
+    if larger:
+        takes = "takes" if len(larger) == 1 else "take"
+        parts.append(f"{listed(larger)} {takes} more memory than the reference and would be far to the right.")
+    return " ".join(parts)
+
+
+def equal_phrase(report: Report) -> str:
+    """How much of the outputs does not differ at all."""
+    parts: dict[str, float] = {}
+    for result in report.results:
+        if result.differences is not None:
+            outputs = sum(result.differences.counts) + result.differences.zeros
+            if outputs:
+                parts[label(result.precision)] = 100 * result.differences.zeros / outputs
+    if not parts:
+        return ""
+    told = [f"{name} {share:.2g} %" for name, share in parts.items()]
+    if len(told) > FEW:
+        least, most = min(parts, key=lambda name: parts[name]), max(parts, key=lambda name: parts[name])
+        told = [f"from {parts[least]:.2g} % ({least}) to {parts[most]:.2g} % ({most})"]
+    return f"Exactly equal, and so not in the picture: {', '.join(told)} of all outputs."

@@ -1,0 +1,155 @@
+"""The ways of ``qfund.features.memory.request.load_peak.WAYS``, done."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers import modeling_utils
+
+from qfund.checkpoints import catalog, checkpoint
+from qfund.core.errors import NothingConverted
+from qfund.features.memory.measure.phases import Phases
+from qfund.features.memory.request.load_peak import WAYS
+from qfund.models import skeleton, tasks
+from qfund.models.loading import read
+from qfund.precisions import backends
+from qfund.precisions.quantizers import walk
+from qfund.precisions.table import PRECISIONS
+
+
+class Loader:
+    """One way for one checkpoint and precision."""
+
+    def __init__(self, folder: Path, precision: str, way: str) -> None:
+        """Import all that the load needs."""
+        self.found = checkpoint.read(folder)
+        self.row = PRECISIONS[precision]
+        self.device = torch.device(catalog.device())
+        self.converter: Any = next(
+            (row.load() for row in backends.implementations(precision) if row.backend == WAYS[way].library), None
+        )
+        self._way: Callable[[Phases], list[Any]] = getattr(self, f"_{way.replace('-', '_')}")
+        skeleton.predict(self.found, self.row)  # imports the architecture's code and the quantiser's
+
+    def load(self, phases: Phases) -> list[Any]:
+        """The models that stay."""
+        return self._way(phases)
+
+    def _read(self, phases: Phases, dtype: str) -> Any:
+        phases.enter("reading")
+        return read(self.found, dtype).to(self.device)
+
+    def _cast_to(self, phases: Phases, model: Any, *others: Any) -> None:
+        phases.enter("casting", model, *others)
+        model.to(getattr(torch, self.row.dtype))
+
+    def _quantize(self, phases: Phases, model: Any, *others: Any) -> None:
+        phases.enter("quantising", model, *others)
+        walk.quantize_model(model, self.row)
+
+    def _direct(self, phases: Phases) -> list[Any]:
+        return [self._read(phases, self.row.dtype)]
+
+    def _cast(self, phases: Phases) -> list[Any]:
+        model = self._read(phases, "float32")
+        self._cast_to(phases, model)
+        return [model]
+
+    def _deepcopy(self, phases: Phases) -> list[Any]:
+        model = self._read(phases, "float32")
+        phases.enter("copying", model)
+        second = copy.deepcopy(model)
+        if self.row.dtype != "float32":
+            self._cast_to(phases, second, model)
+        if self.row.quantizer:
+            self._quantize(phases, second, model)
+        return [model, second]
+
+    def _quantized_direct(self, phases: Phases) -> list[Any]:
+        model = self._read(phases, self.row.dtype)
+        self._quantize(phases, model)
+        return [model]
+
+    def _quantize_after(self, phases: Phases) -> list[Any]:
+        model = self._read(phases, "float32")
+        self._cast_to(phases, model)
+        self._quantize(phases, model)
+        return [model]
+
+    def _torchao_direct(self, phases: Phases) -> list[Any]:
+        phases.enter("reading")
+        model = tasks.model_class(self.found).from_pretrained(
+            self.found.folder,
+            dtype=getattr(torch, self.row.dtype),
+            quantization_config=transformers.TorchAoConfig(self.converter.config()),
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+        )
+        self._must_have_converted(model)
+        return [model.eval().requires_grad_(False).to(self.device)]
+
+    def _torchao_after(self, phases: Phases) -> list[Any]:
+        from torchao.quantization import quantize_  # optional, and slow to import
+
+        model = self._read(phases, "float32")
+        if self.row.dtype != "float32":
+            self._cast_to(phases, model)
+        names = frozenset(walk.plan_of(model, self.row).converted)  # what qfund converts too: not the head
+
+        def wanted(module: Any, name: str) -> bool:
+            return name in names and isinstance(module, nn.Linear) and self.converter.unfit(module) is None
+
+        phases.enter("quantising", model)
+        quantize_(model, self.converter.config(), filter_fn=wanted)
+        self._must_have_converted(model)
+        return [model]
+
+    def _must_have_converted(self, model: nn.Module) -> None:
+        if not any(isinstance(part, nn.Linear) and self.converter.converted(part) for part in model.modules()):
+            raise NothingConverted(
+                f"torchao converted nothing in {type(model).__name__}: it has no Linear layer of a shape that fits.",
+                "Choose another way.",
+            )
+
+
+def read_privately() -> None:
+    """Let safetensors give copies in private memory in place of views of the mapped file."""
+    modeling: Any = modeling_utils  # its imports are not meant to be used, let alone replaced
+    original = modeling.safe_open
+
+    class Slice:
+        def __init__(self, found: Any) -> None:
+            self._found = found
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._found, name)
+
+        def __getitem__(self, key: Any) -> Any:
+            return self._found[key].clone()
+
+    class File:
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            self._file = original(*arguments, **options)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._file, name)
+
+        def __enter__(self) -> "File":
+            self._file.__enter__()
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            self._file.__exit__(*error)
+
+        def get_slice(self, name: str) -> Slice:
+            return Slice(self._file.get_slice(name))
+
+        def get_tensor(self, name: str) -> Any:
+            return self._file.get_tensor(name).clone()
+
+    modeling.safe_open = File

@@ -1,0 +1,110 @@
+"""What a visitor of the page Memory chooses: the model above, what it is to do below."""
+
+from dataclasses import replace
+
+import streamlit as st
+
+from qfund.drawing.phrases import label
+from qfund.features.memory.request.budgets import GPUS
+from qfund.features.memory.request.fits import MAX_BATCH, MAX_CONTEXT
+from qfund.features.memory.request.kv_cache import KV_CHOICES, KV_FORMATS
+from qfund.features.memory.view.link import ADDRESS, MACHINE, SECTIONS, Asked
+from qfund.ui import pickers
+from qfund.ui.pickers import OFFERED
+
+#: Tokens on offer; a link may name any other number.
+CONTEXTS = tuple(2**power for power in range(7, 21))
+
+AS_COMPUTED = "as computed"
+
+
+def follow(asked: Asked, new: bool) -> None:
+    """Let the widgets begin at ``asked``: when a link is opened, and when somebody comes back from another page."""
+    values = {
+        "model": asked.model,
+        "precisions": list(asked.precisions),
+        "revision": asked.revision or "",
+        "also": list(asked.also),
+        "budget": asked.budget,
+        "context": asked.context,
+        "batch": asked.batch,
+        "kv": asked.kv or AS_COMPUTED,
+        "load": asked.load,
+        "section": SECTIONS[asked.section],
+    }
+    pickers.begin("memory", values, new)
+
+
+def model(asked: Asked) -> Asked:
+    """Which model, in which precisions."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        name = pickers.model("memory_model", asked.model, typed="; of a Hub id only headers are fetched")
+        precisions = pickers.precisions("Precisions", "memory_precisions")
+        with st.popover("Options", icon=":material/tune:"):
+            revision = pickers.revision("memory_revision")
+            also = pickers.also("memory_also")
+    return replace(asked, model=name, revision=revision, precisions=precisions or asked.precisions, also=also)
+
+
+def workload(asked: Asked) -> Asked:
+    """What the model is to do, and in how much memory."""
+    with st.container(horizontal=True, vertical_alignment="bottom", key="memory_workload"):
+        budget = st.selectbox(
+            "Memory",
+            list(dict.fromkeys([MACHINE, *GPUS, st.session_state["memory_budget"] or MACHINE])),
+            format_func=lambda name: "This machine, what is free now" if name == MACHINE else _gpu(name),
+            key="memory_budget",
+            accept_new_options=True,
+            width=300,
+            help="This machine, a GPU, or type an amount: 16GiB.",
+            persist_state="session",
+        )
+        context = st.select_slider(
+            "Context",
+            sorted({*CONTEXTS, st.session_state["memory_context"]}),
+            format_func=lambda count: f"{count:,} tokens",
+            key="memory_context",
+            width=330,
+            help=f"Tokens of each sequence, prompt and answer together; a link may name any number to {MAX_CONTEXT:,}.",
+            persist_state="session",
+        )
+        batch = st.number_input(
+            "Batch",
+            min_value=1,
+            max_value=MAX_BATCH,
+            step=1,
+            key="memory_batch",
+            width=130,
+            help="Sequences at once.",
+            persist_state="session",
+        )
+        kv = st.selectbox(
+            "KV cache in",
+            (AS_COMPUTED, *KV_CHOICES),
+            format_func=lambda name: name if name == AS_COMPUTED else name.upper(),
+            key="memory_kv",
+            width=150,
+            help="; ".join(f"{name.upper()}: {KV_FORMATS[name].meaning}" for name in KV_CHOICES[3:]),
+            persist_state="session",
+        )
+    asked = replace(
+        asked,
+        budget=str(budget or MACHINE).strip(),
+        context=int(context),
+        batch=int(batch or 1),
+        kv=None if kv == AS_COMPUTED else kv,
+    )
+    ADDRESS.show(asked)
+    return asked
+
+
+def _gpu(name: str) -> str:
+    return GPUS[name].title if name in GPUS else name
+
+
+def load(asked: Asked) -> Asked:
+    """The precision whose ways to load are looked at."""
+    name = st.selectbox("Load in", OFFERED, format_func=label, key="memory_load", width=300, persist_state="session")
+    asked = replace(asked, load=name if name in OFFERED else asked.load)
+    ADDRESS.show(asked)
+    return asked

@@ -1,0 +1,138 @@
+"""``qfund generate``: the same prompts in every precision, and where the texts part."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from qfund.commandline import measuring
+from qfund.commandline.options import names
+from qfund.core.errors import InvalidInput
+from qfund.drawing.numbers import estimate_text
+from qfund.drawing.phrases import label
+from qfund.features.outputs import words
+from qfund.features.outputs.request import generation
+from qfund.features.outputs.request.generation import (
+    DEFAULT_NEW_TOKENS,
+    DEFAULT_PRECISIONS,
+    Generation,
+    GenerationRequest,
+)
+
+_WORST = 3  # examples of many prompts that are printed
+
+
+def add(commands: Any) -> None:
+    """Add the sub-parser to what ``add_subparsers`` gave."""
+    command = commands.add_parser("generate", help="let every precision go on with the same prompts, token by token")
+    command.set_defaults(run=_run)
+    measuring.add(command, DEFAULT_PRECISIONS)
+    command.add_argument(
+        "--prompt",
+        action="append",
+        metavar="T",
+        help="go on with this text; can be given again (default: the project's)",
+    )
+    command.add_argument(
+        "--prompts-file",
+        type=Path,
+        metavar="F",
+        help="prompts of a UTF-8 file, one a line, or between lines that are ---; - for standard input",
+    )
+    command.add_argument(
+        "--max-new-tokens",
+        type=int,
+        default=DEFAULT_NEW_TOKENS,
+        metavar="N",
+        help="write at most N tokens after each prompt (default: %(default)s)",
+    )
+    command.add_argument(
+        "--stop", action="append", metavar="T", default=[], help="end a text where it has written this"
+    )
+    command.add_argument(
+        "--temperature",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="draw tokens at this temperature, with the same random numbers in every precision (default: 0, the "
+        "likeliest token)",
+    )
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="of the random numbers (default: 0)")
+
+
+def _run(options: argparse.Namespace) -> None:
+    given = None if options.prompt is None else tuple(options.prompt)
+    if options.prompts_file is not None:
+        given = (*(given or ()), *measuring.texts(options.prompts_file))
+        if not given:
+            raise InvalidInput(f"There is no prompt in {options.prompts_file}.", "Write one prompt a line.")
+    asked = GenerationRequest(
+        model=options.model,
+        reference=options.reference.lower(),
+        precisions=names(options.precision),
+        prompts=given,
+        max_new_tokens=options.max_new_tokens,
+        stop=tuple(options.stop),
+        temperature=options.temperature,
+        seed=options.seed,
+        also=names(options.also),
+        revision=options.revision,
+    )
+    found: Generation = measuring.measured(options, asked)
+    if options.json:
+        sys.stdout.write(generation.to_json(found).decode() + "\n")
+    else:
+        print(text(found))
+
+
+def text(found: Generation) -> str:
+    """The statistics of many prompts and the worst of them, or all texts of a few."""
+    request = found.request
+    lines = [f"{request.model}, {found.architecture}. {words.how_written(found)}", *found.notes, ""]
+    if len(found.examples) > 1:
+        lines += [*_statistics(found), ""]
+    lines += [f"{label(name)}: {words.candidate(found, name)}" for name in request.precisions]
+    if len(found.examples) <= _WORST:
+        for number in range(len(found.examples)):
+            lines += ["", *_texts(found, number)]
+    else:
+        for name in request.precisions:
+            worst = [n for n in generation.worst_first(found, name) if found.examples[n].candidates[name].divergence]
+            lines += ["", f"{label(name)}, the worst:"] if worst else []
+            for number in worst[:_WORST]:
+                row = found.examples[number].candidates[name].divergence
+                assert row is not None
+                prompt = words.visible(found.examples[number].prompt)
+                lines += [f"  {number + 1}. {prompt}", f"     {words.divergence(row, request.reference, name)}"]
+    return "\n".join(lines)
+
+
+def _statistics(found: Generation) -> list[str]:
+    head = ["precision", "same tokens", "never diverge (%)", "divergent tokens (%)", "ties", "damage", "logit noise"]
+    rows = []
+    for name in found.request.precisions:
+        row = generation.statistics(found, name)
+        if row is not None:
+            ties = row.kinds.get(generation.TIED, 0)
+            texts = [estimate_text(one) for one in (row.same, row.never, row.divergent)]
+            noise = "-" if row.noise is None else f"{row.noise:.3g}"
+            rows.append([name, *texts, str(ties), str(row.damaged), noise])
+    return measuring.table([head, *rows])
+
+
+def _texts(found: Generation, number: int) -> list[str]:
+    """Every text after one prompt, with a mark where it parts from the reference's."""
+    example, reference = found.examples[number], found.request.reference
+    lines = [f"Prompt {number + 1}: {words.visible(example.prompt)}"]
+    width = max(len(label(name)) for name in (reference, *found.request.precisions))
+    lines.append(f"  {label(reference):{width}}  {words.visible(example.reference.text)}")
+    for name in found.request.precisions:
+        candidate = example.candidates[name]
+        pieces, same = candidate.written.pieces, candidate.same
+        marked = (
+            "".join(pieces) if candidate.divergence is None else f"{''.join(pieces[:same])}▶{''.join(pieces[same:])}"
+        )
+        lines.append(f"  {label(name):{width}}  {words.visible(marked)}")
+        if candidate.divergence is not None:
+            lines.append(f"  {'':{width}}  {words.divergence(candidate.divergence, reference, name)}")
+    return lines

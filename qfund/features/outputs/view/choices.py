@@ -1,0 +1,208 @@
+"""What a visitor of the page Outputs chooses: the view, the model, and what it is to write, classify or embed."""
+
+from dataclasses import replace
+
+import streamlit as st
+
+from qfund.features.compare.view.choices import FIELD, OFFERED, option
+from qfund.features.outputs.request import generation
+from qfund.features.outputs.request.embeddings import POOLINGS
+from qfund.features.outputs.request.generation import MAX_NEW_TOKENS
+from qfund.features.outputs.view.link import MAX_TEXT, VIEWS, Asked
+from qfund.inputs.prompts import BETWEEN, separated
+from qfund.precisions.table import PRECISIONS
+from qfund.ui import pickers
+
+OURS, OWN = "Held-out docstrings", "Your own"
+
+#: New tokens on offer; a link may name any other number.
+TOKENS = (8, 16, 32, 48, 64, 128, 256)
+
+_WANTED = "outputs_wanted"
+
+_LINE_END = "\\n"  # as people write it
+
+_START = "def open_url(url, timeout=None):\nOpen the"
+
+_ACTIONS = {
+    "text": ("Write", ":material/edit_note:"),
+    "classes": ("Classify", ":material/category:"),
+    "embeddings": ("Embed", ":material/scatter_plot:"),
+}
+
+
+def follow(asked: Asked, new: bool) -> None:
+    """Let the widgets begin at ``asked``: when a link is opened, and when somebody comes back from another page."""
+    values = {
+        "view": asked.view,
+        "model": asked.model,
+        "reference": asked.reference,
+        "precisions": list(asked.precisions),
+        "revision": asked.revision or "",
+        "also": list(asked.also),
+        "source": OURS if asked.prompts is None else OWN,
+        "prompts": f"\n{BETWEEN}\n".join(asked.prompts or (_START,)),
+        "tokens": asked.new_tokens,
+        "temperature": asked.temperature,
+        "seed": asked.seed,
+        "stop": "\n".join(text.replace("\n", _LINE_END) for text in asked.stop),
+        "texts": "\n".join(asked.texts),
+        "query": asked.query,
+        "sentences": "\n".join(asked.sentences),
+        "pooling": asked.pooling,
+    }
+    pickers.begin("outputs", values, new)
+
+
+def _want() -> None:
+    st.session_state[_WANTED] = True
+
+
+def wanted() -> bool:
+    """Whether the visitor has asked for what is chosen, once. A click stays until it is seen: the run that it starts
+    may be overtaken by another one, of a text that is just being committed, before it gets that far."""
+    return bool(st.session_state.pop(_WANTED, False))
+
+
+def draw(asked: Asked) -> Asked:
+    """The widgets, and what they say."""
+    view = st.segmented_control(
+        "View",
+        list(VIEWS),
+        format_func=VIEWS.__getitem__,
+        key="outputs_view",
+        required=True,
+        label_visibility="collapsed",
+        persist_state="session",
+    )
+    asked = replace(asked, view=view if view in VIEWS else "text")
+    with st.container(border=True, key="outputs_choices", gap="small"):
+        asked = _model(asked)
+        with st.container(horizontal=True, vertical_alignment="top"):
+            if asked.view == "text":
+                asked = _text(asked)
+            elif asked.view == "embeddings":
+                asked = _embeddings(asked)
+            height = 40 if asked.view == "classes" else FIELD
+            with st.container(
+                horizontal=True, vertical_alignment="bottom", width="content", height=height, border=False
+            ):
+                with st.popover("Options", icon=":material/tune:"):
+                    asked = _common(_drawing(asked) if asked.view == "text" else asked)
+                label, icon = _ACTIONS[asked.view]
+                st.button(label, type="primary", key="outputs_go", icon=icon, width=150, on_click=_want)
+        return _texts(asked)
+
+
+def _model(asked: Asked) -> Asked:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        name = pickers.model("outputs_model", asked.model)
+        reference = pickers.reference("outputs_reference", OFFERED, option)
+        precisions = pickers.precisions("Candidates", "outputs_precisions", OFFERED, option)
+    return replace(
+        asked,
+        model=name,
+        reference=reference if reference in PRECISIONS else asked.reference,
+        precisions=precisions or asked.precisions,
+    )
+
+
+def _text(asked: Asked) -> Asked:
+    source = st.segmented_control(
+        "Prompts",
+        [OURS, OWN],
+        key="outputs_source",
+        required=True,
+        help="Beginnings of docstrings that pydoc-llama was not trained on, or what you write.",
+        persist_state="session",
+    )
+    tokens = st.selectbox(
+        "New tokens",
+        sorted({*TOKENS, int(st.session_state["outputs_tokens"])}),
+        key="outputs_tokens",
+        width=120,
+        help=f"At most so many after each prompt; a link may name any number to {MAX_NEW_TOKENS:,}.",
+        persist_state="session",
+    )
+    return replace(asked, new_tokens=int(tokens), prompts=None if source != OWN else ())
+
+
+def _drawing(asked: Asked) -> Asked:
+    """How tokens are drawn, and where a text stops."""
+    temperature = st.number_input(
+        "Temperature",
+        min_value=0.0,
+        max_value=10.0,
+        step=0.1,
+        key="outputs_temperature",
+        help="0 takes the likeliest token. Above it tokens are drawn, with the same random numbers in every "
+        "precision, so that only the model makes a difference.",
+        persist_state="session",
+    )
+    seed = st.number_input(
+        "Seed",
+        min_value=0,
+        max_value=2**32 - 1,
+        step=1,
+        key="outputs_seed",
+        disabled=not temperature,
+        persist_state="session",
+    )
+    stop = st.text_area(
+        "Stop at, one a line",
+        key="outputs_stop",
+        max_chars=400,
+        height=80,
+        help=f"A text ends with the token that completes one of these; `{_LINE_END}` stands for a line end.",
+        persist_state="session",
+    )
+    lines = (line.replace(_LINE_END, "\n") for line in str(stop or "").splitlines() if line)
+    stops = tuple(lines)[: generation.MAX_STOPS]
+    return replace(asked, temperature=float(temperature), seed=int(seed or 0), stop=stops)
+
+
+def _embeddings(asked: Asked) -> Asked:
+    query = st.text_input(
+        "Query",
+        key="outputs_query",
+        max_chars=MAX_TEXT,
+        width=420,
+        help="The sentences are ranked by the cosine of their embedding with this one's.",
+        persist_state="session",
+    )
+    pooling = st.selectbox(
+        "Pooling",
+        list(POOLINGS),
+        key="outputs_pooling",
+        width=130,
+        help="; ".join(f"**{name}**: {meaning}" for name, meaning in POOLINGS.items()),
+        persist_state="session",
+    )
+    return replace(asked, query=str(query or ""), pooling=pooling if pooling in POOLINGS else "mean")
+
+
+def _common(asked: Asked) -> Asked:
+    return replace(asked, revision=pickers.revision("outputs_revision"), also=pickers.also("outputs_also"))
+
+
+def _texts(asked: Asked) -> Asked:
+    """What is to be read, where it is the visitor's own."""
+    if asked.view == "text":
+        if asked.prompts is None:
+            return asked
+        text = _area("prompts", f"Your prompt; several are separated by a line of {BETWEEN}", 110)
+        return replace(asked, prompts=separated(text))
+    if asked.view == "classes":
+        return replace(asked, texts=_lines(_area("texts", "Texts, one a line; a model for pictures gets its own", 150)))
+    return replace(asked, sentences=_lines(_area("sentences", "Sentences, one a line", 210)))
+
+
+def _area(name: str, label: str, height: int) -> str:
+    return str(
+        st.text_area(label, key=f"outputs_{name}", max_chars=16 * MAX_TEXT, height=height, persist_state="session")
+        or ""
+    )
+
+
+def _lines(text: str) -> tuple[str, ...]:
+    return tuple(line.strip() for line in text.splitlines() if line.strip())

@@ -1,0 +1,186 @@
+"""What the page Outputs is asked for as one value, and that value as the address of the page."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from urllib.parse import urlencode
+
+from qfund.checkpoints import catalog, checkpoint
+from qfund.core.errors import QfundError
+from qfund.features.compare.request import examples
+from qfund.features.outputs.request import embeddings, generation
+from qfund.features.outputs.request.classes import DEFAULT_TEXTS as TEXTS
+from qfund.features.outputs.request.classes import ClassesRequest
+from qfund.features.outputs.request.embeddings import POOLINGS, EmbeddingsRequest
+from qfund.features.outputs.request.generation import GenerationRequest
+from qfund.precisions.request import ALSO
+from qfund.precisions.table import PRECISIONS
+from qfund.ui import parameters
+from qfund.ui.address import Address, Query
+from qfund.ui.parameters import Meant, Parameter, count, last, names, number, text
+
+#: Names of the views as they stand in an address, and their titles.
+VIEWS = {
+    "text": ":material/notes: Text",
+    "classes": ":material/category: Classes",
+    "embeddings": ":material/scatter_plot: Embeddings",
+}
+
+LONGEST = 8000  # characters of an encoded link: browsers, servers and messengers cut longer ones
+
+MAX_TEXT = 4000  # characters of one text on this page; the command line takes longer ones
+
+MAX_TEXTS = 64  # texts on this page
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Every choice of the page.
+
+    Attributes:
+        prompts: None for the project's own. ``texts``: to classify; ``sentences``: to embed.
+        look: the candidate whose example is looked at, and ``example`` which: 0 for the worst.
+    """
+
+    view: str = "text"
+    model: str = examples.EXAMPLE.model
+    revision: str | None = None
+    reference: str = "fp32"
+    precisions: tuple[str, ...] = generation.DEFAULT_PRECISIONS
+    also: tuple[str, ...] = ()
+    prompts: tuple[str, ...] | None = None
+    new_tokens: int = generation.DEFAULT_NEW_TOKENS
+    temperature: float = 0.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    texts: tuple[str, ...] = TEXTS
+    query: str = embeddings.DEFAULT_QUERY
+    sentences: tuple[str, ...] = embeddings.DEFAULT_TEXTS
+    pooling: str = "mean"
+    look: str | None = None
+    example: int = 0
+
+    @property
+    def request(self) -> GenerationRequest | ClassesRequest | EmbeddingsRequest:
+        """What the view that is open asks for."""
+        if self.view == "classes":
+            return ClassesRequest(
+                self.model, self.reference, self.precisions, self.texts, also=self.also, revision=self.revision
+            )
+        if self.view == "embeddings":
+            return EmbeddingsRequest(
+                self.model,
+                self.reference,
+                self.precisions,
+                self.query,
+                self.sentences,
+                self.pooling,
+                self.also,
+                self.revision,
+            )
+        return GenerationRequest(
+            self.model,
+            self.reference,
+            self.precisions,
+            self.prompts,
+            self.new_tokens,
+            self.stop,
+            self.temperature,
+            self.seed,
+            self.also,
+            self.revision,
+        )
+
+
+def _many(field: str) -> Parameter:
+    """Texts of any kind, a value each."""
+
+    def read(short: str, values: list[str]) -> Meant:
+        if len(values) > MAX_TEXTS or any(len(value) > MAX_TEXT for value in values):
+            return None, [f"Ignored {short}=: this page takes {MAX_TEXTS} texts of {MAX_TEXT:,} characters each."]
+        return tuple(values), []
+
+    return Parameter(field, lambda texts: list(texts or ()), read)
+
+
+def _temperature(short: str, values: list[str]) -> Meant:
+    value = last(values)
+    if (found := number(value, 0, 10)) is None:
+        return None, [f"Ignored {short}={value[:40]!r}: no number from 0 to 10."]
+    return found, []
+
+
+_MANY = {"prompt": "prompts", "text": "texts", "sentence": "sentences", "stop": "stop"}
+
+_PARAMETERS = {
+    "view": text("view", VIEWS),
+    "model": text("model", longest=MAX_TEXT),
+    "rev": text("revision", longest=MAX_TEXT),
+    "ref": text("reference", PRECISIONS),
+    "query": text("query", longest=MAX_TEXT),
+    "pooling": text("pooling", POOLINGS),
+    "look": text("look", PRECISIONS),
+    "tokens": count("new_tokens", 1, generation.MAX_NEW_TOKENS),
+    "seed": count("seed", 0, 2**32 - 1),
+    "example": count("example", 0, generation.MAX_PROMPTS),
+    "temperature": Parameter("temperature", lambda value: [f"{value:g}"], _temperature),
+    "p": names("precisions", PRECISIONS),
+    "also": names("also", ALSO),
+    **{short: _many(field) for short, field in _MANY.items()},
+}
+
+#: What stands in an address only where its view is open.
+_OF_VIEW = {
+    "text": ("prompt", "tokens", "temperature", "seed", "stop", "look", "example"),
+    "classes": ("text", "example"),
+    "embeddings": ("query", "sentence", "pooling", "look"),
+}
+
+
+def to_query(asked: Asked) -> Query:
+    """Query parameters that name every choice of the view that is open; what is as it comes is left out, but for the
+    model, the precisions and the view."""
+    usual = Asked()
+    idle = {short for view, shorts in _OF_VIEW.items() for short in shorts} - set(_OF_VIEW[asked.view])
+    idle |= {short for short, field in _MANY.items() if getattr(asked, field) == getattr(usual, field)}
+    idle |= set() if asked.temperature else {"temperature", "seed"}
+    idle |= set() if asked.example else {"example"}
+    return _without(idle, parameters.to_query(asked, _PARAMETERS))
+
+
+def _without(left_out: Collection[str], query: Query) -> Query:
+    return {short: values for short, values in query.items() if short not in left_out}
+
+
+def from_query(query: Mapping[str, list[str]]) -> tuple[Asked, list[str]]:
+    """What a link asks for, and a sentence for each thing in it that had to be ignored."""
+    return parameters.from_query(Asked(), _PARAMETERS, query)
+
+
+def _opened(query: Mapping[str, list[str]]) -> tuple[Asked, list[str]]:
+    """As ``from_query``; a link that names no view opens the one that its model is for."""
+    asked, problems = from_query(query)
+    if not query.get("view") and _gives_classes(asked):
+        asked = replace(asked, view="classes")
+    return asked, problems
+
+
+def _gives_classes(asked: Asked) -> bool:
+    """Whether a model that lies here is called a classifier by its config."""
+    try:
+        folder = catalog.locate(asked.model, asked.revision).folder
+        return folder is not None and "Classification" in checkpoint.read(folder).architecture
+    except QfundError:  # said where the model is asked for something
+        return False
+
+
+def fits(asked: Asked) -> bool:
+    """Whether a link can hold it."""
+    return len(urlencode(to_query(asked), doseq=True)) <= LONGEST
+
+
+def _written(asked: Asked) -> Query:
+    """Too long texts are left out."""
+    return to_query(asked) if fits(asked) else _without(_MANY, to_query(asked))
+
+
+ADDRESS = Address("outputs_link", _written, _opened)

@@ -1,0 +1,71 @@
+"""The page Outputs below the choices: what was found, the job that works on it, or an invitation to start it."""
+
+import streamlit as st
+
+from qfund.core.errors import QfundError
+from qfund.drawing import phrases
+from qfund.features.outputs.request.classes import Classes
+from qfund.features.outputs.request.embeddings import Embeddings
+from qfund.features.outputs.request.generation import Generation
+from qfund.features.outputs.view import choices, classes, embeddings
+from qfund.features.outputs.view import text as text_view
+from qfund.features.outputs.view.link import Asked
+from qfund.ui import progress, services
+from qfund.ui.states import empty, failed, literal
+
+_INVITATIONS = {
+    "text": (
+        "Nothing written yet",
+        "Press **Write**: {model} goes on with the same prompts in {precisions}, and you see where the texts part, "
+        "whether at a tie or by damage. Tokens appear as they are made. It runs on if you close this page.",
+        ":material/edit_note:",
+    ),
+    "classes": (
+        "Nothing classified yet",
+        "Name a sequence or image classifier, a folder or a Hub id (none ships with qfund), and press **Classify**: it "
+        "classifies the same texts, or pictures that qfund draws, in {precisions}, and you see whose probabilities "
+        "move and which classes flip.",
+        ":material/category:",
+    ),
+    "embeddings": (
+        "Nothing embedded yet",
+        "Press **Embed**: {model} turns the same sentences into vectors in {precisions}, and you see how far each "
+        "vector turns and whether the nearest sentences stay the nearest.",
+        ":material/scatter_plot:",
+    ),
+}
+
+
+def draw(asked: Asked) -> None:
+    """Everything below the choices; a click asks for what is chosen."""
+    request = asked.request
+    try:
+        answer, jobs = services.look_up(request), services.jobs()
+        # From here to the job nothing of Streamlit's is called, so that no other run can come between.
+        if choices.wanted() and answer.result is None and not (answer.job and answer.job.active):
+            jobs.submit(request)
+            answer = services.look_up(request)
+    except QfundError as error:
+        choices.wanted()  # it was for what cannot be
+        failed(error)
+        return
+    if answer.problem:
+        st.warning(literal(answer.problem), icon=":material/database_off:")
+    if isinstance(answer.result, Generation):
+        text_view.draw(answer.key, answer.result)
+    elif isinstance(answer.result, Classes):
+        classes.draw(answer.key, answer.result)
+    elif isinstance(answer.result, Embeddings):
+        embeddings.draw(answer.key, answer.result)
+    elif answer.job is not None and answer.job.active:
+        progress.follow(answer.key)
+        st.caption("You can close this page: the link in the address bar leads back to it.")
+    else:
+        services.prepare_worker()
+        if answer.job is not None:
+            progress.ended(answer.job)
+            if answer.job.state == "failed":
+                return
+        title, text, icon = _INVITATIONS[asked.view]
+        together = phrases.together((asked.reference, *asked.precisions))
+        empty(title, text.format(model=literal(asked.model), precisions=together), icon)

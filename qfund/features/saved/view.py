@@ -1,0 +1,127 @@
+"""Earlier comparisons as a list of rows, each with its headline numbers and what can be done with it."""
+
+import streamlit as st
+
+from qfund.core.errors import QfundError
+from qfund.drawing import phrases
+from qfund.drawing.phrases import label
+from qfund.engine.store import Headline, Saved
+from qfund.features.compare.request import report as report_request
+from qfund.features.compare.view import found, link
+from qfund.features.compare.words import headlines
+from qfund.features.compare.words import report as report_words
+from qfund.ui import services, shell
+from qfund.ui.states import empty, failed, literal
+
+ROWS = 10  # on one page of the list
+
+
+def draw(saved: list[Saved]) -> None:
+    if not saved:
+        own = " Those of a visitor's own text are not listed: keep their links." if services.public() else ""
+        empty(
+            "Nothing to list yet" if own else "Nothing saved yet",
+            f"Every comparison that is measured on this server appears here, with a link that opens it again.{own}",
+            ":material/inventory_2:",
+        )
+        if st.button("Go to Compare", type="primary", icon=":material/balance:"):
+            st.switch_page(shell.compare_page())
+        return
+    pages = -(-len(saved) // ROWS)
+    place = st.container()
+    page = st.pagination(pages, key="saved_page") if pages > 1 else 1
+    with place:
+        for row in saved[(page - 1) * ROWS : page * ROWS]:
+            _row(row)
+
+
+def _row(row: Saved) -> None:
+    with (
+        st.container(border=True, key=f"saved_{row.key}"),
+        st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"),
+    ):
+        with st.container(gap="xsmall", width="stretch"):
+            st.markdown(f"**{literal(row.model)}** · {phrases.against(row.reference, row.precisions)}")
+            for candidate in row.candidates[: phrases.FEW]:
+                st.markdown(f"{label(candidate.precision)}: {_numbers(candidate)}")
+            if len(row.candidates) > phrases.FEW:
+                st.caption(f"and {len(row.candidates) - phrases.FEW} more")
+            st.caption(_facts(row))
+        with st.container(horizontal=True, width="content"):
+            _actions(row)
+
+
+def _numbers(candidate: Headline) -> str:
+    if candidate.nonfinite_positions:
+        count = candidate.nonfinite_positions
+        where = f"{count:,} position{'s' * (count > 1)}"
+        broken = f":red[:material/warning: **not finite at {where}**]"
+        return ", ".join(part for part in (broken, literal(headlines.headline_numbers(candidate))) if part)
+    return literal(headlines.headline_numbers(candidate)) or "nothing could be compared"
+
+
+def _facts(row: Saved) -> str:
+    parts = [*_input(row), phrases.when(row.created), f"qfund {row.qfund}"]
+    if row.libraries:
+        parts.insert(0, "with libraries and times")
+    if also := report_words.also_phrase(row.also, (row.reference, *row.precisions)):
+        parts.insert(0, also)
+    if row.revision:
+        parts.insert(0, f"revision {row.revision}")
+    return literal(" · ".join(parts))
+
+
+def _input(row: Saved) -> list[str]:
+    if row.pictures:
+        return [f"{row.pictures:,} picture{'s' * (row.pictures > 1)}"]
+    cut = "…" if row.text and len(row.text) > 60 else ""
+    text = f"own text “{row.text[:60].strip()}{cut}”" if row.text else "evaluation text"
+    return [f"{row.tokens:,} token{'s' * (row.tokens != 1)}", text]
+
+
+def _actions(row: Saved) -> None:
+    if st.button("Open", key=f"open_{row.key}", icon=":material/open_in_new:"):
+        _open(row)
+    st.download_button(
+        "JSON",
+        data=lambda: _document(row.key),
+        file_name=f"qfund-{row.key[:8]}.json",
+        mime="application/json",
+        on_click="ignore",
+        icon=":material/download:",
+        key=f"download_{row.key}",
+    )
+    if not services.public() and st.button("Delete", key=f"delete_{row.key}", icon=":material/delete:"):
+        _confirm(row)
+
+
+def _document(key: str) -> bytes:
+    report = found.saved_report(key)
+    return b"" if report is None else report_request.to_json(report)
+
+
+def _open(row: Saved) -> None:
+    try:
+        report = found.saved_report(row.key)
+    except QfundError as error:
+        failed(error)
+        return
+    if report is None:
+        st.warning("This comparison is no longer there.")
+        return
+    st.switch_page(shell.compare_page(), query_params=link.to_open(report.spec))
+
+
+@st.dialog("Delete this comparison?")
+def _confirm(row: Saved) -> None:
+    st.markdown(f"**{literal(row.model)}**, measured {phrases.when(row.created)}. It can be measured again.")
+    with st.container(horizontal=True):
+        if st.button("Delete", type="primary", key="confirm_delete"):
+            try:
+                found.forget(row.key)
+            except QfundError as error:
+                failed(error)
+                return
+            st.rerun()
+        if st.button("Keep", key="keep"):
+            st.rerun()

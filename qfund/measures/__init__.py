@@ -1,1 +1,0 @@
-"""One file per measure: each turns a ``Spec`` into plain data."""

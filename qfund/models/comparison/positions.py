@@ -1,0 +1,192 @@
+"""How far a candidate's outputs are from the reference's, position by position, in double precision.
+
+The models' outputs are upcast exactly to float64 before anything is computed; nothing is rounded on the way. Positions
+where either model gives a non-finite value are left out of every statistic and counted.
+"""
+
+from array import array
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from qfund.core.intervals import Vector
+from qfund.core.metrics.positions import TOP_K, Positions
+from qfund.features.compare.request.report import Histogram
+from qfund.models.comparison.logits import Distribution, Logits, count_by_code
+
+_LOW, _WIDTH, _BINS = -12.0, 0.1, 160  # the histogram: 1e-12 … 1e4 in tenths of a decade
+
+TOP = 5  # of the token map
+
+#: KL divergences of some positions by candidate, [positions] → the numbers of those to be kept in full.
+Choose = Callable[[Mapping[str, Vector]], NDArray[np.int64]]
+
+
+@dataclass(slots=True)
+class Kept:
+    """What stays of one position for the token map: its most likely outputs, at most TOP, and their probabilities."""
+
+    top: list[int]
+    probabilities: list[float]
+
+
+@dataclass(slots=True)
+class Candidate:
+    """Accumulates one candidate's comparison. Call ``positions()`` at the end."""
+
+    # Flat arrays: thousands of small tensors that stay between large ones that are freed would scatter the heap, and
+    # the process would grow by a gigabyte.
+    vectors: "dict[str, array[float]]" = field(default_factory=dict)
+    counts: Tensor = field(default_factory=lambda: torch.zeros(_BINS, dtype=torch.int64))
+    zeros: int = 0
+    nonfinite: int = 0
+    finite: list[bool] = field(default_factory=list)
+    kept: dict[int, Kept] = field(default_factory=dict)
+
+    def add(self, name: str, values: Tensor) -> None:
+        self.vectors.setdefault(name, array("d")).frombytes(values.double().cpu().numpy().tobytes())
+
+    def vector(self, name: str) -> Vector | None:
+        values = self.vectors.get(name)
+        return None if values is None else np.array(values)
+
+    def count(self, counts: Tensor) -> None:
+        """Add to the histogram; ``counts`` are of |differences| in bfloat16, by their bits."""
+        values = torch.arange(len(counts), dtype=torch.int16).view(torch.bfloat16).double()
+        bins = ((values.log10() - _LOW) / _WIDTH).clamp(0, _BINS - 1).long()
+        self.zeros += int(counts[0])
+        self.counts.index_add_(0, bins[1:], counts[1:])
+
+    def positions(self) -> Positions:
+        """What was accumulated; a vector that no output gave is None."""
+        return Positions(**{row.name: self.vector(row.name) for row in fields(Positions)})
+
+    def histogram(self) -> Histogram:
+        return Histogram(_LOW, _WIDTH, tuple(int(count) for count in self.counts), self.zeros)
+
+
+@dataclass(slots=True)
+class Comparison:
+    """All candidates of one run, and the reference's own NLL where tokens are predicted; ``seen`` counts positions."""
+
+    candidates: dict[str, Candidate]
+    reference: Candidate = field(default_factory=Candidate)
+    seen: int = 0
+
+    def add_logits(
+        self,
+        reference: Tensor,
+        others: Mapping[str, Tensor],
+        targets: Tensor | None = None,
+        choose: Choose | None = None,
+        chunks: Tensor | None = None,
+    ) -> None:
+        """Compare logits [positions, outputs] of the reference and of candidates, by name.
+
+        ``targets`` [positions] holds the correct output, −100 for none; ``chunks`` [positions] the chunk of the input.
+        Those positions that ``choose`` picks, given each candidate's KL divergences (NaN where not finite), also leave
+        their most likely outputs for the token map.
+        """
+        logits = self.logits(others, len(reference), targets, reference.device)
+        logits.add(0, reference, others)
+        self.take(logits, choose, chunks)
+
+    def logits(self, names: Iterable[str], count: int, targets: Tensor | None, device: torch.device) -> Logits:
+        """To be given the logits of ``count`` positions, a part of the vocabulary after the other."""
+        return Logits(names, count, targets, device)
+
+    def take(self, found: Logits, choose: Choose | None = None, chunks: Tensor | None = None) -> None:
+        """Add what was found at some positions; see ``add_logits``."""
+        reference = found.reference
+        targets = found.targets
+        log_total = reference.log_total()
+        correct = torch.zeros_like(reference.finite) if targets is None else targets >= 0
+        self.reference.nonfinite += int((~reference.finite).sum())
+        divergences: dict[str, Vector] = {}
+        nll = log_total - reference.target
+        if targets is not None:
+            self.reference.add("nll_candidate", nll[reference.finite & correct])
+            if chunks is not None:
+                self.reference.add("chunk_scored", chunks[reference.finite & correct])
+        for name, difference in found.differences.items():
+            candidate, other = self.candidates[name], difference.distribution
+            good = reference.finite & other.finite
+            candidate.nonfinite += int((~good).sum())
+            candidate.finite += good.tolist()
+            candidate.count(found.counts[name])
+            candidate.add("mean_abs", difference.absolute[good] / found.outputs)
+            candidate.add("max_abs", difference.largest[good])
+            candidate.add("logit_signal", reference.square[good])
+            candidate.add("logit_noise", difference.square[good])
+            candidate.add("logit_cosine", _cosine(reference.square, other.square, difference.square)[good])
+            if chunks is not None:
+                candidate.add("chunk", chunks[good])
+            if found.outputs > 1:  # a single output is a score, and no distribution over anything
+                # Rounding may leave the last bits of a divergence below zero.
+                shift = (other.largest - reference.largest) + (other.total / reference.total).log()
+                divergence = (difference.forward / reference.total + shift).clamp(min=0.0)
+                divergences[name] = divergence.masked_fill(~good, torch.nan).cpu().numpy()
+                candidate.add("kl", divergence[good])
+                candidate.add("kl_reverse", (-difference.reverse / other.total - shift)[good].clamp(min=0.0))
+                candidate.add("confidence", (1 / reference.total)[good])
+                agreed = (other.top == reference.top).double().cumprod(1)
+                candidate.add("same_top1", agreed[good, 0])
+                if found.outputs >= TOP_K:
+                    candidate.add("top_agreed", agreed.sum(1)[good])
+            if targets is not None:
+                scored = good & correct
+                nll_other = other.log_total() - other.target
+                candidate.add("nll_reference", nll[scored])
+                candidate.add("nll_candidate", nll_other[scored])
+                candidate.add("delta_p", (-nll_other[scored]).exp() - (-nll[scored]).exp())
+                candidate.add("confidence_scored", (1 / reference.total)[scored])
+                if chunks is not None:
+                    candidate.add("chunk_scored", chunks[scored])
+        chosen = choose(divergences) if choose else np.arange(0)
+        _keep(self.reference, reference, reference.finite, chosen, self.seen)
+        for name, difference in found.differences.items():
+            good = reference.finite & difference.distribution.finite
+            _keep(self.candidates[name], difference.distribution, good, chosen, self.seen)
+        self.seen += len(reference.finite)
+
+    def add_hidden(
+        self, reference: Tensor, others: Mapping[str, Tensor], kind: str = "hidden", chunks: Tensor | None = None
+    ) -> None:
+        """Compare last hidden states [positions, features], or pooled outputs [examples, features] as ``pooled``."""
+        exact_reference = reference.double()
+        finite = exact_reference.isfinite().all(-1)
+        for name, other in others.items():
+            candidate, exact = self.candidates[name], other.double()
+            good = finite & exact.isfinite().all(-1)
+            a, b = exact_reference[good], exact[good]
+            absolute = (b - a).abs()
+            candidate.add(f"{kind}_max_abs", absolute.amax(-1) if len(a) else absolute.sum(-1))
+            candidate.add(f"{kind}_cosine", torch.nn.functional.cosine_similarity(a, b, dim=-1))
+            if kind == "hidden":
+                candidate.nonfinite += int((~good).sum())
+                candidate.add("hidden_mean_abs", absolute.mean(-1))
+                candidate.add("hidden_signal", a.square().sum(-1))
+                candidate.add("hidden_noise", absolute.square().sum(-1))
+                candidate.count(count_by_code(absolute))
+                if chunks is not None:
+                    candidate.add("chunk", chunks[good])
+
+
+def _cosine(reference: Tensor, other: Tensor, difference: Tensor) -> Tensor:
+    """Of the squared lengths of two vectors and of their difference; 1 for two vectors of zeros."""
+    product = (reference * other).sqrt()
+    return torch.where(product > 0, (reference + other - difference) / (2 * product), (difference == 0).double())
+
+
+def _keep(candidate: Candidate, found: Distribution, good: Tensor, chosen: NDArray[np.int64], before: int) -> None:
+    """Keep the most likely outputs of the chosen positions, by their numbers; none where they are not finite."""
+    if not len(chosen):
+        return
+    places = torch.from_numpy(chosen).to(good.device)
+    probabilities = (found.top_logits[places, :TOP] - found.log_total()[places, None]).exp()
+    rows = zip(chosen, found.top[places, :TOP].tolist(), probabilities.tolist(), good[places].tolist(), strict=True)
+    candidate.kept |= {before + int(place): Kept(top, p) if fine else Kept([], []) for place, top, p, fine in rows}

@@ -1,0 +1,37 @@
+"""Where a report is measured: versions, processor, threads."""
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from qfund.checkpoints import catalog
+from qfund.core.environment import Environment
+
+_PACKAGES = ("torch", "transformers", "safetensors", "tokenizers", "numpy")
+
+
+def describe(model_id: str, revision: str | None) -> Environment:
+    device = torch.device(catalog.device())
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return Environment(
+        versions={package: metadata.version(package) for package in _PACKAGES},
+        python=platform.python_version(),
+        platform=f"{platform.system()} {platform.machine()}",
+        device=name,
+        cpu=_cpu_name(),
+        threads=torch.get_num_threads(),
+        model_id=model_id,
+        revision=revision,
+    )
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text("utf-8", "replace").splitlines():
+            if line.startswith("model name"):
+                return f"{line.partition(':')[2].strip()}, {os.cpu_count()} cores"
+    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"

@@ -1,0 +1,137 @@
+"""The bytes that a loaded model's stored tensors take, each counted once."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from qfund.core.tensors import DtypeShare, TensorRow
+from qfund.models.counting import stored_parts
+from qfund.precisions.quantizers import walk
+from qfund.precisions.quantizers.quantizer import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Rows of every stored tensor, tied ones counted once."""
+
+    tensors: tuple[TensorRow, ...]
+
+    @property
+    def bytes(self) -> int:
+        return sum(row.bytes for row in self.tensors)
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """Bytes of weights, scales and buffers."""
+        return {f"{kind}s": sum(row.bytes for row in self.tensors if row.kind == kind) for kind in _KINDS}
+
+    @property
+    def parameters(self) -> int:
+        return sum(share.parameters for share in self.dtypes.values())
+
+    @property
+    def _coded(self) -> list[TensorRow]:
+        """Weights that are stored as something else than what they claim to be, or claim to be codes."""
+        weights = (row for row in self.tensors if row.kind == "weight")
+        return [row for row in weights if row.dtype != row.logical or row.dtype in _CODES]
+
+    @property
+    def quantized(self) -> int:
+        """How many weights are stored as codes."""
+        return sum(row.parameters for row in self._coded)
+
+    @property
+    def bits_per_weight(self) -> float | None:
+        """Of the weights that are stored as codes, scales and zero-points included; None where there are none."""
+        codes = sum(row.bytes for row in self._coded)
+        return 8 * (codes + self.parts["scales"]) / self.quantized if self.quantized else None
+
+    @property
+    def dtypes(self) -> dict[str, DtypeShare]:
+        """dtype → parameters (elements of weights) and bytes (of weights, scales and buffers)."""
+        shares: dict[str, DtypeShare] = {}
+        for row in self.tensors:
+            if row.shared_with is None:
+                held = shares.get(row.dtype, DtypeShare(0, 0))
+                shares[row.dtype] = DtypeShare(held.parameters + row.parameters, held.bytes + row.bytes)
+        return dict(sorted(shares.items(), key=lambda pair: -pair[1].bytes))
+
+
+#: What a library's codes may claim to be.
+_CODES = ("int8", "uint8", "int16", "int32")
+
+_KINDS = ("weight", "scale", "buffer")
+
+
+def stored(model: nn.Module) -> Footprint:
+    """Count what a loaded model stores. A tensor whose memory another one already holds is listed with 0 bytes.
+
+    Of a model whose weights come and go (``qfund.stream``) too: there, tied places share one empty tensor.
+    """
+    rows: list[TensorRow] = []
+    seen: dict[tuple[int, int], str] = {}
+    for name, tensor, part in _tensors(model):
+        place = (id(tensor) if tensor.device.type == "meta" else tensor.data_ptr(), tensor.numel())
+        shared = seen.setdefault(place, name) if tensor.numel() else name
+        layout = Layout(tensor.dtype, tuple(tensor.shape))
+        rows.append(tensor_row(name, layout, part, None if shared == name else shared))
+    return Footprint(tuple(rows))
+
+
+def _tensors(model: nn.Module) -> Iterable[tuple[str, Tensor, walk.Part]]:
+    for prefix, module in model.named_modules():
+        quantized: dict[str, walk.Part] = getattr(type(module), "quantized", {})
+        for key, parameter in module.named_parameters(recurse=False):
+            yield f"{prefix}.{key}".lstrip("."), parameter, _plain("weight", parameter.dtype, parameter.numel())
+        for key, buffer in module.named_buffers(recurse=False):
+            yield f"{prefix}.{key}".lstrip("."), buffer, quantized.get(key) or _plain("buffer", buffer.dtype, 0)
+
+
+def _plain(kind: str, dtype: torch.dtype, elements: int) -> walk.Part:
+    """A tensor that is what it says."""
+    name = walk.dtype_name(dtype)
+    return walk.Part(kind, name, name, elements)
+
+
+def tensor_row(name: str, layout: Layout, part: walk.Part, shared: str | None) -> TensorRow:
+    """``shared`` names the tensor where these bytes and parameters are counted."""
+    return TensorRow(
+        name=name,
+        shape=layout.shape,
+        dtype=part.element,
+        storage=walk.dtype_name(layout.dtype),
+        logical=part.logical,
+        parameters=0 if shared else part.elements,
+        bytes=0 if shared else layout.bytes,
+        kind=part.kind,
+        shared_with=shared,
+    )
+
+
+def of_library(model: nn.Module) -> Footprint:
+    """Count a model that a library quantised: the inner tensors of its parameters, each once."""
+    rows = []
+    for part in stored_parts(model):
+        module = model.get_submodule(part.name.rpartition(".")[0])
+        plain = part.kind == "weight" and part.dtype == part.claims and not part.part
+        codes = part.kind == "weight" and not plain
+        elements = math.prod(part.shape) if plain else 0
+        if codes or (plain and part.dtype in _CODES):
+            elements = getattr(module, "in_features", 0) * getattr(module, "out_features", 0) or math.prod(part.shape)
+        rows.append(
+            TensorRow(
+                name=f"{part.name}.{part.part}".rstrip("."),
+                shape=part.shape,
+                dtype=part.dtype,
+                storage=part.dtype,
+                logical=part.claims,
+                parameters=0 if part.shared_with else elements,
+                bytes=part.bytes,
+                kind=part.kind,
+                shared_with=part.shared_with,
+            )
+        )
+    return Footprint(tuple(rows))

@@ -1,0 +1,106 @@
+"""A model in several precisions at once, as those measures need it that run all of them on the same thing."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+import torch
+
+from qfund.checkpoints import catalog, checkpoint, hub
+from qfund.core.errors import OutOfBudget
+from qfund.core.progress import Progress
+from qfund.core.request import Request
+from qfund.core.units import bytes_text
+from qfund.models import prequantized, tasks
+from qfund.models.loading import LoadedModel, model_cache
+from qfund.models.skeleton import Skeletons
+from qfund.precisions.table import PRECISIONS, STORED, precision, require
+
+
+def groups(reference: str, candidates: Sequence[str], sizes: Mapping[str, int], budget: int) -> list[list[str]]:
+    """Candidates in groups whose models fit in the budget (bytes) beside the reference, in order.
+
+    Raises:
+        OutOfBudget: the reference and one candidate do not fit together.
+    """
+    free = budget - sizes[reference]
+    found: list[list[str]] = []
+    left = 0
+    for name in candidates:
+        size = 0 if name == reference else sizes[name]  # as its own candidate, the reference is there already
+        if size > free:
+            raise OutOfBudget(
+                f"{PRECISIONS[reference].label} and {PRECISIONS[name].label} together need "
+                f"{bytes_text(sizes[reference] + sizes[name])}; this process may hold {bytes_text(budget)}.",
+                "Choose a smaller model or reference, or raise QFUND_MODEL_BUDGET_GIB on a machine with more memory.",
+            )
+        if not found or size > left:
+            found.append([])
+            left = free
+        found[-1].append(name)
+        left -= size
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A checkpoint that is there, whose precisions can all run here. ``sizes``: precision → bytes to make room for."""
+
+    source: catalog.Source
+    found: checkpoint.Checkpoint
+    task: tasks.Task
+    revision: str | None
+    also: tuple[str, ...]
+    sizes: dict[str, int] = field(default_factory=dict)
+
+    def size(self, names: Sequence[str]) -> dict[str, int]:
+        """Predict what these precisions take: bytes, of those that can be predicted; room is set aside for all.
+
+        Raises:
+            NothingConverted: one of them would leave the model as it is.
+        """
+        skeletons = Skeletons(self.found)
+        rows = [PRECISIONS[name] for name in names]
+        predicted = {row.name: skeletons.footprint(row, self.also).bytes for row in rows if row.family != STORED}
+        self.sizes.update({row.name: predicted.get(row.name, _room_as_stored(self.found)) for row in rows})
+        return predicted
+
+    def groups(self, reference: str, candidates: Sequence[str]) -> list[list[str]]:
+        """Candidates that fit into the budget beside the reference. Raises ``OutOfBudget``."""
+        return groups(reference, candidates, self.sizes, model_cache().budget)
+
+    @contextmanager
+    def loaded(self, names: Sequence[str], step: Callable[[str], None]) -> Iterator[list[LoadedModel]]:
+        """These precisions of the model, from the one cache; ``step`` is told of each."""
+        with ExitStack() as stack:
+            models = []
+            for name in names:
+                step(f"loading {PRECISIONS[name].label}")
+                lease = model_cache().lease(self.found, PRECISIONS[name], self.sizes[name], self.also)
+                models.append(stack.enter_context(lease))
+            yield models
+
+
+def opened(request: Request, names: Sequence[str], also: tuple[str, ...], progress: Progress) -> Opened:
+    """The checkpoint that a request names, fetched where it comes from the Hub.
+
+    Raises:
+        QfundError: it is not there, cannot be read, or not in one of these precisions.
+    """
+    progress("reading the checkpoint", 0.0)
+    source = catalog.locate(request.model, request.revision)
+    folder, revision = source.folder, None
+    if folder is None:
+        folder, revision = hub.download(source.name, source.revision, model_cache().budget, progress)
+    found = checkpoint.read(folder)
+    if found.quantization is not None:  # first of all, so that nobody is told to choose what will be refused too
+        prequantized.readable(found, torch.device(catalog.device()))
+    for row in map(precision, names):
+        require(row, catalog.device())
+        prequantized.check(found, row.family == STORED, row.label)
+    return Opened(source, found, tasks.task_of(found), revision, also)
+
+
+def _room_as_stored(found: checkpoint.Checkpoint) -> int:
+    """Bytes to set aside for a checkpoint that is quantised: some libraries unpack it to 16 bits as they run it."""
+    return 4 * sum(tensor.bytes for tensor in found.tensors.values())

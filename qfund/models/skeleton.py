@@ -1,0 +1,275 @@
+"""A model without weights: what it will store in any precision of one base dtype, known from shapes alone."""
+
+import importlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.core_model_loading import build_glob_alternation
+
+from qfund.checkpoints.checkpoint import Checkpoint
+from qfund.core.errors import CorruptCheckpoint, UnsupportedModel
+from qfund.core.tensors import TensorRow
+from qfund.models.footprint import Footprint, tensor_row
+from qfund.models.tasks import model_class, read_config
+from qfund.precisions.precision import Precision
+from qfund.precisions.quantizers import walk
+from qfund.precisions.quantizers.quantizer import Layout, Quantizer
+
+_MOST = 10_000  # layers or experts; a config that promises more would be built for hours
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    """A place that holds a parameter or a buffer, and its row as long as it is not quantised."""
+
+    name: str
+    module: str
+    layout: Layout
+    row: TensorRow
+
+
+class Skeleton:
+    """The model on the meta device, in a base dtype; built once, asked for every precision on that base."""
+
+    def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype) -> None:
+        """
+        Raises:
+            UnsupportedModel: the architecture cannot be built.
+        """
+        self.model = _build(checkpoint, dtype)
+        self._slots = tuple(_slots(self.model, dtype))
+        self._plans: dict[tuple[bool, bool, tuple[str, ...]], walk.Plan] = {}
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Module → class, of modules that hold tensors themselves, in the model's order."""
+        held = dict.fromkeys(slot.module for slot in self._slots)
+        return {name: type(self.model.get_submodule(name)).__name__ for name in held}
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Parameter or buffer → the part of a footprint that it is when it is not quantised (``plan.PARTS``)."""
+        parts = (part for part in self.model.modules() if isinstance(part, PreTrainedModel))
+        heads = {id(head) for part in parts if (head := part.get_output_embeddings()) is not None}
+        layers = {weight.name for group in self._plan(False, False, ()).groups for weight in group}
+        modules = dict(self.model.named_modules())
+
+        def place(slot: _Slot) -> str:
+            module = modules[slot.module]
+            if slot.row.kind == "buffer":
+                return "buffers"
+            if id(module) in heads:
+                return "head"
+            if isinstance(module, nn.Embedding):
+                return "embeddings"
+            if slot.name in layers:
+                return "layers"
+            return "norms" if "norm" in type(module).__name__.lower() else "other"
+
+        return {slot.name: place(slot) for slot in self._slots}
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of parameters."""
+        return {slot.name: slot.layout.shape for slot in self._slots if slot.row.kind == "weight"}
+
+    def footprint(self, row: Precision, also: tuple[str, ...] = ()) -> Footprint:
+        """What a model loaded in this precision will store.
+
+        Raises:
+            NothingConverted: the model has no module that this precision converts.
+        """
+        return Footprint(tuple(self._rows(row, also)))
+
+    def _plan(self, product: bool, every_matrix: bool, also: tuple[str, ...]) -> walk.Plan:
+        asked = product, every_matrix, also
+        if asked not in self._plans:
+            self._plans[asked] = walk.plan(self.model, also, product, every_matrix)
+        return self._plans[asked]
+
+    def _rows(self, row: Precision, also: tuple[str, ...]) -> Iterator[TensorRow]:
+        quantizer = walk.quantizer_of(row)
+        codes = _Codes(quantizer) if quantizer else None
+        groups = self._plan(row.product is not None, row.every_matrix, also).groups if quantizer else ()
+        if quantizer and not groups:
+            walk.plan_of(self.model, row, also)  # raises
+        if row.head:
+            walk.heads_of(self.model, row)  # raises where there is none
+        converted = {weight.name: (weight, group[0]) for group in groups for weight in group}
+        later: list[TensorRow] = []  # what stands for converted weights comes after the module's own
+        module = ""
+        for slot in self._slots:
+            if slot.module != module:
+                yield from later
+                later, module = [], slot.module
+            if codes and slot.name in converted:
+                later += codes.rows(*converted[slot.name], slot.layout)
+            else:
+                yield slot.row
+        yield from later
+
+
+class Skeletons:
+    """One checkpoint's skeletons, each built when a precision on its base is first asked for."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+        self._built: dict[str, Skeleton] = {}
+
+    def footprint(self, row: Precision, also: Iterable[str] = ()) -> Footprint:
+        """What ``footprint.stored`` will count in this precision, without reading a weight.
+
+        Raises:
+            UnsupportedModel: the architecture cannot be built.
+            NothingConverted: the model has no module that this precision converts.
+        """
+        if row.dtype not in self._built:
+            self._built[row.dtype] = Skeleton(self._checkpoint, getattr(torch, row.dtype))
+        return self._built[row.dtype].footprint(row, tuple(also))
+
+
+def must_have_its_vocabulary(checkpoint: Checkpoint) -> None:
+    """Refuse, from headers alone, weights whose vocabulary is not the one in config.json.
+
+    Raises:
+        CorruptCheckpoint: with both sizes.
+        UnsupportedModel: the architecture cannot be built.
+    """
+    if checkpoint.quantization is not None:  # shapes are those of codes
+        return
+    model = _build(checkpoint, torch.float32)
+    prefix = f"{model.base_model_prefix}."
+    places = [found for found in (_input_embeddings(model), model.get_output_embeddings()) if found is not None]
+    for name, module in model.named_modules():
+        if not any(module is place for place in places):
+            continue
+        weight = getattr(module, "weight", None)
+        for key in (f"{name}.weight", f"{prefix}{name}.weight", f"{name}.weight".removeprefix(prefix)):
+            stored = checkpoint.tensors.get(key)
+            if stored and isinstance(weight, torch.Tensor) and stored.shape != tuple(weight.shape):
+                raise CorruptCheckpoint(
+                    f"The vocabulary of {checkpoint.folder.name} differs: {key} is {_times(stored.shape)} in the "
+                    f"weights, and {_times(weight.shape)} by config.json.",
+                    "Put the config.json of these weights beside them, or save the model again with its tokenizer.",
+                )
+
+
+def _input_embeddings(model: Any) -> nn.Module | None:
+    try:
+        found: nn.Module | None = model.get_input_embeddings()
+    except NotImplementedError:  # there is no one place for them
+        return None
+    return found
+
+
+def _times(shape: Iterable[int]) -> str:
+    return " × ".join(f"{size:,}" for size in shape)
+
+
+def predict(checkpoint: Checkpoint, row: Precision, also: Iterable[str] = ()) -> Footprint:
+    """``Skeletons.footprint`` for one precision."""
+    return Skeletons(checkpoint).footprint(row, also)
+
+
+class _Codes:
+    """The rows that stand for converted parameters. Blocks repeat: equal shapes are laid out once."""
+
+    def __init__(self, quantizer: Quantizer) -> None:
+        self._quantizer = quantizer
+        self._known: dict[tuple[str, walk.View, Layout], list[tuple[str, TensorRow]]] = {}
+
+    def rows(self, weight: walk.Weight, first: walk.Weight, layout: Layout) -> Iterator[TensorRow]:
+        """Of one parameter at one of its places; ``first`` is the place where its bytes are counted."""
+        key = weight.key, weight.view, layout
+        if key not in self._known:
+            shape, dtype = torch.Size(layout.shape), layout.dtype
+            parts = walk.parts_of(weight.key, shape, dtype, weight.view, self._quantizer)
+            layouts = self._quantizer.layout(weight.view.shape(shape), dtype)
+            stored = zip(parts.items(), layouts.values(), strict=True)
+            self._known[key] = [
+                (name.removeprefix(weight.key), tensor_row(name, held, part, None)) for (name, part), held in stored
+            ]
+        name = weight.name
+        for suffix, like in self._known[key]:
+            shared = None if weight is first else f"{first.name}{suffix}"
+            # By place: there are tens of thousands of these.
+            yield TensorRow(
+                f"{name}{suffix}",
+                like.shape,
+                like.dtype,
+                like.storage,
+                like.logical,
+                0 if shared else like.parameters,
+                0 if shared else like.bytes,
+                like.kind,
+                shared,
+            )
+
+
+def _slots(model: Any, dtype: torch.dtype) -> Iterator[_Slot]:
+    kept = _kept(model, dtype)
+    owners: dict[int, str] = {}
+    for prefix, module in model.named_modules():
+        held = [(key, tensor, "weight") for key, tensor in module.named_parameters(recurse=False)]
+        held += [(key, tensor, "buffer") for key, tensor in module.named_buffers(recurse=False)]
+        for key, tensor, kind in held:
+            name = f"{prefix}.{key}".lstrip(".")
+            layout = Layout(kept(name, tensor), tuple(tensor.shape))
+            elements = tensor.numel() if kind == "weight" else 0
+            dtype_name, owner = walk.dtype_name(layout.dtype), owners.setdefault(id(tensor), name)
+            part = walk.Part(kind, dtype_name, dtype_name, elements)
+            yield _Slot(name, prefix, layout, tensor_row(name, layout, part, None if owner == name else owner))
+
+
+def _kept(model: Any, dtype: torch.dtype) -> Any:
+    """Tensor's name → the dtype it will have: transformers keeps some modules in float32."""
+    plan: dict[str, torch.dtype] = model._get_dtype_plan(dtype)
+    if not plan:
+        return lambda name, tensor: tensor.dtype
+    pattern, by_group, _ = build_glob_alternation(list(plan))
+
+    def kept(name: str, tensor: torch.Tensor) -> torch.dtype:
+        match = pattern.search(name) if tensor.is_floating_point() else None
+        return plan[by_group[match.lastgroup]] if match and match.lastgroup else tensor.dtype
+
+    return kept
+
+
+def _build(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
+    _must_end(checkpoint.config.items())
+    config = read_config(checkpoint)
+    class_ = _class(checkpoint, config)
+    try:
+        with torch.device("meta"):
+            return class_._from_config(config, dtype=dtype)
+    except Exception as error:  # architectures raise whatever their code raises, ImportError for a missing library
+        raise UnsupportedModel(
+            f"{checkpoint.architecture} cannot be built from its config.json: {type(error).__name__}: {error}",
+            "Check the file, install what the model needs, or choose another model.",
+        ) from error
+
+
+def _must_end(settings: Iterable[tuple[str, Any]]) -> None:
+    for key, value in settings:
+        if isinstance(value, dict):
+            _must_end(value.items())
+        elif isinstance(value, int) and value > _MOST and ("layer" in key or "expert" in key) and "dim" not in key:
+            raise UnsupportedModel(f"config.json says {key} = {value}.", "Check the file, or choose another model.")
+
+
+def _class(checkpoint: Checkpoint, config: Any) -> Any:
+    """The architecture's class, also where transformers does not export it."""
+    try:
+        return model_class(checkpoint)
+    except UnsupportedModel:
+        file = type(config).__module__.replace(".configuration_", ".modeling_")
+        if not file.startswith("transformers.models."):
+            raise
+        found = getattr(importlib.import_module(file), checkpoint.architecture, None)
+        if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
+            raise
+        return found

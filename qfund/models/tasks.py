@@ -1,0 +1,146 @@
+"""What a checkpoint's head does, and so how it is run and compared. Imports transformers."""
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import transformers
+from transformers.models.auto import modeling_auto
+
+from qfund.checkpoints.checkpoint import Checkpoint
+from qfund.core.errors import UnsafeCheckpoint, UnsupportedModel
+from qfund.models import dummy
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A kind of head.
+
+    Attributes:
+        name: for people.
+        table: transformers' mapping (``modeling_auto``) that lists the architectures of this task.
+        reads: ``"text"``, ``"pictures"`` or ``"pictures and text"``.
+        gives: ``"tokens"`` (logits at every position), ``"labels"`` (logits per example), ``"token labels"`` or
+            ``"hidden states"``.
+    """
+
+    name: str
+    table: str
+    reads: str
+    gives: str
+
+
+# In order: an architecture that is in two tables (BART, XLM) has the first one's task.
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
+        Task("sequence-to-sequence model", "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM", "text", "tokens"),
+        Task("masked language model", "MODEL_FOR_MASKED_LM", "text", "tokens"),
+        Task("causal language model", "MODEL_FOR_CAUSAL_LM", "text", "tokens"),
+        Task("sequence classifier", "MODEL_FOR_SEQUENCE_CLASSIFICATION", "text", "labels"),
+        Task("token classifier", "MODEL_FOR_TOKEN_CLASSIFICATION", "text", "token labels"),
+        Task("image classifier", "MODEL_FOR_IMAGE_CLASSIFICATION", "pictures", "labels"),
+        Task("vision-to-text model", "MODEL_FOR_IMAGE_TEXT_TO_TEXT", "pictures and text", "tokens"),
+        Task("text encoder", "MODEL_FOR_TEXT_ENCODING", "text", "hidden states"),
+        Task("image encoder", "MODEL_FOR_IMAGE", "pictures", "hidden states"),
+        Task("encoder", "MODEL", "text", "hidden states"),
+    )
+}
+
+# Vision-to-text models whose inputs are just a picture and a caption; others splice picture tokens into the prompt.
+_CAPTIONERS = ("BlipForConditionalGeneration", "VisionEncoderDecoderModel")
+
+# Causal language models by name whose outputs still depend on later tokens.
+_TWO_WAY = ("XLNetLMHeadModel", "CpmAntForCausalLM")
+
+
+def _lists(table: str, architecture: str) -> bool:
+    names = _names(table).values()
+    return any(architecture == name or (not isinstance(name, str) and architecture in name) for name in names)
+
+
+def _names(table: str) -> Any:
+    return getattr(modeling_auto, f"{table}_MAPPING_NAMES")
+
+
+def task_of(checkpoint: Checkpoint) -> Task:
+    """The task of the architecture that the checkpoint names.
+
+    Raises:
+        UnsupportedModel: by the architecture's name.
+    """
+    architecture = checkpoint.architecture
+    if architecture == dummy.DummyModel.__name__:
+        return TASKS["causal language model"]
+    task = next((task for task in TASKS.values() if _lists(task.table, architecture)), None)
+    if task is None and "auto_map" in checkpoint.config and not hasattr(transformers, architecture):
+        raise UnsafeCheckpoint(
+            f"{architecture} is code that comes with the checkpoint; qfund runs no such code.",
+            "Use a model whose architecture is part of transformers.",
+        )
+    why = "its head is of no kind that qfund runs" if task is None else _why_not(checkpoint, task)
+    if task is None or why is not None:
+        raise UnsupportedModel(f"{architecture} is not supported: {why}.", f"Supported heads: {', '.join(TASKS)}.")
+    return task
+
+
+def _why_not(checkpoint: Checkpoint, task: Task) -> str | None:
+    """Why a model whose head is of a supported kind is refused all the same."""
+    architecture, config = checkpoint.architecture, read_config(checkpoint)
+    if task.name == "vision-to-text model" and architecture not in _CAPTIONERS:
+        return f"of the vision-to-text models qfund runs {' and '.join(_CAPTIONERS)}"
+    if task.name == "encoder" and getattr(config, "vocab_size", None) is None:
+        return "it reads neither text nor single pictures"
+    argument = "input_ids" if task.reads == "text" else "pixel_values"
+    if argument not in inspect.signature(model_class(checkpoint).forward).parameters:
+        return f"it does not read {task.reads}"
+    if task.name == "sequence-to-sequence model" and not config.is_encoder_decoder:
+        return "it has no encoder and decoder that both read text"
+    if task.name == "sequence-to-sequence model" and len(_vocabularies(config)) > 1:
+        return "its encoder and decoder have different vocabularies"
+    if task.name == "causal language model":
+        # Encoders with a language model's head (BERT) see later tokens too, unless they are told to be decoders.
+        encoder = config.model_type in _names("MODEL_FOR_MASKED_LM") or config.model_type == "bert-generation"
+        if architecture in _TWO_WAY or (encoder and not config.is_decoder):
+            return "its outputs depend on later tokens too, so it would be asked to predict what it has seen"
+    return None
+
+
+def _vocabularies(config: Any) -> set[int]:
+    """The sizes of all vocabularies of an encoder and decoder."""
+    owners = (config, getattr(config, "encoder", None), getattr(config, "decoder", None))
+    names = ("vocab_size", "decoder_vocab_size", "src_vocab_size", "tgt_vocab_size")
+    sizes = {getattr(owner, name, None) for owner in owners for name in names}
+    return {size for size in sizes if isinstance(size, int)}
+
+
+def model_class(checkpoint: Checkpoint) -> Any:
+    """The class that the checkpoint's architecture names: transformers' own, or the lesson's."""
+    if checkpoint.architecture == dummy.DummyModel.__name__:
+        return dummy.DummyModel
+    try:
+        found = getattr(transformers, checkpoint.architecture)
+        found.forward  # noqa: B018 - what stands in for a class whose libraries are missing raises here
+        return found
+    except (AttributeError, ImportError) as error:
+        raise UnsupportedModel(
+            f"{checkpoint.architecture} cannot be opened by transformers {transformers.__version__}: {error}.",
+            "Install what it needs, or choose another model.",
+        ) from error
+
+
+def read_config(checkpoint: Checkpoint) -> Any:
+    """transformers' configuration object of the checkpoint.
+
+    Raises:
+        UnsupportedModel: transformers does not know the model type, or rejects a value.
+    """
+    try:
+        return transformers.AutoConfig.from_pretrained(
+            checkpoint.folder, trust_remote_code=False, local_files_only=True
+        )
+    except Exception as error:  # transformers raises whatever its config classes raise
+        raise UnsupportedModel(
+            f"transformers {transformers.__version__} cannot read this config.json: {error}",
+            "Check the file, or choose another model.",
+        ) from error

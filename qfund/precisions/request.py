@@ -1,0 +1,73 @@
+"""What requests share that ask for a model's outputs in several precisions, beside each other."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Protocol, TypeVar
+
+from qfund.core.errors import InvalidInput, InvalidSpec
+from qfund.core.names import look_up
+from qfund.precisions.table import PRECISIONS, precision
+
+MAX_TEXT = 20_000  # characters of one text
+
+
+class Asked(Protocol):
+    """A frozen dataclass that names these as ``qfund.features.compare.request.spec.Spec`` does."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def revision(self) -> str | None: ...
+    @property
+    def reference(self) -> str: ...
+    @property
+    def precisions(self) -> tuple[str, ...]: ...
+    @property
+    def also(self) -> tuple[str, ...]: ...
+
+
+Request = TypeVar("Request", bound=Asked)
+
+
+def canonical(request: Request) -> Request:
+    """The request with its names known, in the tables' order and without repeats.
+
+    Raises:
+        UnknownName: a precision or kind of module that there is not.
+        InvalidSpec: no model, or no candidate.
+    """
+    if not request.model.strip() or len(request.model) > 1024 or "\0" in request.model:
+        raise InvalidSpec("No model is named.", "Name a catalog model, a folder or a Hub id (owner/name).")
+    precision(request.reference)
+    if not request.precisions:
+        raise InvalidSpec("No candidate precision is named.", f"Choose among: {', '.join(PRECISIONS)}.")
+    for name in request.precisions:
+        precision(name)
+    for name in request.also:
+        look_up(ALSO, name, "kind of module")
+    changed: Any = replace(
+        request,  # type: ignore[type-var]
+        model=request.model.strip(),
+        precisions=tuple(name for name in PRECISIONS if name in request.precisions),
+        also=tuple(name for name in ALSO if name in request.also),
+        revision=request.revision or None,
+    )
+    return changed  # type: ignore[no-any-return]
+
+
+def check_texts(texts: Sequence[str], what: str, most: int) -> None:
+    """Raises ``InvalidInput`` for no text, too many, an empty or an endless one; ``what`` names one of them."""
+    if not texts:
+        raise InvalidInput(f"There is no {what}.", f"Give at least one {what}.")
+    if len(texts) > most:
+        raise InvalidInput(f"There are {len(texts):,} {what}s.", f"Give at most {most:,}.")
+    for number, text in enumerate(texts, 1):
+        which = f"The {what}" if len(texts) == 1 else f"{what.capitalize()} {number}"
+        if not text.strip():
+            raise InvalidInput(f"{which} is empty.", "Write something, or leave it out.")
+        if len(text) > MAX_TEXT:
+            raise InvalidInput(f"{which} has {len(text):,} characters.", f"Give at most {MAX_TEXT:,}.")
+
+
+#: Kinds of modules that quantisers leave alone unless they are asked for.
+ALSO = {"head": "the output head", "embeddings": "token and position embeddings"}

@@ -1,9 +1,0 @@
-import torch
-
-from qfund.lesson import DummyModel
-
-model = DummyModel.from_pretrained("models/dummy", dtype=torch.float32)
-for name, parameter in model.named_parameters():
-    print(f"{name} is loaded in {parameter.dtype}")
-for name, buffer in model.named_buffers():
-    print(f"{name}, a buffer, in {buffer.dtype}")

@@ -1,0 +1,72 @@
+"""The real Hub client against a server on this machine."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from qfund.checkpoints.catalog import CATALOG
+from tests.checkpoints.fake_hub import COMMIT, FakeHub
+
+
+def ask(hub_url: str, cache: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    # The client reads its address and cache when it is imported: each run is a process of its own.
+    environment = os.environ | {
+        "HF_ENDPOINT": hub_url,
+        "HF_HOME": str(cache),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "QFUND_ALLOW": "hub",
+    }
+    command = [sys.executable, "-m", "qfund", "compare", *arguments, "--no-store", "--json"]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(CATALOG["dummy"].folder, tmp_path / "files"))
+
+
+def test_a_model_from_the_hub_is_pinned_and_safetensors_only(files: Path, tmp_path: Path) -> None:
+    (files / "pytorch_model.bin").write_bytes(b"pickle")
+    (files / "modeling_evil.py").write_text("raise SystemExit")
+    with FakeHub(files, "someone/toy").serving() as hub:
+        done = ask(hub.url, tmp_path / "cache", "someone/toy", "--precision", "bf16")
+        assert done.returncode == 0, done.stderr
+        asked = [path for path in hub.asked if "/resolve/" in path]
+        assert not [path for path in asked if path.endswith((".bin", ".py"))]
+        assert all(f"/resolve/{COMMIT}/" in path for path in asked), "every file comes from the one commit"
+    from qfund.features.compare.request import report
+
+    found = report.from_json(done.stdout.encode())
+    assert found.environment.revision == COMMIT
+    assert found.results[0].fidelity["mean_abs_logit_diff"].value == pytest.approx(0.000998, abs=5e-7)
+
+
+def test_pickles_only_are_refused_before_a_download(files: Path, tmp_path: Path) -> None:
+    (files / "model.safetensors").rename(files / "pytorch_model.bin")
+    with FakeHub(files, "someone/toy").serving() as hub:
+        done = ask(hub.url, tmp_path / "cache", "someone/toy")
+        assert not [path for path in hub.asked if "/resolve/" in path]
+    assert done.returncode == 1 and "no safetensors weights" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_the_hub_does_not_have(files: Path, tmp_path: Path) -> None:
+    with FakeHub(files, "someone/toy").serving() as hub:
+        nothing = ask(hub.url, tmp_path / "cache", "someone/else")
+        revision = ask(hub.url, tmp_path / "cache", "someone/toy", "--revision", "v9")
+    with FakeHub(files, "someone/toy", gated=True).serving() as hub:
+        gated = ask(hub.url, tmp_path / "cache", "someone/toy")
+    away = ask(hub.url, tmp_path / "cache", "someone/toy")  # the server is gone
+    for done, said in (
+        (nothing, "has no model someone/else"),
+        (revision, "no revision 'v9'"),
+        (gated, "is gated"),
+        (away, "could not be fetched"),
+    ):
+        assert done.returncode == 1 and said in done.stderr, done.stderr
+        assert "Traceback" not in done.stderr and done.stdout == ""

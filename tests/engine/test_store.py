@@ -1,0 +1,565 @@
+"""The database of reports: what is kept, what is refused, and what two processes do to each other."""
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from qfund.core.errors import StoreError
+from qfund.core.home import home
+from qfund.engine import store as engine_store
+from qfund.engine.store import Headline, Store
+from qfund.features.compare.request import report as report_request
+from qfund.features.compare.request.report import Report
+from qfund.features.compare.request.spec import NamedText, Spec
+from tests.features.compare.reports import make_report, renamed
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "reports.db"
+
+
+@pytest.fixture
+def store(file: Path) -> Store:
+    return Store(f"sqlite:///{file}")
+
+
+@pytest.fixture
+def report() -> Report:
+    return make_report()
+
+
+def execute(file: Path, statement: str, *values: object) -> None:
+    connection = sqlite3.connect(file)
+    with connection:
+        connection.execute(statement, values)
+    connection.close()
+
+
+def run(script: str, *arguments: object) -> subprocess.Popen[str]:
+    """Start a Python that can import this checkout."""
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+
+
+# Keeping and finding.
+
+
+def test_a_report_comes_back_as_it_was(store: Store, report: Report) -> None:
+    store.put("key", report)
+    assert store.get("key") == report
+    assert store.get("other") is None
+
+
+def test_unicode_and_a_large_report_come_back(store: Store, report: Report) -> None:
+    row = report.reference.tensors[0]
+    tensors = tuple(replace(row, name=f"层.{i}.βάρος 🦙\u2028\0") for i in range(50_000))
+    large = replace(report, spec=replace(report.spec, text="naïve\n" * 100_000), results=())
+    large = replace(large, reference=replace(report.reference, tensors=tensors))
+    assert len(report_request.to_json(large)) > 5_000_000
+    store.put("large", large)
+    assert store.get("large") == large
+
+
+def test_documents_are_stored_compressed(store: Store, file: Path, report: Report) -> None:
+    large = replace(report, spec=replace(report.spec, text="a text that repeats itself " * 100_000))
+    store.put("key", large)
+    assert file.stat().st_size < 200_000
+
+
+def test_a_second_report_under_a_key_replaces_the_first(store: Store, report: Report) -> None:
+    store.put("key", report)
+    store.put("key", renamed(report, "other"))
+    found = store.get("key")
+    assert found is not None and found.spec.model == "other"
+    assert [saved.model for saved in store.saved()] == ["other"]
+
+
+def test_delete(store: Store, report: Report) -> None:
+    store.put("key", report)
+    store.put("kept", report)
+    store.delete("key")
+    store.delete("never there")
+    assert store.get("key") is None
+    assert [saved.key for saved in store.saved()] == ["kept"]
+
+
+def test_the_listing_is_newest_first_across_time_zones_and_limited(store: Store, report: Report) -> None:
+    stamps = {
+        "second": "2026-01-01T12:00:00+00:00",
+        "first": "2026-01-01T12:30:00+01:00",
+        "third": "2026-01-01T12:00:01+00:00",
+    }
+    for key, created in stamps.items():
+        store.put(key, replace(report, created=created))
+    assert [saved.key for saved in store.saved()] == ["third", "second", "first"]
+    assert [saved.key for saved in store.saved(limit=2)] == ["third", "second"]
+
+
+def test_a_line_of_the_listing(store: Store) -> None:
+    report = make_report(Spec("a/model", "fp32", ("bf16", "int8"), text="x" * 1000, revision="v1"))
+    store.put("key", report)
+    (saved,) = store.saved()
+    assert (saved.key, saved.created, saved.model, saved.revision) == ("key", report.created, "a/model", "v1")
+    assert (saved.reference, saved.precisions) == ("fp32", ("bf16", "int8"))
+    assert (saved.tokens, saved.qfund, saved.text) == (report.input.tokens, report.qfund, "x" * engine_store.EXCERPT)
+    bf16 = report.results[0]
+    assert saved.candidates[0] == Headline(
+        "bf16",
+        bf16.footprint_bytes / report.reference.footprint_bytes,
+        bf16.fidelity["kl_mean"].value,
+        bf16.fidelity["top1_agreement"].value,
+        bf16.fidelity["perplexity_ratio"].value,
+    )
+
+
+def test_several_texts_are_a_visitors_own_in_the_listing(store: Store) -> None:
+    """A public server lists no comparison that has a text."""
+    texts = (NamedText("a.txt", "secret"), NamedText("b" * 100, "secret"))
+    store.put("key", make_report(Spec("a/model", precisions=("bf16",), texts=texts)))
+    (saved,) = store.saved()
+    assert saved.text == f"2 texts: a.txt, {'b' * 100}"[: engine_store.EXCERPT] and "secret" not in saved.text
+
+
+def test_metrics_that_a_task_does_not_give_are_none_in_the_listing(store: Store, report: Report) -> None:
+    results = tuple(replace(result, fidelity={}) for result in report.results)
+    store.put("key", replace(report, results=results))
+    assert {row.kl_mean for row in store.saved()[0].candidates} == {None}
+
+
+def test_the_listing_says_what_is_not_finite_and_what_was_looked_at(store: Store, report: Report) -> None:
+    results = (replace(report.results[0], nonfinite_positions=3), *report.results[1:])
+    store.put("key", replace(report, results=results, input=replace(report.input, source="pictures", chunks=16)))
+    (saved,) = store.saved()
+    assert [row.nonfinite_positions for row in saved.candidates] == [3, 0, 0]
+    assert saved.pictures == 16
+
+
+def test_a_listing_of_an_earlier_version_lacks_the_newer_fields_and_is_read(
+    store: Store, file: Path, report: Report
+) -> None:
+    store.put("key", report)
+    (before,) = store.saved()
+    line = json.loads(msgspec.json.encode(before))
+    del line["pictures"]
+    for candidate in line["candidates"]:
+        del candidate["nonfinite_positions"], candidate["hidden_cosine"]
+    execute(file, "UPDATE qfund_reports SET summary = ?", json.dumps(line))
+    assert store.saved() == [before]
+
+
+# Where it lives.
+
+
+def test_nothing_is_made_before_the_first_put(store: Store, file: Path) -> None:
+    assert store.get("key") is None
+    assert store.saved() == []
+    store.delete("key")
+    assert not file.exists()
+
+
+def test_the_default_place_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("QFUND_HOME", "QFUND_DATABASE_URL", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert home() == tmp_path / ".local/share/qfund"
+    monkeypatch.setenv("XDG_DATA_HOME", "relative, so not to be used")
+    assert home() == tmp_path / ".local/share/qfund"
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    assert home() == tmp_path / "data/qfund"
+    monkeypatch.setenv("QFUND_HOME", str(tmp_path / "own ?#% folder"))
+    Store().put("key", make_report())
+    assert (tmp_path / "own ?#% folder/qfund.db").is_file()
+    monkeypatch.setenv("QFUND_DATABASE_URL", f"sqlite:///{tmp_path}/url.db")
+    assert Store().get("key") is None
+    Store().put("key", make_report())
+    assert (tmp_path / "url.db").is_file()
+
+
+def test_a_file_that_disappears_is_made_again(store: Store, file: Path, report: Report) -> None:
+    store.put("key", report)
+    file.unlink()
+    assert store.get("key") is None
+    store.put("key", report)
+    assert store.get("key") == report
+
+
+def test_an_in_memory_database_serves_all_calls(report: Report) -> None:
+    store = Store("sqlite://")
+    store.put("key", report)
+    assert store.get("key") == report
+
+
+@pytest.mark.skipif("QFUND_TEST_DATABASE_URL" not in os.environ, reason="no other database is given")
+def test_another_database(report: Report) -> None:
+    store = Store(os.environ["QFUND_TEST_DATABASE_URL"])
+    store.put("qfund-test", report)
+    store.put("qfund-test", renamed(report, "other"))
+    found = store.get("qfund-test")
+    assert found is not None and found.spec.model == "other"
+    assert "qfund-test" in [saved.key for saved in store.saved()]
+    store.delete("qfund-test")
+    assert store.get("qfund-test") is None
+
+
+# Documents of other kinds.
+
+
+def test_a_document_comes_back_to_who_asks_for_its_kind_and_schema(store: Store, file: Path) -> None:
+    assert store.document("key", "kind", 1) is None
+    assert not file.exists()
+    store.put_document("key", "kind", 1, b"first")
+    store.put_document("key", "kind", 1, b"second" * 10_000)
+    store.put_document("other", "kind", 1, b"")
+    assert store.document("key", "kind", 1) == b"second" * 10_000
+    assert store.document("other", "kind", 1) == b""
+    assert store.document("key", "another", 1) is None
+    assert store.document("key", "kind", 2) is None
+    assert store.saved() == [] and store.get("key") is None
+    assert file.stat().st_size < 100_000
+
+
+def test_deleting_forgets_documents_and_reports_alike(store: Store, report: Report) -> None:
+    for key in ("key", "kept"):
+        store.put_document(key, "kind", 1, b"document")
+    store.put("report", report)
+    store.delete("key")
+    store.delete("report")
+    assert store.document("key", "kind", 1) is None
+    assert store.document("kept", "kind", 1) == b"document"
+    assert store.get("report") is None
+
+
+def test_a_damaged_document_is_absent(store: Store, file: Path) -> None:
+    store.put_document("key", "kind", 1, b"document")
+    execute(file, "UPDATE qfund_documents SET document = ?", b"no zlib")
+    assert store.document("key", "kind", 1) is None
+
+
+def test_when_a_document_was_kept_is_known(store: Store, file: Path) -> None:
+    before = time.time()
+    store.put_document("key", "kind", 1, b"document")
+    connection = sqlite3.connect(file)
+    ((created,),) = connection.execute("SELECT created FROM qfund_documents").fetchall()
+    connection.close()
+    assert before <= created <= time.time()
+
+
+@pytest.mark.parametrize("first", ["put", "put_document", "delete"])
+def test_a_database_from_before_there_were_documents_gains_them(
+    store: Store, file: Path, report: Report, first: str
+) -> None:
+    store.put("key", report)
+    execute(file, "DROP TABLE qfund_documents")
+    later = Store(f"sqlite:///{file}")
+    assert later.document("document", "kind", 1) is None
+    assert later.get("key") == report
+    if first == "put":
+        later.put("another", report)
+    elif first == "delete":
+        later.delete("another")
+    later.put_document("document", "kind", 1, b"document")
+    assert later.document("document", "kind", 1) == b"document"
+    assert later.get("key") == report
+    assert "key" in [saved.key for saved in later.saved()]
+    connection = sqlite3.connect(file)
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    connection.close()
+    assert tables == {"qfund_meta", "qfund_reports", "qfund_documents"}
+
+
+def test_a_dialect_without_upsert(store: Store, report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store._engine.dialect, "name", "another")
+    store.put("key", report)
+    store.put("key", renamed(report, "other"))
+    found = store.get("key")
+    assert found is not None and found.spec.model == "other"
+
+
+# Versions and damage.
+
+
+def test_a_report_of_another_schema_is_absent(store: Store, report: Report) -> None:
+    store.put("older", replace(report, schema=report_request.SCHEMA - 1))
+    store.put("newer", replace(report, schema=report_request.SCHEMA + 1))
+    store.put("key", report)
+    assert store.get("older") is None
+    assert store.get("newer") is None
+    assert [saved.key for saved in store.saved()] == ["key"]
+
+
+def test_a_schema_that_was_raised_hides_earlier_reports(
+    store: Store, report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put("key", report)
+    monkeypatch.setattr(report_request, "SCHEMA", report_request.SCHEMA + 1)
+    assert store.get("key") is None
+    assert store.saved() == []
+    store.put("key", replace(report, schema=report_request.SCHEMA))
+    assert store.get("key") is not None
+
+
+@pytest.mark.parametrize(
+    "document", [b"", b"no zlib", zlib.compress(b"no JSON"), zlib.compress(b'{"schema": 1, "model": 5}')]
+)
+def test_an_unreadable_document_is_absent_and_can_be_replaced(
+    store: Store, file: Path, report: Report, document: bytes
+) -> None:
+    store.put("key", report)
+    execute(file, "UPDATE qfund_reports SET document = ?", document)
+    assert store.get("key") is None
+    assert [saved.key for saved in store.saved()] == ["key"]
+    store.put("key", report)
+    assert store.get("key") == report
+
+
+@pytest.mark.parametrize("summary", ["", "{", '{"key": 1}', "null"])
+def test_an_unreadable_line_is_left_out_of_the_listing(store: Store, file: Path, report: Report, summary: str) -> None:
+    store.put("bad", report)
+    store.put("good", report)
+    execute(file, "UPDATE qfund_reports SET summary = ? WHERE key = 'bad'", summary)
+    assert [saved.key for saved in store.saved()] == ["good"]
+
+
+def test_a_newer_database_is_refused_and_left_alone(store: Store, file: Path, report: Report) -> None:
+    store.put("key", report)
+    execute(file, "UPDATE qfund_meta SET value = ? WHERE name = 'schema'", str(engine_store.SCHEMA + 1))
+    before = file.read_bytes()
+    for call in (lambda: store.get("key"), store.saved, lambda: store.put("key", report), lambda: store.delete("key")):
+        with pytest.raises(StoreError, match="newer qfund") as caught:
+            call()
+        assert "Update qfund" in caught.value.remedy
+    assert file.read_bytes() == before
+
+
+def make_tables_of_an_earlier_version(file: Path) -> None:
+    execute(file, "CREATE TABLE qfund_meta (name TEXT PRIMARY KEY, value TEXT)")
+    execute(file, "INSERT INTO qfund_meta VALUES ('schema', '0')")
+    execute(file, "CREATE TABLE qfund_reports (id INTEGER PRIMARY KEY, words TEXT)")
+    execute(file, "INSERT INTO qfund_reports VALUES (1, 'from long ago')")
+
+
+def test_tables_of_an_earlier_version_are_set_aside(store: Store, file: Path, report: Report) -> None:
+    make_tables_of_an_earlier_version(file)
+    assert store.get("key") is None
+    assert store.saved() == []
+    store.put("key", report)
+    assert store.get("key") == report
+    connection = sqlite3.connect(file)
+    (name,) = connection.execute("SELECT name FROM sqlite_master WHERE name LIKE 'qfund_reports_0_%'").fetchone()
+    assert connection.execute(f"SELECT words FROM {name}").fetchall() == [("from long ago",)]
+    connection.close()
+
+
+def test_documents_of_an_earlier_version_are_set_aside_with_the_reports(
+    store: Store, file: Path, report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put("key", report)
+    store.put_document("document", "kind", 1, b"document")
+    monkeypatch.setattr(engine_store, "SCHEMA", engine_store.SCHEMA + 1)
+    store.put_document("new", "kind", 1, b"new")
+    assert (store.document("document", "kind", 1), store.document("new", "kind", 1)) == (None, b"new")
+    assert store.get("key") is None
+    connection = sqlite3.connect(file)
+    names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE name LIKE 'qfund_%_1_%'")]
+    assert sorted(name.rsplit("_", 2)[0] for name in names) == ["qfund_documents", "qfund_reports"]
+    connection.close()
+
+
+@pytest.mark.parametrize("content", [b"This is no database at all. " * 100, b"SQLite format 3\0" + b"\xff" * 5000])
+def test_a_damaged_file_is_an_error_with_a_remedy(store: Store, file: Path, report: Report, content: bytes) -> None:
+    file.write_bytes(content)
+    for call in (lambda: store.get("key"), store.saved, lambda: store.put("key", report)):
+        with pytest.raises(StoreError, match="damaged") as caught:
+            call()
+        assert str(file) in caught.value.message
+        assert "Move it away" in caught.value.remedy
+    assert file.read_bytes() == content
+
+
+@pytest.mark.parametrize("url", ["nonsense", "foo://host/name", "postgresql+nodriver://user:secret@host/name"])
+def test_an_unusable_url_is_an_error_on_use_that_keeps_the_password(url: str, report: Report) -> None:
+    store = Store(url)
+    for call in (lambda: store.get("key"), store.saved, lambda: store.put("key", report)):
+        with pytest.raises(StoreError) as caught:
+            call()
+        assert caught.value.remedy
+        assert "secret" not in str(caught.value)
+
+
+def test_a_url_with_too_few_slashes(report: Report) -> None:
+    with pytest.raises(StoreError, match="cannot be used") as caught:
+        Store("sqlite://folder/reports.db").put("key", report)
+    assert "sqlite:////folder/qfund.db" in caught.value.remedy
+
+
+def test_a_folder_in_the_place_of_the_file(tmp_path: Path, report: Report) -> None:
+    with pytest.raises(StoreError, match="cannot be opened"):
+        Store(f"sqlite:///{tmp_path}").put("key", report)
+
+
+def test_a_file_in_the_place_of_the_folder(tmp_path: Path, report: Report) -> None:
+    (tmp_path / "file").touch()
+    store = Store(f"sqlite:///{tmp_path}/file/reports.db")
+    assert store.get("key") is None
+    with pytest.raises(StoreError, match="cannot be opened"):
+        store.put("key", report)
+
+
+def test_a_full_disk_leaves_what_was_there(store: Store, file: Path, report: Report) -> None:
+    store.put("key", report)
+    script = """
+import os, resource, sys
+from pathlib import Path
+from qfund.core.errors import StoreError
+from qfund.features.compare.request.report import from_json
+from qfund.engine.store import Store
+report = from_json(Path(sys.argv[2]).read_bytes())
+resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+try:
+    Store(sys.argv[1]).put("large", report)
+except StoreError as error:
+    print(error.message, "|", error.remedy)
+"""
+    document = file.with_suffix(".json")
+    noise = os.urandom(200_000).hex()
+    document.write_bytes(report_request.to_json(replace(report, spec=replace(report.spec, text=noise))))
+    out, problems = run(script, f"sqlite:///{file}", document).communicate()
+    assert "The disk of the database is full or failing" in out, problems
+    assert "QFUND_HOME" in out
+    assert store.get("large") is None
+    assert store.get("key") == report
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that other users can reach, unlike ``tmp_path``."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+        Path(name).chmod(0o755)
+
+
+@pytest.mark.parametrize("in_use", [False, True], ids=["at rest", "open in another process"])
+def test_a_read_only_place_can_be_read(open_folder: Path, report: Report, in_use: bool) -> None:
+    file = open_folder / "reports.db"
+    Store(f"sqlite:///{file}").put("key", report)
+    other = sqlite3.connect(file)
+    if in_use:
+        other.execute("SELECT * FROM qfund_meta").fetchall()
+    file.chmod(0o444)
+    open_folder.chmod(0o555)
+    script = """
+import os, sys
+from qfund.core.errors import StoreError
+from qfund.engine.store import Store
+from tests.features.compare.reports import make_report
+report = make_report()
+store = Store(sys.argv[1])
+store.get("no import is left to do")
+if os.geteuid() == 0:
+    os.seteuid(65534)  # permissions do not bind root
+assert store.get("key") == report
+assert [saved.key for saved in store.saved()] == ["key"]
+try:
+    store.put("another", report)
+except StoreError as error:
+    print(error.message, "|", error.remedy)
+"""
+    out, problems = run(script, f"sqlite:///{file}").communicate()
+    other.close()
+    assert "cannot be written" in out, problems
+    assert "write permission" in out
+
+
+# Several writers.
+
+WRITER = """
+import sys
+from pathlib import Path
+from qfund.features.compare.request.report import from_json
+from qfund.engine.store import Store
+from tests.features.compare.reports import renamed
+report = from_json(Path(sys.argv[2]).read_bytes())
+store = Store(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+for i in range(15):
+    store.put("shared", renamed(report, f"{sys.argv[3]}-{i}"))
+    store.put(f"{sys.argv[3]}-{i}", renamed(report, f"{sys.argv[3]}-{i}"))
+    store.put_document("shared", "kind", 1, f"{sys.argv[3]}-{i}".encode())
+    assert store.get("shared") is not None
+    assert len(store.saved()) > i
+"""
+
+
+@pytest.mark.parametrize("there", ["nothing", "tables of an earlier version", "no table of documents"])
+def test_processes_may_write_at_once(store: Store, file: Path, report: Report, there: str) -> None:
+    if there == "tables of an earlier version":
+        make_tables_of_an_earlier_version(file)
+    elif there == "no table of documents":
+        store.put("key", report)
+        execute(file, "DELETE FROM qfund_reports")
+        execute(file, "DROP TABLE qfund_documents")
+    document = file.with_suffix(".json")
+    document.write_bytes(report_request.to_json(report))
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, f"sqlite:///{file}", str(document), name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )
+        for name in ("a", "b", "c")
+    ]
+    for writer in writers:
+        assert writer.stdout is not None and writer.stdout.readline() == "ready\n"
+    for writer in writers:  # all are there: the file and its tables are made in the rush, too
+        assert writer.stdin is not None
+        writer.stdin.write("go\n")
+        writer.stdin.flush()
+    for writer in writers:
+        _, problems = writer.communicate()
+        assert writer.returncode == 0, problems
+    for name in ("a", "b", "c"):
+        for i in range(15):
+            found = store.get(f"{name}-{i}")
+            assert found is not None and found.spec.model == f"{name}-{i}"
+    shared = store.get("shared")
+    assert shared is not None and shared.spec.model in ("a-14", "b-14", "c-14")
+    assert store.document("shared", "kind", 1) in (b"a-14", b"b-14", b"c-14")
+    assert len(store.saved()) == 46
+    connection = sqlite3.connect(file)
+    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    connection.close()
+
+
+def test_importing_the_store_imports_neither_torch_nor_pandas_and_makes_no_file(tmp_path: Path) -> None:
+    script = (
+        "import sys, qfund.engine.store; print({'torch', 'pandas', 'transformers', 'streamlit'} & set(sys.modules))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "QFUND_HOME": str(tmp_path / "home")}
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=True)
+    assert out.stdout == "set()\n"
+    assert not (tmp_path / "home").exists()

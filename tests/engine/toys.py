@@ -1,0 +1,79 @@
+"""Two more kinds of jobs, of a few lines each. ``python -m tests.engine.toys`` is the real worker that knows them too."""
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from qfund.core.errors import InvalidSpec
+from qfund.engine.kinds import KINDS, Kind
+from qfund.engine.worker import main
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    model: str
+    numbers: tuple[int, ...]
+    revision: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """``nth``: how many sums this process has made."""
+
+    total: int
+    nth: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shout:
+    model: str
+    words: str
+    revision: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shouted:
+    words: str
+
+
+_sums: list[Sum] = []
+
+
+def add(request: Sum, progress: Callable[[str, float], None]) -> Total:
+    _sums.append(request)
+    if sum(request.numbers) < 0:
+        progress(f"pid {os.getpid()}", 0.5)
+        threading.Event().wait()
+    return Total(sum(request.numbers), len(_sums))
+
+
+def in_order(request: Sum) -> Sum:
+    if not request.numbers:
+        raise InvalidSpec("There is nothing to add.", "Give a number.")
+    return replace(request, numbers=tuple(sorted(request.numbers)))
+
+
+def shout(request: Shout, progress: Callable[[str, float], None]) -> Shouted:
+    if request.words == "wrong":
+        return Total(1, 1)  # type: ignore[return-value]
+    return Shouted(request.words.upper())
+
+
+TOYS = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            "sum",
+            "tests.engine.toys:Sum",
+            "tests.engine.toys:Total",
+            "tests.engine.toys:add",
+            check="tests.engine.toys:in_order",
+        ),
+        Kind("shout", "tests.engine.toys:Shout", "tests.engine.toys:Shouted", "tests.engine.toys:shout", schema=3),
+    )
+}
+
+if __name__ == "__main__":
+    KINDS.update(TOYS)
+    main()

@@ -1,0 +1,260 @@
+"""Frames, figures and sentences about how sure a report is: what is noise, intervals, tails, buckets, blocks, pairs."""
+
+import math
+from dataclasses import replace
+
+import pandas as pd
+import plotly.io
+import pytest
+
+from qfund.core.estimate import Estimate
+from qfund.core.metrics.estimates import CONFIDENCES, PERCENTILES
+from qfund.core.metrics.table import METRICS
+from qfund.drawing import palette
+from qfund.features.compare.figures import damage as damage_figures
+from qfund.features.compare.figures import statistics as statistics_figures
+from qfund.features.compare.request import verdict
+from qfund.features.compare.request.report import HiddenError, NoiseRun, Report
+from qfund.features.compare.request.spec import Spec
+from qfund.features.compare.tables import damage, metrics
+from qfund.features.compare.words import statistics
+from qfund.precisions.table import PRECISIONS
+from tests.features.compare.reports import full_report, make_report
+
+MANY = Spec("dummy", precisions=tuple(name for name in PRECISIONS if name not in ("fp32", "stored", "tf32")))
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    return full_report()
+
+
+@pytest.mark.parametrize(
+    ("value", "wide", "size", "text"),
+    [
+        (1.00031, 0.0008, 1.0, "1.00031"),
+        (98.748, 0.35, 99.0, "98.75"),
+        (-0.0004, 0.02, 0.01, "0.000"),  # no negative zero
+        (3.1e-6, 2.4e-6, 4.6e-6, "3.1e-6"),
+        (1.2e-7, 2.4e-6, 4.6e-6, "0.1e-6"),  # with the exponent of the numbers beside it
+        (12_345.6, 300.0, 12_345.6, "12,346"),
+        (0.5, 0.0, 0.5, "0.5"),
+        (math.inf, 1.0, 1.0, "inf"),
+    ],
+)
+def test_a_number_has_the_digits_that_its_interval_allows(value: float, wide: float, size: float, text: str) -> None:
+    assert metrics.digits_text(value, wide, size) == text
+
+
+def test_an_estimate_without_an_interval_keeps_its_standard_error() -> None:
+    assert metrics.interval_text("kl_mean", Estimate(0.01, 0.001, 9, "nat")) == "0.01000 ± 0.00100"
+    told = metrics.interval_text("top1_agreement", Estimate(0.98, 0.01, 99, "share", 0.97, 0.99, 9))
+    assert told == "98.0 (97.0 to 99.0)"
+
+
+def noisy(report: Report, **values: float) -> Report:
+    fidelity = {name: Estimate(value, None, 9, METRICS[name].unit) for name, value in values.items()}
+    return replace(report, noise=(NoiseRun("threads", "one thread", 9, fidelity),))
+
+
+def test_a_metric_that_reaches_the_noise_floor_is_said_to_show_nothing(report: Report) -> None:
+    bf16 = report.results[0]
+    kl = bf16.fidelity["kl_mean"]
+    assert kl.low is not None and kl.high is not None
+    for floor, below in ((kl.low * 0.99, False), (kl.low * 1.01, True)):
+        told = noisy(report, kl_mean=floor)
+        assert metrics.below_floor(bf16, "kl_mean", verdict.noise_floor(told)) is below
+        cell = metrics.metrics_text(told).set_index("Metric").loc["KL divergence, mean (nat)"]
+        assert ("no measurable difference" in cell["BF16"]) is below
+        assert float(cell["Noise floor"]) == pytest.approx(floor, rel=0.01)
+    # What lies on both sides of what equal outputs give says nothing either; without a floor nothing is said.
+    ratio = verdict.noise_floor(noisy(report, perplexity_ratio=1.0))
+    assert metrics.below_floor(bf16, "perplexity_ratio", ratio)
+    assert not metrics.below_floor(bf16, "perplexity_ratio", {})
+
+
+def test_float64_is_no_noise(report: Report) -> None:
+    exact = replace(report, noise=tuple(run for run in report.noise if run.name == "fp64"))
+    assert "Noise floor" not in metrics.metrics_text(exact).columns
+    assert "noise floor is" not in statistics.noise(exact) and "float64" in statistics.noise(exact)
+
+
+def test_every_metric_stands_beside_its_floor(report: Report) -> None:
+    frame = metrics.metrics_text(report)
+    measured = [name for name in METRICS if any(name in result.fidelity for result in report.results)]
+    assert list(frame["Metric"]) == [metrics.heading(name) for name in measured]
+    told = dict(zip(measured, frame["Noise floor"], strict=True))
+    assert {name for name, floor in told.items() if floor == "–"} == {"perplexity", "nll_mean"}
+    assert list(metrics.metrics_by_precision(report)["Precision"])[:3] == ["BF16", "FP16", "INT8 weight-only"]
+
+
+def test_percentiles_are_told_as_they_were_measured(report: Report) -> None:
+    frame = metrics.percentiles(report, "kl")
+    assert list(frame[frame["precision"] == "int8"]["value"]) == list(report.results[2].percentiles["kl"])
+    text = metrics.percentiles_text(report)
+    assert len(text) == 3 * len(report.results)
+    assert list(text.columns)[2:] == [metrics.percentile_name(share) for share in PERCENTILES]
+    assert metrics.percentiles(make_report(), "kl").empty and metrics.percentiles_text(make_report()).empty
+
+
+def shifted(report: Report, low: float, high: float) -> Report:
+    """With Δp from ``low`` at 1 % to ``high`` at 99 %, and half of that at 5 % and 95 %."""
+    known = {0.01: low, 0.05: low / 2, 0.95: high / 2, 0.99: high, 0.0: 2 * low, 1.0: 2 * high}
+    values = tuple(known.get(share, 0.0) for share in PERCENTILES)
+    result = replace(report.results[0], percentiles={"delta_p": values})
+    return replace(report, results=(result,))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "heavier", "said"),
+    [
+        (-0.01, 0.01, "neither", "BF16 has tails about alike"),
+        (-0.02, 0.01, "loss", "which is what damage looks like"),
+        (-0.01, 0.02, "gain", "the heavier tail at gains"),
+        (-0.02, 0.0, "loss", "damage"),
+        (0.0, 0.0, "neither", "about alike"),
+    ],
+)
+def test_a_heavier_negative_tail_is_called_damage(
+    report: Report, low: float, high: float, heavier: str, said: str
+) -> None:
+    frame = metrics.tails(shifted(report, low, high))
+    assert list(frame["heavier"]) == [heavier]
+    assert (frame["loss"].iloc[0], frame["gain"].iloc[0]) == (-low, high)
+    assert said in statistics.tails(frame)
+    plotly.io.to_json(statistics_figures.tails(frame))
+
+
+def test_tails_that_disagree_are_called_neither_noise_nor_damage(report: Report) -> None:
+    at = {0.01: -0.043, 0.05: -0.02, 0.95: 0.019, 0.99: 0.036}
+    values = tuple(at.get(share, 0.0) for share in PERCENTILES)
+    result = replace(report.results[0], percentiles={"delta_p": values})
+    frame = metrics.tails(replace(report, results=(result,)))
+    assert list(frame["heavier"]) == ["unclear"]
+    assert "noise" not in statistics.tails(frame) and "tells neither" in statistics.tails(frame)
+
+
+def test_buckets_have_their_interval(report: Report) -> None:
+    frame = metrics.buckets(report)
+    assert len(set(frame["bucket"])) == len(CONFIDENCES) - 1
+    one = frame[(frame["precision"] == "bf16") & (frame["metric"] == "kl_mean")].iloc[0]
+    estimate = report.results[0].buckets[0].estimates["kl_mean"]
+    assert (one["value"], one["low"], one["high"], one["n"]) == (
+        *(estimate.value, estimate.low, estimate.high),
+        estimate.n,
+    )
+
+
+def test_drift_is_told_in_three_ways_and_breaks_where_it_breaks(report: Report) -> None:
+    errors = (
+        HiddenError("a", 0.0, 1.0, None),
+        HiddenError("b", 0.1, 0.99, 20.0, 3),
+        HiddenError("<c>", 0.2, 0.5, 14.0, 4),
+    )
+    one = replace(report, results=(replace(report.results[0], drift=errors),))
+    values = {which: list(metrics.drift(one, which)["value"]) for which in metrics.DRIFTS}
+    assert math.isnan(values["relative L2"][0]) and values["relative L2"][1:] == [0.1, 0.2]
+    assert math.isnan(values["SQNR"][0]) and values["SQNR"][1:] == [20.0, 14.0]
+    assert math.isnan(values["1 − cosine"][0]) and values["1 − cosine"][1:] == pytest.approx([0.01, 0.5])
+    frame = metrics.drift(one, "SQNR")
+    assert list(frame["broken"]) == [False, True, False]
+    line, cross = statistics_figures.drift(frame, "SQNR").data
+    assert list(line.x) == [1, 2, 3] and list(cross.x) == [2] and list(cross.y) == [20.0]
+    assert line.customdata[2][0] == "&lt;c>", "names of blocks are text"
+    assert "BF16 first gives values that are not finite after b." in statistics.drift(one, "SQNR")
+
+
+def test_a_break_where_nothing_was_measured_is_drawn_where_the_line_ended(report: Report) -> None:
+    errors = (HiddenError("a", 0.1, 0.9, 20.0), HiddenError("b", math.nan, math.nan, None, 99))
+    frame = metrics.drift(replace(report, results=(replace(report.results[0], drift=errors),)), "relative L2")
+    assert list(statistics_figures.drift(frame, "relative L2").data[-1].y) == [0.1]
+
+
+def test_outputs_that_are_equal_everywhere_are_said_to_be(report: Report) -> None:
+    equal = replace(report.results[0], drift=(HiddenError("a", 0.0, 1.0, None),))
+    assert "BF16 differs nowhere" in statistics.drift(replace(report, results=(equal,)), "relative L2")
+
+
+def test_two_candidates_are_told_apart_only_where_the_interval_allows(report: Report) -> None:
+    found = {
+        "kl_mean": Estimate(1e-4, 1e-5, 99, "nat", 0.5e-4, 1.5e-4, 9),
+        "top1_agreement": Estimate(0.01, 0.001, 99, "share", 0.008, 0.012, 9),
+        "perplexity_ratio": Estimate(0.99, 0.001, 99, "×", 0.98, 0.995, 9),
+        "delta_p_mean": Estimate(0.0, 0.001, 99, "", -0.1, 0.1, 9),
+        "nll_mean": Estimate(0.1, 0.001, 99, "nat"),
+    }
+    said = list(metrics.paired_text(found, "bf16", "int8")[""])
+    assert said == [
+        "INT8 weight-only is closer to the reference",
+        "BF16 is closer to the reference",
+        "BF16 reads this text better",
+        "not told apart",
+        "too few chunks to tell",
+    ]
+
+
+def test_the_pairs_of_a_report_have_a_row_each(report: Report) -> None:
+    frame = metrics.paired_text(verdict.paired(report, "bf16", "fp16"), "bf16", "fp16")
+    said = frame.set_index("Metric")[""]
+    assert said["KL divergence, mean (nat)"] == "FP16 is closer to the reference"
+
+
+def drawn(report: Report) -> list[str]:
+    found = [statistics_figures.drift(metrics.drift(report, which), which) for which in metrics.DRIFTS]
+    found.append(statistics_figures.percentiles(metrics.percentiles(report, "kl")))
+    found.append(statistics_figures.tails(metrics.tails(report)))
+    frame = metrics.buckets(report)
+    found += [statistics_figures.buckets(frame, metric) for metric in ("kl_mean", "top1_agreement", "perplexity_ratio")]
+    for figure in found:
+        assert figure.layout.paper_bgcolor == "rgba(0,0,0,0)" and figure.layout.dragmode is False
+    return [plotly.io.to_json(figure) for figure in found]
+
+
+@pytest.mark.parametrize("spec", [None, MANY])
+def test_the_same_report_gives_the_same_figures(spec: Spec | None) -> None:
+    found = full_report(spec)
+    assert drawn(found) == drawn(found)
+
+
+def test_many_candidates_share_the_colors_of_their_families() -> None:
+    figure = statistics_figures.percentiles(metrics.percentiles(full_report(MANY), "kl"))
+    named = [trace.name for trace in figure.data if trace.showlegend is not False]
+    assert sorted(named) == sorted(set(named)), "one entry a family"
+    assert {trace.line.color for trace in figure.data} <= set(palette.PALETTE)
+
+
+def test_the_noise_floor_is_drawn_only_near_the_candidates(report: Report) -> None:
+    frame = damage.memory_against_damage(report)
+    least = float(frame["value"].min())
+    for floor, shown in ((least / 10, 1), (least / 1e6, 0), (None, 0)):
+        figure = damage_figures.memory_against_damage(frame, report.reference.footprint_bytes, floor)
+        assert sum(shape.type == "rect" for shape in figure.layout.shapes) == shown
+    assert "is far below" in statistics.noise_band(least / 1e6, False)
+    bf16 = next(trace for trace in figure.data if trace.text == ("BF16",))
+    estimate = report.results[0].fidelity["kl_mean"]
+    assert estimate.high is not None
+    assert bf16.error_y.array[0] == pytest.approx(estimate.high - estimate.value)
+    assert isinstance(frame, pd.DataFrame) and {"low", "high"} <= set(frame.columns)
+
+
+def test_the_reference_against_itself_is_told_to_the_last_digit(report: Report) -> None:
+    (row,) = metrics.noise(noisy(report, kl_mean=0.0, perplexity_ratio=1 + 2e-9)).to_dict("records")
+    assert row["KL divergence, mean (nat)"] == "0" and row["Perplexity ratio (×)"] == "1 + 2.00e-9"
+    (row,) = metrics.noise(noisy(report, perplexity_ratio=1.0)).to_dict("records")
+    assert row["Perplexity ratio (×)"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("name", "far", "text"),
+    [
+        ("kl_mean", 3.3e-13, "3.30e-13"),
+        ("logit_sqnr", 1e-4, "80"),
+        ("logit_sqnr", 0.0, "no noise"),
+        ("logit_cosine", 2.33e-14, "1 − 2.33e-14"),
+        ("perplexity_ratio", 2.38e-9, "1 ± 2.38e-9"),
+        ("top1_agreement", 0.0, "100"),
+        ("top1_agreement", 0.002, "100 − 0.2"),
+    ],
+)
+def test_the_noise_floor_is_told_as_the_metric_is(name: str, far: float, text: str) -> None:
+    assert metrics.floor_text(name, far) == text

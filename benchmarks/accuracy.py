@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from qfund import compare
 from qfund.checkpoints import catalog
+from qfund.inputs import evaluation
 
 TOKENS, CONTEXT, BATCH = 16_384, 256, 16
 
@@ -50,7 +51,7 @@ def int8(model: Any) -> Any:
 def main() -> None:
     source = catalog.locate("pydoc-llama")
     folder = catalog.CATALOG[source.name].folder
-    text = catalog.evaluation_text(source)[0]
+    text = evaluation.evaluation_text(source)[0]
     ids = AutoTokenizer.from_pretrained(folder)(text, verbose=False)["input_ids"][:TOKENS]
     chunks = torch.tensor(ids).view(-1, CONTEXT)
 

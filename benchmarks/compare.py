@@ -86,12 +86,13 @@ def main() -> None:
     import tempfile
 
     from qfund.checkpoints import catalog
+    from qfund.inputs import evaluation
 
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 200 * 1024, "a child starts with its parent's peak"
     with tempfile.TemporaryDirectory() as folder:
         text = Path(folder) / "text.txt"
-        text.write_text(catalog.evaluation_text(catalog.locate("pydoc-llama"))[0], "utf-8")
+        text.write_text(evaluation.evaluation_text(catalog.locate("pydoc-llama"))[0], "utf-8")
         peaks: dict[str, list[float]] = {name: [] for name in WAYS}
 
         def timed(name: str, command: list[str]) -> Callable[[], float]:

@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.llama_coding import Table, coded, log_softmax
 from qfund.checkpoints import catalog
+from qfund.inputs import evaluation
 
 CONTEXT, BATCH = 256, 8
 
@@ -154,7 +155,7 @@ def _row(name: str, values: dict[str, float | None]) -> None:
 def main() -> None:
     source = catalog.locate("pydoc-llama")
     folder = catalog.CATALOG[source.name].folder
-    text, notes = catalog.evaluation_text(source)
+    text, notes = evaluation.evaluation_text(source)
     ids = AutoTokenizer.from_pretrained(folder)(text, verbose=False)["input_ids"]
     count = len(ids) // CONTEXT
     chunks = torch.tensor(ids[: count * CONTEXT]).view(count, CONTEXT)

@@ -16,8 +16,8 @@ from qfund.features.compare.request.examples import EVERY_PRECISION
 from qfund.features.compare.request.report import PrecisionResult, Report
 from qfund.features.compare.request.spec import Spec, like_llama_cpp
 from qfund.precisions import backends
-from qfund.precisions.precision import Precision
-from qfund.precisions.table import MEANING, PRECISIONS, STORED, unavailable
+from qfund.precisions.precision import MEANING, STORED, Precision
+from qfund.precisions.table import PRECISIONS, unavailable
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the worker runs
 

@@ -23,6 +23,7 @@ from qfund.core.estimate import Estimate
 from qfund.core.metrics.estimates import CONFIDENCES, PERCENTILES, Bucket, buckets, estimates, percentiles
 from qfund.core.metrics.positions import TOP_K
 from qfund.core.metrics.table import METRICS
+from qfund.inputs import evaluation
 from qfund.models.comparison.positions import Candidate, Comparison
 
 TOKENS, CONTEXT, BATCH = 4096, 256, 4
@@ -239,7 +240,7 @@ def check_buckets(found: tuple[Bucket, ...], v: Vectors, worst: Worst, label: st
 def main() -> None:
     source = catalog.locate("pydoc-llama")
     folder = catalog.CATALOG[source.name].folder
-    text = catalog.evaluation_text(source)[0]
+    text = evaluation.evaluation_text(source)[0]
     ids = AutoTokenizer.from_pretrained(folder)(text, verbose=False)["input_ids"][:TOKENS]
     chunks = torch.tensor(ids).view(-1, CONTEXT)
 

@@ -19,6 +19,7 @@ from playwright.sync_api import Page, sync_playwright
 from benchmarks.pages import CHROMIUM, ELEMENTS
 from benchmarks.serving import ROOT, served
 from qfund.engine import key_of
+from qfund.engine.kinds import KINDS
 from qfund.engine.store import Store
 from qfund.features.compare.request import examples
 from qfund.features.compare.request.link import to_query
@@ -51,6 +52,8 @@ SPANS = """count => {
   return took
 }"""
 
+COMPARE = KINDS["compare"]
+
 
 def spec(count: int) -> Spec:
     return replace(examples.EXAMPLE, model="dummy", max_tokens=count)
@@ -78,7 +81,7 @@ def main() -> None:
         store = Store(f"sqlite:///{home}/qfund.db")
         for count in COUNTS:
             report = long_tokens(full_report(spec(count)), count)
-            store.put(key_of(spec(count)), report)
+            store.put(COMPARE, key_of(spec(count)), report)
             data = payload(report, "key")
             print(
                 f"{count:,} positions × 3 candidates: {len(data):,} bytes to the browser "

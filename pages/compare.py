@@ -3,7 +3,8 @@
 import streamlit as st
 
 from qfund.core.errors import QfundError
-from qfund.features.compare.view import choices, link, page
+from qfund.features.compare import link
+from qfund.features.compare.view import choices, page
 from qfund.ui import shell, states
 
 shell.require()

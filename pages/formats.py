@@ -2,8 +2,8 @@
 
 import streamlit as st
 
+from qfund.features.formats.link import ADDRESS
 from qfund.features.formats.view import page
-from qfund.features.formats.view.link import ADDRESS
 from qfund.ui import shell, states
 
 shell.require()

@@ -2,8 +2,8 @@
 
 import streamlit as st
 
+from qfund.features.memory.link import ADDRESS
 from qfund.features.memory.view import choices, page
-from qfund.features.memory.view.link import ADDRESS
 from qfund.ui import shell, states
 
 shell.require()

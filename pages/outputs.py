@@ -2,8 +2,8 @@
 
 import streamlit as st
 
+from qfund.features.outputs.link import ADDRESS
 from qfund.features.outputs.view import choices, page
-from qfund.features.outputs.view.link import ADDRESS
 from qfund.ui import shell, states
 
 shell.require()

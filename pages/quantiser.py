@@ -2,8 +2,8 @@
 
 import streamlit as st
 
+from qfund.features.quantizer.link import ADDRESS
 from qfund.features.quantizer.view import choices, page
-from qfund.features.quantizer.view.link import ADDRESS
 from qfund.ui import shell, states
 
 shell.require()

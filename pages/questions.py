@@ -2,8 +2,8 @@
 
 import streamlit as st
 
+from qfund.features.lesson.link import ADDRESS
 from qfund.features.lesson.view import page
-from qfund.features.lesson.view.link import ADDRESS
 from qfund.ui import shell, states
 
 shell.require()

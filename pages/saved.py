@@ -3,7 +3,6 @@
 import streamlit as st
 
 from qfund.core.errors import QfundError
-from qfund.features.compare.view import found
 from qfund.features.saved import view as saved_view
 from qfund.ui import shell, states
 
@@ -14,6 +13,6 @@ st.title("Saved comparisons", anchor=False)
 st.caption("Measured on this server, newest first. Opening one computes nothing.")
 
 try:
-    saved_view.draw(found.saved())
+    saved_view.draw()
 except QfundError as error:
     states.failed(error, "Saved comparisons cannot be read.")

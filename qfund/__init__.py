@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 from qfund.core import errors
 from qfund.features.compare.request.report import Report, to_json
-from qfund.features.compare.request.spec import ALL, DEFAULT_CANDIDATES, DEFAULT_TOKENS, NamedText, Spec
+from qfund.features.compare.request.spec import DEFAULT_CANDIDATES, DEFAULT_TOKENS, Spec
+from qfund.inputs.texts import ALL, NamedText
 from qfund.version import VERSION as __version__
 
 __all__ = ["Report", "Spec", "__version__", "compare", "errors", "to_json"]

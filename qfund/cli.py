@@ -21,6 +21,7 @@ from qfund.features.compare.command import add_margins, run_compare, run_show
 from qfund.features.compare.request import spec
 from qfund.features.memory.command import fits, load_peak, plan
 from qfund.features.outputs.command import classify, embed, generate
+from qfund.inputs import texts
 from qfund.precisions import backends, request
 from qfund.precisions.precision import Precision
 from qfund.precisions.table import PRECISIONS, unavailable
@@ -96,7 +97,7 @@ def parser() -> argparse.ArgumentParser:
         help="begin a chunk every N tokens; what it shares with the one before is context (default: no overlap)",
     )
     compare.add_argument(
-        "--scoring", metavar="S", default=spec.ALL, help=f"positions to score: {' or '.join(spec.SCORINGS)}"
+        "--scoring", metavar="S", default=texts.ALL, help=f"positions to score: {' or '.join(texts.SCORINGS)}"
     )
     compare.add_argument(
         "--like-llama-cpp",

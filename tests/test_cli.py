@@ -10,13 +10,14 @@ import pytest
 
 import qfund
 from qfund import cli, engine
-from qfund.commandline import texts
+from qfund.commandline import texts as commandline_texts
 from qfund.core.errors import InvalidInput, QfundError
 from qfund.core.estimate import Estimate
 from qfund.core.metrics.table import METRICS
 from qfund.features.compare.request import report
-from qfund.features.compare.request import spec as spec_request
-from qfund.features.compare.request.spec import MAX_TOKENS, SECOND_HALF, NamedText, Spec, checked
+from qfund.features.compare.request.spec import MAX_TOKENS, Spec, checked
+from qfund.inputs import texts
+from qfund.inputs.texts import SECOND_HALF, NamedText
 from qfund.precisions.table import PRECISIONS
 from tests.features.compare.reports import full_report, make_report
 
@@ -206,18 +207,18 @@ def test_texts_and_positions_that_cannot_be_measured(
 
 
 def test_too_many_files_are_refused_before_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spec_request, "MAX_TEXTS", 2)
-    monkeypatch.setattr(spec_request, "MAX_TEXT", 10)
+    monkeypatch.setattr(texts, "MAX_TEXTS", 2)
+    monkeypatch.setattr(texts, "MAX_TEXT", 10)
     for number in range(2):
         (tmp_path / str(number)).write_text("x" * 20)
-    assert len(texts.read_folder(tmp_path)) == 2
+    assert len(commandline_texts.read_folder(tmp_path)) == 2
     (tmp_path / "0").write_text("x" * 21)
     with pytest.raises(InvalidInput, match="2 files of 41 bytes"):
-        texts.read_folder(tmp_path)
+        commandline_texts.read_folder(tmp_path)
     (tmp_path / "0").write_text("x")
     (tmp_path / "2").write_text("x")
     with pytest.raises(InvalidInput, match="3 files"):
-        texts.read_folder(tmp_path)
+        commandline_texts.read_folder(tmp_path)
 
 
 def test_from_python_several_texts() -> None:

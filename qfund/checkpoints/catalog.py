@@ -9,7 +9,6 @@ from qfund.checkpoints import checkpoint
 from qfund.core.errors import InvalidSpec, ModelNotFound
 from qfund.core.names import unknown
 from qfund.core.request import Request
-from qfund.inputs import pydoc_text
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 
@@ -28,6 +27,9 @@ class Entry:
     def folder(self) -> Path:
         return MODELS / self.name
 
+
+#: The model that pages and commands begin with.
+EXAMPLE = "pydoc-llama"
 
 CATALOG: dict[str, Entry] = {
     entry.name: entry
@@ -115,25 +117,3 @@ def identity(request: Request) -> str:
     if source.folder is None:
         return f"hub:{source.name}@{source.revision or 'main'} on {device()}"
     return f"{checkpoint.read(source.folder).id} on {device()}"
-
-
-def evaluation_text(source: Source) -> tuple[str, list[str]]:
-    """The text a model is evaluated on unless one is given, and sentences that say what it is.
-
-    A shipped model brings its own: ``evaluation.txt``, or the held-out part of Python's documentation. Any other model
-    reads the latter too.
-    """
-    folder = source.folder if source.kind == "shipped" else None
-    if folder and (folder / "evaluation.txt").is_file():
-        return (folder / "evaluation.txt").read_text("utf-8"), []
-    manifest = pydoc_text.read_manifest(CATALOG["pydoc-llama"].folder / "held_out.json")
-    text = pydoc_text.held_out_text(manifest)
-    notes = []
-    if folder is None:
-        notes.append("No evaluation text of this model is known: Python's documentation is read instead.")
-    if pydoc_text.digest(text) != manifest.sha256:
-        notes.append(
-            f"This Python ({pydoc_text.python_version()}) carries slightly other documentation than the one that the "
-            f"held-out text was chosen from ({manifest.python}): perplexities differ a little."
-        )
-    return text, notes

@@ -14,7 +14,6 @@ from qfund.checkpoints import catalog, checkpoint
 from qfund.checkpoints.checkpoint import StoredTensor
 from qfund.core.errors import InvalidInput, ModelNotFound, UnsupportedModel
 from qfund.core.names import unknown
-from qfund.features.compare.request import examples
 
 #: safetensors' dtypes that are numbers → NumPy's.
 _DTYPES: dict[str, Any] = {
@@ -40,7 +39,7 @@ class Part:
     ``tensor`` is empty for the model's first matrix.
     """
 
-    model: str = examples.EXAMPLE.model
+    model: str = catalog.EXAMPLE
     revision: str | None = None
     tensor: str = ""
     whole: bool = False

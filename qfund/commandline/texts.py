@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from qfund.core.errors import InvalidInput
-from qfund.features.compare.request.spec import MAX_TEXT, MAX_TEXTS, NamedText
+from qfund.inputs.texts import MAX_TEXT, MAX_TEXTS, NamedText
 
 
 def read(path: Path) -> str:

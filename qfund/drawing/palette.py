@@ -1,6 +1,7 @@
 """Colours: one for each precision and one for each dtype, the same in every figure."""
 
-from qfund.precisions.table import CAST, FAMILIES, MEANING, PRECISIONS
+from qfund.precisions.precision import CAST, FAMILIES, MEANING
+from qfund.precisions.table import PRECISIONS
 
 #: Ten colours that stay apart for colour-blind eyes; ``.streamlit/config.toml`` names the same (a test compares them).
 PALETTE = (

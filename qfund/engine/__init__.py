@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from qfund.core.errors import InvalidInput, QfundError, StoreError
+from qfund.core.feature import lazily
 from qfund.core.request import Request
-from qfund.engine.kinds import Kind, kind_of, lazily
+from qfund.engine.kinds import kind_of
 
 if TYPE_CHECKING:
     from qfund.engine.store import Store
@@ -41,31 +42,13 @@ def key_of(request: Request, identify: Identify | None = None) -> str:
     return hashlib.sha256(b"\n".join(parts)).hexdigest()[:32]
 
 
-def recall(store: "Store", kind: Kind, key: str) -> Any | None:
-    """The stored result under ``key``; None if there is none that this version of qfund can read.
-
-    Raises:
-        StoreError: the database refuses.
-    """
-    if kind.schema is None:
-        return store.get(key)
-    document = store.document(key, kind.name, kind.schema)
-    try:
-        return None if document is None else kind.read_result(document)
-    except msgspec.DecodeError:
-        return None
-
-
 def keep(store: "Store", key: str, request: Request, result: Any, identify: Identify | None = None) -> str | None:
     """Put a fresh result into the store; a sentence that says why not, where that fails. Never raises for the store."""
     kind = kind_of(request)
     try:
         if key_of(request, identify) != key:
             return "The model changed while it was measured, so this result was not saved. Measure again."
-        if kind.schema is None:
-            store.put(key, result)
-        else:
-            store.put_document(key, kind.name, kind.schema, msgspec.json.encode(result))
+        store.put(kind, key, result)
     except QfundError as error:
         return f"This result was not saved. {error}"
     return None
@@ -95,10 +78,10 @@ def compute(
     """
     kind = kind_of(request)
     request = kind.checked(request)
-    key = key_of(request, identify)
+    key = key_of(request, identify) if store is not None else ""
     if store is not None and not fresh:
         try:
-            found = recall(store, kind, key)
+            found = store.get(kind, key)
         except StoreError as error:
             warn(f"The saved results cannot be read. {error}")
             store = None

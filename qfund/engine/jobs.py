@@ -17,7 +17,6 @@ from qfund.core.request import Request
 from qfund.engine import Identify, keep, key_of, messages
 from qfund.engine.kinds import kind_of
 from qfund.engine.process import Process
-from qfund.features.compare.request.report import Report
 
 if TYPE_CHECKING:
     from qfund.engine.store import Store
@@ -70,11 +69,6 @@ class Job:
     @property
     def active(self) -> bool:
         return self.state in ("queued", "running")
-
-    @property
-    def report(self) -> Report | None:
-        """The result of a comparison."""
-        return self.result if isinstance(self.result, Report) else None
 
 
 class _Record:

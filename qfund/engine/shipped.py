@@ -10,10 +10,10 @@ import msgspec
 
 from qfund.checkpoints.catalog import CATALOG
 from qfund.core.errors import InvalidSpec
+from qfund.core.feature import Kind
 from qfund.core.request import Request
 from qfund.engine import key_of
-from qfund.engine.kinds import Kind, kind_of
-from qfund.features.compare.request.report import SCHEMA
+from qfund.engine.kinds import kind_of
 
 FOLDER = "measured"
 
@@ -58,7 +58,7 @@ def write(request: Request, result: Any, name: str = "", *, whole: bool = True) 
     """
     path, kind = place(request, name), kind_of(request)
     path.parent.mkdir(exist_ok=True)
-    shipped = _Shipped(kind.name, _schema(kind), key_of(request), whole, msgspec.Raw(msgspec.json.encode(result)))
+    shipped = _Shipped(kind.name, kind.schema, key_of(request), whole, msgspec.Raw(msgspec.json.encode(result)))
     path.write_bytes(msgspec.json.encode(shipped))
     return path
 
@@ -76,7 +76,7 @@ def place(request: Request, name: str = "") -> Path:
 
 def _head(kind: Kind, key: str, whole: bool) -> bytes:
     """What the file of such a result begins with: enough to pass over all others without reading them."""
-    document = msgspec.json.encode(_Shipped(kind.name, _schema(kind), key, whole, msgspec.Raw(b"0")))
+    document = msgspec.json.encode(_Shipped(kind.name, kind.schema, key, whole, msgspec.Raw(b"0")))
     return document.removesuffix(b"0}")
 
 
@@ -85,8 +85,3 @@ def _starting(path: Path, heads: list[bytes]) -> bytes | None:
     with path.open("rb") as file:
         begun = file.read(max(map(len, heads)))
         return begun + file.read() if begun.startswith(tuple(heads)) else None
-
-
-def _schema(kind: Kind) -> int:
-    """Of the stored results; reports say their own."""
-    return SCHEMA if kind.schema is None else kind.schema

@@ -11,11 +11,10 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -25,18 +24,14 @@ from sqlalchemy.pool import NullPool, StaticPool
 from sqlalchemy.schema import CreateTable
 
 from qfund.core.errors import StoreError
+from qfund.core.feature import Kind, lazily
 from qfund.core.home import home
-from qfund.features.compare.request import report as report_request
-from qfund.features.compare.request.report import Report
-from qfund.features.compare.request.spec import Spec
 
-#: Version of the tables below; ``report.SCHEMA`` is that of the documents in them.
+#: Version of the tables below; ``Kind.schema`` is that of the documents in them.
 SCHEMA = 1
 
 #: Seconds that a writer waits for another one.
 BUSY = 20.0
-
-EXCERPT = 80  # characters of a text that a listing shows
 
 _tables = sa.MetaData()
 
@@ -57,7 +52,7 @@ _reports = sa.Table(
     sa.Column("document", sa.LargeBinary(2**31 - 1), nullable=False),  # a length, so that MySQL takes a LONGBLOB
 )
 
-#: The results of every kind but comparisons, which nobody lists. It came later: a database of this SCHEMA may lack it.
+#: The results of every kind that nobody lists; those above, of comparisons, are. It came later: a database of this SCHEMA may lack it.
 _documents = sa.Table(
     "qfund_documents",
     _tables,
@@ -71,111 +66,55 @@ _documents = sa.Table(
 Answer = TypeVar("Answer")
 
 
-@dataclass(frozen=True, slots=True)
-class Headline:
-    """One candidate in a few numbers; None where the task or the input gives none. ``footprint_ratio`` is bytes of the
-    candidate over bytes of the reference, ``kl_mean`` is in nats. Listings are JSON, and older ones lack the
-    fields that have a default."""
-
-    precision: str
-    footprint_ratio: float | None
-    kl_mean: float | None
-    top1_agreement: float | None
-    perplexity_ratio: float | None
-    hidden_cosine: float | None = None
-    nonfinite_positions: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Saved:
-    """One line of a listing. ``text`` is the start of the text that was given, None for the model's own; ``created`` is
-    ISO 8601; ``qfund`` the version that measured; ``pictures`` how many were looked at, 0 where a text was read."""
-
-    key: str
-    created: str
-    model: str
-    revision: str | None
-    reference: str
-    precisions: tuple[str, ...]
-    tokens: int
-    text: str | None
-    qfund: str
-    candidates: tuple[Headline, ...]
-    pictures: int = 0
-    also: tuple[str, ...] = ()
-    libraries: bool = False
-
-
 class Store:
-    """Reports and other documents by key (``qfund.engine.key_of``). Threads and processes may share a database; every
-    method may raise a ``StoreError``, and only the calling one fails with it."""
+    """Results by kind and key (``qfund.engine.key_of``). Threads and processes may share a database; every method may
+    raise a ``StoreError``, and only the calling one fails with it."""
 
     def __init__(self, url: str | None = None) -> None:
         self._url = url or os.environ.get("QFUND_DATABASE_URL") or None
 
-    def get(self, key: str) -> Report | None:
-        """The report under ``key``; None if there is none that this version of qfund can read."""
-        wanted = sa.select(_reports.c.document).where(_reports.c.key == key, _reports.c.schema == report_request.SCHEMA)
-        document = self._read(lambda connection: connection.execute(wanted).scalar_one_or_none())
-        if document is None:
-            return None
+    def get(self, kind: Kind, key: str) -> Any | None:
+        """The result under ``key``; None if there is none that this version of qfund can read."""
+        table = _reports if kind.listed else _documents
+        wanted = sa.select(table.c.document).where(table.c.key == key, table.c.schema == kind.schema)
+        if not kind.listed:
+            wanted = wanted.where(table.c.kind == kind.name)
+
+        def find(connection: sa.Connection) -> bytes | None:
+            there = sa.inspect(connection).has_table(table.name)
+            return connection.execute(wanted).scalar_one_or_none() if there else None
+
+        document = self._read(find)
         try:
-            return report_request.from_json(zlib.decompress(document))
-        except (zlib.error, StoreError):
+            return None if document is None else kind.read_result(zlib.decompress(document))
+        except (zlib.error, msgspec.DecodeError):
             return None
 
-    def saved(self, limit: int = 200) -> list[Saved]:
-        """At most ``limit`` reports that this version of qfund reads, newest first, without opening them."""
+    def listed(self, kind: Kind, limit: int = 200) -> list[Any]:
+        """A line for each of at most ``limit`` results that this version reads, newest first, without opening them."""
+        assert kind.listed is not None
         wanted = (
             sa.select(_reports.c.summary)
-            .where(_reports.c.schema == report_request.SCHEMA)
+            .where(_reports.c.schema == kind.schema)
             .order_by(_reports.c.created.desc(), _reports.c.key)
             .limit(limit)
         )
-        found = []
+        line, found = lazily(kind.listed), []
         for summary in self._read(lambda connection: connection.execute(wanted).scalars().all()) or ():
             try:
-                found.append(msgspec.json.decode(summary, type=Saved))
-            except (msgspec.ValidationError, msgspec.DecodeError):
+                found.append(msgspec.json.decode(summary, type=line))
+            except msgspec.DecodeError:
                 continue
         return found
 
-    def put(self, key: str, report: Report) -> None:
-        """Keep ``report`` under ``key``, in the place of an earlier one."""
-        row = {
-            "key": key,
-            "schema": report.schema,
-            "created": _timestamp(report.created),
-            "summary": msgspec.json.encode(_summary(key, report)).decode(),
-            "document": zlib.compress(report_request.to_json(report)),
-        }
-        self._put(_reports, row)
-
-    def document(self, key: str, kind: str, schema: int) -> bytes | None:
-        """The document under ``key``, if it is of this kind and schema."""
-        columns = _documents.c
-        wanted = sa.select(columns.document).where(columns.key == key, columns.kind == kind, columns.schema == schema)
-
-        def find(connection: sa.Connection) -> bytes | None:
-            there = sa.inspect(connection).has_table(_documents.name)
-            return connection.execute(wanted).scalar_one_or_none() if there else None
-
-        found = self._read(find)
-        try:
-            return None if found is None else zlib.decompress(found)
-        except zlib.error:
-            return None
-
-    def put_document(self, key: str, kind: str, schema: int, document: bytes) -> None:
-        """Keep ``document`` under ``key``, in the place of an earlier one."""
-        row = {
-            "key": key,
-            "kind": kind,
-            "schema": schema,
-            "created": time.time(),
-            "document": zlib.compress(document),
-        }
-        self._put(_documents, row)
+    def put(self, kind: Kind, key: str, result: Any) -> None:
+        """Keep ``result`` under ``key``, in the place of an earlier one."""
+        row = {"key": key, "schema": kind.schema, "document": zlib.compress(msgspec.json.encode(result))}
+        if kind.listed:
+            line = msgspec.json.encode(lazily(kind.listed).of(key, result)).decode()
+            self._put(_reports, row | {"created": _timestamp(result.created), "summary": line})
+        else:
+            self._put(_documents, row | {"created": time.time(), "kind": kind.name})
 
     def delete(self, key: str) -> None:
         """Forget what is under ``key``, if there is anything."""
@@ -376,44 +315,3 @@ def _timestamp(created: str) -> float:
         return datetime.fromisoformat(created).timestamp()
     except ValueError:
         return time.time()
-
-
-def _summary(key: str, report: Report) -> Saved:
-    candidates = []
-    for result in report.results:
-        base = report.reference.footprint_bytes
-        value = {name: estimate.value for name, estimate in result.fidelity.items()}
-        candidates.append(
-            Headline(
-                precision=result.precision,
-                footprint_ratio=result.footprint_bytes / base if base else None,
-                kl_mean=value.get("kl_mean"),
-                top1_agreement=value.get("top1_agreement"),
-                perplexity_ratio=value.get("perplexity_ratio"),
-                hidden_cosine=value.get("hidden_cosine"),
-                nonfinite_positions=result.nonfinite_positions,
-            )
-        )
-    spec = report.spec
-    return Saved(
-        key=key,
-        created=report.created,
-        model=spec.model,
-        revision=spec.revision,
-        reference=spec.reference,
-        precisions=spec.precisions,
-        tokens=report.input.tokens,
-        text=_excerpt(spec),
-        qfund=report.qfund,
-        candidates=tuple(candidates),
-        pictures=report.input.chunks if report.input.source == "pictures" else 0,
-        also=spec.also,
-        libraries=spec.libraries,
-    )
-
-
-def _excerpt(spec: Spec) -> str | None:
-    """What tells a visitor's own input from others; None where it was not a visitor's own."""
-    if spec.texts:
-        return f"{len(spec.texts):,} texts: {', '.join(named.name for named in spec.texts)}"[:EXCERPT]
-    return None if spec.text is None else spec.text[:EXCERPT]

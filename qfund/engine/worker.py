@@ -25,9 +25,10 @@ from typing import BinaryIO, NoReturn
 import msgspec
 
 from qfund.core.errors import EngineError, InvalidSpec, OutOfBudget, QfundError, UnknownName
+from qfund.core.feature import Kind, lazily
 from qfund.core.names import look_up
 from qfund.engine import messages
-from qfund.engine.kinds import KINDS, Kind, lazily
+from qfund.engine.kinds import KINDS
 from qfund.precisions import backends
 
 #: Seconds between two progress events of one phase.

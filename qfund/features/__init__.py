@@ -1,0 +1,20 @@
+"""What a person does with qfund, a folder each; navigation, jobs, commands and half the tests iterate ``FEATURES``."""
+
+from qfund.core.feature import Feature
+from qfund.features import (
+    captions,
+    compare,
+    formats,
+    guide,
+    lesson,
+    memory,
+    outputs,
+    precisions,
+    quantizer,
+    saved,
+)
+
+#: In the order of the navigation.
+FEATURES: tuple[Feature, ...] = tuple(
+    room.FEATURE for room in (compare, memory, outputs, captions, saved, lesson, quantizer, formats, precisions, guide)
+)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from qfund.core.errors import InvalidInput
-from qfund.features.compare.request.spec import ALL, SECOND_HALF
+from qfund.inputs.texts import ALL, SECOND_HALF
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,14 +15,14 @@ from transformers import AutoImageProcessor, AutoTokenizer, GenerationConfig
 from qfund.checkpoints import catalog
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.errors import InvalidInput, UnsupportedModel
-from qfund.features.compare.request.report import InputFacts, TextFacts
-from qfund.features.compare.request.spec import ALL, SECOND_HALF, NamedText, Spec
-from qfund.inputs import pictures, shapes
+from qfund.inputs import evaluation, pictures, shapes
 from qfund.inputs.chunks import Chunk, Chunking, Tokens
+from qfund.inputs.facts import InputFacts, TextFacts
+from qfund.inputs.texts import ALL, SECOND_HALF, InputRequest, NamedText
 from qfund.models.skeleton import must_have_its_vocabulary
 from qfund.models.tasks import Task, read_config
 
-#: Longest chunk unless the ``Spec`` asks for another.
+#: Longest chunk unless the request asks for another.
 DEFAULT_CONTEXT = 512
 
 #: Chunks below which nothing can be said about how far tokens of one text depend on each other.
@@ -93,7 +93,7 @@ class Prepared:
     texts_of_chunks: tuple[int, ...] = (0,)
 
 
-def prepare(spec: Spec, source: catalog.Source, checkpoint: Checkpoint, task: Task) -> Prepared:
+def prepare(spec: InputRequest, source: catalog.Source, checkpoint: Checkpoint, task: Task) -> Prepared:
     """Batches of the input that ``spec`` asks for.
 
     Raises:
@@ -239,7 +239,7 @@ def _longest_context(config: Any, tokenizer: Any) -> int | None:
     return min(found, default=None)
 
 
-def _context(spec: Spec, longest: int | None) -> int:
+def _context(spec: InputRequest, longest: int | None) -> int:
     if spec.context is None:
         return min(longest or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
     if longest is not None and spec.context > longest:
@@ -277,7 +277,7 @@ def _encode(tokenizer: Any, text: str) -> Tokens:
     return Tokens(ids, pieces)
 
 
-def _texts(spec: Spec, source: catalog.Source) -> tuple[str, tuple[NamedText, ...], list[str]]:
+def _texts(spec: InputRequest, source: catalog.Source) -> tuple[str, tuple[NamedText, ...], list[str]]:
     """Where the input comes from, the texts, and sentences about them.
 
     Raises:
@@ -288,7 +288,7 @@ def _texts(spec: Spec, source: catalog.Source) -> tuple[str, tuple[NamedText, ..
     elif spec.text is not None:
         found, notes, kind = (NamedText("", spec.text),), [], "text"
     else:
-        text, notes = catalog.evaluation_text(source)
+        text, notes = evaluation.evaluation_text(source)
         found, kind = (NamedText("", text),), "evaluation text"
     if not any(named.text.strip() for named in found):
         what = "The texts are" if spec.texts else "The text is"
@@ -296,7 +296,9 @@ def _texts(spec: Spec, source: catalog.Source) -> tuple[str, tuple[NamedText, ..
     return kind, found, notes
 
 
-def _prepare_text(spec: Spec, source: catalog.Source, checkpoint: Checkpoint, task: Task, config: Any) -> Prepared:
+def _prepare_text(
+    spec: InputRequest, source: catalog.Source, checkpoint: Checkpoint, task: Task, config: Any
+) -> Prepared:
     _must_have_positions(spec, task)
     must_have_its_vocabulary(checkpoint)
     tokenizer = _tokenizer(checkpoint)
@@ -366,7 +368,7 @@ def _prepare_text(spec: Spec, source: catalog.Source, checkpoint: Checkpoint, ta
     )
 
 
-def _must_have_positions(spec: Spec, task: Task) -> None:
+def _must_have_positions(spec: InputRequest, task: Task) -> None:
     """
     Raises:
         InvalidInput: a choice of positions, for outputs that have none to choose among.
@@ -530,7 +532,9 @@ def _after(start: int, ids: Tensor) -> Tensor:
     return torch.cat([torch.full_like(ids[:, :1], start), ids[:, :-1]], 1)
 
 
-def _prepare_pictures(spec: Spec, source: catalog.Source, checkpoint: Checkpoint, task: Task, config: Any) -> Prepared:
+def _prepare_pictures(
+    spec: InputRequest, source: catalog.Source, checkpoint: Checkpoint, task: Task, config: Any
+) -> Prepared:
     trained = source.kind == "shipped" and source.name == "shapes-blip"
     drawn = shapes.held_out(range(_HELD_OUT_PICTURES)) if trained else pictures.draw()
     values, how = _pixel_values(checkpoint, config, [picture.image for picture in drawn])

@@ -21,9 +21,9 @@ from qfund.core.tensors import LeftModule
 from qfund.core.units import bytes_text
 from qfund.models import footprint, prequantized
 from qfund.models.tasks import model_class, read_config
-from qfund.precisions.precision import Precision
+from qfund.precisions.precision import STORED, Precision
 from qfund.precisions.quantizers import walk
-from qfund.precisions.table import STORED, require
+from qfund.precisions.table import require
 
 transformers.utils.logging.disable_progress_bar()
 

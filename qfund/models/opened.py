@@ -14,7 +14,8 @@ from qfund.core.units import bytes_text
 from qfund.models import prequantized, tasks
 from qfund.models.loading import LoadedModel, model_cache
 from qfund.models.skeleton import Skeletons
-from qfund.precisions.table import PRECISIONS, STORED, precision, require
+from qfund.precisions.precision import STORED
+from qfund.precisions.table import PRECISIONS, precision, require
 
 
 def groups(reference: str, candidates: Sequence[str], sizes: Mapping[str, int], budget: int) -> list[list[str]]:

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-from qfund.precisions.table import STORED
+CAST, INTEGER, FLOAT, CODEBOOK, STORED = "float cast", "integer", "float quantised", "codebook", "as stored"
+
+MEANING = "16-bit meanings"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +99,13 @@ class Precision:
 
 
 _BASES = {"float64": "FP64", "float32": "FP32", "bfloat16": "BF16", "float16": "FP16", "auto": "as stored"}
+
+#: Families in the order in which they are shown, and what each has in common.
+FAMILIES = {
+    CAST: "Every weight is rounded to a smaller float. No scales, nothing to choose.",
+    INTEGER: "Weights become whole numbers times a scale that a channel or a group shares.",
+    FLOAT: "Weights become very small floats times a scale: finer near zero, coarser far from it.",
+    CODEBOOK: "Weights become the nearest of 16 values times a scale; the values suit weights that are normal.",
+    MEANING: "What else people call BF16 or FP16: only weights rounded, or inputs too, autocast, a wider output head.",
+    STORED: "The checkpoint brings its own.",
+}

@@ -4,21 +4,7 @@ from dataclasses import replace
 
 from qfund.core.errors import UnavailablePrecision
 from qfund.core.names import look_up
-from qfund.precisions.precision import _BASES, Precision
-
-CAST, INTEGER, FLOAT, CODEBOOK, STORED = "float cast", "integer", "float quantised", "codebook", "as stored"
-
-MEANING = "16-bit meanings"
-
-#: Families in the order in which they are shown, and what each has in common.
-FAMILIES = {
-    CAST: "Every weight is rounded to a smaller float. No scales, nothing to choose.",
-    INTEGER: "Weights become whole numbers times a scale that a channel or a group shares.",
-    FLOAT: "Weights become very small floats times a scale: finer near zero, coarser far from it.",
-    CODEBOOK: "Weights become the nearest of 16 values times a scale; the values suit weights that are normal.",
-    MEANING: "What else people call BF16 or FP16: only weights rounded, or inputs too, autocast, a wider output head.",
-    STORED: "The checkpoint brings its own.",
-}
+from qfund.precisions.precision import _BASES, CAST, CODEBOOK, FLOAT, INTEGER, MEANING, STORED, Precision
 
 _DEQUANTIZED = "weights are dequantised before each multiplication, which runs in {base}"
 

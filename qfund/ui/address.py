@@ -8,10 +8,9 @@ import streamlit as st
 
 from qfund.checkpoints import catalog
 from qfund.core.errors import QfundError
+from qfund.core.parameters import Query
 
 Asked = TypeVar("Asked")
-
-Query = dict[str, list[str]]
 
 
 class Address(Generic[Asked]):

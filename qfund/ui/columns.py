@@ -1,6 +1,29 @@
 """How columns of frames are shown: their widths, formats and explanations."""
 
-from typing import Literal
+from typing import Any, Literal
+
+import streamlit as st
+
+from qfund.core.metrics.table import METRICS
+from qfund.drawing import columns
+
+OVERVIEW: dict[str, Any] = {
+    "Precision": st.column_config.TextColumn(pinned=True),
+    "Memory": st.column_config.ProgressColumn(
+        format="%.0f %%", min_value=0, max_value=100, help="Stored bytes of the whole model, of the reference's."
+    ),
+    "Stored (B)": st.column_config.NumberColumn(format="localized", help="The same to the byte."),
+    columns.QUANTIZED_BITS: st.column_config.NumberColumn(
+        format="%.4g", help="Of the converted weights alone, scales and zero-points included."
+    ),
+    columns.MODEL_BITS: st.column_config.NumberColumn(
+        format="%.4g", help="Of the whole model: all stored bits, scales and buffers included, over its parameters."
+    ),
+    "KL": st.column_config.NumberColumn("KL (nat)", format="scientific", help=METRICS["kl_mean"].definition),
+    "Same top-1": st.column_config.NumberColumn(format="%.2f %%", help=METRICS["top1_agreement"].definition),
+    "Perplexity ×": st.column_config.TextColumn(help=METRICS["perplexity_ratio"].definition),
+    "Cosine": st.column_config.NumberColumn(format="%.6f", help=METRICS["hidden_cosine"].definition),
+}
 
 TALL = 30  # rows of a table that is what its page is for, shown at once
 

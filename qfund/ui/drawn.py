@@ -1,12 +1,11 @@
-"""Frames, figures and payloads that were made once for a report, shared by all visitors and never changed."""
+"""Frames, figures and payloads that were made once for a result, shared by all visitors and never changed."""
 
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import streamlit as st
 
-from qfund.features.compare.request.report import Report
-from qfund.features.compare.view.found import Found
+from qfund.ui.services import Answer
 
 Made = TypeVar("Made")
 
@@ -16,8 +15,6 @@ def _made(key: str, created: str, what: str, _make: Callable[[], object]) -> obj
     return _make()
 
 
-def once(found: Found, what: str, make: Callable[[Report], Made]) -> Made:
-    """``make(report)``, made at most once for this report; ``what`` names it and everything else that it depends on."""
-    report = found.report
-    assert report is not None
-    return cast(Made, _made(found.key, report.created, what, lambda: make(report)))
+def once(found: Answer, what: str, make: Callable[[Any], Made]) -> Made:
+    """``make(result)``, made at most once for this result; ``what`` names it and everything else that it depends on."""
+    return cast(Made, _made(found.key, found.result.created, what, lambda: make(found.result)))

@@ -7,8 +7,30 @@ import streamlit as st
 
 from qfund.checkpoints import catalog
 from qfund.drawing.phrases import label
+from qfund.precisions.precision import MEANING, STORED
 from qfund.precisions.request import ALSO
-from qfund.precisions.table import PRECISIONS, STORED
+from qfund.precisions.table import PRECISIONS, unavailable
+
+
+def _place(name: str) -> tuple[bool, bool, bool]:
+    row = PRECISIONS[name]
+    return row.family == STORED, row.family == MEANING, row.variant_of is not None
+
+
+#: Names in the order in which they are offered: variants on another base after all others, then what else is called
+#: BF16 or FP16, and last what only a checkpoint that is quantised already can be compared in.
+WITH_STORED = tuple(sorted(PRECISIONS, key=_place))
+
+FIELD = 66  # pixels of a select box with its label, so that buttons stand beside it
+
+
+def option_label(precision: str) -> str:
+    """The label, with what an option needs that cannot be chosen for every model or on every device."""
+    row = PRECISIONS[precision]
+    if row.family == STORED:
+        return f"{row.label} (for quantised checkpoints)"
+    return f"{row.label} (needs a CUDA GPU)" if unavailable(row, catalog.device()) else row.label
+
 
 #: Precisions that a model of any checkpoint can be taken to: variants on another base after all others.
 OFFERED = tuple(

@@ -12,13 +12,17 @@ from typing import Any
 
 import streamlit as st
 
+from qfund.checkpoints import catalog
 from qfund.core.errors import QfundError
+from qfund.core.feature import Feature, lazily
 from qfund.core.request import Request
-from qfund.engine import key_of, recall, shipped
+from qfund.engine import key_of, shipped
 from qfund.engine.jobs import Job, Jobs
-from qfund.engine.kinds import kind_of
+from qfund.engine.kinds import KINDS, kind_of
 from qfund.engine.store import Store
 
+#: All rows; ``features`` is above this room, so it is named, not imported.
+FEATURES: tuple[Feature, ...] = lazily("qfund.features:FEATURES")
 #: Decoded reports that a server keeps: some megabytes each.
 KEPT = 24
 
@@ -40,15 +44,10 @@ def jobs() -> Jobs:
 def warm_up() -> None:
     """Import what the first chart needs while the first visitor still reads; once for each server."""
 
+    charts = [name for feature in FEATURES for name in feature.warm]
+
     def work() -> None:
-        for name in (
-            "pandas",
-            "pyarrow",
-            "plotly.graph_objects",
-            "plotly.io",
-            "qfund.features.compare.figures.damage",
-            "qfund.features.compare.tables.footprints",
-        ):
+        for name in ("pandas", "pyarrow", "plotly.graph_objects", "plotly.io", *charts):
             importlib.import_module(name)
 
     threading.Thread(target=work, name="warm-up", daemon=True).start()
@@ -97,26 +96,30 @@ def results() -> Results:
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What is known about a request of any kind: its result, or the latest job for it, or neither. ``problem`` says why
-    the store did not give or keep the result."""
+    the store did not give or keep the result; it can be shown and measured all the same."""
 
+    request: Any
     key: str
     result: Any = None
     job: Job | None = None
     problem: str | None = None
 
 
-def look_up(request: Request) -> Answer:
+def look_up(request: Request, *, whole: bool = True) -> Answer:
     """What is known about ``request``; never starts work.
+
+    Args:
+        whole: whether a result that ships shortened, to what some pages draw, will not do.
 
     Raises:
         QfundError: a malformed request, or a model that cannot be identified.
     """
     key = key_of(request)
     if (held := results().get(key)) is not None:
-        return Answer(key, held)
+        return Answer(request, key, held)
     result, problem = None, None
     try:
-        result = recall(store(), kind_of(request), key)
+        result = store().get(kind_of(request), key)
     except QfundError as error:
         problem = f"Saved results cannot be read. {error}"
     result = result or shipped.find(request, key)
@@ -125,7 +128,13 @@ def look_up(request: Request) -> Answer:
         result, problem = job.result or result, job.warning or problem
     if result is not None and problem is None and not (job and job.active):  # it may be measured anew just now
         results().put(key, result)
-    return Answer(key, result, job, problem)
+    if result is None and not whole:
+        shortened = f"{key} in numbers"
+        result = results().get(shortened) or shipped.find(request, key, whole=False)
+        if result is not None:
+            results().put(shortened, result)
+            return Answer(request, shortened, result, job, problem)
+    return Answer(request, key, result, job, problem)
 
 
 def ask(request: Request) -> Answer:
@@ -138,10 +147,66 @@ def ask(request: Request) -> Answer:
     found = look_up(request)
     if found.result is None and found.job is None:
         job = jobs().submit(request)
-        return Answer(found.key, job.result, job, found.problem)
+        return Answer(request, found.key, job.result, job, found.problem)
     return found
 
 
-def forget_answer(key: str) -> None:
+def at_once(request: Request) -> Any:
+    """What files alone tell of ``request``, read in this process: milliseconds on a disk.
+
+    Raises:
+        QfundError: the model is not there, or its files are malformed.
+    """
+    read = kind_of(request).at_once
+    assert read is not None
+    if catalog.locate(request.model, request.revision).folder is not None:
+        return lazily(read)(request)
+    found = _from_hub(read, request)
+    if isinstance(found, QfundError):
+        raise found
+    return found
+
+
+@st.cache_data(ttl=120, max_entries=32, show_spinner="Reading headers from the Hub")
+def _from_hub(read: str, request: Request) -> Any:
+    """A failure is remembered too, so that a rerun asks the network nothing."""
+    try:
+        return lazily(read)(request)
+    except QfundError as error:
+        return error
+
+
+def listed(kind: str) -> list[Any]:
+    """A line for each stored result of a kind, newest first.
+
+    Raises:
+        StoreError: the database refuses.
+    """
+    return store().listed(KINDS[kind])
+
+
+def stored(kind: str, key: str) -> Any | None:
+    """A stored result by its key.
+
+    Raises:
+        StoreError: the database refuses.
+    """
+    held = results().get(key) or store().get(KINDS[kind], key)
+    if held is not None:
+        results().put(key, held)
+    return held
+
+
+def delete(key: str) -> None:
+    """Delete a stored result.
+
+    Raises:
+        StoreError: the database refuses.
+    """
+    store().delete(key)
+    results().forget(key)
+
+
+def forget(key: str) -> None:
     """It is being measured anew."""
     results().forget(key)

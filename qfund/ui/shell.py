@@ -4,7 +4,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 import streamlit as st
-from streamlit.navigation.page import Page
+from streamlit.navigation.page import Page as StreamlitPage
 
 from qfund.ui import services
 
@@ -14,62 +14,31 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 _inside: ContextVar[bool] = ContextVar("inside", default=False)
 
 
-def compare_page() -> Page:
-    return st.Page(ROOT / "pages/compare.py", title="Compare", icon=":material/balance:", default=True)
+def page(feature: str) -> StreamlitPage:
+    """The page of a feature, by its name."""
+    row = next(row for row in services.FEATURES if row.name == feature).page
+    assert row is not None
+    return st.Page(ROOT / f"pages/{row.path}.py", title=row.title, icon=f":material/{row.icon}:", default=row.default)
 
 
-def memory_page() -> Page:
-    return st.Page(ROOT / "pages/memory.py", title="Memory", icon=":material/memory:")
-
-
-def captions_page() -> Page:
-    return st.Page(ROOT / "pages/captions.py", title="Captions", icon=":material/closed_caption:")
-
-
-def precisions_page() -> Page:
-    return st.Page(ROOT / "pages/precisions.py", title="Precisions", icon=":material/stacked_line_chart:")
-
-
-def outputs_page() -> Page:
-    return st.Page(ROOT / "pages/outputs.py", title="Outputs", icon=":material/compare_arrows:")
-
-
-def quantizer_page() -> Page:
-    return st.Page(ROOT / "pages/quantiser.py", title="Quantiser", icon=":material/grid_on:")
-
-
-def formats_page() -> Page:
-    return st.Page(ROOT / "pages/formats.py", title="Formats", icon=":material/memory_alt:")
-
-
-def saved_page() -> Page:
-    return st.Page(ROOT / "pages/saved.py", title="Saved", icon=":material/inventory_2:")
-
-
-def questions_page() -> Page:
-    return st.Page(ROOT / "pages/questions.py", title="Questions", icon=":material/school:")
-
-
-def guide_page() -> Page:
-    return st.Page(ROOT / "pages/guide.py", title="Guide", icon=":material/menu_book:")
-
-
-def _frame() -> Page:
+def _frame() -> StreamlitPage:
     # An emoji as page icon: a Material one, also one taken over from the navigation, makes browsers fetch a font from a
     # foreign host.
     st.set_page_config(page_title="qfund", page_icon="⚖️", layout="wide")
-    measured = [compare_page(), memory_page(), outputs_page(), captions_page(), saved_page()]
-    explained = [questions_page(), quantizer_page(), formats_page(), precisions_page(), guide_page()]
-    return st.navigation({"": measured, "Learn": explained}, position="top")
+    groups: dict[str, list[StreamlitPage]] = {}
+    for row in services.FEATURES:
+        if row.page is not None:
+            groups.setdefault(row.page.group, []).append(page(row.name))
+    return st.navigation(groups, position="top")
 
 
 def run() -> None:
     """``app.py``: draw the page that the address names."""
     services.warm_up()
-    page = _frame()
+    shown = _frame()
     token = _inside.set(True)
     try:
-        page.run()
+        shown.run()
     finally:
         _inside.reset(token)
     # For tests, benchmarks and pictures: the last element of a page has arrived.

@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 
 from qfund.checkpoints.weights import Part
-from qfund.ui import parameters
-from qfund.ui.address import Query
-from qfund.ui.parameters import Meant, Parameter, count, last, text
+from qfund.core import parameters
+from qfund.core.parameters import Meant, Parameter, Query, count, last, text
 
 _FURTHEST = 10_000_000  # rows and columns
 

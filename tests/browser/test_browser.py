@@ -24,6 +24,7 @@ from playwright.sync_api import Browser, Locator, Page, Playwright, expect, sync
 from qfund.checkpoints import catalog
 from qfund.core import codes
 from qfund.engine import key_of
+from qfund.engine.kinds import KINDS
 from qfund.engine.store import Store
 from qfund.features.compare.request import examples
 from qfund.features.compare.request.link import to_query
@@ -39,6 +40,8 @@ PATIENCE = 90_000  # ms
 expect.set_options(timeout=PATIENCE)
 
 OTHERS_BLOCKED = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+
+COMPARE = KINDS["compare"]
 
 
 def free_port() -> int:
@@ -90,7 +93,7 @@ def stop(server: Server) -> None:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     home = tmp_path_factory.mktemp("home")
     # A comparison that is there from the start, so that every test finds a report whatever ships with the project.
-    Store(f"sqlite:///{home}/qfund.db").put(key_of(examples.EXAMPLE), make_report(examples.EXAMPLE))
+    Store(f"sqlite:///{home}/qfund.db").put(COMPARE, key_of(examples.EXAMPLE), make_report(examples.EXAMPLE))
     running = serve(home)
     yield running
     stop(running)
@@ -434,7 +437,7 @@ def test_thousands_of_tokens_are_tiles_with_details_on_demand(arrive: Arrive, se
     spec = Spec("dummy", precisions=("bf16", "int8"), max_tokens=4001)
     report = long_tokens(full_report(spec), 4000)
     assert report.tokens is not None
-    Store(f"sqlite:///{server.log.parent}/qfund.db").put(key_of(spec), report)
+    Store(f"sqlite:///{server.log.parent}/qfund.db").put(COMPARE, key_of(spec), report)
     page = arrive(width=1000).open(link(spec)).drawn().page
     page.get_by_role("tab", name="Where").click()
     tiles = page.locator(".tiles")
@@ -468,7 +471,7 @@ def test_thousands_of_tokens_are_tiles_with_details_on_demand(arrive: Arrive, se
 
 def test_a_margin_moves_the_answer_and_the_address_and_nothing_else(arrive: Arrive, server: Server) -> None:
     spec = Spec("dummy", precisions=("bf16", "int4"), max_tokens=4002)
-    Store(f"sqlite:///{server.log.parent}/qfund.db").put(key_of(spec), full_report(spec))
+    Store(f"sqlite:///{server.log.parent}/qfund.db").put(COMPARE, key_of(spec), full_report(spec))
     visit = arrive(width=390).open(link(spec)).drawn()
     page = visit.page
     expect(page.locator(".qf-pill")).to_contain_text(["within your margin", "inconclusive"])
@@ -491,7 +494,7 @@ def test_a_text_with_markup_is_shown_as_text(arrive: Arrive, server: Server) -> 
     assert report.tokens is not None
     pieces = (text, "<b>", "</script>", "<script>window.hacked=1</script>", *report.tokens.pieces[4:])
     tokens = replace(report.tokens, pieces=pieces, vocabulary=pieces)
-    Store(f"sqlite:///{server.log.parent}/qfund.db").put(key_of(spec), replace(report, tokens=tokens))
+    Store(f"sqlite:///{server.log.parent}/qfund.db").put(COMPARE, key_of(spec), replace(report, tokens=tokens))
     visit = arrive().open(link(spec)).drawn()
     heading(visit, "dummy: FP32 against BF16")
     visit.page.get_by_role("tab", name="Where").click()
@@ -514,7 +517,7 @@ def test_tokens_that_are_not_finite_are_never_called_equal(arrive: Arrive, serve
     nothing = disagreement(none, none, none, Alternatives(((),) * count, ((),) * count))
     pieces = ("Return", "\ufffd", *report.tokens.pieces[2:])
     tokens = replace(report.tokens, pieces=pieces, candidates=report.tokens.candidates | {"fp16": nothing})
-    Store(f"sqlite:///{server.log.parent}/qfund.db").put(key_of(spec), replace(report, tokens=tokens))
+    Store(f"sqlite:///{server.log.parent}/qfund.db").put(COMPARE, key_of(spec), replace(report, tokens=tokens))
     page = arrive().open(link(spec)).drawn().page
     page.get_by_role("tab", name="Where").click()
     expect(page.locator(".broken-key")).to_be_hidden()
@@ -542,7 +545,7 @@ def test_the_numbers_of_a_candidate_stand_in_one_row_each(arrive: Arrive, width:
 
 def test_a_comparison_is_deleted_after_asking(arrive: Arrive, server: Server) -> None:
     spec = Spec("dummy", precisions=("fp16",), max_tokens=12)
-    Store(f"sqlite:///{server.log.parent}/qfund.db").put(key_of(spec), make_report(spec))
+    Store(f"sqlite:///{server.log.parent}/qfund.db").put(COMPARE, key_of(spec), make_report(spec))
     visit = arrive().open("/saved").drawn()
     row = visit.page.locator(f".st-key-saved_{key_of(spec)}")
     row.get_by_role("button", name="Delete").click()

@@ -13,7 +13,7 @@ from qfund.features.compare.measure.compare import compare
 from qfund.features.compare.request import report
 from qfund.features.compare.request.examples import EXAMPLE
 from qfund.features.compare.request.spec import Spec
-from qfund.inputs import pydoc_text
+from qfund.inputs import evaluation, pydoc_text
 from tests.engine.shipping import ships
 from training import dummy
 
@@ -103,12 +103,12 @@ def test_no_held_out_unit_is_in_another_group_or_missing() -> None:
 
 def test_another_python_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pydoc_text, "read_unit", lambda name: f"documentation of {name}")
-    _, notes = catalog.evaluation_text(locate("pydoc-llama"))
+    _, notes = evaluation.evaluation_text(locate("pydoc-llama"))
     assert any("slightly other documentation" in note for note in notes)
 
 
 def test_a_model_without_its_own_text_reads_the_documentation(tmp_path: Path) -> None:
-    text, notes = catalog.evaluation_text(locate(str(tmp_path)))
+    text, notes = evaluation.evaluation_text(locate(str(tmp_path)))
     assert len(text) > 10_000
     assert any("instead" in note for note in notes)
 

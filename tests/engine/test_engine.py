@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import FrozenInstanceError, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -38,13 +39,14 @@ from qfund.core.errors import (
     UsageError,
     WorkerDied,
 )
+from qfund.core.feature import Kind, lazily
 from qfund.core.progress import Streaming
 from qfund.core.request import Request
-from qfund.engine import compute, keep, key_of, messages, recall
+from qfund.engine import compute, keep, key_of, messages
 from qfund.engine import jobs as engine_jobs
 from qfund.engine import process as engine_process
 from qfund.engine.jobs import Job, Jobs
-from qfund.engine.kinds import KINDS, Kind, kind_of, lazily
+from qfund.engine.kinds import KINDS, kind_of
 from qfund.engine.process import Process
 from qfund.engine.store import Store
 from qfund.engine.worker import Channel, Reporter
@@ -57,6 +59,8 @@ from tests.features.compare.reports import make_report
 ROOT = Path(__file__).resolve().parents[2]
 
 DEADLINE = 60.0  # seconds after which a test that waits has failed
+
+COMPARE = KINDS["compare"]
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -71,18 +75,18 @@ class MemoryStore(Store):
 
     def __init__(self) -> None:
         super().__init__("sqlite://")
-        self.kept: dict[str, Report] = {}
+        self.kept: dict[str, Any] = {}
         self.refuses: set[str] = set()
 
-    def get(self, key: str) -> Report | None:
+    def get(self, kind: Kind, key: str) -> Any | None:
         if "get" in self.refuses:
             raise StoreError("The disk hums.", "Listen.")
         return self.kept.get(key)
 
-    def put(self, key: str, report: Report) -> None:
+    def put(self, kind: Kind, key: str, result: Any) -> None:
         if "put" in self.refuses:
             raise StoreError("The disk is full.", "Free some space.")
-        self.kept[key] = report
+        self.kept[key] = result
 
 
 @pytest.fixture
@@ -204,8 +208,8 @@ def test_a_job_ends_with_a_report_that_is_stored(bench: Bench, store: MemoryStor
     assert jobs.find(asked) is None
     job = finished(jobs, jobs.submit(asked))
     assert (job.state, job.share, job.error, job.warning, job.position) == ("done", 1.0, None, None, 0)
-    assert job.report is not None and job.report.spec == asked
-    assert store.kept == {key_of(asked, lambda spec: "weights"): job.report}
+    assert job.result is not None and job.result.spec == asked
+    assert store.kept == {key_of(asked, lambda spec: "weights"): job.result}
     assert job.started is not None and job.finished is not None
     assert job.submitted <= job.started <= job.finished
     assert jobs.find(asked) == job
@@ -484,7 +488,7 @@ def test_a_store_that_refuses_does_not_lose_the_report(bench: Bench, store: Memo
     store.refuses = {"put"}
     jobs = bench.jobs()
     job = finished(jobs, jobs.submit(spec()))
-    assert job.state == "done" and job.report is not None
+    assert job.state == "done" and job.result is not None
     assert job.warning is not None and "The disk is full. Free some space." in job.warning
 
 
@@ -496,7 +500,7 @@ def test_a_model_that_changes_while_it_is_measured_is_not_stored(bench: Bench, s
     weights = "after"
     bench.open_gate()
     job = finished(jobs, job)
-    assert job.report is not None and job.warning is not None and "changed" in job.warning
+    assert job.result is not None and job.warning is not None and "changed" in job.warning
     assert store.kept == {}
 
 
@@ -644,11 +648,11 @@ def real() -> Iterator[Jobs]:
 @pytest.mark.parametrize("text", [None, "chatty", "busy", "naïve 🦙 \u2028\0\n text", "large", "x" * 3_000_000])
 def test_the_real_worker_measures(real: Jobs, text: str | None) -> None:
     job = finished(real, real.submit(spec(text)))
-    assert job.report is not None, job.error
-    assert job.report.spec == spec(text)
+    assert job.result is not None, job.error
+    assert job.result.spec == spec(text)
     if text == "large":
-        assert job.report == fake_measure(spec("large"), lambda *_: None)
-        assert len(report_request.to_json(job.report)) > 5_000_000
+        assert job.result == fake_measure(spec("large"), lambda *_: None)
+        assert len(report_request.to_json(job.result)) > 5_000_000
 
 
 @pytest.mark.parametrize(
@@ -807,13 +811,13 @@ def test_one_worker_does_jobs_of_several_kinds_and_equal_ones_once(toy_jobs: Job
     assert len({job.key for job in shouts}) == 1
     assert len({job.key for job in sums}) == 2
     shouted, six, four = (finished(toy_jobs, job) for job in (shouts[0], sums[0], sums[2]))
-    assert (shouted.result, shouted.visitors, shouted.report) == (Shouted("NAÏVE 🦙"), 5, None)
+    assert (shouted.result, shouted.visitors) == (Shouted("NAÏVE 🦙"), 5)
     assert (six.result, six.visitors, six.request) == (Total(6, nth=1), 3, Sum("a-model", (1, 2, 3)))
     assert four.result == Total(4, nth=2)
     assert toy_jobs.find(Sum("a-model", (2, 3, 1))) == six
     for job in (shouted, six, four):
         assert job.warning is None
-        assert recall(toy_jobs._store, kind_of(job.request), job.key) == job.result
+        assert toy_jobs._store.get(kind_of(job.request), job.key) == job.result
 
 
 def test_a_job_of_another_kind_is_cancelled_and_the_next_gets_another_worker(toy_jobs: Jobs) -> None:
@@ -829,7 +833,7 @@ def test_a_job_of_another_kind_is_cancelled_and_the_next_gets_another_worker(toy
 def test_a_measure_that_gives_a_result_of_another_kind_has_failed(toy_jobs: Jobs) -> None:
     job = finished(toy_jobs, toy_jobs.submit(Shout("a-model", "wrong")))
     assert isinstance(job.error, EngineError) and "returned Total, not a Shouted" in job.error.message
-    assert recall(toy_jobs._store, kind_of(job.request), job.key) is None
+    assert toy_jobs._store.get(kind_of(job.request), job.key) is None
 
 
 def test_a_kind_that_only_the_server_knows_is_an_error(toys: None, bench: Bench) -> None:
@@ -847,21 +851,25 @@ def test_compute_finds_stored_results_of_any_kind(toys: None) -> None:
     assert fresh.nth > first.nth
     assert compute(Sum("a-model", (7, 5)), store=store, identify=weights) == fresh
     assert compute(Sum("a-model", (7, 5)), store=store, identify=lambda request: "other").nth > fresh.nth
-    assert store.saved() == []
+    assert store.listed(COMPARE) == []
     with pytest.raises(InvalidSpec, match="nothing to add"):
         compute(Sum("a-model", ()), identify=weights)
 
 
 @pytest.mark.parametrize("document", [b"", b"no JSON", b"{}", b'{"words": 5}'])
-def test_a_stored_result_that_cannot_be_read_is_absent(toys: None, document: bytes) -> None:
+def test_a_stored_result_that_cannot_be_read_is_absent(
+    toys: None, document: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store, asked, kind = Store("sqlite://"), Shout("a-model", "words"), TOYS["shout"]
     key = key_of(asked, weights)
     assert keep(store, key, asked, Shouted("WORDS"), weights) is None
-    assert recall(store, kind, key) == Shouted("WORDS")
-    assert recall(store, replace(kind, schema=4), key) is None
-    store.put_document(key, kind.name, 3, document)
-    assert recall(store, kind, key) is None
-    assert compute(asked, store=store, identify=weights) == recall(store, kind, key) == Shouted("WORDS")
+    assert store.get(kind, key) == Shouted("WORDS")
+    assert store.get(replace(kind, schema=4), key) is None
+    monkeypatch.setattr(msgspec.json, "encode", lambda result: document)
+    store.put(kind, key, None)
+    monkeypatch.undo()
+    assert store.get(kind, key) is None
+    assert compute(asked, store=store, identify=weights) == store.get(kind, key) == Shouted("WORDS")
 
 
 def test_equal_values_of_two_kinds_have_two_keys(toys: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -874,7 +882,7 @@ def test_a_request_of_no_kind_is_a_mistake_of_the_caller(bench: Bench) -> None:
     asked = Shout("a-model", "words")
     jobs = bench.jobs()
     for call in (kind_of, key_of, compute, jobs.submit, jobs.find):
-        with pytest.raises(TypeError, match=r"tests\.toys:Shout"):
+        with pytest.raises(TypeError, match=r"tests\.engine\.toys:Shout"):
             call(asked)
 
 

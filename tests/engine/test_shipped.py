@@ -14,19 +14,20 @@ from qfund.core.errors import InvalidSpec, UnknownName
 from qfund.core.estimate import Estimate
 from qfund.core.request import Request
 from qfund.engine import key_of, shipped
+from qfund.engine.kinds import KINDS
+from qfund.features.captions import link as captions_link
 from qfund.features.captions.request import CaptionRequest
-from qfund.features.captions.view import link as link_view
 from qfund.features.compare.request.examples import EVERY_PRECISION, EXAMPLE
 from qfund.features.compare.request.report import SCHEMA, LibraryRun, Report
 from qfund.features.compare.request.spec import Spec
-from qfund.features.compare.view import found as found_view
 from qfund.features.lesson.request.lesson import Lesson
 from qfund.features.lesson.request.questions import FEW, MANY, Asked
+from qfund.features.memory import link as memory_link
 from qfund.features.memory.request.plan import Plan, PlanRequest
-from qfund.features.memory.view import link as memory_link
+from qfund.features.outputs import link
 from qfund.features.outputs.request import embeddings, generation
 from qfund.features.outputs.request.embeddings import EmbeddingsRequest
-from qfund.features.outputs.view import link
+from qfund.ui import services
 from tests.engine.shipping import ships
 from tests.features.compare.reports import make_report
 from training import measured
@@ -59,7 +60,7 @@ def test_nothing_else_ships() -> None:
         EXAMPLE,
         link.Asked().request,
         link.Asked("embeddings").request,
-        link_view.Asked().request,
+        captions_link.Asked().request,
         memory_link.Asked().load_peaks("bf16"),
         *(request for model in CATALOG for request in (Asked(model).lesson, Asked(model).comparison)),
     ],
@@ -150,7 +151,7 @@ def test_a_report_of_another_schema_is_passed_over(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(catalog, "MODELS", tmp_path)
     shipped.write(spec, make_report(spec), "test")
     assert shipped.find(spec, key) == make_report(spec)
-    monkeypatch.setattr("qfund.features.compare.request.report.SCHEMA", SCHEMA + 1)
+    monkeypatch.setitem(KINDS, "compare", replace(KINDS["compare"], schema=SCHEMA + 1))
     assert shipped.find(spec, key) is None
 
 
@@ -158,14 +159,14 @@ def test_numbers_do_not_stand_for_a_whole_comparison() -> None:
     """A page that draws tokens and tensors must not open on one that lacks them."""
     for spec in (EVERY_PRECISION, Asked().timing(MANY), Asked("dummy").timing(FEW)):
         key = key_of(spec)
-        assert shipped.find(spec, key) is None and found_view.find(spec).report is None
+        assert shipped.find(spec, key) is None and services.look_up(spec).result is None
         found: Report = ships(spec, whole=False)
         assert found.tokens is None and not any(row.tensors for row in (found.reference, *found.results))
         assert [row.precision for row in found.results] == list(spec.precisions)
-        assert found_view.find_numbers(spec).report == found and found_view.find(spec).report is None, (
+        assert services.look_up(spec, whole=False).result == found and services.look_up(spec).result is None, (
             "not even once held"
         )
-    assert found_view.find_numbers(EXAMPLE) == found_view.find(EXAMPLE)
+    assert services.look_up(EXAMPLE, whole=False) == services.look_up(EXAMPLE)
 
 
 def test_only_the_file_that_is_asked_for_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

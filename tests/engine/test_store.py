@@ -18,13 +18,21 @@ import pytest
 from qfund.core.errors import StoreError
 from qfund.core.home import home
 from qfund.engine import store as engine_store
-from qfund.engine.store import Headline, Store
+from qfund.engine.kinds import KINDS
+from qfund.engine.store import Store
+from qfund.features.compare.request import listing
 from qfund.features.compare.request import report as report_request
+from qfund.features.compare.request.listing import Headline
 from qfund.features.compare.request.report import Report
-from qfund.features.compare.request.spec import NamedText, Spec
+from qfund.features.compare.request.spec import Spec
+from qfund.inputs.texts import NamedText
+from tests.engine.toys import TOYS, Shouted
 from tests.features.compare.reports import make_report, renamed
 
 ROOT = Path(__file__).resolve().parents[2]
+
+COMPARE = KINDS["compare"]
+KIND = TOYS["shout"]  # of results that nobody lists
 
 
 @pytest.fixture
@@ -64,9 +72,9 @@ def run(script: str, *arguments: object) -> subprocess.Popen[str]:
 
 
 def test_a_report_comes_back_as_it_was(store: Store, report: Report) -> None:
-    store.put("key", report)
-    assert store.get("key") == report
-    assert store.get("other") is None
+    store.put(COMPARE, "key", report)
+    assert store.get(COMPARE, "key") == report
+    assert store.get(COMPARE, "other") is None
 
 
 def test_unicode_and_a_large_report_come_back(store: Store, report: Report) -> None:
@@ -75,31 +83,31 @@ def test_unicode_and_a_large_report_come_back(store: Store, report: Report) -> N
     large = replace(report, spec=replace(report.spec, text="naïve\n" * 100_000), results=())
     large = replace(large, reference=replace(report.reference, tensors=tensors))
     assert len(report_request.to_json(large)) > 5_000_000
-    store.put("large", large)
-    assert store.get("large") == large
+    store.put(COMPARE, "large", large)
+    assert store.get(COMPARE, "large") == large
 
 
 def test_documents_are_stored_compressed(store: Store, file: Path, report: Report) -> None:
     large = replace(report, spec=replace(report.spec, text="a text that repeats itself " * 100_000))
-    store.put("key", large)
+    store.put(COMPARE, "key", large)
     assert file.stat().st_size < 200_000
 
 
 def test_a_second_report_under_a_key_replaces_the_first(store: Store, report: Report) -> None:
-    store.put("key", report)
-    store.put("key", renamed(report, "other"))
-    found = store.get("key")
+    store.put(COMPARE, "key", report)
+    store.put(COMPARE, "key", renamed(report, "other"))
+    found = store.get(COMPARE, "key")
     assert found is not None and found.spec.model == "other"
-    assert [saved.model for saved in store.saved()] == ["other"]
+    assert [saved.model for saved in store.listed(COMPARE)] == ["other"]
 
 
 def test_delete(store: Store, report: Report) -> None:
-    store.put("key", report)
-    store.put("kept", report)
+    store.put(COMPARE, "key", report)
+    store.put(COMPARE, "kept", report)
     store.delete("key")
     store.delete("never there")
-    assert store.get("key") is None
-    assert [saved.key for saved in store.saved()] == ["kept"]
+    assert store.get(COMPARE, "key") is None
+    assert [saved.key for saved in store.listed(COMPARE)] == ["kept"]
 
 
 def test_the_listing_is_newest_first_across_time_zones_and_limited(store: Store, report: Report) -> None:
@@ -109,18 +117,18 @@ def test_the_listing_is_newest_first_across_time_zones_and_limited(store: Store,
         "third": "2026-01-01T12:00:01+00:00",
     }
     for key, created in stamps.items():
-        store.put(key, replace(report, created=created))
-    assert [saved.key for saved in store.saved()] == ["third", "second", "first"]
-    assert [saved.key for saved in store.saved(limit=2)] == ["third", "second"]
+        store.put(COMPARE, key, replace(report, created=created))
+    assert [saved.key for saved in store.listed(COMPARE)] == ["third", "second", "first"]
+    assert [saved.key for saved in store.listed(COMPARE, limit=2)] == ["third", "second"]
 
 
 def test_a_line_of_the_listing(store: Store) -> None:
     report = make_report(Spec("a/model", "fp32", ("bf16", "int8"), text="x" * 1000, revision="v1"))
-    store.put("key", report)
-    (saved,) = store.saved()
+    store.put(COMPARE, "key", report)
+    (saved,) = store.listed(COMPARE)
     assert (saved.key, saved.created, saved.model, saved.revision) == ("key", report.created, "a/model", "v1")
     assert (saved.reference, saved.precisions) == ("fp32", ("bf16", "int8"))
-    assert (saved.tokens, saved.qfund, saved.text) == (report.input.tokens, report.qfund, "x" * engine_store.EXCERPT)
+    assert (saved.tokens, saved.qfund, saved.text) == (report.input.tokens, report.qfund, "x" * listing.EXCERPT)
     bf16 = report.results[0]
     assert saved.candidates[0] == Headline(
         "bf16",
@@ -134,21 +142,23 @@ def test_a_line_of_the_listing(store: Store) -> None:
 def test_several_texts_are_a_visitors_own_in_the_listing(store: Store) -> None:
     """A public server lists no comparison that has a text."""
     texts = (NamedText("a.txt", "secret"), NamedText("b" * 100, "secret"))
-    store.put("key", make_report(Spec("a/model", precisions=("bf16",), texts=texts)))
-    (saved,) = store.saved()
-    assert saved.text == f"2 texts: a.txt, {'b' * 100}"[: engine_store.EXCERPT] and "secret" not in saved.text
+    store.put(COMPARE, "key", make_report(Spec("a/model", precisions=("bf16",), texts=texts)))
+    (saved,) = store.listed(COMPARE)
+    assert saved.text == f"2 texts: a.txt, {'b' * 100}"[: listing.EXCERPT] and "secret" not in saved.text
 
 
 def test_metrics_that_a_task_does_not_give_are_none_in_the_listing(store: Store, report: Report) -> None:
     results = tuple(replace(result, fidelity={}) for result in report.results)
-    store.put("key", replace(report, results=results))
-    assert {row.kl_mean for row in store.saved()[0].candidates} == {None}
+    store.put(COMPARE, "key", replace(report, results=results))
+    assert {row.kl_mean for row in store.listed(COMPARE)[0].candidates} == {None}
 
 
 def test_the_listing_says_what_is_not_finite_and_what_was_looked_at(store: Store, report: Report) -> None:
     results = (replace(report.results[0], nonfinite_positions=3), *report.results[1:])
-    store.put("key", replace(report, results=results, input=replace(report.input, source="pictures", chunks=16)))
-    (saved,) = store.saved()
+    store.put(
+        COMPARE, "key", replace(report, results=results, input=replace(report.input, source="pictures", chunks=16))
+    )
+    (saved,) = store.listed(COMPARE)
     assert [row.nonfinite_positions for row in saved.candidates] == [3, 0, 0]
     assert saved.pictures == 16
 
@@ -156,22 +166,22 @@ def test_the_listing_says_what_is_not_finite_and_what_was_looked_at(store: Store
 def test_a_listing_of_an_earlier_version_lacks_the_newer_fields_and_is_read(
     store: Store, file: Path, report: Report
 ) -> None:
-    store.put("key", report)
-    (before,) = store.saved()
+    store.put(COMPARE, "key", report)
+    (before,) = store.listed(COMPARE)
     line = json.loads(msgspec.json.encode(before))
     del line["pictures"]
     for candidate in line["candidates"]:
         del candidate["nonfinite_positions"], candidate["hidden_cosine"]
     execute(file, "UPDATE qfund_reports SET summary = ?", json.dumps(line))
-    assert store.saved() == [before]
+    assert store.listed(COMPARE) == [before]
 
 
 # Where it lives.
 
 
 def test_nothing_is_made_before_the_first_put(store: Store, file: Path) -> None:
-    assert store.get("key") is None
-    assert store.saved() == []
+    assert store.get(COMPARE, "key") is None
+    assert store.listed(COMPARE) == []
     store.delete("key")
     assert not file.exists()
 
@@ -186,100 +196,100 @@ def test_the_default_place_follows_the_environment(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     assert home() == tmp_path / "data/qfund"
     monkeypatch.setenv("QFUND_HOME", str(tmp_path / "own ?#% folder"))
-    Store().put("key", make_report())
+    Store().put(COMPARE, "key", make_report())
     assert (tmp_path / "own ?#% folder/qfund.db").is_file()
     monkeypatch.setenv("QFUND_DATABASE_URL", f"sqlite:///{tmp_path}/url.db")
-    assert Store().get("key") is None
-    Store().put("key", make_report())
+    assert Store().get(COMPARE, "key") is None
+    Store().put(COMPARE, "key", make_report())
     assert (tmp_path / "url.db").is_file()
 
 
 def test_a_file_that_disappears_is_made_again(store: Store, file: Path, report: Report) -> None:
-    store.put("key", report)
+    store.put(COMPARE, "key", report)
     file.unlink()
-    assert store.get("key") is None
-    store.put("key", report)
-    assert store.get("key") == report
+    assert store.get(COMPARE, "key") is None
+    store.put(COMPARE, "key", report)
+    assert store.get(COMPARE, "key") == report
 
 
 def test_an_in_memory_database_serves_all_calls(report: Report) -> None:
     store = Store("sqlite://")
-    store.put("key", report)
-    assert store.get("key") == report
+    store.put(COMPARE, "key", report)
+    assert store.get(COMPARE, "key") == report
 
 
 @pytest.mark.skipif("QFUND_TEST_DATABASE_URL" not in os.environ, reason="no other database is given")
 def test_another_database(report: Report) -> None:
     store = Store(os.environ["QFUND_TEST_DATABASE_URL"])
-    store.put("qfund-test", report)
-    store.put("qfund-test", renamed(report, "other"))
-    found = store.get("qfund-test")
+    store.put(COMPARE, "qfund-test", report)
+    store.put(COMPARE, "qfund-test", renamed(report, "other"))
+    found = store.get(COMPARE, "qfund-test")
     assert found is not None and found.spec.model == "other"
-    assert "qfund-test" in [saved.key for saved in store.saved()]
+    assert "qfund-test" in [saved.key for saved in store.listed(COMPARE)]
     store.delete("qfund-test")
-    assert store.get("qfund-test") is None
+    assert store.get(COMPARE, "qfund-test") is None
 
 
 # Documents of other kinds.
 
 
 def test_a_document_comes_back_to_who_asks_for_its_kind_and_schema(store: Store, file: Path) -> None:
-    assert store.document("key", "kind", 1) is None
+    assert store.get(KIND, "key") is None
     assert not file.exists()
-    store.put_document("key", "kind", 1, b"first")
-    store.put_document("key", "kind", 1, b"second" * 10_000)
-    store.put_document("other", "kind", 1, b"")
-    assert store.document("key", "kind", 1) == b"second" * 10_000
-    assert store.document("other", "kind", 1) == b""
-    assert store.document("key", "another", 1) is None
-    assert store.document("key", "kind", 2) is None
-    assert store.saved() == [] and store.get("key") is None
+    store.put(KIND, "key", Shouted("first"))
+    store.put(KIND, "key", Shouted("second" * 10_000))
+    store.put(KIND, "other", Shouted(""))
+    assert store.get(KIND, "key") == Shouted("second" * 10_000)
+    assert store.get(KIND, "other") == Shouted("")
+    assert store.get(replace(KIND, name="another"), "key") is None
+    assert store.get(replace(KIND, schema=2), "key") is None
+    assert store.listed(COMPARE) == [] and store.get(COMPARE, "key") is None
     assert file.stat().st_size < 100_000
 
 
 def test_deleting_forgets_documents_and_reports_alike(store: Store, report: Report) -> None:
     for key in ("key", "kept"):
-        store.put_document(key, "kind", 1, b"document")
-    store.put("report", report)
+        store.put(KIND, key, Shouted("document"))
+    store.put(COMPARE, "report", report)
     store.delete("key")
     store.delete("report")
-    assert store.document("key", "kind", 1) is None
-    assert store.document("kept", "kind", 1) == b"document"
-    assert store.get("report") is None
+    assert store.get(KIND, "key") is None
+    assert store.get(KIND, "kept") == Shouted("document")
+    assert store.get(COMPARE, "report") is None
 
 
 def test_a_damaged_document_is_absent(store: Store, file: Path) -> None:
-    store.put_document("key", "kind", 1, b"document")
+    store.put(KIND, "key", Shouted("document"))
     execute(file, "UPDATE qfund_documents SET document = ?", b"no zlib")
-    assert store.document("key", "kind", 1) is None
+    assert store.get(KIND, "key") is None
 
 
 def test_when_a_document_was_kept_is_known(store: Store, file: Path) -> None:
     before = time.time()
-    store.put_document("key", "kind", 1, b"document")
+    store.put(KIND, "key", Shouted("document"))
     connection = sqlite3.connect(file)
     ((created,),) = connection.execute("SELECT created FROM qfund_documents").fetchall()
     connection.close()
     assert before <= created <= time.time()
 
 
-@pytest.mark.parametrize("first", ["put", "put_document", "delete"])
+@pytest.mark.parametrize("first", ["put", "put another kind", "delete"])
 def test_a_database_from_before_there_were_documents_gains_them(
     store: Store, file: Path, report: Report, first: str
 ) -> None:
-    store.put("key", report)
+    store.put(COMPARE, "key", report)
     execute(file, "DROP TABLE qfund_documents")
     later = Store(f"sqlite:///{file}")
-    assert later.document("document", "kind", 1) is None
-    assert later.get("key") == report
+    assert later.get(KIND, "document") is None
+    assert later.get(COMPARE, "key") == report
     if first == "put":
-        later.put("another", report)
+        later.put(COMPARE, "another", report)
     elif first == "delete":
         later.delete("another")
-    later.put_document("document", "kind", 1, b"document")
-    assert later.document("document", "kind", 1) == b"document"
-    assert later.get("key") == report
-    assert "key" in [saved.key for saved in later.saved()]
+    later.put(KIND, "document", Shouted("document"))
+    assert later.get(KIND, "document") == Shouted("document")
+    assert later.get(COMPARE, "key") == report
+    assert "key" in [saved.key for saved in later.listed(COMPARE)]
     connection = sqlite3.connect(file)
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     connection.close()
@@ -288,9 +298,9 @@ def test_a_database_from_before_there_were_documents_gains_them(
 
 def test_a_dialect_without_upsert(store: Store, report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store._engine.dialect, "name", "another")
-    store.put("key", report)
-    store.put("key", renamed(report, "other"))
-    found = store.get("key")
+    store.put(COMPARE, "key", report)
+    store.put(COMPARE, "key", renamed(report, "other"))
+    found = store.get(COMPARE, "key")
     assert found is not None and found.spec.model == "other"
 
 
@@ -298,23 +308,21 @@ def test_a_dialect_without_upsert(store: Store, report: Report, monkeypatch: pyt
 
 
 def test_a_report_of_another_schema_is_absent(store: Store, report: Report) -> None:
-    store.put("older", replace(report, schema=report_request.SCHEMA - 1))
-    store.put("newer", replace(report, schema=report_request.SCHEMA + 1))
-    store.put("key", report)
-    assert store.get("older") is None
-    assert store.get("newer") is None
-    assert [saved.key for saved in store.saved()] == ["key"]
+    store.put(replace(COMPARE, schema=COMPARE.schema - 1), "older", report)
+    store.put(replace(COMPARE, schema=COMPARE.schema + 1), "newer", report)
+    store.put(COMPARE, "key", report)
+    assert store.get(COMPARE, "older") is None
+    assert store.get(COMPARE, "newer") is None
+    assert [saved.key for saved in store.listed(COMPARE)] == ["key"]
 
 
-def test_a_schema_that_was_raised_hides_earlier_reports(
-    store: Store, report: Report, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store.put("key", report)
-    monkeypatch.setattr(report_request, "SCHEMA", report_request.SCHEMA + 1)
-    assert store.get("key") is None
-    assert store.saved() == []
-    store.put("key", replace(report, schema=report_request.SCHEMA))
-    assert store.get("key") is not None
+def test_a_schema_that_was_raised_hides_earlier_reports(store: Store, report: Report) -> None:
+    store.put(COMPARE, "key", report)
+    raised = replace(COMPARE, schema=COMPARE.schema + 1)
+    assert store.get(raised, "key") is None
+    assert store.listed(raised) == []
+    store.put(raised, "key", report)
+    assert store.get(raised, "key") is not None
 
 
 @pytest.mark.parametrize(
@@ -323,27 +331,32 @@ def test_a_schema_that_was_raised_hides_earlier_reports(
 def test_an_unreadable_document_is_absent_and_can_be_replaced(
     store: Store, file: Path, report: Report, document: bytes
 ) -> None:
-    store.put("key", report)
+    store.put(COMPARE, "key", report)
     execute(file, "UPDATE qfund_reports SET document = ?", document)
-    assert store.get("key") is None
-    assert [saved.key for saved in store.saved()] == ["key"]
-    store.put("key", report)
-    assert store.get("key") == report
+    assert store.get(COMPARE, "key") is None
+    assert [saved.key for saved in store.listed(COMPARE)] == ["key"]
+    store.put(COMPARE, "key", report)
+    assert store.get(COMPARE, "key") == report
 
 
 @pytest.mark.parametrize("summary", ["", "{", '{"key": 1}', "null"])
 def test_an_unreadable_line_is_left_out_of_the_listing(store: Store, file: Path, report: Report, summary: str) -> None:
-    store.put("bad", report)
-    store.put("good", report)
+    store.put(COMPARE, "bad", report)
+    store.put(COMPARE, "good", report)
     execute(file, "UPDATE qfund_reports SET summary = ? WHERE key = 'bad'", summary)
-    assert [saved.key for saved in store.saved()] == ["good"]
+    assert [saved.key for saved in store.listed(COMPARE)] == ["good"]
 
 
 def test_a_newer_database_is_refused_and_left_alone(store: Store, file: Path, report: Report) -> None:
-    store.put("key", report)
+    store.put(COMPARE, "key", report)
     execute(file, "UPDATE qfund_meta SET value = ? WHERE name = 'schema'", str(engine_store.SCHEMA + 1))
     before = file.read_bytes()
-    for call in (lambda: store.get("key"), store.saved, lambda: store.put("key", report), lambda: store.delete("key")):
+    for call in (
+        lambda: store.get(COMPARE, "key"),
+        lambda: store.listed(COMPARE),
+        lambda: store.put(COMPARE, "key", report),
+        lambda: store.delete("key"),
+    ):
         with pytest.raises(StoreError, match="newer qfund") as caught:
             call()
         assert "Update qfund" in caught.value.remedy
@@ -359,10 +372,10 @@ def make_tables_of_an_earlier_version(file: Path) -> None:
 
 def test_tables_of_an_earlier_version_are_set_aside(store: Store, file: Path, report: Report) -> None:
     make_tables_of_an_earlier_version(file)
-    assert store.get("key") is None
-    assert store.saved() == []
-    store.put("key", report)
-    assert store.get("key") == report
+    assert store.get(COMPARE, "key") is None
+    assert store.listed(COMPARE) == []
+    store.put(COMPARE, "key", report)
+    assert store.get(COMPARE, "key") == report
     connection = sqlite3.connect(file)
     (name,) = connection.execute("SELECT name FROM sqlite_master WHERE name LIKE 'qfund_reports_0_%'").fetchone()
     assert connection.execute(f"SELECT words FROM {name}").fetchall() == [("from long ago",)]
@@ -372,12 +385,12 @@ def test_tables_of_an_earlier_version_are_set_aside(store: Store, file: Path, re
 def test_documents_of_an_earlier_version_are_set_aside_with_the_reports(
     store: Store, file: Path, report: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.put("key", report)
-    store.put_document("document", "kind", 1, b"document")
+    store.put(COMPARE, "key", report)
+    store.put(KIND, "document", Shouted("document"))
     monkeypatch.setattr(engine_store, "SCHEMA", engine_store.SCHEMA + 1)
-    store.put_document("new", "kind", 1, b"new")
-    assert (store.document("document", "kind", 1), store.document("new", "kind", 1)) == (None, b"new")
-    assert store.get("key") is None
+    store.put(KIND, "new", Shouted("new"))
+    assert (store.get(KIND, "document"), store.get(KIND, "new")) == (None, Shouted("new"))
+    assert store.get(COMPARE, "key") is None
     connection = sqlite3.connect(file)
     names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE name LIKE 'qfund_%_1_%'")]
     assert sorted(name.rsplit("_", 2)[0] for name in names) == ["qfund_documents", "qfund_reports"]
@@ -387,7 +400,11 @@ def test_documents_of_an_earlier_version_are_set_aside_with_the_reports(
 @pytest.mark.parametrize("content", [b"This is no database at all. " * 100, b"SQLite format 3\0" + b"\xff" * 5000])
 def test_a_damaged_file_is_an_error_with_a_remedy(store: Store, file: Path, report: Report, content: bytes) -> None:
     file.write_bytes(content)
-    for call in (lambda: store.get("key"), store.saved, lambda: store.put("key", report)):
+    for call in (
+        lambda: store.get(COMPARE, "key"),
+        lambda: store.listed(COMPARE),
+        lambda: store.put(COMPARE, "key", report),
+    ):
         with pytest.raises(StoreError, match="damaged") as caught:
             call()
         assert str(file) in caught.value.message
@@ -398,7 +415,11 @@ def test_a_damaged_file_is_an_error_with_a_remedy(store: Store, file: Path, repo
 @pytest.mark.parametrize("url", ["nonsense", "foo://host/name", "postgresql+nodriver://user:secret@host/name"])
 def test_an_unusable_url_is_an_error_on_use_that_keeps_the_password(url: str, report: Report) -> None:
     store = Store(url)
-    for call in (lambda: store.get("key"), store.saved, lambda: store.put("key", report)):
+    for call in (
+        lambda: store.get(COMPARE, "key"),
+        lambda: store.listed(COMPARE),
+        lambda: store.put(COMPARE, "key", report),
+    ):
         with pytest.raises(StoreError) as caught:
             call()
         assert caught.value.remedy
@@ -407,25 +428,25 @@ def test_an_unusable_url_is_an_error_on_use_that_keeps_the_password(url: str, re
 
 def test_a_url_with_too_few_slashes(report: Report) -> None:
     with pytest.raises(StoreError, match="cannot be used") as caught:
-        Store("sqlite://folder/reports.db").put("key", report)
+        Store("sqlite://folder/reports.db").put(COMPARE, "key", report)
     assert "sqlite:////folder/qfund.db" in caught.value.remedy
 
 
 def test_a_folder_in_the_place_of_the_file(tmp_path: Path, report: Report) -> None:
     with pytest.raises(StoreError, match="cannot be opened"):
-        Store(f"sqlite:///{tmp_path}").put("key", report)
+        Store(f"sqlite:///{tmp_path}").put(COMPARE, "key", report)
 
 
 def test_a_file_in_the_place_of_the_folder(tmp_path: Path, report: Report) -> None:
     (tmp_path / "file").touch()
     store = Store(f"sqlite:///{tmp_path}/file/reports.db")
-    assert store.get("key") is None
+    assert store.get(COMPARE, "key") is None
     with pytest.raises(StoreError, match="cannot be opened"):
-        store.put("key", report)
+        store.put(COMPARE, "key", report)
 
 
 def test_a_full_disk_leaves_what_was_there(store: Store, file: Path, report: Report) -> None:
-    store.put("key", report)
+    store.put(COMPARE, "key", report)
     script = """
 import os, resource, sys
 from pathlib import Path
@@ -445,8 +466,8 @@ except StoreError as error:
     out, problems = run(script, f"sqlite:///{file}", document).communicate()
     assert "The disk of the database is full or failing" in out, problems
     assert "QFUND_HOME" in out
-    assert store.get("large") is None
-    assert store.get("key") == report
+    assert store.get(COMPARE, "large") is None
+    assert store.get(COMPARE, "key") == report
 
 
 @pytest.fixture
@@ -461,7 +482,7 @@ def open_folder() -> Iterator[Path]:
 @pytest.mark.parametrize("in_use", [False, True], ids=["at rest", "open in another process"])
 def test_a_read_only_place_can_be_read(open_folder: Path, report: Report, in_use: bool) -> None:
     file = open_folder / "reports.db"
-    Store(f"sqlite:///{file}").put("key", report)
+    Store(f"sqlite:///{file}").put(COMPARE, "key", report)
     other = sqlite3.connect(file)
     if in_use:
         other.execute("SELECT * FROM qfund_meta").fetchall()
@@ -497,17 +518,20 @@ import sys
 from pathlib import Path
 from qfund.features.compare.request.report import from_json
 from qfund.engine.store import Store
+from qfund.engine.kinds import KINDS
+from tests.engine.toys import TOYS, Shouted
 from tests.features.compare.reports import renamed
+COMPARE, KIND = KINDS["compare"], TOYS["shout"]
 report = from_json(Path(sys.argv[2]).read_bytes())
 store = Store(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()
 for i in range(15):
-    store.put("shared", renamed(report, f"{sys.argv[3]}-{i}"))
-    store.put(f"{sys.argv[3]}-{i}", renamed(report, f"{sys.argv[3]}-{i}"))
-    store.put_document("shared", "kind", 1, f"{sys.argv[3]}-{i}".encode())
-    assert store.get("shared") is not None
-    assert len(store.saved()) > i
+    store.put(COMPARE, "shared", renamed(report, f"{sys.argv[3]}-{i}"))
+    store.put(COMPARE, f"{sys.argv[3]}-{i}", renamed(report, f"{sys.argv[3]}-{i}"))
+    store.put(KIND, "shared", Shouted(f"{sys.argv[3]}-{i}"))
+    assert store.get(COMPARE, "shared") is not None
+    assert len(store.listed(COMPARE)) > i
 """
 
 
@@ -516,7 +540,7 @@ def test_processes_may_write_at_once(store: Store, file: Path, report: Report, t
     if there == "tables of an earlier version":
         make_tables_of_an_earlier_version(file)
     elif there == "no table of documents":
-        store.put("key", report)
+        store.put(COMPARE, "key", report)
         execute(file, "DELETE FROM qfund_reports")
         execute(file, "DROP TABLE qfund_documents")
     document = file.with_suffix(".json")
@@ -543,12 +567,12 @@ def test_processes_may_write_at_once(store: Store, file: Path, report: Report, t
         assert writer.returncode == 0, problems
     for name in ("a", "b", "c"):
         for i in range(15):
-            found = store.get(f"{name}-{i}")
+            found = store.get(COMPARE, f"{name}-{i}")
             assert found is not None and found.spec.model == f"{name}-{i}"
-    shared = store.get("shared")
+    shared = store.get(COMPARE, "shared")
     assert shared is not None and shared.spec.model in ("a-14", "b-14", "c-14")
-    assert store.document("shared", "kind", 1) in (b"a-14", b"b-14", b"c-14")
-    assert len(store.saved()) == 46
+    assert store.get(KIND, "shared") in (Shouted("a-14"), Shouted("b-14"), Shouted("c-14"))
+    assert len(store.listed(COMPARE)) == 46
     connection = sqlite3.connect(file)
     assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from qfund.core.errors import InvalidSpec
-from qfund.engine.kinds import KINDS, Kind
+from qfund.core.feature import Kind
+from qfund.engine.kinds import KINDS
 from qfund.engine.worker import main
 
 

@@ -5,8 +5,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from qfund.core.errors import InvalidInput
-from qfund.features.compare.request.spec import SECOND_HALF
 from qfund.inputs.chunks import Chunk, Chunking, Tokens
+from qfund.inputs.texts import SECOND_HALF
 
 BOS, EOS = Tokens([-1], ["<s>"]), Tokens([-2], ["</s>"])
 

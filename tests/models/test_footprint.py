@@ -14,9 +14,9 @@ from qfund.checkpoints import checkpoint
 from qfund.core.errors import NothingConverted
 from qfund.models import footprint, loading, skeleton
 from qfund.models.loading import load
-from qfund.precisions.precision import Precision
+from qfund.precisions.precision import MEANING, STORED, Precision
 from qfund.precisions.quantizers import walk
-from qfund.precisions.table import MEANING, PRECISIONS, STORED, unavailable
+from qfund.precisions.table import PRECISIONS, unavailable
 from tests import independent
 from tests.features.compare.test_architectures import ALL, CASES, CASTS, measured
 from tests.tiny import checkpoints

@@ -19,8 +19,9 @@ from qfund.core.errors import NothingConverted
 from qfund.models import counting, footprint
 from qfund.precisions.backends import BACKENDS, Implementation, conversion, implementations, latency, unavailable
 from qfund.precisions.backends.latency import latencies, spread
+from qfund.precisions.precision import MEANING
 from qfund.precisions.quantizers import walk
-from qfund.precisions.table import MEANING, PRECISIONS
+from qfund.precisions.table import PRECISIONS
 from tests.tiny import checkpoints
 
 pytest.importorskip("torchao")

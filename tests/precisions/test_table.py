@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from qfund.core.errors import UnavailablePrecision, UnknownName
-from qfund.precisions.precision import Precision
+from qfund.precisions.precision import CAST, FAMILIES, MEANING, STORED, Precision
 from qfund.precisions.quantizers import walk
-from qfund.precisions.table import CAST, FAMILIES, MEANING, PRECISIONS, STORED, require, unavailable
+from qfund.precisions.table import PRECISIONS, require, unavailable
 
 NAMED = (
     *("fp64", "fp32", "tf32", "bf16", "fp16"),

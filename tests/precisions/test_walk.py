@@ -15,10 +15,10 @@ from qfund.checkpoints import checkpoint
 from qfund.core.errors import CorruptCheckpoint, NothingConverted
 from qfund.models import footprint
 from qfund.models.loading import LoadedModel, load
-from qfund.precisions.precision import Precision
+from qfund.precisions.precision import CAST, MEANING, Precision
 from qfund.precisions.quantizers import walk
 from qfund.precisions.quantizers.integer import INT8_PER_CHANNEL
-from qfund.precisions.table import CAST, MEANING, PRECISIONS
+from qfund.precisions.table import PRECISIONS
 from tests import independent
 from tests.features.compare.test_architectures import CASES, batches_of
 from tests.tiny import checkpoints

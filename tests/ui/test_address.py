@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from qfund.ui import parameters
+from qfund.core import parameters
 from tests.ui import pages
 from tests.ui.pages import FakeJobs, query
 

@@ -19,20 +19,26 @@ from qfund.core.estimate import Estimate
 from qfund.core.metrics.table import METRICS
 from qfund.engine import key_of
 from qfund.engine import shipped as engine_shipped
+from qfund.engine.kinds import KINDS
 from qfund.engine.store import Store
+from qfund.features.compare import link
 from qfund.features.compare.request import examples
 from qfund.features.compare.request.link import to_query
 from qfund.features.compare.request.report import LibraryRun, Range, Report, Saturation
-from qfund.features.compare.request.spec import SECOND_HALF, NamedText, Spec, checked, like_llama_cpp
-from qfund.features.compare.view import calls, choices, link
-from qfund.precisions.table import FAMILIES, PRECISIONS, STORED, unavailable
-from qfund.ui import services
+from qfund.features.compare.request.spec import Spec, checked, like_llama_cpp
+from qfund.features.compare.view import calls, choices
+from qfund.inputs.texts import SECOND_HALF, NamedText
+from qfund.precisions.precision import FAMILIES, STORED
+from qfund.precisions.table import PRECISIONS, unavailable
+from qfund.ui import pickers, services
 from qfund.ui.states import literal
 from tests.features.compare.reports import full_report, long_tokens, make_report
 from tests.ui import pages
 from tests.ui.pages import FakeJobs, query
 
 HALF = "50.4\u00a0% of the memory (960\u00a0B instead of 1.86\u00a0KiB)"  # what BF16 takes of a report made by hand
+
+COMPARE = KINDS["compare"]
 
 
 @pytest.fixture
@@ -183,7 +189,7 @@ def test_files_are_read_each_on_its_own(opened: Open, jobs: FakeJobs) -> None:
 
 def test_what_is_stored_is_shown_at_once(opened: Open, jobs: FakeJobs, store: Store) -> None:
     spec = Spec("dummy", "bf16", ("fp32", "int8"), max_tokens=1024, context=2)
-    store.put(key_of(spec), make_report(spec))
+    store.put(COMPARE, key_of(spec), make_report(spec))
     at = opened()
     at.selectbox(key="choice_model").set_value("dummy")
     at.selectbox(key="choice_reference").set_value("bf16")
@@ -263,7 +269,7 @@ def test_a_link_to_what_this_device_cannot_run_says_so(opened: Open) -> None:
 def test_sets_hold_what_runs_on_a_cpu() -> None:
     for names in choices.PRESETS.values():
         assert len(names) > 1 and not [name for name in names if unavailable(PRECISIONS[name], "cpu")]
-    assert sorted(choices.OFFERED) == sorted(PRECISIONS)
+    assert sorted(pickers.WITH_STORED) == sorted(PRECISIONS)
 
 
 def test_an_empty_text_is_refused(opened: Open, jobs: FakeJobs) -> None:
@@ -356,7 +362,7 @@ def test_a_report_that_could_not_be_saved_is_shown_and_says_so(opened: Open, job
 def test_values_that_are_not_finite_are_said_loudly(opened: Open, store: Store) -> None:
     report = make_report(FULL)
     broken = replace(report.results[1], nonfinite_positions=4, fidelity={}, differences=None)
-    store.put(key_of(FULL), replace(report, results=(report.results[0], broken)))
+    store.put(COMPARE, key_of(FULL), replace(report, results=(report.results[0], broken)))
     at = opened(to_query(FULL))
     assert any("4 positions gave outputs that are not finite" in error.value for error in at.error)
 
@@ -367,7 +373,7 @@ EVERY = replace(examples.EVERY_PRECISION, model="dummy")
 def test_of_many_candidates_each_can_be_read_in_words(opened: Open, store: Store) -> None:
     report = make_report(EVERY)
     noted = replace(report.results[1], note="Both [were] quantised.")
-    store.put(key_of(EVERY), replace(report, results=(report.results[0], noted, *report.results[2:])))
+    store.put(COMPARE, key_of(EVERY), replace(report, results=(report.results[0], noted, *report.results[2:])))
     assert "Both [were]" not in texts(opened(to_query(EVERY)))
     at = opened(to_query(EVERY), in_words=True)
     said = texts(at)
@@ -380,7 +386,7 @@ def test_a_card_says_what_is_particular_and_no_section_that_nothing_was_left(ope
     spec = Spec("dummy", precisions=("int8",))
     report = make_report(spec)
     one = replace(report.results[0], note="A note.", left=0, left_modules=())
-    store.put(key_of(spec), replace(report, results=(one,)))
+    store.put(COMPARE, key_of(spec), replace(report, results=(one,)))
     at = opened(to_query(spec), **section("Memory"))
     assert "which runs in fp32. A note." in texts(at)
     assert [each.label for each in at.expander] == ["Modules converted: 1"]
@@ -390,7 +396,7 @@ def test_a_card_says_what_is_particular_and_no_section_that_nothing_was_left(ope
 def test_every_section_is_drawn_for_every_precision(opened: Open, store: Store, name: str) -> None:
     report = make_report(EVERY)
     broken = replace(report.results[2], nonfinite_positions=4, fidelity={})
-    store.put(key_of(EVERY), replace(report, results=(*report.results[:2], broken, *report.results[3:])))
+    store.put(COMPARE, key_of(EVERY), replace(report, results=(*report.results[:2], broken, *report.results[3:])))
     at = opened(to_query(EVERY), **section(name), numbers=True)
     assert "dummy: FP32 against 43 precisions" in texts(at)
     lines = next(str(html.value) for html in at.html if 'class="qf-board"' in str(html.value))
@@ -408,7 +414,7 @@ def board(at: AppTest) -> str:
 
 
 def test_each_candidate_is_answered_in_one_sentence_and_drawn(opened: Open, store: Store, jobs: FakeJobs) -> None:
-    store.put(key_of(JUDGED), full_report(JUDGED))
+    store.put(COMPARE, key_of(JUDGED), full_report(JUDGED))
     at = opened(to_query(JUDGED))
     assert [pill in board(at) for pill in ("within your margin", "inconclusive", "outside your margin")] == [True] * 3
     assert "INT4 g32 is inconclusive, about" in texts(at) and "more tokens would decide" in texts(at)
@@ -424,7 +430,7 @@ def test_each_candidate_is_answered_in_one_sentence_and_drawn(opened: Open, stor
 
 
 def test_a_margin_comes_with_a_link_and_stays_when_the_visitor_goes_elsewhere(opened: Open, store: Store) -> None:
-    store.put(key_of(JUDGED), full_report(JUDGED))
+    store.put(COMPARE, key_of(JUDGED), full_report(JUDGED))
     at = opened(to_query(JUDGED) | {"ppl": ["0.5"], "changed": [""], "kl": ["0.1"]})
     assert at.number_input(key="margin_ppl").value == 0.5 and at.number_input(key="margin_kl").value == 0.1
     assert at.number_input(key="margin_changed").value is None
@@ -449,7 +455,7 @@ def test_of_an_encoder_no_margin_is_asked(opened: Open, store: Store) -> None:
     report = make_report(FULL)
     cosine = {"hidden_cosine": Estimate(0.9999, 1e-5, 9, "")}
     results = tuple(replace(result, fidelity=cosine) for result in report.results)
-    store.put(key_of(FULL), replace(report, tokens=None, results=results))
+    store.put(COMPARE, key_of(FULL), replace(report, tokens=None, results=results))
     at = opened(to_query(FULL))
     assert not [each for each in at.number_input if str(each.key).startswith("margin_")]
     assert "mean cosine of 0.9999" in texts(at), "what can be said of it is said"
@@ -457,7 +463,7 @@ def test_of_an_encoder_no_margin_is_asked(opened: Open, store: Store) -> None:
 
 @pytest.mark.parametrize("spec", [JUDGED, EVERY])
 def test_statistics_are_drawn(opened: Open, store: Store, spec: Spec) -> None:
-    store.put(key_of(spec), long_tokens(full_report(spec), 2048))
+    store.put(COMPARE, key_of(spec), long_tokens(full_report(spec), 2048))
     at = opened(to_query(spec), **section("Statistics"))
     assert len(at.get("plotly_chart")) == 4
     shown = texts(at)
@@ -470,7 +476,7 @@ def test_statistics_are_drawn(opened: Open, store: Store, spec: Spec) -> None:
 
 def test_drift_is_drawn_by_what_is_chosen_and_says_where_it_breaks(opened: Open) -> None:
     spec = Spec("dummy", precisions=("bf16", "fp16"))
-    services.store().put(key_of(spec), full_report(spec))
+    services.store().put(COMPARE, key_of(spec), full_report(spec))
     at = opened(to_query(spec))
     assert "FP16 first gives values that are not finite after model.layers.7." in texts(at)
     at.segmented_control(key="drift_by").set_value("SQNR").run()
@@ -479,7 +485,7 @@ def test_drift_is_drawn_by_what_is_chosen_and_says_where_it_breaks(opened: Open)
 
 def test_a_model_that_was_not_streamed_says_why(opened: Open, store: Store) -> None:
     report = replace(make_report(FULL), whole="its forward reads all layers at once.")
-    store.put(key_of(FULL), report)
+    store.put(COMPARE, key_of(FULL), report)
     assert "Whole models were loaded: its forward reads all layers at once." in texts(opened(to_query(FULL)))
 
 
@@ -491,7 +497,7 @@ def test_libraries_are_a_section_where_they_were_asked_for(opened: Open, store: 
         LibraryRun("bitsandbytes", "", "B()", problem="bitsandbytes is not installed."),
     )
     own = replace(report.results[0], latency=Estimate(1.5, 0.1, 9, "×"), libraries=runs)
-    store.put(key_of(spec), replace(report, results=(own,)))
+    store.put(COMPARE, key_of(spec), replace(report, results=(own,)))
     at = opened(to_query(spec), **section("Libraries"))
     assert len(at.get("plotly_chart")) == 1
     assert "INT8 weight-only with bitsandbytes: bitsandbytes is not installed." in texts(at)
@@ -509,7 +515,7 @@ def test_what_came_near_a_limit_is_said_quietly(opened: Open, store: Store) -> N
         saturation=Saturation(3, 64, "a_b_c.weight"),
         range=Range(65504.0, 46_800.0, "model.a_b_c", 1.4),
     )
-    store.put(key_of(FULL), replace(report, results=(report.results[0], near)))
+    store.put(COMPARE, key_of(FULL), replace(report, results=(report.results[0], near)))
     at = opened(to_query(FULL))
     assert not at.error
     assert "came within × 1.4 of its limit (46,800 of 65,504 in model.a_b_c)" in texts(at)
@@ -528,14 +534,14 @@ def test_every_section_is_drawn(opened: Open, name: str) -> None:
 def test_every_section_is_drawn_for_what_has_no_tokens(opened: Open, store: Store, name: str) -> None:
     report = make_report(FULL)
     bare = tuple(replace(result, fidelity={}, differences=None, nonfinite_positions=9) for result in report.results)
-    store.put(key_of(FULL), replace(report, tokens=None, results=bare))
+    store.put(COMPARE, key_of(FULL), replace(report, tokens=None, results=bare))
     at = opened(to_query(FULL), **section(name))
     if name == "Where":
         assert "predicts no tokens" in texts(at)
 
 
 def test_the_data_section_writes_the_same_comparison_three_ways(opened: Open, store: Store) -> None:
-    store.put(key_of(FULL), make_report(FULL))
+    store.put(COMPARE, key_of(FULL), make_report(FULL))
     at = opened(to_query(FULL), **section("Data"))
     written = "\n".join(code.value for code in at.code)
     assert "text=0+1+%26+1%3D0+%C3%A9" in written
@@ -558,12 +564,12 @@ def test_an_empty_list_invites(opened: Open) -> None:
 
 def test_saved_comparisons_are_listed_and_deleted_after_asking(opened: Open, store: Store) -> None:
     key = key_of(FULL)
-    store.put(key, make_report(FULL))
+    store.put(COMPARE, key, make_report(FULL))
     at = opened(page=SAVED)
     assert "BF16 against FP32 and INT8 weight-only" in texts(at)
     assert "own text" in texts(at)
     at.button(key=f"delete_{key}").click().run()
-    assert len(store.saved()) == 1, "asks first"
+    assert len(store.listed(COMPARE)) == 1, "asks first"
     assert at.button(key="confirm_delete")
 
 
@@ -571,8 +577,8 @@ def test_strangers_neither_delete_nor_read_what_others_wrote(
     opened: Open, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("QFUND_PUBLIC", "1")
-    store.put(key_of(FULL), make_report(FULL))
-    store.put("other", make_report(Spec("dummy")))
+    store.put(COMPARE, key_of(FULL), make_report(FULL))
+    store.put(COMPARE, "other", make_report(Spec("dummy")))
     at = opened(page=SAVED)
     keys = [button.key for button in at.button]
     assert keys == ["open_other"]
@@ -582,7 +588,7 @@ def test_strangers_neither_delete_nor_read_what_others_wrote(
 
 
 def test_a_saved_comparison_opens_with_its_complete_link(opened: Open, store: Store) -> None:
-    store.put(key_of(FULL), make_report(FULL))
+    store.put(COMPARE, key_of(FULL), make_report(FULL))
     at = opened(page=SAVED)
     at.button(key=f"open_{key_of(FULL)}").click().run()
     assert not at.exception
@@ -592,9 +598,9 @@ def test_a_saved_comparison_opens_with_its_complete_link(opened: Open, store: St
 
 
 def test_a_saved_comparison_says_what_was_asked_for_besides(opened: Open, store: Store) -> None:
-    store.put("one", make_report(Spec("dummy", also=("head",), libraries=True)))
+    store.put(COMPARE, "one", make_report(Spec("dummy", also=("head",), libraries=True)))
     assert "Quantised too: the output head · with libraries and times" in texts(opened(page=SAVED))
-    store.put("one", make_report(examples.EVERY_PRECISION))
+    store.put(COMPARE, "one", make_report(examples.EVERY_PRECISION))
     shown = texts(opened(page=SAVED))
     assert "FP32 against 43 precisions" in shown and "and 37 more" in shown
 
@@ -662,7 +668,7 @@ def test_the_guide_explains_every_family_and_every_metric(opened: Open) -> None:
 
 
 def test_a_visitor_who_comes_back_finds_what_was_there(opened: Open, store: Store) -> None:
-    store.put(key_of(FULL), make_report(FULL))
+    store.put(COMPARE, key_of(FULL), make_report(FULL))
     at = opened(to_query(FULL))
     at.query_params.clear()  # as a click on another page does
     at.switch_page("pages/guide.py").run()
@@ -704,7 +710,7 @@ def test_what_cannot_be_opened_is_told_once(opened: Open, jobs: FakeJobs, monkey
 
 def test_the_link_of_a_local_folder_says_that_it_opens_only_here(opened: Open, store: Store, tmp_path: Path) -> None:
     spec = replace(FULL, model=str(tmp_path))
-    store.put(key_of(spec), make_report(spec))
+    store.put(COMPARE, key_of(spec), make_report(spec))
     assert "names a folder on this machine" in texts(opened(to_query(spec), **section("Data")))
     assert "names a folder" not in texts(opened(**section("Data")))
 
@@ -727,8 +733,8 @@ def test_the_list_tells_what_is_not_finite_pictures_and_encoders(opened: Open, s
     broken = replace(report.results[1], nonfinite_positions=4, fidelity={})
     encoder = replace(report.results[2], fidelity={"hidden_cosine": Estimate(0.9999999, 1e-9, 9, "")})
     pictures = replace(report.input, source="pictures", chunks=16)
-    store.put("pictures", replace(report, results=(report.results[0], broken, encoder), input=pictures))
-    store.put("short", make_report(replace(FULL, text="a short one")))
+    store.put(COMPARE, "pictures", replace(report, results=(report.results[0], broken, encoder), input=pictures))
+    store.put(COMPARE, "short", make_report(replace(FULL, text="a short one")))
     shown = texts(opened(page=SAVED))
     assert "not finite at 4 positions" in shown
     assert "16 pictures" in shown and "hidden-state cosine 0.9999999" in shown
@@ -737,7 +743,7 @@ def test_the_list_tells_what_is_not_finite_pictures_and_encoders(opened: Open, s
 
 def test_a_text_that_no_link_can_hold_opens_from_the_list(opened: Open, store: Store) -> None:
     spec = replace(FULL, text="0 1 " * 2000)
-    store.put(key_of(spec), make_report(spec))
+    store.put(COMPARE, key_of(spec), make_report(spec))
     at = opened(page=SAVED)
     at.button(key=f"open_{key_of(spec)}").click().run()
     assert "dummy: BF16 against FP32 and INT8 weight-only" in texts(at)

@@ -1,0 +1,17 @@
+"""The same pictures, captioned in every precision."""
+
+from qfund.core.feature import Feature, Kind, Page
+
+FEATURE = Feature(
+    "captions",
+    page=Page("captions", "Captions", "closed_caption"),
+    kinds=(
+        Kind(
+            "caption",
+            request="qfund.features.captions.request:CaptionRequest",
+            result="qfund.features.captions.request:Captions",
+            measure="qfund.features.captions.measure.caption:caption",
+            check="qfund.features.captions.request:checked",
+        ),
+    ),
+)

@@ -77,9 +77,7 @@ def _run(options: argparse.Namespace) -> None:
             revision=options.revision,
         )
     )
-    from qfund.features.captions.measure.caption import (
-        caption,  # imports torch: not before the request is known to be sound
-    )
+    from qfund.features.captions.measure.caption import caption
 
     found = caption(asked, (lambda phase, share: None) if options.quiet else _progress)
     if options.json:

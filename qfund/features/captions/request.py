@@ -14,7 +14,8 @@ from qfund.core.environment import Environment
 from qfund.core.errors import InvalidInput, InvalidSpec
 from qfund.core.estimate import Estimate
 from qfund.inputs import picture_files
-from qfund.precisions.table import PRECISIONS, STORED, precision
+from qfund.precisions.precision import STORED
+from qfund.precisions.table import PRECISIONS, precision
 
 MODEL = "shapes-blip"
 

@@ -1,0 +1,24 @@
+"""What lower precision costs a model and what it buys: memory, dtypes, and how far outputs move."""
+
+from qfund.core.feature import Feature, Kind, Page
+
+FEATURE = Feature(
+    "compare",
+    page=Page("compare", "Compare", "balance", default=True),
+    kinds=(
+        Kind(
+            "compare",
+            request="qfund.features.compare.request.spec:Spec",
+            result="qfund.features.compare.request.report:Report",
+            measure="qfund.features.compare.measure.compare:compare",
+            check="qfund.features.compare.request.spec:checked",
+            schema=4,
+            listed="qfund.features.compare.request.listing:Saved",
+        ),
+    ),
+    commands={
+        "compare": "compare precisions of a model",
+        "show": "print a report that somebody sent: the document of --json, in words",
+    },
+    warm=("qfund.features.compare.figures.damage", "qfund.features.compare.tables.footprints"),
+)

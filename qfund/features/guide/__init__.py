@@ -1,0 +1,8 @@
+"""How to read the numbers."""
+
+from qfund.core.feature import Feature, Page
+
+FEATURE = Feature(
+    "guide",
+    page=Page("guide", "Guide", "menu_book", "Learn"),
+)

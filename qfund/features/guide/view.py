@@ -4,7 +4,8 @@ import streamlit as st
 
 from qfund.core.metrics.table import METRICS
 from qfund.features.compare.words.candidates import BETTER
-from qfund.precisions.table import FAMILIES, PRECISIONS, STORED
+from qfund.precisions.precision import FAMILIES, STORED
+from qfund.precisions.table import PRECISIONS
 from qfund.ui.states import literal
 
 

@@ -1,0 +1,33 @@
+"""Whether a model fits: its size in every precision, what running it takes, and the peak of loading it."""
+
+from qfund.core.feature import Feature, Kind, Page
+
+FEATURE = Feature(
+    "memory",
+    page=Page("memory", "Memory", "memory"),
+    kinds=(
+        Kind(
+            "plan",
+            request="qfund.features.memory.request.plan:PlanRequest",
+            result="qfund.features.memory.request.plan:Plan",
+            measure="qfund.features.memory.measure.plan:plan",
+            check="qfund.features.memory.request.plan:checked",
+            at_once="qfund.features.memory.request.plan:from_headers",
+        ),
+        Kind(
+            "fits",
+            request="qfund.features.memory.request.fits:FitsRequest",
+            result="qfund.features.memory.request.fits:Fits",
+            measure="qfund.features.memory.measure.fits:fits",
+            check="qfund.features.memory.request.fits:checked",
+        ),
+        Kind(
+            "load-peak",
+            request="qfund.features.memory.request.load_peak:LoadPeakRequest",
+            result="qfund.features.memory.request.load_peak:LoadPeaks",
+            measure="qfund.features.memory.measure.load_peak:load_peak",
+            check="qfund.features.memory.request.load_peak:checked",
+            schema=2,
+        ),
+    ),
+)

@@ -10,8 +10,9 @@ import pandas as pd
 
 from qfund.core.tensors import TensorRow
 from qfund.core.units import bytes_text, seconds_text
+from qfund.drawing.columns import QUANTIZED_BITS
 from qfund.drawing.phrases import label
-from qfund.features.compare.tables.footprints import QUANTIZED_BITS, module_tree
+from qfund.features.compare.tables.footprints import module_tree
 from qfund.features.memory.request.fits import ESTIMATE, EXACT, Row, Weights
 from qfund.features.memory.request.fits import PARTS as USES
 from qfund.features.memory.request.load_peak import WAYS, LoadPeaks, WayPeak

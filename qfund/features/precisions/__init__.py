@@ -1,0 +1,8 @@
+"""Every precision, what its name stands for, and what it did to the example model."""
+
+from qfund.core.feature import Feature, Page
+
+FEATURE = Feature(
+    "precisions",
+    page=Page("precisions", "Precisions", "stacked_line_chart", "Learn"),
+)

@@ -3,8 +3,8 @@
 import pandas as pd
 
 from qfund.precisions import backends
-from qfund.precisions.precision import Precision
-from qfund.precisions.table import PRECISIONS, STORED, unavailable
+from qfund.precisions.precision import STORED, Precision
+from qfund.precisions.table import PRECISIONS, unavailable
 
 
 def precisions(device: str) -> pd.DataFrame:

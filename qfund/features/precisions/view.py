@@ -9,17 +9,16 @@ import streamlit as st
 
 from qfund.checkpoints import catalog
 from qfund.drawing import axes, palette, phrases
+from qfund.features.compare import link
 from qfund.features.compare.figures import damage as damage_figures
 from qfund.features.compare.request import examples
 from qfund.features.compare.tables import damage, metrics
-from qfund.features.compare.view import columns as columns_view
-from qfund.features.compare.view import found as found_view
-from qfund.features.compare.view import link
 from qfund.features.compare.words import report
 from qfund.features.precisions import tables
 from qfund.precisions import backends
-from qfund.precisions.table import FAMILIES, PRECISIONS, STORED, unavailable
-from qfund.ui import columns, shell
+from qfund.precisions.precision import FAMILIES, STORED
+from qfund.precisions.table import PRECISIONS, unavailable
+from qfund.ui import columns, services, shell
 from qfund.ui.drawn import once
 from qfund.ui.states import empty, literal
 
@@ -72,8 +71,8 @@ def _filtered() -> tuple[list[str], str]:
 
 
 def _chart(names: list[str], rows: str) -> None:
-    found = found_view.every_precision()
-    if found is None or found.report is None:
+    found = services.look_up(examples.EVERY_PRECISION, whole=False)
+    if found.result is None:
         empty(
             "Not measured yet",
             "Here stands what every precision did to pydoc-llama, once `python -m training.measured` has measured it.",
@@ -91,8 +90,8 @@ def _chart(names: list[str], rows: str) -> None:
         alt="Bits per weight of every precision against its KL divergence from FP32, on pydoc-llama",
     )
     st.caption(
-        f"{found.report.spec.model} in every precision: further left is smaller, further down is closer to "
-        f"{phrases.label(found.report.reference.precision)}. The line joins those that no other beats on both. "
+        f"{found.result.spec.model} in every precision: further left is smaller, further down is closer to "
+        f"{phrases.label(found.result.reference.precision)}. The line joins those that no other beats on both. "
         "Open marks have the rest of the model in BF16."
     )
 
@@ -138,30 +137,30 @@ def _compare(chosen: list[str], device: str) -> None:
         icon=":material/balance:",
         key="compare_these",
     ):
-        st.switch_page(shell.compare_page(), query_params=link.to_open(replace(examples.EXAMPLE, precisions=runnable)))
+        st.switch_page(shell.page("compare"), query_params=link.to_open(replace(examples.EXAMPLE, precisions=runnable)))
     if len(runnable) < len(chosen):
         left_out = phrases.together(name for name in chosen if name not in runnable)
         st.caption(f":material/block: without {literal(left_out)}, not run here")
 
 
 def _measured(names: list[str]) -> None:
-    found = found_view.every_precision()
-    if found is None or found.report is None:
+    found = services.look_up(examples.EVERY_PRECISION, whole=False)
+    if found.result is None:
         return
     frame = once(found, "every precision", metrics.overview)
     labels = {phrases.label(name) for name in names}
-    st.subheader(f"What they did to {found.report.spec.model}", anchor=False)
+    st.subheader(f"What they did to {found.result.spec.model}", anchor=False)
     shown = frame[frame["Precision"].isin(labels)]
     st.dataframe(
         shown,
         hide_index=True,
-        column_config=columns_view.OVERVIEW,
+        column_config=columns.OVERVIEW,
         height=columns.height(len(shown)),
         placeholder="–",
         key="measured",
         alt="Memory, bits per weight, KL divergence, top-1 agreement and perplexity of every precision",
     )
-    st.caption(literal(" ".join((f"{report.provenance(found.report)}.", *report.notes(found.report)))))
+    st.caption(literal(" ".join((f"{report.provenance(found.result)}.", *report.notes(found.result)))))
 
 
 def _text(title: str, explained: str | None = None, **more: Any) -> Any:

@@ -1,0 +1,8 @@
+"""Linear quantisation by hand: a matrix, a scale, a zero-point, and what they make of it."""
+
+from qfund.core.feature import Feature, Page
+
+FEATURE = Feature(
+    "quantizer",
+    page=Page("quantiser", "Quantiser", "grid_on", "Learn"),
+)

@@ -1,0 +1,8 @@
+"""Earlier comparisons."""
+
+from qfund.core.feature import Feature, Page
+
+FEATURE = Feature(
+    "saved",
+    page=Page("saved", "Saved", "inventory_2"),
+)

@@ -5,9 +5,9 @@ import streamlit as st
 from qfund.core.errors import QfundError
 from qfund.drawing import phrases
 from qfund.drawing.phrases import label
-from qfund.engine.store import Headline, Saved
+from qfund.features.compare import link
 from qfund.features.compare.request import report as report_request
-from qfund.features.compare.view import found, link
+from qfund.features.compare.request.listing import Headline, Saved
 from qfund.features.compare.words import headlines
 from qfund.features.compare.words import report as report_words
 from qfund.ui import services, shell
@@ -16,7 +16,13 @@ from qfund.ui.states import empty, failed, literal
 ROWS = 10  # on one page of the list
 
 
-def draw(saved: list[Saved]) -> None:
+def draw() -> None:
+    """Newest first; on a public server without those of a visitor's own text.
+
+    Raises:
+        StoreError: the database refuses.
+    """
+    saved: list[Saved] = [row for row in services.listed("compare") if row.text is None or not services.public()]
     if not saved:
         own = " Those of a visitor's own text are not listed: keep their links." if services.public() else ""
         empty(
@@ -25,7 +31,7 @@ def draw(saved: list[Saved]) -> None:
             ":material/inventory_2:",
         )
         if st.button("Go to Compare", type="primary", icon=":material/balance:"):
-            st.switch_page(shell.compare_page())
+            st.switch_page(shell.page("compare"))
         return
     pages = -(-len(saved) // ROWS)
     place = st.container()
@@ -96,20 +102,20 @@ def _actions(row: Saved) -> None:
 
 
 def _document(key: str) -> bytes:
-    report = found.saved_report(key)
+    report = services.stored("compare", key)
     return b"" if report is None else report_request.to_json(report)
 
 
 def _open(row: Saved) -> None:
     try:
-        report = found.saved_report(row.key)
+        report = services.stored("compare", row.key)
     except QfundError as error:
         failed(error)
         return
     if report is None:
         st.warning("This comparison is no longer there.")
         return
-    st.switch_page(shell.compare_page(), query_params=link.to_open(report.spec))
+    st.switch_page(shell.page("compare"), query_params=link.to_open(report.spec))
 
 
 @st.dialog("Delete this comparison?")
@@ -118,7 +124,7 @@ def _confirm(row: Saved) -> None:
     with st.container(horizontal=True):
         if st.button("Delete", type="primary", key="confirm_delete"):
             try:
-                found.forget(row.key)
+                services.delete(row.key)
             except QfundError as error:
                 failed(error)
                 return

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qfund.core.intervals import Vector
+from qfund.core.metrics.histogram import Histogram
 from qfund.core.metrics.positions import TOP_K, Positions
-from qfund.features.compare.request.report import Histogram
 from qfund.models.comparison.logits import Distribution, Logits, count_by_code
 
 _LOW, _WIDTH, _BINS = -12.0, 0.1, 160  # the histogram: 1e-12 … 1e4 in tenths of a decade

@@ -21,11 +21,12 @@ from qfund.core.request import Request
 from qfund.engine import shipped
 from qfund.engine.jobs import Job
 from qfund.features.captions import figures as captions_figures
+from qfund.features.captions import link
 from qfund.features.captions import tables as captions_tables
+from qfund.features.captions.link import Asked
 from qfund.features.captions.request import DEFAULT_SAMPLES, CaptionRequest, GivenPicture, checked
 from qfund.features.captions.view import gallery as gallery_view
-from qfund.features.captions.view import link, page
-from qfund.features.captions.view.link import Asked
+from qfund.features.captions.view import page
 from qfund.inputs import shapes
 from tests.features.captions.results import make_captions
 from tests.ui import pages

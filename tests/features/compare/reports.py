@@ -11,6 +11,7 @@ from qfund.core.estimate import Estimate
 from qfund.core.intervals import Vector
 from qfund.core.metrics import chunk_sums
 from qfund.core.metrics.estimates import buckets, estimates, percentiles, perplexity_of
+from qfund.core.metrics.histogram import Histogram
 from qfund.core.metrics.positions import TOP_K, Positions
 from qfund.core.model import ModelFacts
 from qfund.core.tensors import DtypeShare, LeftModule, TensorRow
@@ -18,8 +19,6 @@ from qfund.features.compare.request.report import (
     SCHEMA,
     Alternatives,
     HiddenError,
-    Histogram,
-    InputFacts,
     NoiseRun,
     PrecisionResult,
     Report,
@@ -27,8 +26,9 @@ from qfund.features.compare.request.report import (
     TokenMap,
 )
 from qfund.features.compare.request.spec import Spec
-from qfund.precisions.precision import Precision
-from qfund.precisions.table import PRECISIONS, STORED
+from qfund.inputs.facts import InputFacts
+from qfund.precisions.precision import STORED, Precision
+from qfund.precisions.table import PRECISIONS
 
 PIECES = ("Return", " the", " number", " of", " items", "\n", " in", " a", " list", ".")
 

@@ -14,7 +14,8 @@ import torch
 from qfund.checkpoints import catalog, checkpoint
 from qfund.core.errors import CorruptCheckpoint, InvalidInput, UnsupportedModel
 from qfund.features.compare.measure.compare import compare
-from qfund.features.compare.request.spec import SECOND_HALF, NamedText, Spec, like_llama_cpp
+from qfund.features.compare.request.spec import Spec, like_llama_cpp
+from qfund.inputs.texts import SECOND_HALF, NamedText
 from qfund.models import inputs, loading, skeleton, tasks
 from tests import independent
 from tests.features.compare.test_architectures import CASES, TEXT

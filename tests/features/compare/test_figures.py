@@ -25,7 +25,8 @@ from qfund.features.compare.tables import footprints as footprints_tables
 from qfund.features.compare.tables import libraries as libraries_tables
 from qfund.features.compare.view import choices
 from qfund.features.compare.words import report as report_words
-from qfund.precisions.table import MEANING, PRECISIONS
+from qfund.precisions.precision import MEANING
+from qfund.precisions.table import PRECISIONS
 from tests.features.compare.reports import make_report
 
 CONFIG = Path(__file__).parents[3] / ".streamlit/config.toml"

@@ -14,22 +14,24 @@ from qfund.checkpoints import checkpoint
 from qfund.core.errors import NothingConverted
 from qfund.features.compare.measure.compare import compare
 from qfund.features.compare.request import examples
-from qfund.features.compare.request.spec import SECOND_HALF, Spec
+from qfund.features.compare.request.spec import Spec
 from qfund.features.compare.view import choices
+from qfund.inputs.texts import SECOND_HALF
 from qfund.models import footprint, skeleton
 from qfund.models.loading import LoadedModel, arithmetic, load
-from qfund.precisions.precision import Precision
+from qfund.precisions.precision import MEANING, STORED, Precision
 from qfund.precisions.quantizers import walk
 from qfund.precisions.quantizers.activations import BF16_INPUTS, FP16_INPUTS
 from qfund.precisions.quantizers.cast import BF16, FP16
-from qfund.precisions.table import MEANING, PRECISIONS, STORED
+from qfund.precisions.table import PRECISIONS
+from qfund.ui import pickers
 from tests import independent
 from tests.features.compare.test_architectures import CASES, batches_of
 from tests.tiny import checkpoints
 
-ROWS = [row for row in PRECISIONS.values() if row.family == MEANING]
-
 CASTS = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+ROWS = [row for row in PRECISIONS.values() if row.family == MEANING]
 
 #: A decoder, Conv1D, experts, a state-space model, an encoder-decoder, an encoder, pictures, convolutions.
 SOME = ("llama", "gpt2", "mixtral", "mamba", "t5", "bert-masked", "vit-classifier", "convnext-classifier")
@@ -56,10 +58,10 @@ def test_every_16_bit_cast_has_its_meanings_and_a_set_that_offers_them() -> None
     for cast in CASTS:
         assert choices.PRESETS[f"Meanings of {cast.upper()}"] == (cast, *(f"{cast}_{kind}" for kind in kinds))
     assert not {row.name for row in ROWS} & set(choices.PRESETS["16-bit casts"])
-    assert choices.OFFERED[-len(ROWS) - 1 : -1] == tuple(row.name for row in ROWS)
+    assert pickers.WITH_STORED[-len(ROWS) - 1 : -1] == tuple(row.name for row in ROWS)
     # Beside every format to choose from they would say nothing.
     assert not {row.name for row in ROWS} & set(examples.EVERY_PRECISION.precisions)
-    assert PRECISIONS[choices.OFFERED[-1]].family == STORED
+    assert PRECISIONS[pickers.WITH_STORED[-1]].family == STORED
 
 
 @pytest.mark.parametrize("name", SOME)

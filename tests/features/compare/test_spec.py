@@ -9,7 +9,9 @@ from qfund.core.errors import InvalidSpec, UnknownName
 from qfund.engine import key_of
 from qfund.features.compare.request import spec as spec_request
 from qfund.features.compare.request.link import from_query, to_query
-from qfund.features.compare.request.spec import ALL, SECOND_HALF, NamedText, Spec, checked, like_llama_cpp
+from qfund.features.compare.request.spec import Spec, checked, like_llama_cpp
+from qfund.inputs import texts as inputs_texts
+from qfund.inputs.texts import ALL, SECOND_HALF, NamedText
 from qfund.precisions import request
 from qfund.precisions.table import PRECISIONS
 
@@ -38,7 +40,7 @@ SPECS = st.builds(
     libraries=st.booleans(),
 )
 
-SPECS = st.builds(_scored, SPECS, st.none() | st.integers(1, 131_072), st.sampled_from(list(spec_request.SCORINGS)))
+SPECS = st.builds(_scored, SPECS, st.none() | st.integers(1, 131_072), st.sampled_from(list(inputs_texts.SCORINGS)))
 
 SPECS = st.builds(
     lambda spec, texts: replace(spec, texts=() if spec.text is not None else tuple(texts)),
@@ -115,7 +117,7 @@ def test_order_and_repeats_of_candidates_do_not_matter() -> None:
         Spec("m", precisions=()),
         Spec("m", max_tokens=0),
         Spec("m", context=1),
-        Spec("m", text="x" * (spec_request.MAX_TEXT + 1)),
+        Spec("m", text="x" * (inputs_texts.MAX_TEXT + 1)),
         Spec("m", stride=0),
         Spec("m", context=8, stride=9),
         Spec("m", stride=spec_request.MAX_CONTEXT + 1),
@@ -123,9 +125,9 @@ def test_order_and_repeats_of_candidates_do_not_matter() -> None:
         Spec("m", text="One.", texts=(NamedText("a", "Two."),)),
         Spec("m", texts=(NamedText("a", "One."), NamedText("a", "Two."))),
         Spec("m", texts=(NamedText(" ", "One."),)),
-        Spec("m", texts=(NamedText("a" * (spec_request.MAX_NAME + 1), "One."),)),
-        Spec("m", texts=tuple(NamedText(str(i), "x") for i in range(spec_request.MAX_TEXTS + 1))),
-        Spec("m", texts=(NamedText("a", "x" * spec_request.MAX_TEXT), NamedText("b", "x"))),
+        Spec("m", texts=(NamedText("a" * (inputs_texts.MAX_NAME + 1), "One."),)),
+        Spec("m", texts=tuple(NamedText(str(i), "x") for i in range(inputs_texts.MAX_TEXTS + 1))),
+        Spec("m", texts=(NamedText("a", "x" * inputs_texts.MAX_TEXT), NamedText("b", "x"))),
     ],
 )
 def test_values_out_of_range_are_refused_with_a_remedy(wrong: Spec) -> None:

@@ -8,18 +8,11 @@ import pandas as pd
 import pytest
 
 from qfund.core.estimate import Estimate
+from qfund.core.metrics.histogram import Histogram
 from qfund.core.metrics.table import METRICS
 from qfund.core.tensors import LeftModule, TensorRow
-from qfund.drawing import phrases
-from qfund.features.compare.request.report import (
-    Alternatives,
-    Histogram,
-    LibraryRun,
-    PrecisionResult,
-    Range,
-    Report,
-    Saturation,
-)
+from qfund.drawing import columns, phrases
+from qfund.features.compare.request.report import Alternatives, LibraryRun, PrecisionResult, Range, Report, Saturation
 from qfund.features.compare.request.spec import Spec
 from qfund.features.compare.tables import damage, export, footprints, libraries, metrics
 from qfund.features.compare.tables import tokens as tokens_tables
@@ -264,9 +257,9 @@ def test_bits_of_a_weight_are_those_of_a_cast_or_as_counted(report: Report) -> N
     assert footprints.weight_bits(replace(report.results[2], bits_per_weight=8.25)) == 8.25
     assert footprints.weight_bits(replace(report.results[0], precision="stored")) is None
     shown = footprints.footprints_text(report)
-    assert list(shown[footprints.QUANTIZED_BITS]) == ["–", "–", "–", "8"]
+    assert list(shown[columns.QUANTIZED_BITS]) == ["–", "–", "–", "8"]
     # Of 472 parameters: 1,904, 960, 960 and 1,744 B.
-    assert list(shown[footprints.MODEL_BITS]) == ["32.27", "16.27", "16.27", "29.56"]
+    assert list(shown[columns.MODEL_BITS]) == ["32.27", "16.27", "16.27", "29.56"]
     assert (
         footprints.parameter_bits(replace(report, model=replace(report.model, parameters=0)), report.reference) is None
     )
@@ -298,9 +291,9 @@ def test_the_overview_has_a_row_a_candidate(report: Report) -> None:
     frame = metrics.overview(broken(report, 1))
     assert list(frame.columns) == [
         *("Precision", "KL", "Perplexity ×", "Same top-1", "Memory", "Stored", "Stored (B)"),
-        *(footprints.QUANTIZED_BITS, footprints.MODEL_BITS),
+        *(columns.QUANTIZED_BITS, columns.MODEL_BITS),
     ]
-    assert list(frame["Stored (B)"]) == [960, 960, 1744] and frame[footprints.QUANTIZED_BITS].iloc[2] == 8
+    assert list(frame["Stored (B)"]) == [960, 960, 1744] and frame[columns.QUANTIZED_BITS].iloc[2] == 8
     assert list(frame["Memory"]) == pytest.approx([100 * 960 / 1904, 100 * 960 / 1904, 100 * 1744 / 1904])
     assert frame["KL"].iloc[0] == report.results[0].fidelity["kl_mean"].value
     assert frame["Perplexity ×"].iloc[1] == "not finite" and pd.isna(frame["KL"].iloc[1])

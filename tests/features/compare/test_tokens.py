@@ -15,8 +15,8 @@ from qfund.core import codes
 from qfund.features.compare.measure import tokens
 from qfund.features.compare.measure.tokens import Worst
 from qfund.features.compare.request import report
-from qfund.features.compare.request.report import InputFacts
 from qfund.features.compare.view.token_map import payload
+from qfund.inputs.facts import InputFacts
 from qfund.models.comparison.positions import Candidate, Comparison
 from qfund.models.inputs import Batch, Prepared
 from qfund.models.tasks import TASKS

@@ -5,22 +5,17 @@ from dataclasses import replace
 import pytest
 
 from qfund.core.estimate import Estimate
+from qfund.core.metrics.histogram import Histogram
 from qfund.core.tensors import DtypeShare, LeftModule
 from qfund.drawing import numbers, phrases
-from qfund.engine.store import Headline
-from qfund.features.compare.request.report import (
-    Histogram,
-    LibraryRun,
-    PrecisionResult,
-    Range,
-    Report,
-    Saturation,
-    TextFacts,
-)
-from qfund.features.compare.request.spec import SECOND_HALF, Spec
+from qfund.features.compare.request.listing import Headline
+from qfund.features.compare.request.report import LibraryRun, PrecisionResult, Range, Report, Saturation
+from qfund.features.compare.request.spec import Spec
 from qfund.features.compare.words import candidates as candidates_words
 from qfund.features.compare.words import headlines, libraries
 from qfund.features.compare.words import report as report_words
+from qfund.inputs.facts import TextFacts
+from qfund.inputs.texts import SECOND_HALF
 from qfund.precisions.table import PRECISIONS
 from tests.features.compare.reports import make_report
 

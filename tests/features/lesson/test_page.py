@@ -13,12 +13,12 @@ from qfund.core.request import Request
 from qfund.engine import key_of
 from qfund.features.compare.request import examples
 from qfund.features.compare.request.spec import Spec
+from qfund.features.lesson import link
 from qfund.features.lesson.request.lesson import LessonRequest
 from qfund.features.lesson.request.questions import FEW, MANY, PREDICTIONS, QUESTIONS, THEN_AND_NOW, Asked
-from qfund.features.lesson.view import link
 from qfund.features.memory.request.load_peak import LoadPeakRequest
 from qfund.features.memory.request.plan import PlanRequest
-from qfund.features.memory.view import headers
+from qfund.ui import services
 from tests.ui import pages
 from tests.ui.pages import FakeJobs, query
 
@@ -173,7 +173,7 @@ def test_a_hub_that_does_not_answer_says_so(opened: Open, monkeypatch: pytest.Mo
     def refuse(request: PlanRequest) -> None:
         raise ModelNotFound("org/gated is gated.", "Accept its terms.")
 
-    monkeypatch.setattr(headers, "headers", refuse)
+    monkeypatch.setattr(services, "at_once", refuse)
     at = opened(Asked("org/gated"))
     assert "org/gated is gated" in texts(at) and "Accept its terms" in texts(at)
 

@@ -12,17 +12,17 @@ import pytest
 
 from qfund.checkpoints.catalog import CATALOG
 from qfund.core.estimate import Estimate
-from qfund.engine.kinds import lazily
+from qfund.core.feature import lazily
 from qfund.features.compare.request.report import LibraryRun, Report
 from qfund.features.compare.request.spec import Spec
 from qfund.features.lesson import figures as lesson_figures
+from qfund.features.lesson import link
 from qfund.features.lesson import tables as lesson_tables
 from qfund.features.lesson import words as lesson_words
 from qfund.features.lesson.request import course, questions
 from qfund.features.lesson.request.course import CourseFigure
 from qfund.features.lesson.request.lesson import Lesson
 from qfund.features.lesson.request.questions import PREDICTIONS, QUESTIONS, Asked, snippet
-from qfund.features.lesson.view import link
 from qfund.features.lesson.words import TRUTHS
 from qfund.features.memory.request.load_peak import LoadPeaks
 from qfund.features.memory.request.plan import Plan

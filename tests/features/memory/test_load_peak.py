@@ -36,7 +36,8 @@ from qfund.features.memory.measure.phases import file_ranges
 from qfund.features.memory.measure.watched_load import run, watcher
 from qfund.features.memory.request import load_peak as load_peak_request
 from qfund.features.memory.request.load_peak import WAYS, LoadPeakRequest, LoadPeaks, checked, pairs
-from qfund.precisions.table import PRECISIONS, STORED
+from qfund.precisions.precision import STORED
+from qfund.precisions.table import PRECISIONS
 from tests.tiny import checkpoints
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -16,20 +16,24 @@ from qfund.core.errors import CorruptCheckpoint, ModelNotFound, QfundError, Queu
 from qfund.core.request import Request
 from qfund.engine import key_of
 from qfund.engine.jobs import Job
+from qfund.engine.kinds import KINDS
 from qfund.engine.store import Store
 from qfund.features.compare.request.spec import Spec
+from qfund.features.memory import link as memory_link
+from qfund.features.memory.link import Asked
 from qfund.features.memory.request import fits
 from qfund.features.memory.request.fits import DEFAULT_PRECISIONS, Fits, FitsRequest
 from qfund.features.memory.request.load_peak import LoadPeakRequest, LoadPeaks, lesson
 from qfund.features.memory.request.plan import Plan, PlanRequest
-from qfund.features.memory.view import data, headers
+from qfund.features.memory.view import data
 from qfund.features.memory.view import fit as fit_view
-from qfund.features.memory.view import link as link_view
-from qfund.features.memory.view.link import Asked
+from qfund.ui import services
 from tests.features.compare.reports import make_report
 from tests.features.memory.plans import HEADERS, PLAN, make_fits, make_peaks
 from tests.ui import pages
 from tests.ui.pages import query
+
+COMPARE = KINDS["compare"]
 
 
 class FakeJobs(pages.FakeJobs):
@@ -61,7 +65,7 @@ def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Store:
 @pytest.fixture(autouse=True)
 def seam(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(catalog, "identity", lambda request: f"{request.model} on cpu")
-    monkeypatch.setattr(headers, "headers", lambda request: HEADERS)
+    monkeypatch.setattr(services, "at_once", lambda request: HEADERS)
     with pages.server(monkeypatch, cold="cold" in request.fixturenames):
         yield
 
@@ -77,7 +81,7 @@ Open = Callable[..., AppTest]
 @pytest.fixture
 def opened(jobs: FakeJobs, store: Store) -> Open:
     def run(asked: Asked | dict[str, list[str]] | None = None) -> AppTest:
-        return pages.opened("pages/memory.py", link_view.to_query(asked) if isinstance(asked, Asked) else asked)
+        return pages.opened("pages/memory.py", memory_link.to_query(asked) if isinstance(asked, Asked) else asked)
 
     return run
 
@@ -87,7 +91,7 @@ texts = partial(pages.texts, more=("info", "success", "metric"))
 
 def test_the_address_holds_every_choice(opened: Open, jobs: FakeJobs) -> None:
     at = opened()
-    assert query(at) == link_view.to_query(Asked())
+    assert query(at) == memory_link.to_query(Asked())
     assert [type(request) for request in jobs.submitted] == [PlanRequest, FitsRequest], "no load is measured unasked"
     assert jobs.submitted[0] == Asked().plan
     assert "tf32" in Asked().plan.precisions, "what a device cannot run takes memory on another"
@@ -111,7 +115,7 @@ FULL = Asked(
 
 def test_a_link_is_opened_whole(opened: Open, jobs: FakeJobs) -> None:
     at = opened(FULL)
-    assert query(at) == link_view.to_query(FULL) and not at.warning
+    assert query(at) == memory_link.to_query(FULL) and not at.warning
     assert jobs.submitted[0] == PlanRequest("dummy", Asked().plan.precisions, ("head",))
     assert isinstance(jobs.submitted[1], FitsRequest) and jobs.submitted[1].precisions == ("bf16", "int8_bf16")
     for line in data.command_lines(FULL):
@@ -120,12 +124,12 @@ def test_a_link_is_opened_whole(opened: Open, jobs: FakeJobs) -> None:
 
 @pytest.mark.parametrize("asked", [Asked(), FULL, Asked("org/name", "v1", budget="24 GiB")])
 def test_link_and_choices_are_each_other_s_inverse(asked: Asked) -> None:
-    assert link_view.from_query(link_view.to_query(asked)) == (asked, [])
+    assert memory_link.from_query(memory_link.to_query(asked)) == (asked, [])
 
 
 def test_the_default_is_in_the_table_s_order() -> None:
     assert Asked().precisions == DEFAULT_PRECISIONS
-    assert link_view.from_query({"p": list(reversed(DEFAULT_PRECISIONS))})[0].precisions == DEFAULT_PRECISIONS
+    assert memory_link.from_query({"p": list(reversed(DEFAULT_PRECISIONS))})[0].precisions == DEFAULT_PRECISIONS
 
 
 @pytest.mark.parametrize(
@@ -195,7 +199,7 @@ def test_a_model_that_cannot_be_read_says_why(
     def refuse(request: PlanRequest) -> None:
         raise error
 
-    monkeypatch.setattr(headers, "headers", refuse)
+    monkeypatch.setattr(services, "at_once", refuse)
     at = opened()
     assert error.message in texts(at) and error.remedy in texts(at)
     assert not jobs.submitted
@@ -262,7 +266,7 @@ def test_sizes_say_what_was_counted_in_a_comparison(
     assert "Not measured yet in a loaded model" in texts(opened(Asked(section="sizes")))
     spec = Spec("pydoc-llama", "fp32", ("bf16",))
     report = make_report(spec)
-    store.put("a key", report)
+    store.put(COMPARE, "a key", report)
     monkeypatch.setattr(catalog, "identity", lambda request: f"{report.environment.model_id} on cpu")
     assert "In 2 of 2 precisions" in texts(opened(Asked(section="sizes")))
     monkeypatch.setattr(catalog, "identity", lambda request: "other weights on cpu")

@@ -32,7 +32,8 @@ from qfund.features.memory.measure.plan import plan as exact
 from qfund.features.memory.request import plan
 from qfund.features.memory.request.plan import Plan, PlanRequest, headers
 from qfund.models.skeleton import Skeleton, predict
-from qfund.precisions.table import PRECISIONS, STORED
+from qfund.precisions.precision import STORED
+from qfund.precisions.table import PRECISIONS
 from tests.checkpoints.fake_hub import COMMIT, FakeHub
 from tests.tiny import checkpoints, planned
 

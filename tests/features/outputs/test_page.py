@@ -16,14 +16,14 @@ from qfund.core.errors import QfundError, QueueFull, UnsupportedModel
 from qfund.engine import shipped
 from qfund.engine.jobs import Job
 from qfund.features.outputs import figures as outputs_figures
+from qfund.features.outputs import link as outputs_link
 from qfund.features.outputs import tables as outputs_tables
 from qfund.features.outputs.command import classify, embed, generate
+from qfund.features.outputs.link import Asked
 from qfund.features.outputs.request.classes import ClassesRequest
 from qfund.features.outputs.request.embeddings import EmbeddingsRequest
 from qfund.features.outputs.request.generation import GenerationRequest
 from qfund.features.outputs.view import aligned, choices, data
-from qfund.features.outputs.view import link as link_view
-from qfund.features.outputs.view.link import Asked
 from tests.features.outputs.generations import HOSTILE, make_classes, make_embeddings, make_generation
 from tests.ui import pages
 
@@ -69,7 +69,7 @@ Open = Callable[..., AppTest]
 @pytest.fixture
 def opened(jobs: FakeJobs) -> Open:
     def run(asked: Asked | dict[str, list[str]] | None = None) -> AppTest:
-        return pages.opened("pages/outputs.py", link_view.to_query(asked) if isinstance(asked, Asked) else asked)
+        return pages.opened("pages/outputs.py", outputs_link.to_query(asked) if isinstance(asked, Asked) else asked)
 
     return run
 
@@ -95,7 +95,7 @@ EMBEDDINGS = Asked(
 
 @pytest.mark.parametrize("asked", [Asked(), TEXT, CLASSES, EMBEDDINGS, Asked(also=("head",), look="int4", example=3)])
 def test_link_and_choices_are_each_other_s_inverse(asked: Asked) -> None:
-    assert link_view.from_query(link_view.to_query(asked)) == (asked, [])
+    assert outputs_link.from_query(outputs_link.to_query(asked)) == (asked, [])
 
 
 @pytest.mark.parametrize("asked", [Asked(), TEXT, CLASSES, EMBEDDINGS])
@@ -104,7 +104,7 @@ def test_nothing_is_started_by_a_link_and_a_click_asks_for_what_it_names(
 ) -> None:
     at = opened(asked)
     assert not jobs.submitted and "Nothing" in said(at) and not at.warning
-    assert link_view.to_query(asked) == pages.query(at)
+    assert outputs_link.to_query(asked) == pages.query(at)
     go(at)
     assert jobs.submitted == [asked.request]
     assert "Measured on 2 January 2026" in said(at)

@@ -19,16 +19,17 @@ from streamlit.testing.v1 import AppTest
 
 from qfund.checkpoints.weights import Part
 from qfund.core.errors import InvalidInput
+from qfund.features.formats import link as formats_link
 from qfund.features.formats.request import FORMATS, decode, encode
 from qfund.features.formats.view import bits as bits_view
-from qfund.features.formats.view import link as link_view
 from qfund.features.formats.view import number_bits
+from qfund.features.quantizer import link
 from qfund.features.quantizer import words as quantizer_words
+from qfund.features.quantizer.link import COURSE, Asked
 from qfund.features.quantizer.request import linear, matrices
 from qfund.features.quantizer.request.linear import BITS, CONVENTIONS, GRANULARITIES, Scheme
-from qfund.features.quantizer.view import link, maps, packing
+from qfund.features.quantizer.view import maps, packing
 from qfund.features.quantizer.view import page as page_view
-from qfund.features.quantizer.view.link import COURSE, Asked
 from qfund.features.quantizer.view.maps import Drawn
 from qfund.ui import services
 from tests.checkpoints.test_weights import save
@@ -229,8 +230,8 @@ def test_links_to_weights_come_back() -> None:
     part = Part("owner/name", "v1", "a.b", True, 7, 9)
     asked = Asked(source="model", part=part)
     assert link.from_query(link.to_query(asked)) == (asked, [])
-    shown = link_view.Asked("fp8_e4m3", 0x7E, "66246", part, "raw", "weights")
-    assert link_view.from_query(link_view.to_query(shown)) == (shown, [])
+    shown = formats_link.Asked("fp8_e4m3", 0x7E, "66246", part, "raw", "weights")
+    assert formats_link.from_query(formats_link.to_query(shown)) == (shown, [])
 
 
 # ── what the browser gets ──

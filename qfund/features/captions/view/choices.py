@@ -3,8 +3,8 @@
 import streamlit as st
 
 from qfund.core.errors import InvalidInput, QfundError
+from qfund.features.captions.link import Asked, in_order
 from qfund.features.captions.request import MAX_PICTURES, MAX_TOKENS, MODEL, GivenPicture
-from qfund.features.captions.view.link import Asked, in_order
 from qfund.inputs import picture_files
 from qfund.inputs.picture_files import PictureFile
 from qfund.ui import pickers

@@ -7,9 +7,9 @@ import streamlit as st
 from qfund.core.errors import QfundError
 from qfund.drawing import axes
 from qfund.features.captions import figures, request, tables
+from qfund.features.captions.link import ADDRESS, Asked
 from qfund.features.captions.request import Captions
 from qfund.features.captions.view import choices, gallery
-from qfund.features.captions.view.link import ADDRESS, Asked
 from qfund.ui import columns, downloads, progress, services
 from qfund.ui.states import empty, failed, literal, told
 

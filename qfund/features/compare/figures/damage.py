@@ -11,7 +11,8 @@ from qfund.core.units import bytes_text, number_text
 from qfund.drawing.axes import FEW, blank_figure, byte_unit, marker
 from qfund.drawing.palette import OTHER, PALETTE, family_color, is_variant, precision_color, translucent
 from qfund.features.compare.figures.labels import CHARACTER, frontier, label_box, name_places, overlap, pixels
-from qfund.precisions.table import FAMILIES, PRECISIONS
+from qfund.precisions.precision import FAMILIES
+from qfund.precisions.table import PRECISIONS
 
 
 def differences(frame: pd.DataFrame, quantity: str = "logit difference") -> go.Figure:

@@ -25,8 +25,8 @@ from qfund.models import opened as models_opened
 from qfund.models.comparison.positions import Candidate, Comparison
 from qfund.models.loading import model_cache
 from qfund.models.skeleton import predict
-from qfund.precisions.precision import Precision
-from qfund.precisions.table import PRECISIONS, STORED
+from qfund.precisions.precision import STORED, Precision
+from qfund.precisions.table import PRECISIONS
 from qfund.version import VERSION
 
 

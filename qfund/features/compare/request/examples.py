@@ -1,7 +1,8 @@
 """The comparisons that ship with the example model."""
 
 from qfund.features.compare.request.spec import Spec
-from qfund.precisions.table import MEANING, PRECISIONS, STORED, unavailable
+from qfund.precisions.precision import MEANING, STORED
+from qfund.precisions.table import PRECISIONS, unavailable
 
 EXAMPLE = Spec("pydoc-llama")
 

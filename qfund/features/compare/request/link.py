@@ -4,7 +4,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from qfund.core.errors import QfundError
-from qfund.features.compare.request.spec import ALL, NamedText, Spec, checked
+from qfund.core.parameters import number
+from qfund.features.compare.request.spec import Spec, checked
+from qfund.features.compare.request.verdict import Margin
+from qfund.inputs.texts import ALL, NamedText
 from qfund.precisions.request import ALSO
 from qfund.precisions.table import PRECISIONS
 
@@ -129,3 +132,38 @@ def _with(spec: Spec, name: str, value: object, short: str) -> tuple[Spec, list[
         return checked(replace(spec, **{name: value})), []  # type: ignore[arg-type]
     except QfundError as error:
         return spec, [f"Ignored {short}={str(value)[:40]!r} in the link: {error.message}"]
+
+
+#: Link parameter → field of ``Margin``, how often it stands there for 1, the largest and the widget's step.
+MARGINS = {
+    "ppl": ("perplexity", 100.0, 100.0, 0.1),
+    "changed": ("tokens", 100.0, 100.0, 0.5),
+    "kl": ("kl", 1.0, 100.0, 0.001),
+}
+
+MARGIN_NAMES = frozenset(MARGINS)
+
+
+def margin_to_query(margin: Margin, complete: bool = False) -> dict[str, list[str]]:
+    """Link parameters: of what is not the default, or of everything. An empty one asks for nothing."""
+    usual, query = Margin(), {}
+    for name, (field, times, _, _) in MARGINS.items():
+        value = getattr(margin, field)
+        if complete or value != getattr(usual, field):
+            query[name] = ["" if value is None else f"{times * value:.6g}"]
+    return query
+
+
+def margin_from_query(query: Mapping[str, list[str]]) -> tuple[Margin, list[str]]:
+    """The margin that a link names, and a sentence for each part of it that had to be ignored."""
+    margin, problems = Margin(), []
+    for name, (field, times, most, _) in MARGINS.items():
+        if name not in query:
+            continue
+        value = (query[name] or [""])[-1]
+        found = number(value[:40], 0, most)
+        if value and found is None:
+            problems.append(f"Ignored {name}={value[:40]!r} in the link: no number from 0 to {most:.0f}.")
+        else:
+            margin = replace(margin, **{field: None if found is None else found / times})
+    return margin, problems

@@ -9,50 +9,14 @@ from qfund.core.errors import StoreError
 from qfund.core.estimate import Estimate
 from qfund.core.metrics.chunk_sums import ChunkSums
 from qfund.core.metrics.estimates import Bucket
+from qfund.core.metrics.histogram import Histogram
 from qfund.core.model import ModelFacts
 from qfund.core.tensors import DtypeShare, LeftModule, TensorRow
 from qfund.features.compare.request.spec import Spec
+from qfund.inputs.facts import InputFacts
 
 #: Raised whenever the meaning or the shape of a stored report changes; another schema is recomputed, never misread.
 SCHEMA = 4
-
-
-@dataclass(frozen=True, slots=True)
-class InputFacts:
-    """What was measured on.
-
-    ``source`` is ``"text"``, ``"texts"``, ``"evaluation text"`` or ``"pictures"``; ``notes`` are sentences for people.
-    ``texts`` are those of a folder, one by one; of a single text there is none.
-    """
-
-    source: str
-    sha256: str
-    tokens: int
-    chunks: int
-    context: int
-    notes: tuple[str, ...] = ()
-    texts: tuple["TextFacts", ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class TextFacts:
-    """One text of several. Its chunks are ``chunks`` in number, after those of the texts before it."""
-
-    name: str
-    sha256: str
-    tokens: int
-    chunks: int
-
-
-@dataclass(frozen=True, slots=True)
-class Histogram:
-    """|difference| of every logit in bins of equal width in log10: bin i covers 10^(low + i·width) … +width.
-    ``zeros`` counts exact equality; values outside the range are in the first or last bin."""
-
-    low: float
-    width: float
-    counts: tuple[int, ...]
-    zeros: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,38 +6,18 @@ import msgspec
 
 from qfund.core.errors import InvalidSpec
 from qfund.core.names import look_up
+from qfund.inputs.texts import ALL, MAX_NAME, MAX_TEXT, MAX_TEXTS, SCORINGS, SECOND_HALF, NamedText
+from qfund.precisions.precision import STORED
 from qfund.precisions.request import ALSO
-from qfund.precisions.table import PRECISIONS, STORED, precision
+from qfund.precisions.table import PRECISIONS, precision
 
 MAX_TOKENS = 1_000_000
-
-MAX_TEXT = 4_000_000  # characters, of all texts together
-
-MAX_TEXTS = 1000
-
-MAX_NAME = 200  # characters of a text's name
 
 MAX_CONTEXT = 131_072
 
 DEFAULT_CANDIDATES = ("bf16", "fp16", "int8")
 
 DEFAULT_TOKENS = 16_384
-
-#: Which positions are scored.
-ALL, SECOND_HALF = "all", "second-half"
-
-SCORINGS = {
-    ALL: "every position",
-    SECOND_HALF: "the second half of each whole chunk, where every token has context, as llama.cpp does",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class NamedText:
-    """One text of several, under the name of its file."""
-
-    name: str
-    text: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from itself by, run another way, is the floor under which nothing means anything
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from qfund.core.estimate import Estimate
@@ -332,3 +333,15 @@ def _exponential(found: Estimate) -> Estimate:
     value = EXP.of(found.value)
     low, high = (None if end is None else EXP.of(end) for end in (found.low, found.high))
     return replace(found, value=value, se=None if found.se is None else value * found.se, unit="×", low=low, high=high)
+
+
+def below_floor(result: PrecisionResult, name: str, floor: Mapping[str, float]) -> bool:
+    """Whether a metric says no more than that the reference was run once more: its interval reaches the ``floor``."""
+    estimate = result.fidelity.get(name)
+    if estimate is None or name not in floor:
+        return False
+    ends = [end for end in (estimate.low, estimate.high) if end is not None] or [estimate.value]
+    perfect = METRICS[name].perfect
+    if perfect is not None and min(ends) <= perfect <= max(ends):
+        return True
+    return any((far := METRICS[name].damage(end)) is not None and far <= floor[name] for end in ends)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from qfund.core.tensors import TensorRow
 from qfund.core.units import bytes_text, seconds_text
+from qfund.drawing.columns import MODEL_BITS, QUANTIZED_BITS
 from qfund.drawing.phrases import label
 from qfund.features.compare.request.report import PrecisionResult, Report, measured
 from qfund.features.compare.words.libraries import latency_phrase
@@ -19,9 +20,6 @@ _Node: TypeAlias = tuple[str, ...]  # a path of names in a model
 
 #: The parts of a footprint, in the order in which they are stacked.
 PARTS = ("weights", "scales", "buffers")
-
-#: Two figures that are easily taken for each other: of what was quantised alone, and of the model as a whole.
-QUANTIZED_BITS, MODEL_BITS = "Bits per quantised weight", "Bits per parameter"
 
 
 def parameter_bits(report: Report, result: PrecisionResult) -> float | None:

@@ -9,11 +9,13 @@ from qfund.core.estimate import Estimate
 from qfund.core.metrics.estimates import PERCENTILES
 from qfund.core.metrics.table import METRICS
 from qfund.core.units import bytes_text, number_text
+from qfund.drawing.columns import MODEL_BITS, QUANTIZED_BITS
 from qfund.drawing.numbers import cosine_text, metric_text, value_text
 from qfund.drawing.phrases import label
 from qfund.features.compare.request import verdict
 from qfund.features.compare.request.report import HiddenError, NoiseRun, PrecisionResult, Report
-from qfund.features.compare.tables.footprints import MODEL_BITS, QUANTIZED_BITS, parameter_bits
+from qfund.features.compare.request.verdict import below_floor
+from qfund.features.compare.tables.footprints import parameter_bits
 from qfund.features.compare.words.candidates import BETTER
 
 #: What can be told of an error along the blocks: its name in a control, its axis and whether that is logarithmic.
@@ -24,18 +26,6 @@ DRIFTS = {
 }
 
 _NO_DIFFERENCE = "no measurable difference"
-
-
-def below_floor(result: PrecisionResult, name: str, floor: Mapping[str, float]) -> bool:
-    """Whether a metric says no more than that the reference was run once more: its interval reaches the ``floor``."""
-    estimate = result.fidelity.get(name)
-    if estimate is None or name not in floor:
-        return False
-    ends = [end for end in (estimate.low, estimate.high) if end is not None] or [estimate.value]
-    perfect = METRICS[name].perfect
-    if perfect is not None and min(ends) <= perfect <= max(ends):
-        return True
-    return any((far := METRICS[name].damage(end)) is not None and far <= floor[name] for end in ends)
 
 
 def interval_text(name: str, estimate: Estimate) -> str:

@@ -2,7 +2,8 @@
 
 import shlex
 
-from qfund.features.compare.request.spec import ALL, Spec
+from qfund.features.compare.request.spec import Spec
+from qfund.inputs.texts import ALL
 
 #: Stands for the folder that holds the files of a comparison of several texts.
 FOLDER = "FOLDER"

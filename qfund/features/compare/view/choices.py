@@ -7,20 +7,12 @@ import streamlit as st
 from qfund.checkpoints import catalog
 from qfund.core.errors import InvalidInput, QfundError
 from qfund.features.compare.request import examples
-from qfund.features.compare.request.spec import (
-    ALL,
-    DEFAULT_CANDIDATES,
-    MAX_TOKENS,
-    SCORINGS,
-    SECOND_HALF,
-    NamedText,
-    Spec,
-    checked,
-    like_llama_cpp,
-)
-from qfund.precisions.precision import Precision
-from qfund.precisions.table import FLOAT, MEANING, PRECISIONS, STORED, require, unavailable
+from qfund.features.compare.request.spec import DEFAULT_CANDIDATES, MAX_TOKENS, Spec, checked, like_llama_cpp
+from qfund.inputs.texts import ALL, SCORINGS, SECOND_HALF, NamedText
+from qfund.precisions.precision import FLOAT, MEANING, Precision
+from qfund.precisions.table import PRECISIONS, require
 from qfund.ui import pickers, services
+from qfund.ui.pickers import FIELD, WITH_STORED, option_label
 from qfund.ui.states import failed, literal
 
 #: Amounts of text on offer; a link may name any other.
@@ -52,15 +44,6 @@ def _meanings(cast: str) -> tuple[str, ...]:
     return (cast, *(row.name for row in PRECISIONS.values() if row.family == MEANING and row.name.startswith(cast)))
 
 
-def _place(name: str) -> tuple[bool, bool, bool]:
-    row = PRECISIONS[name]
-    return row.family == STORED, row.family == MEANING, row.variant_of is not None
-
-
-#: Names in the order in which they are offered: variants on another base after all others, then what else is called
-#: BF16 or FP16, and last what only a checkpoint that is quantised already can be compared in.
-OFFERED = tuple(sorted(PRECISIONS, key=_place))
-
 #: Sets of candidates that belong together.
 PRESETS = {
     "BF16, FP16 and INT8": DEFAULT_CANDIDATES,
@@ -79,8 +62,6 @@ _BEGAN_AT = "choices_began_at"
 _UNREAD = "files_unread"  # why files that were given are not the input
 
 _CANDIDATES = 560  # pixels of the candidates with their sets, so that they stand beside the reference
-
-FIELD = 66  # pixels of a select box with its label, so that buttons stand beside it
 
 
 def seed(spec: Spec) -> None:
@@ -112,14 +93,6 @@ def follow(shown: Spec) -> None:
         state[_BEGAN_AT] = shown
 
 
-def option(precision: str) -> str:
-    """The label, with what an option needs that cannot be chosen for every model or on every device."""
-    row = PRECISIONS[precision]
-    if row.family == STORED:
-        return f"{row.label} (for quantised checkpoints)"
-    return f"{row.label} (needs a CUDA GPU)" if unavailable(row, catalog.device()) else row.label
-
-
 def draw() -> bool:
     """Draw the widgets; True when the visitor asks to compare."""
     state = st.session_state
@@ -131,14 +104,17 @@ def draw() -> bool:
                 more=" Only safetensors are read, and no code that comes with a model.",
             )
             pickers.reference(
-                "choice_reference", OFFERED, option, explained="The precision that the candidates are compared with."
+                "choice_reference",
+                WITH_STORED,
+                option_label,
+                explained="The precision that the candidates are compared with.",
             )
             with st.container(horizontal=True, vertical_alignment="bottom", width=_CANDIDATES, key="candidates"):
                 pickers.precisions(
                     "Candidates",
                     "choice_precisions",
-                    OFFERED,
-                    option,
+                    WITH_STORED,
+                    option_label,
                     width="stretch",
                     explained="The precisions to judge. What each of them is: see the page Precisions.",
                 )

@@ -2,15 +2,16 @@
 
 import streamlit as st
 
+from qfund.features.compare import link
 from qfund.features.compare.request import report as report_request
 from qfund.features.compare.tables import export
-from qfund.features.compare.view import calls, link
-from qfund.features.compare.view.found import Found
+from qfund.features.compare.view import calls
 from qfund.ui.downloads import download
+from qfund.ui.services import Answer
 
 
-def draw(found: Found) -> None:
-    report = found.report
+def draw(found: Answer) -> None:
+    report = found.result
     assert report is not None
     name = f"qfund-{found.key[:8]}"
     with st.container(horizontal=True):

@@ -10,17 +10,17 @@ from qfund.features.compare.figures import damage as damage_figures
 from qfund.features.compare.figures import statistics as statistics_figures
 from qfund.features.compare.request import verdict
 from qfund.features.compare.tables import damage, metrics
-from qfund.features.compare.view.found import Found
 from qfund.features.compare.words import report as report_words
 from qfund.features.compare.words import statistics
 from qfund.ui import columns
 from qfund.ui.drawn import once
+from qfund.ui.services import Answer
 
 _CANDIDATE = st.column_config.TextColumn(width=210)
 
 
-def draw(found: Found) -> None:
-    report = found.report
+def draw(found: Answer) -> None:
+    report = found.result
     assert report is not None
     frame = once(found, "fidelity text", metrics.metrics_text)
     if frame.empty:
@@ -60,9 +60,9 @@ def _explained(frame: pd.DataFrame) -> dict[str, Any]:
     return {row["Metric"]: st.column_config.TextColumn(help=row["Definition"]) for row in rows}
 
 
-def differences(found: Found) -> None:
+def differences(found: Answer) -> None:
     """The distribution of |difference| over all outputs."""
-    report = found.report
+    report = found.result
     assert report is not None
     frame = once(found, "differences", damage.differences)
     st.markdown("**How large the differences are**")
@@ -83,8 +83,8 @@ def differences(found: Found) -> None:
     st.caption(report_words.equal_phrase(report))
 
 
-def _memory_against_damage(found: Found) -> None:
-    report = found.report
+def _memory_against_damage(found: Answer) -> None:
+    report = found.result
     assert report is not None
     frame = once(found, "memory against damage", damage.memory_against_damage)
     st.markdown("**Memory against damage**")
@@ -110,7 +110,7 @@ def _memory_against_damage(found: Found) -> None:
     )
 
 
-def _drift(found: Found) -> None:
+def _drift(found: Answer) -> None:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.markdown("**Error along the blocks**", width="content")
         which = st.segmented_control(
@@ -133,5 +133,5 @@ def _drift(found: Found) -> None:
         key="drift",
         alt="Error of the hidden states after every block, one line for each candidate",
     )
-    assert found.report is not None
-    st.caption(statistics.drift(found.report, which))
+    assert found.result is not None
+    st.caption(statistics.drift(found.result, metrics.drift(found.result, which), which))

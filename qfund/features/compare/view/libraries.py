@@ -5,14 +5,14 @@ import streamlit as st
 from qfund.drawing import axes
 from qfund.features.compare.figures import libraries as libraries_figures
 from qfund.features.compare.tables import libraries
-from qfund.features.compare.view.found import Found
 from qfund.features.compare.words import libraries as libraries_words
 from qfund.ui.drawn import once
+from qfund.ui.services import Answer
 from qfund.ui.states import literal
 
 
-def draw(found: Found) -> None:
-    report = found.report
+def draw(found: Answer) -> None:
+    report = found.result
     assert report is not None
     frame = once(found, "libraries", libraries.libraries)
     if frame["ratio"].notna().any():

@@ -8,16 +8,16 @@ from qfund.features.compare.request import report as report_request
 from qfund.features.compare.request.report import PrecisionResult
 from qfund.features.compare.tables import damage
 from qfund.features.compare.tables import footprints as footprints_tables
-from qfund.features.compare.view.found import Found
 from qfund.features.compare.words import candidates
 from qfund.features.compare.words import report as report_words
 from qfund.ui import columns
 from qfund.ui.drawn import once
+from qfund.ui.services import Answer
 from qfund.ui.states import literal
 
 
-def draw(found: Found) -> None:
-    report = found.report
+def draw(found: Answer) -> None:
+    report = found.result
     assert report is not None
     left, right = st.columns(2, gap="medium")
     with left:
@@ -46,8 +46,8 @@ def draw(found: Found) -> None:
     _one_precision(found)
 
 
-def _numbers(found: Found) -> None:
-    report = found.report
+def _numbers(found: Answer) -> None:
+    report = found.result
     assert report is not None
     st.dataframe(
         once(found, "footprints shown", footprints_tables.footprints_text),
@@ -67,8 +67,8 @@ def _numbers(found: Found) -> None:
     )
 
 
-def _one_precision(found: Found) -> None:
-    report = found.report
+def _one_precision(found: Answer) -> None:
+    report = found.result
     assert report is not None
     names = [result.precision for result in report_request.measured(report)]
     st.markdown("**Module by module**")

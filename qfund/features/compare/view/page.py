@@ -4,10 +4,10 @@ import streamlit as st
 
 from qfund.core.errors import QfundError
 from qfund.drawing import phrases
+from qfund.features.compare import link
 from qfund.features.compare.request.examples import EXAMPLE
 from qfund.features.compare.request.spec import Spec
-from qfund.features.compare.view import choices, link, sections
-from qfund.features.compare.view import found as found_view
+from qfund.features.compare.view import choices, sections
 from qfund.ui import progress, services
 from qfund.ui.states import empty, failed, literal
 
@@ -20,7 +20,7 @@ def start(spec: Spec) -> Spec:
     Raises:
         QfundError: the model is not there, or the queue is full.
     """
-    if found_view.find(spec).report is None:
+    if services.look_up(spec).result is None:
         services.jobs().submit(spec)
     return spec
 
@@ -28,7 +28,7 @@ def start(spec: Spec) -> Spec:
 def draw(shown: Spec, said: QfundError | None = None) -> None:
     """Everything below the choices; ``said`` is what the visitor has just been told."""
     try:
-        found = found_view.find(shown)
+        found = services.look_up(shown)
     except QfundError as error:
         if said is None or str(said) != str(error):
             failed(error, "This comparison cannot be opened.")
@@ -41,7 +41,7 @@ def draw(shown: Spec, said: QfundError | None = None) -> None:
         st.caption(":material/edit: These choices are not the comparison shown below. Press Compare to measure them.")
     if found.problem:
         st.warning(literal(found.problem), icon=":material/database_off:")
-    if found.report is not None:
+    if found.result is not None:
         st.session_state[_BEFORE] = shown
         sections.draw(found)
         return
@@ -74,9 +74,9 @@ def _meanwhile(shown: Spec) -> None:
         st.caption("You can close this page: the link in the address bar leads back to this comparison.")
         return
     try:
-        found = found_view.find(before)
+        found = services.look_up(before)
     except QfundError:
         return
-    if found.report is not None:
+    if found.result is not None:
         st.caption(":material/history: Meanwhile, the comparison before:")
         sections.draw(found)

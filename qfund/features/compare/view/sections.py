@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import streamlit as st
 
+from qfund.features.compare import link
 from qfund.features.compare.request.report import Report
-from qfund.features.compare.view import data, fidelity, libraries, link, memory, statistics, tokens, verdict
-from qfund.features.compare.view.found import Found
+from qfund.features.compare.view import data, fidelity, libraries, memory, statistics, tokens, verdict
+from qfund.ui.services import Answer
 
 SECTIONS = {
     ":material/insights: Fidelity": fidelity.draw,
@@ -19,15 +20,15 @@ SECTIONS = {
 
 
 @st.fragment
-def draw(found: Found) -> None:
+def draw(found: Answer) -> None:
     """A fragment: opening a section draws nothing else anew."""
-    assert found.report is not None
+    assert found.result is not None
     with st.container(key="report"):
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-            verdict.headline(found.report)
+            verdict.headline(found.result)
             _copy_link(found)
         verdict.draw(found)
-        sections = {title: draw for title, draw in SECTIONS.items() if draw not in _without(found.report)}
+        sections = {title: draw for title, draw in SECTIONS.items() if draw not in _without(found.result)}
         tabs = st.tabs(list(sections), key="section", on_change="rerun")
         for tab, section in zip(tabs, sections.values(), strict=True):
             if tab.open:
@@ -35,14 +36,14 @@ def draw(found: Found) -> None:
                     section(found)
 
 
-def _without(report: Report) -> list[Callable[[Found], None]]:
+def _without(report: Report) -> list[Callable[[Answer], None]]:
     """Sections of which this report has nothing."""
     absent = {libraries.draw: not report.spec.libraries, statistics.draw: not statistics.has(report)}
     return [draw for draw, nothing in absent.items() if nothing]
 
 
-def _copy_link(found: Found) -> None:
+def _copy_link(found: Answer) -> None:
     """The complete link, with a button that copies it."""
-    assert found.report is not None
+    assert found.result is not None
     with st.popover("Copy link", icon=":material/link:", key="copy_link"):
-        link.draw(found.report.spec)
+        link.draw(found.result.spec)

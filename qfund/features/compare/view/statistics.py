@@ -8,9 +8,9 @@ from qfund.features.compare.request import verdict
 from qfund.features.compare.request.report import Report
 from qfund.features.compare.tables import metrics
 from qfund.features.compare.view import fidelity
-from qfund.features.compare.view.found import Found
 from qfund.features.compare.words import statistics
 from qfund.ui.drawn import once
+from qfund.ui.services import Answer
 from qfund.ui.states import literal
 
 
@@ -19,8 +19,8 @@ def has(report: Report) -> bool:
     return bool(report.noise) or any(row.percentiles or row.buckets or row.chunks for row in report.results)
 
 
-def draw(found: Found) -> None:
-    report = found.report
+def draw(found: Answer) -> None:
+    report = found.result
     assert report is not None
     if report.noise:
         _noise(found)
@@ -45,8 +45,8 @@ def draw(found: Found) -> None:
     _paired(found)
 
 
-def _noise(found: Found) -> None:
-    report = found.report
+def _noise(found: Answer) -> None:
+    report = found.result
     assert report is not None
     st.markdown("**What means nothing: the reference against itself**")
     st.dataframe(
@@ -58,7 +58,7 @@ def _noise(found: Found) -> None:
     st.caption(literal(statistics.noise(report)))
 
 
-def _percentiles(found: Found) -> None:
+def _percentiles(found: Answer) -> None:
     frame = once(found, "percentiles kl", lambda report: metrics.percentiles(report, "kl"))
     if frame.empty or not (frame["value"] > 0).any():
         return
@@ -72,7 +72,7 @@ def _percentiles(found: Found) -> None:
     st.caption("A line that rises steeply at the right: most positions are fine, and a few are far off.")
 
 
-def _tails(found: Found) -> None:
+def _tails(found: Answer) -> None:
     frame = once(found, "tails", metrics.tails)
     if frame.empty:
         return
@@ -87,7 +87,7 @@ def _tails(found: Found) -> None:
     st.caption(statistics.tails(frame))
 
 
-def _buckets(found: Found) -> None:
+def _buckets(found: Answer) -> None:
     frame = once(found, "buckets", metrics.buckets)
     shown = [name for name in ("kl_mean", "top1_agreement", "perplexity_ratio") if name in set(frame["metric"])]
     if not shown:
@@ -118,8 +118,8 @@ def _buckets(found: Found) -> None:
     )
 
 
-def _paired(found: Found) -> None:
-    report = found.report
+def _paired(found: Answer) -> None:
+    report = found.result
     assert report is not None
     names = [result.precision for result in report.results if result.chunks is not None]
     if len(names) < 2:

@@ -5,12 +5,12 @@ import streamlit as st
 from qfund.drawing import phrases
 from qfund.features.compare.tables import tokens
 from qfund.features.compare.view import token_map
-from qfund.features.compare.view.found import Found
 from qfund.ui.drawn import once
+from qfund.ui.services import Answer
 
 
-def draw(found: Found) -> None:
-    report = found.report
+def draw(found: Answer) -> None:
+    report = found.result
     assert report is not None
     if report.tokens is None:
         task = f"{'An' if report.model.task[:1] in 'aeiou' else 'A'} {report.model.task}"
@@ -32,7 +32,7 @@ def draw(found: Found) -> None:
             _table(found, [result.precision for result in report.results])
 
 
-def _table(found: Found, candidates: list[str]) -> None:
+def _table(found: Answer, candidates: list[str]) -> None:
     chosen = st.selectbox("Candidate", candidates, format_func=phrases.label, key="where_candidate", width=300)
     chosen = chosen if chosen in candidates else candidates[0]
     st.dataframe(

@@ -8,16 +8,17 @@ import streamlit as st
 
 from qfund.core.units import bytes_text
 from qfund.drawing import phrases
+from qfund.features.compare import link
 from qfund.features.compare.request import verdict
 from qfund.features.compare.request.report import PrecisionResult, Report
 from qfund.features.compare.request.verdict import Decision
 from qfund.features.compare.tables import metrics
-from qfund.features.compare.view import columns, interval_strips, link, margin
-from qfund.features.compare.view.found import Found
+from qfund.features.compare.view import interval_strips, margin
 from qfund.features.compare.words import candidates, statistics
 from qfund.features.compare.words import report as report_words
-from qfund.ui import columns as ui_columns
+from qfund.ui import columns
 from qfund.ui.drawn import once
+from qfund.ui.services import Answer
 from qfund.ui.states import literal
 
 
@@ -25,8 +26,8 @@ def headline(report: Report) -> None:
     st.subheader(literal(report_words.title(report)), anchor=False, width="content")
 
 
-def draw(found: Found) -> None:
-    report = found.report
+def draw(found: Answer) -> None:
+    report = found.result
     assert report is not None
     for alarm in candidates.reference_alarms(report):
         st.error(f"**The reference itself is not sound.** {literal(alarm)}", icon=":material/warning:")
@@ -40,16 +41,16 @@ def draw(found: Found) -> None:
 
 
 @st.fragment
-def _judged(found: Found) -> None:
+def _judged(found: Answer) -> None:
     """A fragment: another margin draws only this anew."""
-    report = found.report
+    report = found.result
     assert report is not None
     if any(name in result.fidelity for name in margin.METRIC.values() for result in report.results):
         with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="margin"):
             chosen = margin.draw(report)
         link.rewrite()
     else:
-        chosen = margin.current()
+        chosen = link.shown_margin()
     st.html(interval_strips.LOOKS)
     decisions = once(found, f"decisions {chosen}", lambda whole: verdict.decide(whole, chosen))
     if len(decisions) <= phrases.FEW:
@@ -81,9 +82,9 @@ def _few(report: Report, decisions: tuple[Decision, ...]) -> None:
         st.html(interval_strips.key(any(f.floor is not None for d in decisions for f in d.findings), len(decisions)))
 
 
-def _many(found: Found, decisions: tuple[Decision, ...]) -> None:
+def _many(found: Answer, decisions: tuple[Decision, ...]) -> None:
     """One row each, and whatever is wrong with any of them below."""
-    report = found.report
+    report = found.result
     assert report is not None
     st.markdown(literal(_counted(report, decisions)))
     whole = report.reference.footprint_bytes
@@ -102,7 +103,7 @@ def _many(found: Found, decisions: tuple[Decision, ...]) -> None:
                 once(found, "overview", metrics.overview),
                 hide_index=True,
                 column_config=columns.OVERVIEW,
-                height=ui_columns.height(len(report.results)),
+                height=columns.height(len(report.results)),
                 placeholder="–",
                 key="overview",
                 alt="Every candidate with its memory, bits per weight and distance from the reference; can be sorted",

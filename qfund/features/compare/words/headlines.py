@@ -4,7 +4,7 @@ from qfund.core.estimate import Estimate
 from qfund.core.metrics.table import METRICS
 from qfund.drawing.numbers import cosine_text, how_many, metric_text, unanimous, value_text
 from qfund.drawing.phrases import plural
-from qfund.engine.store import Headline
+from qfund.features.compare.request.listing import Headline
 from qfund.features.compare.request.report import PrecisionResult
 
 #: The numbers that stand above a verdict, the first two that a task gives, under names for which a card has room.

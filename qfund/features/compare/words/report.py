@@ -7,7 +7,7 @@ from qfund.core.units import seconds_text
 from qfund.drawing.numbers import count_text
 from qfund.drawing.phrases import FEW, against, label, listed, plural, when
 from qfund.features.compare.request.report import PrecisionResult, Report
-from qfund.features.compare.request.spec import SECOND_HALF
+from qfund.inputs.texts import SECOND_HALF
 from qfund.precisions.request import ALSO
 from qfund.precisions.table import PRECISIONS
 

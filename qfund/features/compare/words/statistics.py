@@ -6,7 +6,6 @@ from qfund.core.units import number_text
 from qfund.drawing.phrases import FEW, label, listed
 from qfund.features.compare.request import verdict
 from qfund.features.compare.request.report import Report
-from qfund.features.compare.tables import metrics
 
 FLOOR = (
     "How far the reference is from itself when it runs with other threads, another batch shape or another attention: a "
@@ -64,7 +63,7 @@ def noise(report: Report) -> str:
         below = [
             label(result.precision)
             for result in report.results
-            if result.fidelity and metrics.below_floor(result, "kl_mean", floor)
+            if result.fidelity and verdict.below_floor(result, "kl_mean", floor)
         ]
         if below:
             verb = "shows" if len(below) == 1 else "show"
@@ -77,10 +76,9 @@ def noise(report: Report) -> str:
     return " ".join(parts)
 
 
-def drift(report: Report, which: str) -> str:
-    """How to read the picture, and where values stop being finite."""
+def drift(report: Report, frame: "pd.DataFrame", which: str) -> str:
+    """How to read the picture of ``tables.metrics.drift``, and where values stop being finite."""
     rising = "Lower is noisier." if which == "SQNR" else "Higher is further from the reference."
-    frame = metrics.drift(report, which)
     broken = frame[frame["broken"]]
     told = [
         f"{row['label']} first gives values that are not finite after {row['block']}."

@@ -6,6 +6,8 @@ from fractions import Fraction
 
 import streamlit as st
 
+from qfund.features.formats import link
+from qfund.features.formats.link import ADDRESS
 from qfund.features.formats.request import (
     CODEBOOK,
     FLOAT,
@@ -18,8 +20,7 @@ from qfund.features.formats.request import (
     exact,
     short,
 )
-from qfund.features.formats.view import link, number_bits
-from qfund.features.formats.view.link import ADDRESS
+from qfund.features.formats.view import number_bits
 from qfund.ui.states import literal
 
 _KEY = "formats_format"

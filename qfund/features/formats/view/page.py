@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from qfund.core.errors import QfundError
 from qfund.drawing import axes
-from qfund.features.formats import figures, tables
+from qfund.features.formats import figures, link, tables
+from qfund.features.formats.link import ADDRESS, SECTIONS, Asked
 from qfund.features.formats.request import FORMATS, LONGEST, parse
 from qfund.features.formats.tables import RAW, SCALED, SCALINGS
-from qfund.features.formats.view import bits, link
-from qfund.features.formats.view.link import ADDRESS, SECTIONS, Asked
+from qfund.features.formats.view import bits
 from qfund.ui import columns, pickers, weights_choice
 from qfund.ui.states import failed, literal
 

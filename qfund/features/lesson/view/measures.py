@@ -3,12 +3,11 @@
 import streamlit as st
 
 from qfund.drawing import axes
+from qfund.features.compare import link
 from qfund.features.compare.figures import damage as damage_figures
 from qfund.features.compare.figures import libraries as libraries_figures
 from qfund.features.compare.request.examples import EXAMPLE
 from qfund.features.compare.tables import damage, libraries, metrics
-from qfund.features.compare.view import link
-from qfund.features.compare.view.found import Found
 from qfund.features.compare.words import candidates
 from qfund.features.compare.words import libraries as libraries_words
 from qfund.features.compare.words import report as report_words
@@ -20,6 +19,7 @@ from qfund.features.memory.request.load_peak import LoadPeaks
 from qfund.features.memory.request.plan import Plan
 from qfund.ui import services, shell
 from qfund.ui.drawn import once
+from qfund.ui.services import Answer
 from qfund.ui.states import literal
 
 
@@ -30,13 +30,13 @@ def outputs(asked: Asked) -> None:
         f"**Compare outputs** runs {literal(asked.model)} in FP32, BF16, FP16 and INT8 on the same text and compares "
         "every output.",
     )
-    if found is None or found.report is None:
+    if found is None or found.result is None:
         return
-    for verdict in candidates.verdicts(found.report):
+    for verdict in candidates.verdicts(found.result):
         for alarm in verdict.alarms:
             st.error(literal(alarm), icon=":material/warning:")
     st.markdown(
-        "\n".join(f"- **{literal(one.label)}:** {literal(one.body)}" for one in candidates.verdicts(found.report))
+        "\n".join(f"- **{literal(one.label)}:** {literal(one.body)}" for one in candidates.verdicts(found.result))
     )
     frame = once(found, "differences", damage.differences)
     if not frame.empty:
@@ -60,9 +60,9 @@ def outputs(asked: Asked) -> None:
         key="lesson_fidelity",
         alt="Every metric of every precision with its standard error and definition",
     )
-    st.caption(literal(f"{report_words.provenance(found.report)}."))
+    st.caption(literal(f"{report_words.provenance(found.result)}."))
     st.page_link(
-        shell.compare_page(),
+        shell.page("compare"),
         label="The whole comparison, token by token",
         icon=":material/balance:",
         query_params=link.to_open(asked.comparison),
@@ -127,7 +127,7 @@ def loading(asked: Asked) -> None:
     )
     if (lesson := services.look_up(asked.lesson).result) is not None:
         st.markdown(literal(words.straight(lesson.direct)))
-    st.page_link(shell.memory_page(), label="Memory over time, for every precision", icon=":material/memory:")
+    st.page_link(shell.page("memory"), label="Memory over time, for every precision", icon=":material/memory:")
 
 
 def savings(asked: Asked) -> None:
@@ -152,21 +152,21 @@ def savings(asked: Asked) -> None:
 
 def _speed(asked: Asked) -> None:
     many = _timed(asked, MANY)
-    if many is None or many.report is None or not parts.predict("speed", many.report):
+    if many is None or many.result is None or not parts.predict("speed", many.result):
         return
-    _latency(many, f"A text of {many.report.input.tokens:,} tokens at once")
-    if (few := _timed(asked, FEW)) is not None and few.report is not None and few.key != many.key:
-        _latency(few, f"{few.report.input.tokens:,} tokens, about a step of generating")
-        if (truth := words.TRUTHS["speed"](few.report)) is not None:
+    _latency(many, f"A text of {many.result.input.tokens:,} tokens at once")
+    if (few := _timed(asked, FEW)) is not None and few.result is not None and few.key != many.key:
+        _latency(few, f"{few.result.input.tokens:,} tokens, about a step of generating")
+        if (truth := words.TRUTHS["speed"](few.result)) is not None:
             st.markdown(literal(truth.said))
     st.caption(
         "Time of a forward ÷ FP32's, measured in turns: left of the line is faster; lines are standard errors. Grey is "
         "qfund's own model, made to be exact and not fast. INT8 dynamic quantises the activations too, and multiplies "
-        f"integers. {literal(report_words.provenance(many.report))}."
+        f"integers. {literal(report_words.provenance(many.result))}."
     )
 
 
-def _timed(asked: Asked, tokens: int) -> Found | None:
+def _timed(asked: Asked, tokens: int) -> Answer | None:
     return parts.compared(
         asked.timing(tokens),
         f"Measure the time of {tokens:,} tokens",
@@ -176,7 +176,7 @@ def _timed(asked: Asked, tokens: int) -> Found | None:
     )
 
 
-def _latency(found: Found, title: str) -> None:
+def _latency(found: Answer, title: str) -> None:
     st.markdown(f"**{title}**")
     frame = once(found, "libraries", libraries.libraries)
     if not frame["ratio"].notna().any():
@@ -188,6 +188,6 @@ def _latency(found: Found, title: str) -> None:
         key=f"latency_{found.key}",
         alt="Time of a forward of every candidate as a ratio to FP32's, by library",
     )
-    assert found.report is not None
-    for problem in libraries_words.library_problems(found.report):
+    assert found.result is not None
+    for problem in libraries_words.library_problems(found.result):
         st.caption(f":material/warning: {literal(problem)}")

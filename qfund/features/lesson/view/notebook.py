@@ -6,12 +6,11 @@ import streamlit as st
 
 from qfund.core.units import bytes_text
 from qfund.drawing import axes, numbers
-from qfund.features.compare.view.found import find
 from qfund.features.lesson import figures, tables, words
 from qfund.features.lesson.request.lesson import Lesson
 from qfund.features.lesson.request.questions import Asked
 from qfund.features.lesson.view import parts
-from qfund.ui import columns
+from qfund.ui import columns, services
 from qfund.ui.states import literal
 
 _CLAIMS = 3
@@ -54,7 +53,7 @@ def dtypes(asked: Asked, found: Lesson) -> None:
 
 def _claims(asked: Asked) -> None:
     """What the same line prints of a quantised model, where a comparison has looked."""
-    report = find(asked.comparison).report
+    report = services.look_up(asked.comparison).result
     if report is None:
         return
     frame = tables.claims(report, "int8", _CLAIMS)

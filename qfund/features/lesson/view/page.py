@@ -6,13 +6,12 @@ from dataclasses import replace
 import streamlit as st
 
 from qfund.core.errors import QfundError
-from qfund.engine.kinds import lazily
+from qfund.core.feature import lazily
 from qfund.features.lesson import tables
+from qfund.features.lesson.link import SECTIONS
 from qfund.features.lesson.request import course
 from qfund.features.lesson.request.questions import QUESTIONS, THEN_AND_NOW, Asked, Question, snippet
-from qfund.features.lesson.view.link import SECTIONS
-from qfund.features.memory.view import headers
-from qfund.ui import pickers
+from qfund.ui import pickers, services
 from qfund.ui.states import failed, literal
 
 _QUESTION = "lesson_question"
@@ -64,7 +63,7 @@ def _question(asked: Asked, question: Question) -> None:
     st.header(f"{_number(question.name)}. {question.title}", anchor=False)
     st.markdown(question.answer, width=820)
     try:
-        architecture = headers.headers(asked.plan).architecture
+        architecture = services.at_once(asked.plan).architecture
     except QfundError as error:
         failed(error, "This model cannot be read.")
         return

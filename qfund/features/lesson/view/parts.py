@@ -7,14 +7,12 @@ import streamlit as st
 from qfund.core.errors import QfundError
 from qfund.core.request import Request
 from qfund.features.compare.request.spec import Spec
-from qfund.features.compare.view import found as found_view
-from qfund.features.compare.view.found import Found
-from qfund.features.lesson import words
+from qfund.features.lesson import link, words
 from qfund.features.lesson.request import course
 from qfund.features.lesson.request.questions import PREDICTIONS
-from qfund.features.lesson.view import link
 from qfund.features.lesson.words import TRUTHS
 from qfund.ui import progress, services
+from qfund.ui.services import Answer
 from qfund.ui.states import empty, failed, literal
 
 
@@ -60,16 +58,16 @@ def planned(request: Request) -> Any | None:
     return answer.result
 
 
-def compared(spec: Spec, button: str, what: str, *, in_numbers: bool = False) -> Found | None:
+def compared(spec: Spec, button: str, what: str, *, in_numbers: bool = False) -> Answer | None:
     """As ``result``, for a comparison; ``in_numbers`` where no tokens and tensors of it are shown."""
     try:
-        found = found_view.find_numbers(spec) if in_numbers else found_view.find(spec)
+        found = services.look_up(spec, whole=not in_numbers)
     except QfundError as error:
         failed(error)
         return None
     if found.problem:
         st.warning(literal(found.problem), icon=":material/database_off:")
-    if found.report is not None:
+    if found.result is not None:
         return found
     if found.job is not None and found.job.active:
         progress.follow(found.key)

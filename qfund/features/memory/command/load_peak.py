@@ -54,9 +54,7 @@ def _run(options: argparse.Namespace) -> None:
             runs=options.runs,
         )
     )
-    from qfund.features.memory.measure.load_peak import (
-        load_peak,  # imports torch: not before the request is known to be sound
-    )
+    from qfund.features.memory.measure.load_peak import load_peak
 
     found = load_peak(asked, (lambda phase, share: None) if options.quiet else _progress)
     if options.json:

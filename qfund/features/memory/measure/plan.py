@@ -22,8 +22,8 @@ from qfund.features.memory.request.plan import (
 from qfund.models import prequantized
 from qfund.models.footprint import Footprint
 from qfund.models.skeleton import Skeleton
-from qfund.precisions.precision import Precision
-from qfund.precisions.table import PRECISIONS, STORED
+from qfund.precisions.precision import STORED, Precision
+from qfund.precisions.table import PRECISIONS
 
 
 def plan(

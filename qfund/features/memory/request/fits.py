@@ -27,9 +27,9 @@ from qfund.features.memory.request.kv_cache import (
     kv_bytes,
     state_bytes,
 )
-from qfund.precisions.precision import Precision
+from qfund.precisions.precision import STORED, Precision
 from qfund.precisions.request import ALSO
-from qfund.precisions.table import PRECISIONS, STORED, precision
+from qfund.precisions.table import PRECISIONS, precision
 
 EXACT, ESTIMATE = "exact", "estimate"
 

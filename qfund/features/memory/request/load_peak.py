@@ -16,8 +16,8 @@ import msgspec
 from qfund.core.environment import Environment
 from qfund.core.errors import InvalidSpec
 from qfund.core.names import look_up
-from qfund.precisions.precision import Precision
-from qfund.precisions.table import CAST, MEANING, PRECISIONS, STORED, precision
+from qfund.precisions.precision import CAST, MEANING, STORED, Precision
+from qfund.precisions.table import PRECISIONS, precision
 
 DEFAULT_PRECISIONS = ("bf16", "int8")
 

@@ -12,8 +12,9 @@ from qfund.checkpoints.checkpoint import Checkpoint, StoredTensor
 from qfund.core.errors import InvalidSpec
 from qfund.core.names import look_up
 from qfund.core.tensors import DtypeShare
+from qfund.precisions.precision import CAST, STORED
 from qfund.precisions.request import ALSO
-from qfund.precisions.table import CAST, PRECISIONS, STORED, precision, unavailable
+from qfund.precisions.table import PRECISIONS, precision, unavailable
 
 #: The parts of a footprint; they sum to it. Weights of every kind, then what is none.
 PARTS = {
@@ -212,6 +213,15 @@ def headers(request: PlanRequest, progress: Callable[[str, float], None]) -> Hea
         cast_bytes={name: _cast_bytes(found.tensors.values(), _ITEM[PRECISIONS[name].dtype]) for name in casts},
         notes=_notes(found),
     )
+
+
+def from_headers(request: PlanRequest) -> HeaderPlan:
+    """The step *at once*, in every float cast, without a word of progress.
+
+    Raises:
+        QfundError: as ``read``.
+    """
+    return headers(replace(request, precisions=()), lambda phase, share: None)
 
 
 def stored_bytes(found: Checkpoint) -> int:

@@ -5,10 +5,10 @@ from dataclasses import replace
 import streamlit as st
 
 from qfund.drawing.phrases import label
+from qfund.features.memory.link import ADDRESS, MACHINE, SECTIONS, Asked
 from qfund.features.memory.request.budgets import GPUS
 from qfund.features.memory.request.fits import MAX_BATCH, MAX_CONTEXT
 from qfund.features.memory.request.kv_cache import KV_CHOICES, KV_FORMATS
-from qfund.features.memory.view.link import ADDRESS, MACHINE, SECTIONS, Asked
 from qfund.ui import pickers
 from qfund.ui.pickers import OFFERED
 

@@ -7,11 +7,11 @@ import streamlit as st
 
 from qfund.core.errors import QfundError
 from qfund.features.memory import tables
+from qfund.features.memory.link import ADDRESS, Asked
 from qfund.features.memory.request.budgets import GPUS
 from qfund.features.memory.request.fits import Fits
 from qfund.features.memory.request.plan import HeaderPlan
 from qfund.features.memory.view import fit, loading
-from qfund.features.memory.view.link import ADDRESS, Asked
 from qfund.ui.address import names_a_folder
 from qfund.ui.downloads import download
 from qfund.ui.services import Answer

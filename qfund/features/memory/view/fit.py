@@ -7,9 +7,9 @@ import streamlit as st
 from qfund.core.errors import QfundError
 from qfund.drawing import axes
 from qfund.features.memory import figures, tables
+from qfund.features.memory.link import Asked
 from qfund.features.memory.request import fits
 from qfund.features.memory.request.fits import Fits, Workload
-from qfund.features.memory.view.link import Asked
 from qfund.ui import columns
 from qfund.ui.states import failed, literal
 

@@ -6,10 +6,10 @@ from qfund.core.errors import QfundError
 from qfund.drawing import axes
 from qfund.features.lesson import words as lesson_words
 from qfund.features.memory import figures, tables
+from qfund.features.memory.link import Asked
 from qfund.features.memory.request import load_peak
 from qfund.features.memory.request.load_peak import WAYS, LoadPeaks
 from qfund.features.memory.view import choices
-from qfund.features.memory.view.link import Asked
 from qfund.ui import cards, progress, services
 from qfund.ui.services import Answer
 from qfund.ui.states import empty, failed, literal
@@ -70,7 +70,7 @@ def measure(asked: Asked, precision: str) -> Answer | None:
         except QfundError as error:
             failed(error)
             return answer
-        services.forget_answer(answer.key)
+        services.forget(answer.key)
         st.rerun()
     return answer
 

@@ -3,14 +3,14 @@
 import streamlit as st
 
 from qfund.core.units import bytes_text
-from qfund.drawing import axes, palette
-from qfund.features.compare.figures import footprints as footprints_figures
-from qfund.features.compare.tables import footprints
+from qfund.drawing import axes, columns, palette
+from qfund.features.compare.figures import footprints
 from qfund.features.memory import tables
+from qfund.features.memory.link import Asked
 from qfund.features.memory.request.plan import Plan
-from qfund.features.memory.view.link import Asked
 from qfund.features.memory.view.sizes import one
-from qfund.ui import cards, columns
+from qfund.ui import cards
+from qfund.ui import columns as ui_columns
 from qfund.ui.services import Answer
 from qfund.ui.states import literal
 
@@ -25,13 +25,13 @@ def draw(asked: Asked, exact: Answer) -> None:
         column_config={
             "Precision": st.column_config.TextColumn(pinned=True),
             "Of FP32": st.column_config.NumberColumn(format="%.1f %%"),
-            footprints.QUANTIZED_BITS: st.column_config.NumberColumn(
+            columns.QUANTIZED_BITS: st.column_config.NumberColumn(
                 format="%.4g", help="Of the weights that are stored as codes, scales included."
             ),
             "Bits per parameter": st.column_config.NumberColumn(format="%.4g", help="Of the whole model."),
             **{name: st.column_config.NumberColumn(format="localized") for name in frame if name.endswith("(B)")},
         },
-        height=columns.height(len(frame), columns.ROWS),
+        height=ui_columns.height(len(frame), ui_columns.ROWS),
         key="plan_table",
         alt="Predicted bytes of every precision, part by part",
     )
@@ -45,7 +45,7 @@ def _treemap(plan: Plan, precision: str) -> None:
         st.info("This model cannot have that precision.")
         return
     st.plotly_chart(
-        footprints_figures.modules(tables.modules(plan, precision)),
+        footprints.modules(tables.modules(plan, precision)),
         config=axes.CONFIG,
         key="planned_modules",
         alt="Treemap of predicted bytes by module path, coloured by dtype",

@@ -11,10 +11,9 @@ from qfund.core.errors import QfundError
 from qfund.core.request import Request
 from qfund.core.units import bytes_text
 from qfund.features.memory import words
+from qfund.features.memory.link import ADDRESS, SECTIONS, Asked
 from qfund.features.memory.request.plan import HeaderPlan, Plan
 from qfund.features.memory.view import choices, data, fit, loading, modules, sizes
-from qfund.features.memory.view import headers as headers_view
-from qfund.features.memory.view.link import ADDRESS, SECTIONS, Asked
 from qfund.ui import progress, services
 from qfund.ui.services import Answer
 from qfund.ui.states import failed, literal
@@ -23,7 +22,7 @@ from qfund.ui.states import failed, literal
 def draw(asked: Asked) -> None:
     """Everything below the choice of a model."""
     try:
-        headers = headers_view.headers(asked.plan)
+        headers = services.at_once(asked.plan)
     except QfundError as error:
         failed(error, "This model cannot be read.")
         return

@@ -1,23 +1,28 @@
 """The section *Sizes, explained*: estimate, file, prediction, measurements and peaks, and what lies between them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import streamlit as st
 
+from qfund.checkpoints import catalog
 from qfund.core.errors import QfundError
 from qfund.drawing import axes
 from qfund.drawing.phrases import label
-from qfund.features.compare.request.report import measured
-from qfund.features.compare.view import found
+from qfund.features.compare.request import examples
+from qfund.features.compare.request.report import Report, measured
+from qfund.features.compare.request.spec import Spec
 from qfund.features.memory import figures, tables, words
+from qfund.features.memory.link import Asked
 from qfund.features.memory.request.load_peak import LoadPeaks
 from qfund.features.memory.request.plan import HeaderPlan, Plan
 from qfund.features.memory.view import loading
-from qfund.features.memory.view.link import Asked
 from qfund.precisions.table import PRECISIONS
-from qfund.ui import columns
+from qfund.ui import columns, services
 from qfund.ui.services import Answer
 from qfund.ui.states import literal
+
+#: Earlier comparisons of a model that are read for the bytes that they counted.
+READ = 8
 
 
 def draw(asked: Asked, headers: HeaderPlan, exact: Answer) -> None:
@@ -84,7 +89,25 @@ def one(names: tuple[str, ...], key: str, draw_one: Callable[[str], None]) -> No
 def _counted(asked: Asked) -> dict[str, int]:
     """Precision → bytes counted in loaded models, by the newest comparison that has it."""
     try:
-        reports = list(found.reports_of(asked.model, asked.revision, asked.also))
+        reports = list(_reports_of(asked.model, asked.revision, asked.also))
     except QfundError:
         return {}
     return {row.precision: row.footprint_bytes for report in reversed(reports) for row in measured(report)}
+
+
+def _reports_of(model: str, revision: str | None, also: tuple[str, ...]) -> Iterator[Report]:
+    """Comparisons of exactly these weights that were measured earlier, newest first, then the one that ships.
+
+    Raises:
+        QfundError: the model cannot be identified, or the store refuses.
+    """
+    identity = catalog.identity(Spec(model, revision=revision))
+    rows = [row for row in services.listed("compare") if (row.model, row.revision, row.also) == (model, revision, also)]
+    for row in rows[:READ]:
+        report = services.stored("compare", row.key)
+        if report is not None and identity == f"{report.environment.model_id} on {catalog.device()}":
+            yield report
+    if model == catalog.EXAMPLE and not also:
+        every = services.look_up(examples.EVERY_PRECISION, whole=False).result
+        if every is not None:
+            yield every

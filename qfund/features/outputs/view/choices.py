@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import streamlit as st
 
-from qfund.features.compare.view.choices import FIELD, OFFERED, option
+from qfund.features.outputs.link import MAX_TEXT, VIEWS, Asked
 from qfund.features.outputs.request import generation
 from qfund.features.outputs.request.embeddings import POOLINGS
 from qfund.features.outputs.request.generation import MAX_NEW_TOKENS
-from qfund.features.outputs.view.link import MAX_TEXT, VIEWS, Asked
 from qfund.inputs.prompts import BETWEEN, separated
 from qfund.precisions.table import PRECISIONS
 from qfund.ui import pickers
+from qfund.ui.pickers import FIELD, WITH_STORED, option_label
 
 OURS, OWN = "Held-out docstrings", "Your own"
 
@@ -97,8 +97,8 @@ def draw(asked: Asked) -> Asked:
 def _model(asked: Asked) -> Asked:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         name = pickers.model("outputs_model", asked.model)
-        reference = pickers.reference("outputs_reference", OFFERED, option)
-        precisions = pickers.precisions("Candidates", "outputs_precisions", OFFERED, option)
+        reference = pickers.reference("outputs_reference", WITH_STORED, option_label)
+        precisions = pickers.precisions("Candidates", "outputs_precisions", WITH_STORED, option_label)
     return replace(
         asked,
         model=name,

@@ -7,11 +7,11 @@ import streamlit as st
 
 from qfund.drawing import axes, phrases
 from qfund.features.outputs import figures, tables, words
+from qfund.features.outputs.link import ADDRESS
 from qfund.features.outputs.request import classes
 from qfund.features.outputs.request.classes import READINGS, SCORE, Classes
 from qfund.features.outputs.request.generation import TIE
 from qfund.features.outputs.view import data
-from qfund.features.outputs.view.link import ADDRESS
 from qfund.inputs import pictures
 from qfund.ui import cards, columns
 from qfund.ui.states import literal

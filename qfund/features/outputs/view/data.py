@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 
 import streamlit as st
 
-from qfund.features.outputs.view import link
-from qfund.features.outputs.view.link import ADDRESS, Asked
+from qfund.features.outputs import link
+from qfund.features.outputs.link import ADDRESS, Asked
 from qfund.ui.address import names_a_folder
 from qfund.ui.downloads import download
 

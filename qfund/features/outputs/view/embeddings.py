@@ -9,10 +9,10 @@ from qfund.drawing import axes, phrases
 from qfund.drawing.numbers import cosine_text
 from qfund.drawing.phrases import label
 from qfund.features.outputs import figures, tables, words
+from qfund.features.outputs.link import ADDRESS
 from qfund.features.outputs.request import embeddings
 from qfund.features.outputs.request.embeddings import POOLINGS, Embeddings
 from qfund.features.outputs.view import data
-from qfund.features.outputs.view.link import ADDRESS
 from qfund.features.outputs.view.text import once
 from qfund.ui import cards
 from qfund.ui.states import literal

@@ -4,12 +4,12 @@ import streamlit as st
 
 from qfund.core.errors import QfundError
 from qfund.drawing import phrases
+from qfund.features.outputs.link import Asked
 from qfund.features.outputs.request.classes import Classes
 from qfund.features.outputs.request.embeddings import Embeddings
 from qfund.features.outputs.request.generation import Generation
 from qfund.features.outputs.view import choices, classes, embeddings
 from qfund.features.outputs.view import text as text_view
-from qfund.features.outputs.view.link import Asked
 from qfund.ui import progress, services
 from qfund.ui.states import empty, failed, literal
 

@@ -10,10 +10,10 @@ from qfund.drawing import axes, phrases
 from qfund.drawing.numbers import estimate_text
 from qfund.drawing.phrases import FEW, label
 from qfund.features.outputs import figures, tables, words
+from qfund.features.outputs.link import ADDRESS
 from qfund.features.outputs.request import generation
 from qfund.features.outputs.request.generation import Generation
 from qfund.features.outputs.view import aligned, data
-from qfund.features.outputs.view.link import ADDRESS
 from qfund.ui import cards, columns
 from qfund.ui.states import literal
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import streamlit as st
 
 from qfund.core.errors import QfundError
+from qfund.features.quantizer.link import COURSE, SOURCES, Asked
 from qfund.features.quantizer.request import matrices
 from qfund.features.quantizer.request.linear import BITS, CONVENTIONS, GRANULARITIES, Floats, Scheme, checked
-from qfund.features.quantizer.view.link import COURSE, SOURCES, Asked
 from qfund.ui import pickers, weights_choice
 from qfund.ui.states import failed, literal
 

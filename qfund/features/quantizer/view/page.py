@@ -9,10 +9,10 @@ import streamlit as st
 from qfund.core.errors import InvalidInput, QfundError
 from qfund.core.units import bytes_text
 from qfund.features.quantizer import words
+from qfund.features.quantizer.link import ADDRESS, Asked
 from qfund.features.quantizer.request import linear
 from qfund.features.quantizer.request.linear import Damage, Floats, Parameters, Scheme
 from qfund.features.quantizer.view import maps, packing
-from qfund.features.quantizer.view.link import ADDRESS, Asked
 from qfund.features.quantizer.view.maps import Drawn
 from qfund.features.quantizer.words import number
 from qfund.ui.states import failed, literal

@@ -5,11 +5,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from qfund.checkpoints.weights import Part
+from qfund.core.parameters import Query, whole_number
 from qfund.features.quantizer.request import matrices
 from qfund.features.quantizer.request.linear import BITS, CONVENTIONS, GRANULARITIES, Scheme
 from qfund.ui import weights_link
-from qfund.ui.address import Address, Query
-from qfund.ui.parameters import whole_number
+from qfund.ui.address import Address
 
 #: Where the numbers come from.
 SOURCES = {"course": "The course's 3 × 3", "model": "Weights of a model", "typed": "My own numbers"}

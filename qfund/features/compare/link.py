@@ -5,10 +5,10 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from qfund.features.compare.request import examples
+from qfund.features.compare.request import examples, link
 from qfund.features.compare.request.link import from_query, to_query
 from qfund.features.compare.request.spec import Spec
-from qfund.features.compare.view import margin
+from qfund.features.compare.request.verdict import Margin
 from qfund.ui import services
 from qfund.ui.address import names_a_folder
 
@@ -37,10 +37,10 @@ def opened() -> tuple[Spec, list[str]]:
         _write(state[_SHOWN])
         return state[_SHOWN], state[_PROBLEMS]
     # The margin by which candidates are judged stands in the link too, and is no part of the comparison.
-    asked = {name: values for name, values in query.items() if name not in margin.NAMES}
+    asked = {name: values for name, values in query.items() if name not in link.MARGIN_NAMES}
     spec, problems = from_query(asked, examples.EXAMPLE) if asked else (examples.EXAMPLE, [])
-    chosen, ignored = margin.from_query(query)
-    margin.show(chosen)
+    chosen, ignored = link.margin_from_query(query)
+    show_margin(chosen)
     problems += ignored
     if spec.text is not None and len(spec.text) > services.MAX_TEXT:
         problems.append(
@@ -88,7 +88,7 @@ def rewrite() -> None:
 
 
 def _write(spec: Spec) -> None:
-    query = (to_query(spec) if fits(spec) else {}) | margin.to_query(margin.current())
+    query = (to_query(spec) if fits(spec) else {}) | link.margin_to_query(shown_margin())
     if _current() != query:
         st.query_params.from_dict(query)
     # As they read back: an empty list of values does not come back.
@@ -98,7 +98,7 @@ def _write(spec: Spec) -> None:
 def address(spec: Spec) -> str:
     """The complete link of a comparison, to be sent to somebody."""
     base = (st.context.url or "").split("?")[0].rstrip("/")
-    return f"{base}/?{_encoded(spec)}&{urlencode(margin.to_query(margin.current(), complete=True), doseq=True)}"
+    return f"{base}/?{_encoded(spec)}&{urlencode(link.margin_to_query(shown_margin(), complete=True), doseq=True)}"
 
 
 def _encoded(spec: Spec) -> str:
@@ -108,6 +108,18 @@ def _encoded(spec: Spec) -> str:
 def to_open(spec: Spec) -> dict[str, list[str]]:
     """Query parameters for the Compare page; also remembers a comparison that no link can hold."""
     if fits(spec):
-        return to_query(spec) | margin.to_query(margin.current())
+        return to_query(spec) | link.margin_to_query(shown_margin())
     st.session_state[_SHOWN], st.session_state[_QUERY], st.session_state[_PROBLEMS] = spec, {}, []
     return {}
+
+
+_MARGIN = "margin"  # Margin
+
+
+def shown_margin() -> Margin:
+    found: Margin = st.session_state.get(_MARGIN, Margin())
+    return found
+
+
+def show_margin(margin: Margin) -> None:
+    st.session_state[_MARGIN] = margin

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from qfund.core import parameters
+from qfund.core.parameters import Meant, Parameter, Query, text
 from qfund.features.lesson.request.questions import PREDICTIONS, QUESTIONS, THEN_AND_NOW, Asked
-from qfund.ui import parameters
-from qfund.ui.address import Address, Query
-from qfund.ui.parameters import Meant, Parameter, text
+from qfund.ui.address import Address
 
 #: What can be opened, in order.
 SECTIONS = (*QUESTIONS, THEN_AND_NOW)

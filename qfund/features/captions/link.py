@@ -6,6 +6,8 @@ Given pictures are no part of an address: they stay in the session.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from qfund.core import parameters
+from qfund.core.parameters import Meant, Parameter, Query, count, last, names, text
 from qfund.features.captions.request import (
     DEFAULT_PRECISIONS,
     DEFAULT_SAMPLES,
@@ -17,9 +19,7 @@ from qfund.features.captions.request import (
     GivenPicture,
 )
 from qfund.precisions.table import PRECISIONS
-from qfund.ui import parameters
-from qfund.ui.address import Address, Query
-from qfund.ui.parameters import Meant, Parameter, count, last, names, text
+from qfund.ui.address import Address
 from qfund.ui.pickers import OFFERED
 
 

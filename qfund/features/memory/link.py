@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from qfund.core import parameters
+from qfund.core.parameters import Query, count, names, text
 from qfund.features.compare.request import examples
 from qfund.features.memory.request import budgets, fits
 from qfund.features.memory.request.budgets import GPUS
@@ -10,11 +12,10 @@ from qfund.features.memory.request.fits import FitsRequest, Workload
 from qfund.features.memory.request.kv_cache import KV_CHOICES
 from qfund.features.memory.request.load_peak import LoadPeakRequest
 from qfund.features.memory.request.plan import PlanRequest
+from qfund.precisions.precision import STORED
 from qfund.precisions.request import ALSO
-from qfund.precisions.table import PRECISIONS, STORED
-from qfund.ui import parameters
-from qfund.ui.address import Address, Query
-from qfund.ui.parameters import count, names, text
+from qfund.precisions.table import PRECISIONS
+from qfund.ui.address import Address
 
 MACHINE = "machine"
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from qfund.ui.address import Query
+Query = dict[str, list[str]]
 
 Asked = TypeVar("Asked")
 

@@ -5,7 +5,9 @@ from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
 from qfund.checkpoints import catalog, checkpoint
+from qfund.core import parameters
 from qfund.core.errors import QfundError
+from qfund.core.parameters import Meant, Parameter, Query, count, last, names, number, text
 from qfund.features.compare.request import examples
 from qfund.features.outputs.request import embeddings, generation
 from qfund.features.outputs.request.classes import DEFAULT_TEXTS as TEXTS
@@ -14,9 +16,7 @@ from qfund.features.outputs.request.embeddings import POOLINGS, EmbeddingsReques
 from qfund.features.outputs.request.generation import GenerationRequest
 from qfund.precisions.request import ALSO
 from qfund.precisions.table import PRECISIONS
-from qfund.ui import parameters
-from qfund.ui.address import Address, Query
-from qfund.ui.parameters import Meant, Parameter, count, last, names, number, text
+from qfund.ui.address import Address
 
 #: Names of the views as they stand in an address, and their titles.
 VIEWS = {

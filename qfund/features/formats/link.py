@@ -5,10 +5,11 @@ from dataclasses import dataclass, field, replace
 
 from qfund.checkpoints.weights import Part
 from qfund.core.errors import QfundError
+from qfund.core.parameters import Query
 from qfund.features.formats.request import FORMATS, Format, Number, decode, encode, number_format, parse
 from qfund.features.formats.tables import SCALED, SCALINGS
 from qfund.ui import weights_link
-from qfund.ui.address import Address, Query
+from qfund.ui.address import Address
 
 #: Names of the sections as they stand in an address, and their titles.
 SECTIONS = {

@@ -1,0 +1,85 @@
+"""What a feature's row says: its page, its kinds of job, its commands. Everything heavy is named as ``"module:object"``
+and imported when it is needed."""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+
+def lazily(name: str) -> Any:
+    """The object that ``"module:object"`` names, imported now."""
+    module, _, found = name.partition(":")
+    return getattr(importlib.import_module(module), found)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page: ``pages/<path>.py``, whose name is its address too. ``group`` is its heading in the navigation."""
+
+    path: str
+    title: str
+    icon: str
+    group: str = ""
+    default: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of job.
+
+    A request is a frozen dataclass with a ``model`` and a ``revision``, its result plain data that msgspec encodes;
+    neither needs torch.
+
+    Attributes:
+        request, result: types.
+        measure: ``(request, progress) -> result``, in a process that may import torch.
+        check: ``(request) -> request`` in its one canonical form, or a ``QfundError``; None where every value is good.
+        identify: ``(request) -> str``: the content of the model, and the device.
+        schema: version of the stored results, raised whenever their meaning or shape changes.
+        listed: type of a line of the listing of stored results, with ``of(key, result)``; None where nobody lists them.
+        at_once: ``(request) -> object`` that files alone tell within milliseconds; None where there is nothing.
+    """
+
+    name: str
+    request: str
+    result: str
+    measure: str
+    check: str | None = None
+    identify: str = "qfund.checkpoints.catalog:identity"
+    schema: int = 1
+    listed: str | None = None
+    at_once: str | None = None
+
+    def checked(self, request: Any) -> Any:
+        return lazily(self.check)(request) if self.check else request
+
+    def read_request(self, document: bytes | msgspec.Raw) -> Any:
+        """Raises ``msgspec.DecodeError`` for a document of another shape."""
+        return msgspec.json.decode(document, type=lazily(self.request))
+
+    def read_result(self, document: bytes | msgspec.Raw) -> Any:
+        """Raises ``msgspec.DecodeError`` for a document of another shape."""
+        return msgspec.json.decode(document, type=lazily(self.result))
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One thing that a person does.
+
+    Attributes:
+        name: of its folder in ``qfund/features/``.
+        page: where it has one.
+        kinds: of jobs.
+        commands: name of a sub-command → what it does, in one line of ``qfund --help``. It is the ``COMMAND`` of
+            ``command.py``, or of the file of its name in ``command/``.
+        warm: modules that its first chart needs, imported while the first visitor still reads.
+    """
+
+    name: str
+    page: Page | None = None
+    kinds: tuple[Kind, ...] = ()
+    commands: Mapping[str, str] = field(default_factory=dict)
+    warm: tuple[str, ...] = ()

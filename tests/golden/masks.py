@@ -1,0 +1,133 @@
+"""What differs between two runs of one version, masked; and when two texts are the same."""
+
+import difflib
+import json
+import math
+import re
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any
+
+#: Measured anew by every run, or the machine's: by the name of the field in a document.
+FIELDS = {"created", "seconds", "forward_seconds", "latency", "largest_gap", "baseline", "samples"}
+#: The machine and the versions on it.
+FIELDS |= {"versions", "python", "platform", "cpu", "qfund", "version"}
+#: Read from memory while it was measured: their structure is kept.
+SAMPLED = {"sampled", "needs", "inference", "device_peak"}
+
+#: Lists without a number that is measured: where they are long, their digest will do.
+NAMED = {"tensors", "converted_modules", "left_modules", "modules", "vocabulary", "pieces", "notes"}
+_LONG = 3000  # characters
+
+_TEXTS = (
+    (r"Measured on .*? in [\d.,]+ \S+ ·", "Measured on <when> ·"),
+    (r"qfund [\d.]+ · torch .*?, \d+ cores?, ", "<versions>, "),
+    (r"\b(qfund|torch|torchao|transformers|bitsandbytes|safetensors|tokenizers|numpy) \d[\w.+]*", r"\1 <version>"),
+    (r"(?<!\()(?<!perplexity )× [\d.,e−-]+ ± [\d.,e−-]+", "× <time>"),
+    (r"(?<![\w.])[\d.,]+ (?:µs|ms|s|min)\b(?! s)", "<time>"),
+    (r"\b0x[0-9a-f]{6,}\b", "<address>"),
+)
+_NUMBER = re.compile(r"[-−+]?\d[\d,]*(?:\.\d+)?(?:e[-−+]?\d+)?", re.IGNORECASE)
+_RELATIVE, _ABSOLUTE = 1e-4, 1e-7
+
+
+def document(value: Any) -> Any:
+    """A document of ``--json`` without what every run measures anew."""
+    if isinstance(value, Mapping):
+        return {name: _field(name, found) for name, found in value.items()}
+    if isinstance(value, list):
+        return _summed(value) or [document(each) for each in value]
+    return value
+
+
+def _summed(value: list[Any]) -> str | None:
+    """Of many numbers how many they are, their sum and their digest."""
+    text = json.dumps(value)
+    if len(text) < _LONG or re.search(r'["{]', text):
+        return None
+    numbers = [float(each) for each in re.findall(r"-?\d[-+.e\d]*", text)]
+    return f"{len(numbers)} numbers, sum {math.fsum(numbers)!r}, sha256 {sha256(text.encode()).hexdigest()}"
+
+
+def _field(name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if name in NAMED and len(text := json.dumps(value)) > _LONG:
+        return f"{len(value)} rows, digest {sha256(text.encode()).hexdigest()}"
+    if name in SAMPLED:
+        return _structure(value)
+    return f"<{name}>" if name in FIELDS else document(value)
+
+
+def _structure(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _structure(found) for name, found in value.items()}
+    if isinstance(value, list):
+        return [_structure(value[0])] if value else []
+    return value if isinstance(value, str | None) else "<measured>"
+
+
+def laid_out(value: Any, indent: str = "") -> str:
+    """JSON in lines that a difference can be read in."""
+    short = json.dumps(value, ensure_ascii=False)
+    if len(short) + len(indent) <= 200 or not isinstance(value, dict | list):
+        return short
+    inner = indent + " "
+    if isinstance(value, dict):
+        rows = [f"{json.dumps(name)}: {laid_out(found, inner)}" for name, found in value.items()]
+        return "{\n" + ",\n".join(inner + row for row in rows) + f"\n{indent}}}"
+    if not any(isinstance(each, dict | list) for each in value):
+        return short
+    return "[\n" + ",\n".join(inner + laid_out(each, inner) for each in value) + f"\n{indent}]"
+
+
+def placed(text: str, folders: Mapping[str, str]) -> str:
+    """A text without places of this machine."""
+    for folder, name in folders.items():
+        text = text.replace(folder, name)
+    return text
+
+
+def words(text: str) -> str:
+    """A text for people without the times and versions of a run."""
+    lines = []
+    for line in text.splitlines():
+        masked = line
+        for pattern, instead in _TEXTS:
+            masked = re.sub(pattern, instead, masked)
+        lines.append(line.rstrip() if masked == line else re.sub(" +", " ", masked).strip())  # columns shift
+    return "\n".join(lines)
+
+
+def difference(recorded: str, found: str, same_machine: bool) -> str:
+    """What differs, in lines; empty where nothing does.
+
+    On the machine that recorded, every character counts. On others, numbers of documents may differ in their last
+    digits, those in words and pictures at all.
+    """
+    if recorded == found or (not same_machine and _alike(recorded, found)):
+        return ""
+    lines = difflib.unified_diff(recorded.splitlines(), found.splitlines(), "recorded", "found", lineterm="", n=1)
+    return "\n".join(line[:400] for line in list(lines)[:60])
+
+
+def _alike(recorded: str, found: str) -> bool:
+    if _skeleton(recorded) != _skeleton(found):
+        return False
+    if "\n{" not in recorded:  # no document
+        return True
+    pairs = zip(_NUMBER.findall(recorded), _NUMBER.findall(found), strict=True)
+    return all(one == other or _close(one, other) for one, other in pairs)
+
+
+def _skeleton(text: str) -> str:
+    """All but numbers, spaces and digests."""
+    text = re.sub(r"sha256 [0-9a-f]+", "sha256", text)
+    return re.sub(r"[\s'’\"]+", "", _NUMBER.sub("#", text))
+
+
+def _close(one: str, other: str) -> bool:
+    try:
+        return math.isclose(float(one), float(other), rel_tol=_RELATIVE, abs_tol=_ABSOLUTE)
+    except ValueError:
+        return False

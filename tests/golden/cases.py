@@ -200,7 +200,7 @@ _ONE = (
     Case("ls-metrics", "ls metrics"),
     Case("version", "--version"),
 )
-_SUBCOMMANDS = "compare plan fits load-peak generate classify embed caption show ls run".split()
+_SUBCOMMANDS = ["compare", "plan", "fits", "load-peak", "generate", "classify", "embed", "caption", "show", "ls", "run"]
 _HELP = (Case("help", "--help"), *(Case(f"help-{name}", f"{name} --help") for name in _SUBCOMMANDS))
 
 _DUMMY = (MODELS / "dummy/model.safetensors").read_bytes()
@@ -333,9 +333,20 @@ STORED = (
     Case("stored-classify", CLASSIFY, CLASSIFIER),
 )
 
-QUESTIONS = "dtypes cast inference deepcopy outputs footprint loading linear savings then-and-now".split()
+QUESTIONS = [
+    "dtypes",
+    "cast",
+    "inference",
+    "deepcopy",
+    "outputs",
+    "footprint",
+    "loading",
+    "linear",
+    "savings",
+    "then-and-now",
+]
 #: Those that show a shipped result each.
-MEASURED = "dtypes outputs footprint loading savings".split()
+MEASURED = ["dtypes", "outputs", "footprint", "loading", "savings"]
 DRAWN = "samples=4&p=int4&tokens=9"
 OWN_LESSON = "model=./classifier&q=cast"
 OWN_LOADING = "model=dummy&budget=1GiB&section=loading&load=int8"

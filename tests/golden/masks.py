@@ -63,7 +63,8 @@ def _structure(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _structure(found) for name, found in value.items()}
     if isinstance(value, list):
-        return [_structure(value[0])] if value else []
+        every = [_structure(each) for each in value]
+        return every[:1] if every[:1] == ["<measured>"] else every
     return value if isinstance(value, str | None) else "<measured>"
 
 
@@ -86,6 +87,11 @@ def placed(text: str, folders: Mapping[str, str]) -> str:
     for folder, name in folders.items():
         text = text.replace(folder, name)
     return text
+
+
+def sizes(text: str) -> str:
+    """A text without amounts of memory, where those were measured."""
+    return re.sub(r"(?<![\w.])[\d.,]+ (?:[KMG]i)?B\b", "<size>", text)
 
 
 def words(text: str) -> str:

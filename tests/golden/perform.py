@@ -93,7 +93,7 @@ def database() -> Iterator[tuple[str, str]]:
 
 PARTS: dict[str, Callable[[], Iterator[tuple[str, str]]]] = {
     "commands": lambda: commands(COMMANDS),
-    "loads": lambda: commands(LOADS),
+    "loads": lambda: ((name, masks.sizes(text)) for name, text in commands(LOADS)),
     "stored": stored,
     "pages": pages,
     "database": database,
@@ -266,8 +266,7 @@ def main() -> None:
         (folder / f"{name}.txt").write_text(text + "\n", "utf-8")
     if part == "database":
         with sqlite3.connect(Path(os.environ["QFUND_HOME"]) / "qfund.db", isolation_level=None) as connection:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            connection.execute("VACUUM INTO ?", [str(folder / "qfund.db")])
+            connection.execute("VACUUM INTO ?", [str(folder / "qfund.sqlite")])
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from tests.golden import machine, perform
 from tests.golden.cases import MODELS, ROOT
 
 RECORDED = Path(__file__).resolve().parent / "recorded"
-DATABASE = RECORDED / "qfund.db"
+DATABASE = RECORDED / "qfund.sqlite"  # not .db, which git ignores
 MACHINE = RECORDED / "machine.json"
 MEASURED = RECORDED / "measured.json"
 #: Parts, and whether they find the database.

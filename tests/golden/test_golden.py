@@ -1,15 +1,13 @@
 """Whatever is moved and renamed: commands, links and stored results do what they did when ``record`` was run."""
 
 import json
-import shutil
-import sqlite3
 from pathlib import Path
 
 import pytest
 
 from tests.golden import machine, masks
 from tests.golden.cases import COMMANDS, LINKS, LOADS, STORED
-from tests.golden.record import DATABASE, MACHINE, MEASURED, RECORDED, measured, perform_part
+from tests.golden.record import MACHINE, MEASURED, RECORDED, measured, perform_part
 
 #: Differences that are meant: the case, and why. Its text stands in ``recorded/improved/``, beside the earlier one.
 IMPROVED: dict[str, str] = {}

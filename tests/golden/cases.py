@@ -208,7 +208,7 @@ _CUT = _model("dummy", "cut", model_safetensors=_DUMMY[:-4])
 _NO_HEADER = _model("dummy", "torn", model_safetensors=b"\xff" * 64)
 _PICKLED = {"pickled/config.json": MODELS / "dummy/config.json", "pickled/pytorch_model.bin": b"\x80\x02}q\x00."}
 _REMOTE = _model("dummy", "remote", config_json=b'{"model_type": "own", "auto_map": {"AutoModel": "own.Own"}}')
-_CHECKPOINTS = {
+_CHECKPOINTS: dict[str, Files] = {
     "cut": _CUT,
     "torn": _NO_HEADER,
     "bare": {"bare/config.json": MODELS / "dummy/config.json"},
@@ -345,8 +345,6 @@ QUESTIONS = [
     "savings",
     "then-and-now",
 ]
-#: Those that show a shipped result each.
-MEASURED = ["dtypes", "outputs", "footprint", "loading", "savings"]
 DRAWN = "samples=4&p=int4&tokens=9"
 OWN_LESSON = "model=./classifier&q=cast"
 OWN_LOADING = "model=dummy&budget=1GiB&section=loading&load=int8"
@@ -360,7 +358,7 @@ LINKS = (
     Link("compare", "model=dummy&p=bf61&p=int8&tokens=many&colour=red&v=9"),
     Link("compare", "model=pydoc-lama"),
     Link("memory", "budget=rtx-4090"),
-    Link("memory", "model=dummy&budget=1GiB&context=2&batch=3&p=bf16&p=int8&section=sizes"),
+    Link("memory", "budget=1GiB&context=100&batch=3&p=bf16&p=int8&section=sizes"),
     Link("memory", "budget=24GiB&kv=int8&context=8192&section=loading"),
     Link("memory", "budget=24GiB&section=modules"),
     Link("memory", "budget=24GiB&section=data"),

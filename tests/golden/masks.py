@@ -23,10 +23,12 @@ _TEXTS = (
     (r"Measured on .*? in [\d.,]+ \S+ ·", "Measured on <when> ·"),
     (r"qfund [\d.]+ · torch .*?, \d+ cores?, ", "<versions>, "),
     (r"\b(qfund|torch|torchao|transformers|bitsandbytes|safetensors|tokenizers|numpy) \d[\w.+]*", r"\1 <version>"),
+    (r"no measurable difference \(× [\d.,e−-]+ ± [\d.,e−-]+\)", "× <time>"),
     (r"(?<!\()(?<!perplexity )× [\d.,e−-]+ ± [\d.,e−-]+", "× <time>"),
     (r"(?<![\w.])[\d.,]+ (?:µs|ms|s|min)\b(?! s)", "<time>"),
     (r"\b0x[0-9a-f]{6,}\b", "<address>"),
 )
+_BUSY = ("nothing was seen for", "to its swap meanwhile")
 _NUMBER = re.compile(r"[-−+]?\d[\d,]*(?:\.\d+)?(?:e[-−+]?\d+)?", re.IGNORECASE)
 _RELATIVE, _ABSOLUTE = 1e-4, 1e-7
 
@@ -89,9 +91,12 @@ def placed(text: str, folders: Mapping[str, str]) -> str:
     return text
 
 
-def sizes(text: str) -> str:
-    """A text without amounts of memory, where those were measured."""
-    return re.sub(r"(?<![\w.])[\d.,]+ (?:[KMG]i)?B\b", "<size>", text)
+def loading(text: str) -> str:
+    """What was measured while loading, without amounts of memory and without what a busy machine makes of them."""
+    text = re.sub(r"(?<![\w.])[\d.,]+ (?:[KMG]i)?B\b", "<size>", text)
+    text = re.sub(r'"note": (?:null|"[^"]*")', '"note": "<note>"', text)
+    lines = [line for line in text.splitlines() if not any(sign in line for sign in _BUSY)]
+    return re.sub("\n{3,}", "\n\n", "\n".join(lines))
 
 
 def words(text: str) -> str:

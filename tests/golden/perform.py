@@ -93,7 +93,7 @@ def database() -> Iterator[tuple[str, str]]:
 
 PARTS: dict[str, Callable[[], Iterator[tuple[str, str]]]] = {
     "commands": lambda: commands(COMMANDS),
-    "loads": lambda: ((name, masks.sizes(text)) for name, text in commands(LOADS)),
+    "loads": lambda: ((name, masks.loading(text)) for name, text in commands(LOADS)),
     "stored": stored,
     "pages": pages,
     "database": database,
@@ -213,7 +213,7 @@ def _nodes(node: Any) -> Iterator[Any]:
 
 def _told(node: Any) -> list[str]:
     """An element as a visitor finds it, in lines; nothing of what only arranges others."""
-    from google.protobuf.json_format import MessageToDict
+    from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
 
     fields = MessageToDict(node.proto) if node.proto is not None else {}
     kind = node.type or "?"

@@ -115,8 +115,11 @@ def _classifier() -> dict[str, Content]:
 CLASSIFIER = _classifier()
 TEXT = "Return a list of the names in the current module. Raise ValueError if the file is closed."
 LONG = "Open the file and return its lines, one by one, until the end of the file is reached. " * 8
-BITS = {"bits.txt": b"0 1 1 0 1\n1 0 0 1\n0 0 1 1\n"}
-FOLDER = {"texts/a.txt": b"Return the size of the file.", "texts/b.md": "Sort a list – in place.".encode()}
+BITS: Files = {"bits.txt": b"0 1 1 0 1\n1 0 0 1\n0 0 1 1\n"}
+FOLDER: dict[str, Content] = {
+    "texts/a.txt": b"Return the size of the file.",
+    "texts/b.md": "Sort a list – in place.".encode(),
+}
 FOLDER |= {"texts/inner/c.txt": b"Raise an exception if the socket is closed.", "texts/.hidden": b"x"}
 #: Of what is called BF16 or FP16, and of each family of quantisers.
 MEANINGS = "bf16_weights bf16_inputs bf16_autocast bf16_fp32_head fp16_weights"
@@ -206,7 +209,10 @@ _HELP = (Case("help", "--help"), *(Case(f"help-{name}", f"{name} --help") for na
 _DUMMY = (MODELS / "dummy/model.safetensors").read_bytes()
 _CUT = _model("dummy", "cut", model_safetensors=_DUMMY[:-4])
 _NO_HEADER = _model("dummy", "torn", model_safetensors=b"\xff" * 64)
-_PICKLED = {"pickled/config.json": MODELS / "dummy/config.json", "pickled/pytorch_model.bin": b"\x80\x02}q\x00."}
+_PICKLED: dict[str, Content] = {
+    "pickled/config.json": MODELS / "dummy/config.json",
+    "pickled/pytorch_model.bin": b"\x80\x02}q\x00.",
+}
 _REMOTE = _model("dummy", "remote", config_json=b'{"model_type": "own", "auto_map": {"AutoModel": "own.Own"}}')
 _CHECKPOINTS: dict[str, Files] = {
     "cut": _CUT,
@@ -298,7 +304,11 @@ _BAD = {
     "ls": "ls colours",
     "run-port": "run --port x",
 }
-_BAD_FILES = {"picture.png": b"\x89PNG\xff\xfe", "list.json": b"[1, 2]", "newer.json": b'{"schema": 99}'}
+_BAD_FILES: dict[str, Content] = {
+    "picture.png": b"\x89PNG\xff\xfe",
+    "list.json": b"[1, 2]",
+    "newer.json": b'{"schema": 99}',
+}
 _BAD_FILES |= {"model.gguf": b"GGUF\x03\0\0\0" + b"\0" * 64}
 _WRONG = (
     *(
@@ -333,18 +343,9 @@ STORED = (
     Case("stored-classify", CLASSIFY, CLASSIFIER),
 )
 
-QUESTIONS = [
-    "dtypes",
-    "cast",
-    "inference",
-    "deepcopy",
-    "outputs",
-    "footprint",
-    "loading",
-    "linear",
-    "savings",
-    "then-and-now",
-]
+#: Those that show a shipped result each.
+MEASURED = ("dtypes", "outputs", "footprint", "loading", "savings")
+QUESTIONS = (*MEASURED, "cast", "inference", "deepcopy", "linear", "then-and-now")
 DRAWN = "samples=4&p=int4&tokens=9"
 OWN_LESSON = "model=./classifier&q=cast"
 OWN_LOADING = "model=dummy&budget=1GiB&section=loading&load=int8"

@@ -102,11 +102,14 @@ def loading(text: str) -> str:
 def words(text: str) -> str:
     """A text for people without the times and versions of a run."""
     lines = []
+    timed = "Forward ÷" in text  # a table whose columns are as wide as its times
     for line in text.splitlines():
         masked = line
         for pattern, instead in _TEXTS:
             masked = re.sub(pattern, instead, masked)
-        lines.append(line.rstrip() if masked == line else re.sub(" +", " ", masked).strip())  # columns shift
+        lines.append(
+            line.rstrip() if masked == line and not timed else re.sub(" +", " ", masked).strip()
+        )  # columns shift
     return "\n".join(lines)
 
 

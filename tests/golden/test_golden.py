@@ -1,13 +1,15 @@
 """Whatever is moved and renamed: commands, links and stored results do what they did when ``record`` was run."""
 
 import json
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.golden import machine, masks
 from tests.golden.cases import COMMANDS, LINKS, LOADS, STORED
-from tests.golden.record import MACHINE, MEASURED, RECORDED, measured, perform_part
+from tests.golden.record import MACHINE, MEASURED, PARTS, RECORDED, measured, perform_part
 
 #: Differences that are meant: the case, and why. Its text stands in ``recorded/improved/``, beside the earlier one.
 IMPROVED: dict[str, str] = {}
@@ -16,18 +18,15 @@ SAME_MACHINE = machine.same(MACHINE)
 
 
 @pytest.fixture(scope="module")
-def performed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Folders of parts that were done in this run, each once."""
-    return {}
+def performed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Path]]]:
+    """The folder of each part, done once, two at a time."""
 
+    def perform(part: str) -> Path:
+        perform_part(part, folder := tmp_path_factory.mktemp(part))
+        return folder
 
-@pytest.fixture
-def found(performed: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, part: str) -> Path:
-    if part not in performed:
-        folder = tmp_path_factory.mktemp(part)
-        performed[part] = folder
-        perform_part(part, folder)
-    return performed[part]
+    with ThreadPoolExecutor(2) as pool:
+        yield {part: pool.submit(perform, part) for part in PARTS}
 
 
 CASES = [(part, case.name) for part, cases in (("commands", COMMANDS), ("loads", LOADS)) for case in cases]
@@ -35,7 +34,8 @@ CASES += [("stored", case.name) for case in STORED] + [("pages", link.name) for 
 
 
 @pytest.mark.parametrize(("part", "name"), CASES, ids=[name for _, name in CASES])
-def test_it_does_what_it_did(part: str, name: str, found: Path) -> None:
+def test_it_does_what_it_did(part: str, name: str, performed: dict[str, Future[Path]]) -> None:
+    found = performed[part].result()
     recorded = RECORDED / ("improved" if name in IMPROVED else part) / f"{name}.txt"
     differs = masks.difference(
         recorded.read_text("utf-8"), (found / f"{name}.txt").read_text("utf-8"), same_machine=SAME_MACHINE

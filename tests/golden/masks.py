@@ -20,12 +20,12 @@ NAMED = {"tensors", "converted_modules", "left_modules", "modules", "vocabulary"
 _LONG = 3000  # characters
 
 _TEXTS = (
-    (r"Measured on .*? in [\d.,]+ \S+ ·", "Measured on <when> ·"),
+    (r"Measured on .*? UTC in [^·]*·", "Measured on <when> ·"),
     (r"qfund [\d.]+ · torch .*?, \d+ cores?, ", "<versions>, "),
     (r"\b(qfund|torch|torchao|transformers|bitsandbytes|safetensors|tokenizers|numpy) \d[\w.+]*", r"\1 <version>"),
     (r"no measurable difference \(× [\d.,e−-]+ ± [\d.,e−-]+\)", "× <time>"),
     (r"(?<!\()(?<!perplexity )× [\d.,e−-]+ ± [\d.,e−-]+", "× <time>"),
-    (r"(?<![\w.])[\d.,]+ (?:µs|ms|s|min)\b(?! s)", "<time>"),
+    (r"(?<![\w.])(?:[\d.,]+ (?:h|min) )?[\d.,]+ (?:µs|ms|s|min|h)\b", "<time>"),
     (r"\b0x[0-9a-f]{6,}\b", "<address>"),
 )
 _BUSY = ("nothing was seen for", "to its swap meanwhile")

@@ -1,6 +1,7 @@
 """Whatever is moved and renamed: commands, links and stored results do what they did when ``record`` was run."""
 
 import json
+import re
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -51,3 +52,24 @@ def test_every_record_has_its_case() -> None:
 
 def test_results_that_ship_are_untouched() -> None:
     assert measured() == json.loads(MEASURED.read_text("utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("instead", "here", "elsewhere"),
+    [
+        ('"value": 2.5106020570166065', False, False),
+        ('"value": 2.5106020570166', True, False),
+        ('"value": 2.52', True, True),
+    ],
+)
+def test_a_number_that_changes_is_seen(instead: str, here: bool, elsewhere: bool) -> None:
+    recorded = (RECORDED / "commands/compare-dummy-json.txt").read_text("utf-8")
+    tampered = re.sub(r'"value": 2\.51060205701\d+', instead, recorded)
+    assert bool(masks.difference(recorded, tampered, same_machine=True)) == here
+    assert bool(masks.difference(recorded, tampered, same_machine=False)) == elsewhere
+
+
+def test_a_word_that_changes_is_seen_on_every_machine() -> None:
+    recorded = (RECORDED / "commands/compare-dummy.txt").read_text("utf-8")
+    for same in (True, False):
+        assert "indecisive" in masks.difference(recorded, recorded.replace("inconclusive", "indecisive"), same)

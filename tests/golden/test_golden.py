@@ -1,7 +1,6 @@
 """Whatever is moved and renamed: commands, links and stored results do what they did when ``record`` was run."""
 
 import json
-import re
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -19,15 +18,19 @@ SAME_MACHINE = machine.same(MACHINE)
 
 
 @pytest.fixture(scope="module")
-def performed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Path]]]:
-    """The folder of each part, done once, two at a time."""
+def performed(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Future[Path]]]:
+    """The folder of each part that a chosen test looks at, done once, two at a time."""
+    chosen = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
+    wanted = {params.get("part") for params in chosen}
 
     def perform(part: str) -> Path:
         perform_part(part, folder := tmp_path_factory.mktemp(part))
         return folder
 
     with ThreadPoolExecutor(2) as pool:
-        yield {part: pool.submit(perform, part) for part in PARTS}
+        yield {part: pool.submit(perform, part) for part in PARTS if part in wanted}
 
 
 CASES = [(part, case.name) for part, cases in (("commands", COMMANDS), ("loads", LOADS)) for case in cases]
@@ -64,7 +67,7 @@ def test_results_that_ship_are_untouched() -> None:
 )
 def test_a_number_that_changes_is_seen(instead: str, here: bool, elsewhere: bool) -> None:
     recorded = (RECORDED / "commands/compare-dummy-json.txt").read_text("utf-8")
-    tampered = re.sub(r'"value": 2\.51060205701\d+', instead, recorded)
+    tampered = recorded.replace("2.5106020570166065", instead, 1)
     assert bool(masks.difference(recorded, tampered, same_machine=True)) == here
     assert bool(masks.difference(recorded, tampered, same_machine=False)) == elsewhere
 

@@ -59,11 +59,7 @@ def test_results_that_ship_are_untouched() -> None:
 
 @pytest.mark.parametrize(
     ("instead", "here", "elsewhere"),
-    [
-        ('"value": 2.5106020570166065', False, False),
-        ('"value": 2.5106020570166', True, False),
-        ('"value": 2.52', True, True),
-    ],
+    [("2.5106020570166065", False, False), ("2.5106020570166", True, False), ("2.52", True, True)],
 )
 def test_a_number_that_changes_is_seen(instead: str, here: bool, elsewhere: bool) -> None:
     recorded = (RECORDED / "commands/compare-dummy-json.txt").read_text("utf-8")

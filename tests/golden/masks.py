@@ -30,7 +30,7 @@ _TEXTS = (
 )
 _BUSY = ("nothing was seen for", "to its swap meanwhile")
 _NUMBER = re.compile(r"[-−+]?\d[\d,]*(?:\.\d+)?(?:e[-−+]?\d+)?", re.IGNORECASE)
-_RELATIVE, _ABSOLUTE = 1e-4, 1e-7
+_RELATIVE, _ABSOLUTE = 1e-3, 1e-7  # probabilities are printed with four digits
 
 
 def document(value: Any) -> Any:

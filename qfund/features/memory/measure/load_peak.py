@@ -11,9 +11,9 @@ from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.errors import OutOfBudget, QfundError, TimedOut, WorkerDied
 from qfund.core.progress import Progress
 from qfund.core.units import bytes_text, seconds_text
-from qfund.features.memory.measure.load_messages import Job
-from qfund.features.memory.measure.need import digest, digest_forward
-from qfund.features.memory.measure.watched_load import Run, run
+from qfund.features.memory.measure.loading.messages import Job
+from qfund.features.memory.measure.loading.summary import summarize_forward, summarize_load
+from qfund.features.memory.measure.loading.watch import Run, run
 from qfund.features.memory.request.load_peak import (
     FORWARD_TOKENS,
     NOT_SAMPLED,
@@ -111,12 +111,12 @@ def _measure(job: Job, runs: int, weights: int, told: Callable[[str], None]) -> 
 
 def _result(job: Job, runs: Sequence[Run], weights: int) -> WayPeak:
     """The run with the median need (the lower one of two), and the needs of all."""
-    found = [(one, digest(one.loaded.borders, one.samples, weights)) for one in runs]
+    found = [(one, summarize_load(one.loaded.borders, one.samples, weights)) for one in runs]
     needs = tuple(sampled.need for _, sampled in found if sampled)
     middle, sampled = sorted(found, key=lambda pair: pair[1].need if pair[1] else 0)[(len(found) - 1) // 2]
     loaded, ran = middle.loaded, middle.ran
     inference = (
-        digest_forward(loaded.borders, ran, middle.samples, sampled.settled, weights) if sampled and ran else None
+        summarize_forward(loaded.borders, ran, middle.samples, sampled.settled, weights) if sampled and ran else None
     )
     notes = [
         _note(sampled, max(loaded.swapped, ran.swapped if ran else 0)),

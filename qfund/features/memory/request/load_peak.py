@@ -118,7 +118,7 @@ class LoadPeakRequest:
     """What to measure.
 
     Attributes:
-        model, revision: as in ``qfund.features.compare.request.spec.Spec``.
+        model, revision: as in a comparison's ``Spec``.
         ways: names of ``WAYS``; empty for all that apply.
         runs: how many times each way is measured; the run with the median need is the one that is reported.
     """
@@ -333,19 +333,3 @@ class LoadPeaks:
 
 def to_json(found: LoadPeaks) -> bytes:
     return msgspec.json.encode(found)
-
-
-def lesson(found: LoadPeaks, name: str) -> str:
-    """What one precision teaches, in a sentence: ``BF16: loading it directly needs 0.50 times …, casting after …``."""
-    label = PRECISIONS[name].label
-    if found.weights_bytes < TINY:
-        return f"{label}: the model is too small to tell the ways of loading it apart."
-    said = [
-        f"{WAYS[one.way].said}{' needs' * (not number)} {one.sampled.multiples['need']:.2f}"
-        f"{' times the bytes of the fp32 weights' * (not number)}"
-        for number, one in enumerate(row for row in found.ways if row.precision == name and row.sampled)
-        if one.sampled
-    ]
-    if not said:
-        return f"{label}: {NOT_SAMPLED if not found.reference.sampled else 'no way could be measured'}."
-    return f"{label}: {', '.join(said)}."

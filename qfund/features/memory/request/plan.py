@@ -1,6 +1,6 @@
 """What a checkpoint would take in every precision: the question, both answers, and the first of them. No torch.
 
-Two steps. *At once*, ``headers``: what the files say of their tensors. *Exact*, ``qfund.features.memory.measure.plan.plan``: the model
+Two steps. *At once*, ``headers``: what the files say of their tensors. *Exact*, ``measure.plan``: the model
 built without weights.
 """
 

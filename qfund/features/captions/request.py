@@ -13,6 +13,7 @@ import msgspec
 from qfund.core.environment import Environment
 from qfund.core.errors import InvalidInput, InvalidSpec
 from qfund.core.estimate import Estimate
+from qfund.core.request import model_name
 from qfund.inputs import picture_files
 from qfund.precisions.precision import STORED
 from qfund.precisions.table import PRECISIONS, precision
@@ -70,8 +71,7 @@ def checked(request: CaptionRequest) -> CaptionRequest:
         InvalidSpec: a value out of range; both drawn and given pictures, or neither.
         InvalidInput: a given picture that cannot be read.
     """
-    if not request.model.strip() or len(request.model) > 1024 or "\0" in request.model:
-        raise InvalidSpec("No model is named.", "Name a catalog model, a folder or a Hub id (owner/name).")
+    model = model_name(request.model)
     if not request.precisions:
         raise InvalidSpec("No precision is named.", f"Choose among: {', '.join(PRECISIONS)}.")
     for name in (request.reference, *request.precisions):
@@ -89,7 +89,7 @@ def checked(request: CaptionRequest) -> CaptionRequest:
         raise InvalidSpec(f"max_new_tokens is {request.max_new_tokens}.", f"Give a number from 1 to {MAX_TOKENS}.")
     return replace(
         request,
-        model=request.model.strip(),
+        model=model,
         precisions=tuple(name for name in PRECISIONS if name in request.precisions and name != request.reference),
         pictures=tuple(map(_ready, request.pictures)),
         revision=request.revision or None,

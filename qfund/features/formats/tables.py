@@ -122,7 +122,7 @@ def ranges() -> pd.DataFrame:
             "epsilon": None if row.epsilon is None else short(row.epsilon),
             "finite": f"{row.finite:,}" if row.finite < 10**7 else short(Fraction(row.finite), 4),
             "special": _special(row),
-            "meaning": f"{row.meaning} {row.said}".strip(),
+            "meaning": f"{row.meaning} {row.note}".strip(),
         }
         for row in FORMATS.values()
     )

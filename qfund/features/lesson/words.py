@@ -25,7 +25,7 @@ class Truth:
     """Which of a prediction's options was measured, from 0, and the number in words."""
 
     option: int
-    said: str
+    sentence: str
 
 
 def dtype_label(dtype: str) -> str:

@@ -21,12 +21,12 @@ def beyond_training(rows: Iterable[Row], shape: Shape) -> str | None:
 
 
 def load_needs(found: LoadPeaks, name: str) -> str:
-    """What one precision teaches, in a sentence: ``BF16: loading it directly needs 0.50 times …, casting after …``."""
+    """Each way to load in one precision: ``BF16: loading it directly needs 0.50 times …, casting after …``."""
     label = PRECISIONS[name].label
     if found.weights_bytes < TINY:
         return f"{label}: the model is too small to tell the ways of loading it apart."
     said = [
-        f"{WAYS[one.way].said}{' needs' * (not number)} {one.sampled.multiples['need']:.2f}"
+        f"{WAYS[one.way].phrase}{' needs' * (not number)} {one.sampled.multiples['need']:.2f}"
         f"{' times the bytes of the fp32 weights' * (not number)}"
         for number, one in enumerate(row for row in found.ways if row.precision == name and row.sampled)
         if one.sampled
@@ -54,7 +54,7 @@ def signed(count: int) -> str:
 
 
 def differences(steps: "pd.DataFrame") -> str:
-    """What lies between the sizes of ``memory_tables.steps``: ``scales and zero-points: +216 KiB; …``."""
+    """What lies between the sizes of ``tables.steps``: ``scales and zero-points: +216 KiB; …``."""
     rows = steps.to_dict("records")
     return "; ".join(f"{row['label']}: {signed(row['end'] - row['start'])}" for row in rows if row["kind"] == "step")
 

@@ -154,14 +154,14 @@ def test_batches_and_groups_change_nothing(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_batch_is_no_larger_than_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     found = checkpoint.read(checkpoints.folder("blip"))
     image = shapes.held_out([0])[0].image
-    assert Captioner(found, 30).how(image)[0] == 32
+    assert Captioner(found, 30).batching(image)[0] == 32
     vocabulary = json.loads((checkpoints.folder("blip") / "config.json").read_text())["text_config"]["vocab_size"]
     monkeypatch.setattr(captioner, "_BATCH_LOGITS", 3 * 30 * vocabulary)
-    assert Captioner(found, 30).how(image)[0] == 3
+    assert Captioner(found, 30).batching(image)[0] == 3
     monkeypatch.setattr(captioner, "_BATCH_VALUES", 3 * 32 * 32 * 2)
-    assert Captioner(found, 30).how(image)[0] == 2
+    assert Captioner(found, 30).batching(image)[0] == 2
     monkeypatch.setattr(captioner, "_BATCH_VALUES", 1)
-    assert Captioner(found, 30).how(image)[0] == 1
+    assert Captioner(found, 30).batching(image)[0] == 1
 
 
 def test_given_pictures_have_no_truth_and_come_back_small() -> None:

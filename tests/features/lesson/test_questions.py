@@ -263,7 +263,9 @@ def option(name: str, measured: object) -> str | None:
 def test_the_ratio_of_footprints() -> None:
     assert option("ratio", PLAN) == "a little above 0.5"  # 2,460 ÷ 4,880, of which 40 bytes are buffers
     truth = TRUTHS["ratio"](PLAN)
-    assert truth is not None and "2,460 ÷ 4,880" in truth.said and "20 more: 40 bytes did not shrink" in truth.said
+    assert (
+        truth is not None and "2,460 ÷ 4,880" in truth.sentence and "20 more: 40 bytes did not shrink" in truth.sentence
+    )
     assert option("ratio", the_plan("dummy")) == "exactly 0.5"
     assert option("ratio", the_plan("pydoc-llama")) == "a little above 0.5"
     alone = replace(PLAN, entries=PLAN.entries[:1])
@@ -273,7 +275,7 @@ def test_the_ratio_of_footprints() -> None:
 def test_how_many_times_smaller() -> None:
     truth = TRUTHS["times"](the_plan("pydoc-llama"))
     assert truth is not None and option("times", the_plan("pydoc-llama")) == "2 to 3 ×"
-    assert "16,266,368 bytes become 5,698,688" in truth.said and truth.said.startswith("2.85")
+    assert "16,266,368 bytes become 5,698,688" in truth.sentence and truth.sentence.startswith("2.85")
     assert option("times", the_plan("dummy")) == "less than 2 ×"
 
 

@@ -665,4 +665,4 @@ def test_all_ways_are_said_in_the_help_and_done_by_the_loader() -> None:
     from qfund.features.memory.measure.loading.loader import Loader
 
     for way in WAYS.values():
-        assert callable(getattr(Loader, f"_{way.name.replace('-', '_')}")) and way.meaning and way.said
+        assert callable(getattr(Loader, f"_{way.name.replace('-', '_')}")) and way.meaning and way.phrase

@@ -47,7 +47,7 @@ class Format:
     beyond: str = LARGEST
     values: tuple[float, ...] = ()
     dtype: Any = None
-    said: str = ""
+    note: str = ""
 
     @property
     def codes(self) -> int:
@@ -143,7 +143,7 @@ FORMATS: dict[str, Format] = {
             10,
             "What NVIDIA's tensor cores multiply instead of FP32: its range, FP16's digits.",
             None,
-            said="19 bits that count, stored in 32. Rounded half to even here; hardware may round halves otherwise.",
+            note="19 bits that count, stored in 32. Rounded half to even here; hardware may round halves otherwise.",
         ),
         _ieee(
             "bf16", "BF16", 8, 7, "FP32's range in half the bits: the upper half of an FP32 number.", ml_dtypes.bfloat16
@@ -161,7 +161,7 @@ FORMATS: dict[str, Format] = {
             bias=7,
             nan=True,
             dtype=ml_dtypes.float8_e4m3fn,
-            said="Beyond 448 torch saturates, as here; the standard also allows NaN, which ml_dtypes gives.",
+            note="Beyond 448 torch saturates, as here; the standard also allows NaN, which ml_dtypes gives.",
         ),
         _ieee(
             "fp8_e5m2",
@@ -191,7 +191,7 @@ FORMATS: dict[str, Format] = {
             meaning="QLoRA's 16 values, placed where normally distributed weights are, times a block's largest weight.",
             precision="nf4",
             values=NF4_VALUES,
-            said="A code is a place in a table: its bits have no meaning of their own. Halfway, the lower value.",
+            note="A code is a place in a table: its bits have no meaning of their own. Halfway, the lower value.",
         ),
         Format(
             name="int8",
@@ -201,7 +201,7 @@ FORMATS: dict[str, Format] = {
             meaning="Whole numbers in two's complement: equal steps, which a scale stretches over the weights.",
             precision="int8",
             dtype=np.int8,
-            said="Rounded half to even and clamped, as quantisers do; a plain cast in torch truncates and wraps round.",
+            note="Rounded half to even and clamped, as quantisers do; a plain cast in torch truncates and wraps round.",
         ),
         Format(
             name="int4",
@@ -211,7 +211,7 @@ FORMATS: dict[str, Format] = {
             meaning="16 whole numbers; two share a byte.",
             precision="int4",
             dtype=ml_dtypes.int4,
-            said="Rounded half to even and clamped, as quantisers do.",
+            note="Rounded half to even and clamped, as quantisers do.",
         ),
     )
 }

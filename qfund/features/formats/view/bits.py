@@ -32,7 +32,7 @@ def draw() -> None:
         help="The number stays, rounded to the format. Click a bit to turn it over.",
     )
     row, found = asked.row, decode(asked.row, asked.code)
-    st.caption(literal(f"{row.meaning} {row.said}".strip()))
+    st.caption(literal(f"{row.meaning} {row.note}".strip()))
     number_bits.bits(row, asked.code, _turned)
     st.latex(formula(row, asked.code))
     with st.container(horizontal=True, key="formats_value"):

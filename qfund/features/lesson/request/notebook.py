@@ -7,7 +7,7 @@ formats. ``qfund.features.lesson.measure.notebook`` does it.
 from dataclasses import dataclass, replace
 
 from qfund.core.environment import Environment
-from qfund.core.errors import InvalidSpec
+from qfund.core.request import model_name
 
 #: Tensors that are listed by name; the others are counted.
 LISTED = 40
@@ -36,10 +36,7 @@ def checked(request: NotebookRequest) -> NotebookRequest:
     Raises:
         InvalidSpec: no model.
     """
-    model = request.model.strip()
-    if not model or len(model) > 1024 or "\0" in model:
-        raise InvalidSpec("No model is named.", "Name a catalog model, a folder or a Hub id (owner/name).")
-    return replace(request, model=model, revision=request.revision or None)
+    return replace(request, model=model_name(request.model), revision=request.revision or None)
 
 
 @dataclass(frozen=True, slots=True)

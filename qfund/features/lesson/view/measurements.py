@@ -159,7 +159,7 @@ def _speed(asked: Asked) -> None:
     if (few := _timed(asked, FEW)) is not None and few.key != many.key:
         _latency(few, f"{few.result.input.tokens:,} tokens, about a step of generating")
         if (truth := words.TRUTHS["speed"](few.result)) is not None:
-            st.markdown(literal(truth.said))
+            st.markdown(literal(truth.sentence))
     st.caption(
         "Time of a forward ÷ FP32's, measured in turns: left of the line is faster; lines are standard errors. Grey is "
         "qfund's own model, made to be exact and not fast. INT8 dynamic quantises the activations too, and multiplies "

@@ -86,9 +86,9 @@ def _then_and_now() -> None:
     found = published.load()
     st.header("The course's numbers, then and now", anchor=False)
     counts = Counter(figure.verdict for figure in found.figures)
-    told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in published.VERDICTS if counts[verdict])
+    outcomes = ", ".join(f"{counts[verdict]} {verdict}" for verdict in published.VERDICTS if counts[verdict])
     st.markdown(
-        f"{len(found.figures)} figures were published with the lesson. This is how they come out today: {told}. "
+        f"{len(found.figures)} figures were published with the lesson. This is how they come out today: {outcomes}. "
         "*Explained* means: another figure comes out, and the published one to the last digit once the "
         "differences that are named below are undone.",
         width=820,

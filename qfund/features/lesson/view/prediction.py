@@ -30,7 +30,7 @@ def predict(name: str, measured: Any) -> bool:
         link.guess(name, guess)
         if guess is None:
             return False
-        said = literal(truth.said)
+        said = literal(truth.sentence)
         if guess == truth.option:
             st.success(f"**Right.** {said}", icon=":material/check_circle:")
         elif guess == show_me:

@@ -75,11 +75,11 @@ def load_peak(request: LoadPeakRequest, progress: Progress = lambda phase, share
     measured: list[WayPeak] = []
     for number, (name, way) in enumerate(wanted):
 
-        def told(phase: str, name: str = name, way: str = way, share: float = number / len(wanted)) -> None:
+        def entered(phase: str, name: str = name, way: str = way, share: float = number / len(wanted)) -> None:
             progress(f"{PRECISIONS[name].label}, {way}: {phase}", 0.05 + 0.95 * share)
 
         job = Job(str(folder), name, way, tokens=FORWARD_TOKENS if WAYS[way].runs else 0)
-        measured.append(_measure(job, request.runs, weights, told))
+        measured.append(_measure(job, request.runs, weights, entered))
     return LoadPeaks(
         qfund=VERSION,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -94,12 +94,12 @@ def load_peak(request: LoadPeakRequest, progress: Progress = lambda phase, share
     )
 
 
-def _measure(job: Job, runs: int, weights: int, told: Callable[[str], None]) -> WayPeak:
+def _measure(job: Job, runs: int, weights: int, entered: Callable[[str], None]) -> WayPeak:
     """One way, ``runs`` times."""
     if problem := _missing(job.precision, job.way):
         return WayPeak(job.precision, job.way, problem=problem)
     try:
-        return _result(job, [run(job, told) for _ in range(runs)], weights)
+        return _result(job, [run(job, entered) for _ in range(runs)], weights)
     except (WorkerDied, OutOfBudget, TimedOut):
         raise
     except QfundError as error:

@@ -7,6 +7,7 @@ import msgspec
 
 from qfund.core.errors import InvalidSpec
 from qfund.core.names import look_up
+from qfund.core.request import model_name
 from qfund.features.memory.request.budgets import checked_budget
 from qfund.features.memory.request.kv_cache import KV_CHOICES, KV_FORMATS, CacheLayers, State
 from qfund.precisions.precision import STORED
@@ -243,8 +244,7 @@ def checked(request: FitsRequest) -> FitsRequest:
         UnknownName: a precision, KV format or kind of module that is not in its table.
         InvalidSpec: a value out of range.
     """
-    if not request.model.strip() or len(request.model) > 1024 or "\0" in request.model:
-        raise InvalidSpec("No model is named.", "Name a catalog model, a folder or a Hub id (owner/name).")
+    model = model_name(request.model)
     if not request.precisions:
         raise InvalidSpec("No precision is named.", f"Choose among: {', '.join(PRECISIONS)}.")
     for name in request.precisions:
@@ -256,7 +256,7 @@ def checked(request: FitsRequest) -> FitsRequest:
         look_up(ALSO, name, "kind of module")
     return replace(
         request,
-        model=request.model.strip(),
+        model=model,
         workload=checked_workload(request.workload),
         precisions=tuple(name for name in PRECISIONS if name in request.precisions),
         also=tuple(name for name in ALSO if name in request.also),

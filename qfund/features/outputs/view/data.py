@@ -16,20 +16,20 @@ from qfund.ui.services import Answer
 def command_line(asked: Asked) -> str:
     """``qfund generate …``, ``classify …`` or ``embed …`` of the view that is open."""
     command = {"text": "generate", "classes": "classify", "embeddings": "embed"}[asked.view]
-    said = ["qfund", command, asked.model, "--reference", asked.reference, "--precision", *asked.precisions]
-    said += ["--also", *asked.also] if asked.also else []
-    said += ["--revision", asked.revision] if asked.revision else []
+    words = ["qfund", command, asked.model, "--reference", asked.reference, "--precision", *asked.precisions]
+    words += ["--also", *asked.also] if asked.also else []
+    words += ["--revision", asked.revision] if asked.revision else []
     # With "=", so that a text may begin with a hyphen.
     if asked.view == "text":
-        said += ["--max-new-tokens", str(asked.new_tokens)]
-        said += ["--temperature", f"{asked.temperature:g}", "--seed", str(asked.seed)] if asked.temperature else []
-        said += [f"--stop={text}" for text in asked.stop]
-        said += [f"--prompt={text}" for text in asked.prompts or ()]
+        words += ["--max-new-tokens", str(asked.new_tokens)]
+        words += ["--temperature", f"{asked.temperature:g}", "--seed", str(asked.seed)] if asked.temperature else []
+        words += [f"--stop={text}" for text in asked.stop]
+        words += [f"--prompt={text}" for text in asked.prompts or ()]
     elif asked.view == "classes":
-        said += [f"--text={text}" for text in asked.texts]
+        words += [f"--text={text}" for text in asked.texts]
     else:
-        said += [f"--query={asked.query}", "--pooling", asked.pooling, *(f"--text={text}" for text in asked.sentences)]
-    return shlex.join(said)
+        words += [f"--query={asked.query}", "--pooling", asked.pooling, *(f"--text={text}" for text in asked.sentences)]
+    return shlex.join(words)
 
 
 def draw(answer: Answer, title: str, csv: Callable[[], bytes]) -> None:

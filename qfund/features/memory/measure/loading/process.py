@@ -104,34 +104,34 @@ def perform(job: Job, announce: Callable[[Event], None], go: Callable[[], object
 
 
 def failure_of(error: Exception) -> Failed:
-    """What people are told of an exception; the traceback of one that nobody foresaw goes to standard error."""
+    """What is reported of an exception; the traceback of one that nobody foresaw goes to standard error."""
     if isinstance(error, QfundError):
         return messages.failure(error)
     names = {kind.__name__ for kind in type(error).__mro__}
     if names & {"MemoryError", "OutOfMemoryError"} or "allocate memory" in str(error):
-        told: QfundError = OutOfBudget(
+        failure: QfundError = OutOfBudget(
             "The memory ran out while the model was loaded.",
             "Choose a smaller model or fewer ways, or use a machine with more memory.",
         )
     else:
         traceback.print_exception(error)
-        told = EngineError(
+        failure = EngineError(
             f"Loading failed unexpectedly: {type(error).__name__}: {' '.join(str(error).split())[:500]}",
             "This is an error of qfund or of a library under it; the traceback on standard error has the details.",
         )
-    return messages.failure(told)
+    return messages.failure(failure)
 
 
 def main() -> None:
     incoming, outgoing = take_streams()
     settle()
     job = messages.job(incoming.readline())
-    told = threading.Event()
+    start = threading.Event()
 
     def listen() -> None:
         # A thread of its own, so that the parent's end is noticed in the middle of a load.
         if incoming.readline():
-            told.set()
+            start.set()
             incoming.read()
         os._exit(1)
 
@@ -145,7 +145,7 @@ def main() -> None:
         from qfund.precisions import backends
 
         backends.quiet()
-        perform(job, announce, told.wait)
+        perform(job, announce, start.wait)
     except Exception as error:
         announce(failure_of(error))
     sys.stderr.flush()

@@ -11,16 +11,6 @@ from qfund.core.errors import InvalidInput
 #: A number of any size, or what is none: ±inf, nan, and −0.0.
 Number: TypeAlias = "Fraction | float"
 
-
-def power_of_two(exponent: int) -> Fraction:
-    return Fraction(1 << exponent) if exponent >= 0 else Fraction(1, 1 << -exponent)
-
-
-def floor_log2(value: Fraction) -> int:
-    guess = value.numerator.bit_length() - value.denominator.bit_length()
-    return guess if power_of_two(guess) <= value else guess - 1
-
-
 #: The longest text of a typed number, and the furthest powers: exact arithmetic on longer ones would stop the page.
 LONGEST, FURTHEST, FURTHEST_OF_TWO = 120, 1500, 5000
 
@@ -125,3 +115,13 @@ def short(value: Number, digits: int = 6) -> str:
 def _floor_log10(value: Fraction) -> int:
     guess = len(str(value.numerator)) - len(str(value.denominator))
     return guess if Fraction(10) ** guess <= value else guess - 1
+
+
+def power_of_two(exponent: int) -> Fraction:
+    return Fraction(1 << exponent) if exponent >= 0 else Fraction(1, 1 << -exponent)
+
+
+def floor_log2(value: Fraction) -> int:
+    """The largest whole k with 2^k ≤ value, which is positive."""
+    guess = value.numerator.bit_length() - value.denominator.bit_length()
+    return guess if power_of_two(guess) <= value else guess - 1

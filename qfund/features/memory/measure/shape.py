@@ -41,21 +41,11 @@ _FIELDS = (
     *("model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_decoder_layers", "decoder_layers"),
     *("num_attention_heads", "decoder_attention_heads", "num_key_value_heads", "head_dim", "v_head_dim"),
     *("kv_lora_rank", "qk_rope_head_dim", "index_head_dim", "multi_query", "new_decoder_architecture"),
-    *(
-        "vocab_size",
-        "is_encoder_decoder",
-        "ffn_dim",
-        "encoder_ffn_dim",
-        "d_ff",
-        "conv_kernel",
-        "state_size",
-        "expand",
-        "n_groups",
-    ),
-    *("num_heads", "mamba_expand", "mamba_d_conv", "mamba_d_state", "mamba_d_ssm", "mamba_n_groups", "mamba_n_heads"),
-    *("mamba_d_head", "mamba_ngroups", "n_mamba_heads", "mamba_headdim", "mamba_num_heads", "mamba_head_dim"),
-    *("ssm_state_size", "linear_num_value_heads", "linear_key_head_dim", "linear_value_head_dim", "conv_L_cache"),
-    *("linear_num_key_heads", "linear_conv_kernel_dim"),
+    *("vocab_size", "is_encoder_decoder", "ffn_dim", "encoder_ffn_dim", "d_ff", "conv_kernel", "state_size", "expand"),
+    *("n_groups", "num_heads", "mamba_expand", "mamba_d_conv", "mamba_d_state", "mamba_d_ssm", "mamba_n_groups"),
+    *("mamba_n_heads", "mamba_d_head", "mamba_ngroups", "n_mamba_heads", "mamba_headdim", "mamba_num_heads"),
+    *("mamba_head_dim", "ssm_state_size", "linear_num_value_heads", "linear_key_head_dim", "linear_value_head_dim"),
+    *("conv_L_cache", "linear_num_key_heads", "linear_conv_kernel_dim"),
 )
 
 

@@ -19,8 +19,6 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-# The trace.
-
 
 class LiveBytes(TorchDispatchMode):
     """Counts the bytes of storages made inside of it, while they live."""

@@ -11,8 +11,6 @@ from qfund.precisions.table import PRECISIONS
 #: dB of signal to quantisation noise (``Precision.sqnr_floor``) under which a choice comes with a warning.
 POOR = 15.0
 
-# The precision to choose.
-
 _STORED_BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16}
 
 _STORED_NAME = {"F64": "fp64", "F32": "fp32", "F16": "fp16", "BF16": "bf16"}

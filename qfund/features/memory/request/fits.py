@@ -234,9 +234,6 @@ def to_json(found: Fits) -> bytes:
     return msgspec.json.encode(found)
 
 
-# What is asked.
-
-
 def checked(request: FitsRequest) -> FitsRequest:
     """The same request in its one canonical form: names known, in the table's order, without repeats.
 

@@ -24,8 +24,6 @@ from qfund.precisions.table import PRECISIONS
 
 EXACT, ESTIMATE = "exact", "estimate"
 
-# The arithmetic.
-
 
 def rows(shape: Shape, weights: Iterable[Weights], workload: Workload) -> tuple[Row, ...]:
     """One row a precision, pure arithmetic: at most milliseconds."""

@@ -15,9 +15,10 @@ import transformers
 
 from qfund.checkpoints import checkpoint
 from qfund.core.units import bytes_text
-from qfund.features.memory.measure import fits
-from qfund.features.memory.request.fits import activations_of, behind_windows
+from qfund.features.memory.measure import trace
+from qfund.features.memory.measure.shape import shape_of
 from qfund.features.memory.request.kv_cache import KV_FORMATS, KV_OF, kv_bytes, state_bytes
+from qfund.features.memory.request.sizing import activations_of, behind_windows
 from qfund.models import tasks
 
 _SIZES: dict[str, Any] = {"vocab_size": 32_000, "num_hidden_layers": 3, "hidden_size": 512, "num_attention_heads": 8}
@@ -55,7 +56,7 @@ def _options(model: Any, batch: int, context: int) -> dict[str, Any]:
 
 
 def _live(model: Any, options: dict[str, Any]) -> int:
-    live = fits.Live()
+    live = trace.LiveBytes()
     with torch.no_grad(), live:
         model(**options)
     return live.peak
@@ -87,7 +88,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             model.save_pretrained(folder)
             found = checkpoint.read(Path(folder))
-            shape = fits.shape_of(found, tasks.task_of(found), ["float32", "bfloat16"])
+            shape = shape_of(found, tasks.task_of(found), ["float32", "bfloat16"])
         for dtype in ("float32", "bfloat16"):
             model.to(getattr(torch, dtype))
             for batch, context in WORK:

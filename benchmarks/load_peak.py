@@ -19,9 +19,9 @@ from pathlib import Path
 import torch
 import transformers
 
-from qfund.features.memory.measure.load_messages import Job
-from qfund.features.memory.measure.need import digest
-from qfund.features.memory.measure.watched_load import INTERVAL, Run, run, watcher
+from qfund.features.memory.measure.loading.messages import Job
+from qfund.features.memory.measure.loading.summary import summarize_load
+from qfund.features.memory.measure.loading.watch import INTERVAL, Run, run, watcher
 from qfund.features.memory.request.load_peak import Sampled
 from qfund.precisions import backends
 
@@ -57,7 +57,7 @@ def write(folder: Path) -> int:
 
 
 def sampled(found: Run, weights: int) -> Sampled:
-    result = digest(found.loaded.borders, found.samples, weights)
+    result = summarize_load(found.loaded.borders, found.samples, weights)
     assert result is not None, "not sampled on this system"
     return result
 

@@ -31,7 +31,7 @@ from qfund.engine.worker import settle
 from qfund.features.compare.measure import roads
 from qfund.features.compare.measure.gathered import REFERENCE, Gathered
 from qfund.features.compare.request.spec import Spec
-from qfund.features.memory.measure import sampler
+from qfund.features.memory.measure.loading import sampler
 from qfund.models import tasks
 from qfund.models.inputs import Batch
 from qfund.models.loading import load

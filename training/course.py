@@ -1,6 +1,6 @@
 """Compute what the course's published figures are today:  python -m training.course
 
-No weights are fetched: sizes follow from configurations (``qfund.features.memory.measure.plan``), the toy model from its seed.
+No weights are fetched: sizes follow from configurations (``measure.plan``), the toy model from its seed.
 """
 
 import copy
@@ -15,7 +15,7 @@ import torch
 import transformers
 
 from qfund.checkpoints.checkpoint import Checkpoint
-from qfund.features.lesson.request.course import FILE, CourseFigure, CourseFigures
+from qfund.features.lesson.request.published import FILE, CourseFigure, CourseFigures
 from qfund.models.dummy import DummyConfig, DummyModel
 from qfund.models.footprint import Footprint
 from qfund.models.skeleton import Skeletons

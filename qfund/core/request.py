@@ -2,6 +2,8 @@
 
 from typing import Protocol
 
+from qfund.core.errors import InvalidSpec
+
 
 class Request(Protocol):
     """What is asked of a model: a ``Spec``, or another frozen dataclass that names the model as it does."""
@@ -10,3 +12,15 @@ class Request(Protocol):
     def model(self) -> str: ...
     @property
     def revision(self) -> str | None: ...
+
+
+def model_name(text: str) -> str:
+    """The name without blanks around it.
+
+    Raises:
+        InvalidSpec: it is none.
+    """
+    name = text.strip()
+    if not name or len(text) > 1024 or "\0" in name:
+        raise InvalidSpec("No model is named.", "Name a catalog model, a folder or a Hub id (owner/name).")
+    return name

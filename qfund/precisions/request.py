@@ -6,6 +6,7 @@ from typing import Any, Protocol, TypeVar
 
 from qfund.core.errors import InvalidInput, InvalidSpec
 from qfund.core.names import look_up
+from qfund.core.request import model_name
 from qfund.precisions.table import PRECISIONS, precision
 
 MAX_TEXT = 20_000  # characters of one text
@@ -36,8 +37,7 @@ def canonical(request: Request) -> Request:
         UnknownName: a precision or kind of module that there is not.
         InvalidSpec: no model, or no candidate.
     """
-    if not request.model.strip() or len(request.model) > 1024 or "\0" in request.model:
-        raise InvalidSpec("No model is named.", "Name a catalog model, a folder or a Hub id (owner/name).")
+    model = model_name(request.model)
     precision(request.reference)
     if not request.precisions:
         raise InvalidSpec("No candidate precision is named.", f"Choose among: {', '.join(PRECISIONS)}.")
@@ -47,7 +47,7 @@ def canonical(request: Request) -> Request:
         look_up(ALSO, name, "kind of module")
     changed: Any = replace(
         request,  # type: ignore[type-var]
-        model=request.model.strip(),
+        model=model,
         precisions=tuple(name for name in PRECISIONS if name in request.precisions),
         also=tuple(name for name in ALSO if name in request.also),
         revision=request.revision or None,

@@ -20,7 +20,7 @@ from qfund.features.captions.request import CaptionRequest
 from qfund.features.compare.request.examples import EVERY_PRECISION, EXAMPLE
 from qfund.features.compare.request.report import SCHEMA, LibraryRun, Report
 from qfund.features.compare.request.spec import Spec
-from qfund.features.lesson.request.lesson import Lesson
+from qfund.features.lesson.request.notebook import Notebook
 from qfund.features.lesson.request.questions import FEW, MANY, Asked
 from qfund.features.memory import link as memory_link
 from qfund.features.memory.request.plan import Plan, PlanRequest
@@ -141,7 +141,7 @@ def test_a_damaged_or_outdated_file_is_passed_over(monkeypatch: pytest.MonkeyPat
     (folder / path.name).write_bytes(edited)
     assert shipped.find(LESSON, key) is None
     (folder / "lesson-whole.json").write_bytes(whole)
-    assert isinstance(shipped.find(LESSON, key), Lesson), "one that is good is found beside it"
+    assert isinstance(shipped.find(LESSON, key), Notebook), "one that is good is found beside it"
 
 
 def test_a_report_of_another_schema_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

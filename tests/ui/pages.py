@@ -1,6 +1,6 @@
 """Pages without a browser: a server around them, jobs that a test decides about, and what a visitor reads."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
 from qfund.core.errors import QfundError
+from qfund.core.parameters import Query
 from qfund.core.request import Request
 from qfund.engine import key_of
 from qfund.engine.jobs import Job
@@ -100,9 +101,10 @@ def app(query: Mapping[str, str | list[str]] | None = None) -> AppTest:
     return at
 
 
-def opened(page: str, query: Mapping[str, str | list[str]] | None = None) -> AppTest:
-    """A page at a link, run once."""
-    at = app(query).switch_page(page).run()
+def opened(page: str, asked: Any = None, to_query: Callable[[Any], Query] | None = None) -> AppTest:
+    """A page at a link, run once. ``asked`` is a query, or what ``to_query`` makes one of."""
+    at = app(asked if to_query is None or asked is None or isinstance(asked, dict) else to_query(asked))
+    at.switch_page(page).run()
     assert not at.exception
     return at
 

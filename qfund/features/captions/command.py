@@ -8,7 +8,7 @@ from typing import Any
 from qfund.commandline.options import names
 from qfund.core.errors import InvalidInput
 from qfund.core.units import bytes_text, number_text
-from qfund.features.captions import request
+from qfund.features.captions import request, words
 from qfund.features.captions.request import CaptionRequest, Captions, GivenPicture, PictureCaptions, Summary
 from qfund.inputs import picture_files
 from qfund.precisions.table import PRECISIONS
@@ -101,8 +101,8 @@ def text(found: Captions) -> str:
     """What each precision does in words, a table, and captions: of given pictures all, of drawn ones the worst."""
     shown = found.pictures if found.request.pictures else [one for one in found.pictures if one.changed][:_WORST]
     lines = [
-        f"{found.request.model}: {request.headline(found)}",
-        *request.verdicts(found),
+        f"{found.request.model}: {words.headline(found)}",
+        *words.verdicts(found),
         "",
         *_table(found),
         "",
@@ -131,9 +131,9 @@ def _cells(row: Summary) -> list[str]:
     return [
         PRECISIONS[row.precision].label,
         bytes_text(row.footprint_bytes),
-        request.percent(exact.value) if exact else "-",
-        request.interval(exact) if exact else "-",
-        request.percent(changed.value) if changed else "-",
+        words.percent(exact.value) if exact else "-",
+        words.interval(exact) if exact else "-",
+        words.percent(changed.value) if changed else "-",
         *((f"{row.broken:,}", f"{row.mended:,}") if changed else ("-", "-")),
         *(number_text(found.value) if found else "-" for found in (row.kl_mean, row.max_abs_logit_diff)),
     ]

@@ -1,4 +1,4 @@
-"""Frames of ``qfund.features.captions.tables`` → Plotly figures, as ``qfund.features.compare.figures.damage``: pure and deterministic."""
+"""Frames of ``tables`` → Plotly figures: pure and deterministic."""
 
 import math
 

@@ -13,6 +13,7 @@ import msgspec
 from qfund.core.environment import Environment
 from qfund.core.errors import InvalidInput, InvalidSpec
 from qfund.core.estimate import Estimate
+from qfund.core.request import model_name
 from qfund.inputs import picture_files
 from qfund.precisions.precision import STORED
 from qfund.precisions.table import PRECISIONS, precision
@@ -47,8 +48,8 @@ class CaptionRequest:
     """What to caption.
 
     Attributes:
-        model, revision, reference, precisions: as in ``qfund.features.compare.request.spec.Spec``; the reference is no candidate.
-        samples: this many held-out pictures that the project draws (``qfund.inputs.shapes.held_out``); 0 for the given ones.
+        model, revision, reference, precisions: as in a comparison's ``Spec``; the reference is no candidate.
+        samples: this many held-out pictures that qfund draws (``shapes.held_out``); 0 for the given ones.
         pictures: given in place of drawn ones.
         max_new_tokens: the longest caption; a model with fewer positions stops there.
     """
@@ -70,8 +71,7 @@ def checked(request: CaptionRequest) -> CaptionRequest:
         InvalidSpec: a value out of range; both drawn and given pictures, or neither.
         InvalidInput: a given picture that cannot be read.
     """
-    if not request.model.strip() or len(request.model) > 1024 or "\0" in request.model:
-        raise InvalidSpec("No model is named.", "Name a catalog model, a folder or a Hub id (owner/name).")
+    model = model_name(request.model)
     if not request.precisions:
         raise InvalidSpec("No precision is named.", f"Choose among: {', '.join(PRECISIONS)}.")
     for name in (request.reference, *request.precisions):
@@ -89,7 +89,7 @@ def checked(request: CaptionRequest) -> CaptionRequest:
         raise InvalidSpec(f"max_new_tokens is {request.max_new_tokens}.", f"Give a number from 1 to {MAX_TOKENS}.")
     return replace(
         request,
-        model=request.model.strip(),
+        model=model,
         precisions=tuple(name for name in PRECISIONS if name in request.precisions and name != request.reference),
         pictures=tuple(map(_ready, request.pictures)),
         revision=request.revision or None,
@@ -235,7 +235,7 @@ def paired_change(broken: int, mended: int, n: int) -> Estimate:
     return Estimate(difference / n, math.sqrt(mended + broken - difference**2 / n) / n, n, "share")
 
 
-def chance_of(broken: int, mended: int) -> float:
+def mcnemar(broken: int, mended: int) -> float:
     """``Summary.chance``: twice the smaller tail of the binomial distribution with p = 1/2, at most 1."""
     n = broken + mended
     tail = sum(math.comb(n, k) for k in range(min(broken, mended) + 1))
@@ -260,52 +260,3 @@ def without_bytes(request: CaptionRequest) -> CaptionRequest:
 def to_json(found: Captions) -> bytes:
     """What ``qfund caption --json`` prints."""
     return msgspec.json.encode(found)
-
-
-def percent(share: float, digits: int = 1) -> str:
-    """``0.97`` → ``'97.0\u00a0%'``."""
-    return f"{100 * share:.{digits}f}\u00a0%"
-
-
-def interval(found: Share) -> str:
-    """``'95.1–98.2\u00a0%'``."""
-    return f"{100 * found.low:.1f}–{100 * found.high:.1f}\u00a0%"
-
-
-def headline(found: Captions) -> str:
-    """What the reference makes of the pictures, as a sentence."""
-    label = PRECISIONS[found.request.reference].label
-    exact = found.reference.exact
-    if exact is None:
-        return f"{found.total} picture{'s' * (found.total != 1)}, captioned in {label} and beside it."
-    return (
-        f"{label} captions {exact.count:,} of {exact.of:,} held-out pictures exactly: {percent(exact.value)} "
-        f"(95\u00a0% interval {interval(exact)})."
-    )
-
-
-def verdicts(found: Captions) -> list[str]:
-    """Each candidate beside the reference, as sentences; those that change nothing share one."""
-    same = [row for row in found.candidates if row.changed and not row.changed.count and not row.nonfinite_positions]
-    labels = [PRECISIONS[row.precision].label for row in same]
-    listed = f"{', '.join(labels[:-1])} and {labels[-1]} change" if len(labels) > 1 else f"{''.join(labels)} changes"
-    quiet = [f"{listed} no caption."] if same else []
-    return quiet + [_verdict(found, row) for row in found.candidates if row not in same]
-
-
-def _verdict(found: Captions, row: Summary) -> str:
-    label, changed = PRECISIONS[row.precision].label, row.changed
-    assert changed is not None
-    said = f"{label} changes {changed.count:,} of {changed.of:,} captions ({percent(changed.value)})"
-    change = row.exact_change
-    if change is not None and change.se is not None and row.chance is not None:
-        points = f"{100 * change.value:+.1f} ± {100 * change.se:.1f} points".replace("-", "−")
-        # Of twenty results in which nothing changes, at most about one is said to hold a change (Bonferroni).
-        noise = "" if row.chance < 0.05 / len(found.candidates) else ", which is within the noise"
-        if row.broken or row.mended:
-            said += f": {row.broken:,} from right to wrong, {row.mended:,} from wrong to right ({points}{noise})"
-        elif changed.count:
-            said += ", none of them from right to wrong or back"
-    if row.nonfinite_positions:
-        said += f". Logits were not finite at {row.nonfinite_positions:,} positions"
-    return said + "."

@@ -4,7 +4,8 @@ import pandas as pd
 
 from qfund.core.estimate import Estimate
 from qfund.drawing.phrases import label
-from qfund.features.captions.request import Captions, Share, interval
+from qfund.features.captions.request import Captions, Share
+from qfund.features.captions.words import interval
 
 WITHOUT_TRUTH = ("Exactly right", "95 % interval", "Right → wrong", "Wrong → right")
 

@@ -1,4 +1,4 @@
-"""Frames of ``qfund.features.formats.tables`` → Plotly figures, as ``qfund.features.compare.figures.damage``: pure and deterministic."""
+"""Frames of ``tables`` → Plotly figures: pure and deterministic."""
 
 import math
 
@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from qfund.drawing.axes import blank_figure
 from qfund.drawing.palette import OTHER, precision_color, translucent
-from qfund.features.formats.request import FORMATS
+from qfund.features.formats.request.formats import FORMATS
 
 #: Powers of two that the chart of values begins and ends at: as wide as FP32, or close to FP16 and what is smaller.
 _WIDE, _CLOSE = (-152, 130), (-27, 18)

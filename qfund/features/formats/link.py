@@ -6,7 +6,9 @@ from dataclasses import dataclass, field, replace
 from qfund.checkpoints.weights import Part
 from qfund.core.errors import QfundError
 from qfund.core.parameters import Query
-from qfund.features.formats.request import FORMATS, Format, Number, decode, encode, number_format, parse
+from qfund.features.formats.request.formats import FORMATS, Format, number_format
+from qfund.features.formats.request.numbers import Number, parse
+from qfund.features.formats.request.rounding import decode, encode
 from qfund.features.formats.tables import SCALED, SCALINGS
 from qfund.ui import weights_link
 from qfund.ui.address import Address

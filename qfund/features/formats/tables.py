@@ -9,20 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from qfund.features.formats.request import (
-    FLOAT,
-    FORMATS,
-    INTEGER,
-    Format,
-    Number,
-    cast,
-    decimals,
-    decode,
-    encode,
-    exact,
-    short,
-)
-from qfund.features.formats.request import per_power_of_two as powers
+from qfund.features.formats.request.formats import FLOAT, FORMATS, INTEGER, Format
+from qfund.features.formats.request.formats import per_power_of_two as powers
+from qfund.features.formats.request.numbers import Number, decimals, exact, short
+from qfund.features.formats.request.rounding import cast, decode, encode
 
 #: How weights come into a format.
 RAW, SCALED = "raw", "scaled"
@@ -132,7 +122,7 @@ def ranges() -> pd.DataFrame:
             "epsilon": None if row.epsilon is None else short(row.epsilon),
             "finite": f"{row.finite:,}" if row.finite < 10**7 else short(Fraction(row.finite), 4),
             "special": _special(row),
-            "meaning": f"{row.meaning} {row.said}".strip(),
+            "meaning": f"{row.meaning} {row.note}".strip(),
         }
         for row in FORMATS.values()
     )

@@ -8,10 +8,10 @@ FEATURE = Feature(
     kinds=(
         Kind(
             "lesson",
-            request="qfund.features.lesson.request.lesson:LessonRequest",
-            result="qfund.features.lesson.request.lesson:Lesson",
-            measure="qfund.features.lesson.measure:lesson",
-            check="qfund.features.lesson.request.lesson:checked",
+            request="qfund.features.lesson.request.notebook:NotebookRequest",
+            result="qfund.features.lesson.request.notebook:Notebook",
+            measure="qfund.features.lesson.measure.notebook:notebook",
+            check="qfund.features.lesson.request.notebook:checked",
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""Frames of ``qfund.features.lesson.tables`` → Plotly figures, as ``qfund.features.compare.figures.damage``: pure and deterministic."""
+"""Frames of ``tables`` → Plotly figures: pure and deterministic."""
 
 from html import escape
 

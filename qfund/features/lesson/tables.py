@@ -7,8 +7,8 @@ import pandas as pd
 from qfund.drawing.phrases import label
 from qfund.features.compare.request.report import Report
 from qfund.features.lesson import words
-from qfund.features.lesson.request.course import CourseFigure
-from qfund.features.lesson.request.lesson import Lesson, LookedAt
+from qfund.features.lesson.request.notebook import Notebook, WeightInFormats
+from qfund.features.lesson.request.published import CourseFigure
 from qfund.features.lesson.words import dtype_label
 from qfund.features.memory.request.load_peak import WAYS, LoadPeaks
 from qfund.features.memory.request.plan import PARTS, Plan
@@ -28,7 +28,7 @@ _SHORT = {
 _DTYPES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
 
-def printed(found: Lesson) -> pd.DataFrame:
+def printed(found: Notebook) -> pd.DataFrame:
     """One row a tensor, as a notebook prints it, and its dtype after the cast."""
     return pd.DataFrame(
         {
@@ -51,7 +51,7 @@ def claims(report: Report, precision: str, most: int) -> pd.DataFrame:
     )
 
 
-def cast_bytes(found: Lesson) -> pd.DataFrame:
+def cast_bytes(found: Notebook) -> pd.DataFrame:
     """One row a bar and a part of it: bytes by kind and dtype before and after the cast."""
     return pd.DataFrame(
         [
@@ -62,13 +62,13 @@ def cast_bytes(found: Lesson) -> pd.DataFrame:
     )
 
 
-def outputs(found: Lesson) -> pd.DataFrame:
+def outputs(found: Notebook) -> pd.DataFrame:
     """One row an output, one column a dtype: the values of one position."""
     values = {dtype_label(row.dtype): row.values for row in found.outputs if row.values}
     return pd.DataFrame({"Output": list(found.shown), **values})
 
 
-def output_differences(found: Lesson) -> pd.DataFrame:
+def output_differences(found: Notebook) -> pd.DataFrame:
     """One row for each low dtype and shown output: its distance from FP32's."""
     reference = found.outputs[0]
     return pd.DataFrame(
@@ -81,7 +81,7 @@ def output_differences(found: Lesson) -> pd.DataFrame:
     )
 
 
-def output_summary(found: Lesson) -> pd.DataFrame:
+def output_summary(found: Notebook) -> pd.DataFrame:
     """One row a dtype: what came out, over all outputs."""
     return pd.DataFrame(
         {
@@ -96,11 +96,11 @@ def output_summary(found: Lesson) -> pd.DataFrame:
     )
 
 
-def copied(found: Lesson) -> pd.DataFrame:
+def copied(found: Notebook) -> pd.DataFrame:
     return pd.DataFrame(words.copied(found.copying), columns=["What was done", "What was seen"])
 
 
-def errors_by_size(found: LookedAt) -> pd.DataFrame:
+def errors_by_size(found: WeightInFormats) -> pd.DataFrame:
     """One row for each format and octave of |weight| with an error: both means."""
     return pd.DataFrame(
         [
@@ -119,7 +119,7 @@ def errors_by_size(found: LookedAt) -> pd.DataFrame:
     )
 
 
-def formats(found: LookedAt) -> pd.DataFrame:
+def formats(found: WeightInFormats) -> pd.DataFrame:
     """One row a format."""
     return pd.DataFrame(
         {

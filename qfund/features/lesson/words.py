@@ -10,8 +10,8 @@ from qfund.drawing.numbers import estimate_text
 from qfund.drawing.phrases import when
 from qfund.features.compare.request.report import PrecisionResult, Report
 from qfund.features.compare.words.libraries import SIGMAS
-from qfund.features.lesson.request.course import CourseFigure
-from qfund.features.lesson.request.lesson import Cast, Copying, Direct, Lesson
+from qfund.features.lesson.request.notebook import Cast, Copies, DirectLoad, Notebook
+from qfund.features.lesson.request.published import CourseFigure
 from qfund.features.memory.request.load_peak import LoadPeaks
 from qfund.features.memory.request.plan import Plan, PlanEntry
 from qfund.precisions.table import PRECISIONS
@@ -25,7 +25,7 @@ class Truth:
     """Which of a prediction's options was measured, from 0, and the number in words."""
 
     option: int
-    said: str
+    sentence: str
 
 
 def dtype_label(dtype: str) -> str:
@@ -38,7 +38,7 @@ def _bucket(value: float, bounds: tuple[float, ...]) -> int:
     return sum(value >= bound for bound in bounds)
 
 
-def _rounded(found: Lesson) -> Truth | None:
+def _rounded(found: Notebook) -> Truth | None:
     cast = found.cast
     if not cast.weights:
         return None
@@ -140,7 +140,7 @@ def entry(plan: Plan, precision: str) -> PlanEntry | None:
     return next((one for one in plan.entries if one.precision == precision), None)
 
 
-def printed(found: Lesson) -> str:
+def printed(found: Notebook) -> str:
     """What the printed dtypes say, in one sentence."""
     weights = [row for row in found.before if row.kind == "weight"]
     buffers = [row for row in found.before if row.kind == "buffer"]
@@ -165,7 +165,7 @@ def casted(cast: Cast) -> tuple[str, ...]:
     return tuple(said)
 
 
-def copied(found: Copying) -> tuple[tuple[str, str], ...]:
+def copied(found: Copies) -> tuple[tuple[str, str], ...]:
     """What was done and what was seen."""
     yes = {True: "yes", False: "no"}
     rows = [
@@ -182,7 +182,7 @@ def copied(found: Copying) -> tuple[tuple[str, str], ...]:
     return tuple((what.replace("`", ""), seen) for what, seen in rows)
 
 
-def straight(found: Direct) -> str:
+def straight(found: DirectLoad) -> str:
     """The model loaded directly beside the one that was cast."""
     if found.equal == found.tensors:
         return "Loaded straight in BF16 and cast afterwards, all tensors are the same, bit for bit."
@@ -212,7 +212,7 @@ def published(figure: CourseFigure) -> str:
     return f"In the course, {figure.what}: {then}; today {now}. {figure.why}".strip()
 
 
-def traced(found: Lesson | LoadPeaks) -> str:
+def traced(found: Notebook | LoadPeaks) -> str:
     """One line that says when, where and with what it was measured."""
     environment = found.environment
     parts = [

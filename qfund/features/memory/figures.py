@@ -1,4 +1,4 @@
-"""Frames of ``qfund.features.memory.tables`` → Plotly figures, as ``qfund.features.compare.figures.damage``: pure and deterministic.
+"""Frames of ``tables`` → Plotly figures: pure and deterministic.
 
 What is exact or measured is solid; what is an estimate is light and hatched, in every figure.
 """
@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from qfund.core.units import bytes_text
 from qfund.drawing.axes import FEW, blank_figure, byte_unit, row_height
 from qfund.drawing.palette import OTHER, PALETTE, QUIET, precision_color, translucent
-from qfund.features.memory.request.fits import ESTIMATE
+from qfund.features.memory.request.sizing import ESTIMATE
 
 _USES = {
     "weights": PALETTE[0],

@@ -13,10 +13,11 @@ from qfund.core.units import bytes_text, seconds_text
 from qfund.drawing.columns import QUANTIZED_BITS
 from qfund.drawing.phrases import label
 from qfund.features.compare.tables.footprints import module_tree
-from qfund.features.memory.request.fits import ESTIMATE, EXACT, Row, Weights
 from qfund.features.memory.request.fits import PARTS as USES
+from qfund.features.memory.request.fits import Row, Weights
 from qfund.features.memory.request.load_peak import WAYS, LoadPeaks, WayPeak
 from qfund.features.memory.request.plan import PARTS, HeaderPlan, Plan, PlanEntry
+from qfund.features.memory.request.sizing import ESTIMATE, EXACT
 from qfund.precisions.table import PRECISIONS
 
 MEASURED = "measured"
@@ -220,7 +221,7 @@ def tied(plan: Plan) -> set[str]:
 
 
 def modules(plan: Plan, precision: str) -> pd.DataFrame:
-    """The tree of modules with the bytes below each node, as ``qfund.features.compare.tables.footprints.module_tree``."""
+    """The tree of modules with the bytes below each node, as ``footprints.module_tree``."""
     entry = next(entry for entry in plan.entries if entry.precision == precision)
     frame = module_tree(
         TensorRow(f"{module.name}.weight".lstrip("."), (), dtype, dtype, dtype, module.parameters, count, "weight")

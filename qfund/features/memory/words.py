@@ -1,12 +1,39 @@
 """Plans, fits and load peaks → plain sentences."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from qfund.core.units import bytes_text
+from qfund.features.memory.request.fits import Row, Shape
+from qfund.features.memory.request.load_peak import NOT_SAMPLED, TINY, WAYS, LoadPeaks
 from qfund.features.memory.request.plan import HeaderPlan, Plan
+from qfund.precisions.table import PRECISIONS
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+def beyond_training(rows: Iterable[Row], shape: Shape) -> str | None:
+    """Said where memory would allow longer contexts than the model was made for."""
+    if shape.trained is None or all(row.longest_context <= shape.trained for row in rows):
+        return None
+    return f"Longest contexts are what memory allows; this model was made for {shape.trained:,} positions."
+
+
+def load_needs(found: LoadPeaks, name: str) -> str:
+    """Each way to load in one precision: ``BF16: loading it directly needs 0.50 times …, casting after …``."""
+    label = PRECISIONS[name].label
+    if found.weights_bytes < TINY:
+        return f"{label}: the model is too small to tell the ways of loading it apart."
+    said = [
+        f"{WAYS[one.way].phrase}{' needs' * (not number)} {one.sampled.multiples['need']:.2f}"
+        f"{' times the bytes of the fp32 weights' * (not number)}"
+        for number, one in enumerate(row for row in found.ways if row.precision == name and row.sampled)
+        if one.sampled
+    ]
+    if not said:
+        return f"{label}: {NOT_SAMPLED if not found.reference.sampled else 'no way could be measured'}."
+    return f"{label}: {', '.join(said)}."
 
 
 def count_text(count: int) -> str:
@@ -27,7 +54,7 @@ def signed(count: int) -> str:
 
 
 def differences(steps: "pd.DataFrame") -> str:
-    """What lies between the sizes of ``memory_tables.steps``: ``scales and zero-points: +216 KiB; …``."""
+    """What lies between the sizes of ``tables.steps``: ``scales and zero-points: +216 KiB; …``."""
     rows = steps.to_dict("records")
     return "; ".join(f"{row['label']}: {signed(row['end'] - row['start'])}" for row in rows if row["kind"] == "step")
 

@@ -1,4 +1,4 @@
-"""Frames of ``qfund.features.outputs.tables`` → Plotly figures, as ``qfund.features.compare.figures.damage``: pure and deterministic."""
+"""Frames of ``tables`` → Plotly figures: pure and deterministic."""
 
 import pandas as pd
 import plotly.graph_objects as go

@@ -1,4 +1,4 @@
-"""Texts, classes and embeddings side by side → tidy pandas frames, as ``qfund.features.compare.tables.footprints``. Pure functions."""
+"""Texts, classes and embeddings side by side → tidy pandas frames. Pure functions."""
 
 import pandas as pd
 

@@ -1,6 +1,5 @@
 """Texts, classes and embeddings side by side → plain sentences."""
 
-from qfund.core.environment import Environment
 from qfund.core.units import number_text, seconds_text
 from qfund.drawing.phrases import label, when
 from qfund.features.outputs.request import embeddings, generation
@@ -122,13 +121,14 @@ def definitions(found: Generation) -> str:
     )
 
 
-def provenance(created: str, environment: Environment, architecture: str, task: str, seconds: float) -> str:
+def provenance(found: Generation | Classes | Embeddings) -> str:
     """One line that says when, where and with what."""
+    environment = found.environment
     versions = " · ".join(f"{name} {environment.versions[name]}" for name in ("torch", "transformers"))
     device = environment.cpu if environment.device == "cpu" else environment.device
     return (
-        f"Measured on {when(created)} in {seconds_text(seconds)} · {architecture}, {task} · {versions} · {device} · "
-        f"model {environment.model_id[:19]}"
+        f"Measured on {when(found.created)} in {seconds_text(found.seconds)} · {found.architecture}, {found.task} · "
+        f"{versions} · {device} · model {environment.model_id[:19]}"
     )
 
 

@@ -7,8 +7,18 @@ LaTeX they took it longer than the rest of the page, too long for a slider.
 
 from typing import TypeAlias
 
+import numpy as np
+
 from qfund.features.quantizer.request import linear
-from qfund.features.quantizer.request.linear import Codes, Floats, Parameters, Scheme
+from qfund.features.quantizer.request.linear import (
+    GRANULARITIES,
+    LEAST_SCALE,
+    Codes,
+    Floats,
+    Parameters,
+    Scheme,
+    extremes,
+)
 
 #: Text, or {"over": tokens, "under": tokens}.
 Token: TypeAlias = "str | dict[str, list[Token]]"
@@ -32,7 +42,7 @@ def formulas(
     Args:
         used: the parameters; ``own`` says that somebody chose them, so that no rule is written.
     """
-    place = linear.place(*cell, weight.shape[1], scheme)
+    place = linear.scale_index(*cell, weight.shape[1], scheme)
     scale, zero_point = float(used.scale[place]), int(used.zero_point[place])
     w, q, value = float(weight[cell]), int(codes[cell]), float(values[cell])
     s, z = number(scale), "" if scheme.symmetric else number(zero_point)
@@ -121,3 +131,38 @@ def part_of(weight: Floats, codes: Codes, scheme: Scheme, cell: tuple[int, int])
     name = f"Row {cell[0]:,}" if size == weight.shape[1] else f"Columns {start:,} to {stop - 1:,} of row {cell[0]:,}"
     found = weight[rows, start:stop], codes[rows, start:stop]
     return *found, f"{name}: {found[0].size:,} weights that share a scale"
+
+
+def notes(weight: Floats, parameters: Parameters, scheme: Scheme) -> list[str]:
+    """Sentences on what is odd about this matrix or does not fit the scheme."""
+    said = []
+    columns = weight.shape[1]
+    if (size := GRANULARITIES[scheme.granularity]) and columns % size:
+        last = columns % size
+        whole = f"the last group of every row has {last}" if columns > size else f"a row is one group of {last}"
+        said.append(
+            f"{columns:,} columns are no multiple of {size}: {whole}. torchao refuses such a shape; qfund does not."
+        )
+    low, high = extremes(weight, scheme)
+    if weight.min() == weight.max():
+        what = "zero, which every scale holds exactly" if weight.flat[0] == 0 else f"{weight.flat[0]:g}"
+        said.append(f"Every weight here is {what}.")
+    if scheme.convention == "course" and not scheme.symmetric:
+        if flat := int(np.count_nonzero((low == high) & (low != 0))):
+            said.append(
+                f"{_parts(flat, scheme)} one value alone, so the range is empty and the course's scale would be 0: the "
+                f"smallest one, {LEAST_SCALE:.3g}, stands in. torchao's range includes zero and has no such case."
+            )
+        if outside := int(np.count_nonzero(((low > 0) | (high < 0)) & (low != high))):
+            said.append(
+                f"{_parts(outside, scheme)} no zero between smallest and largest, so the zero-point that it needs is "
+                "no code and was clamped: weights are clipped. torchao's range includes zero for this reason."
+            )
+    return said
+
+
+def _parts(count: int, scheme: Scheme) -> str:
+    if scheme.granularity == "tensor":
+        return "The matrix has"
+    name = "row" if scheme.granularity == "channel" else "group"
+    return f"{count:,} {name}{'s have' if count > 1 else ' has'}"

@@ -26,6 +26,7 @@ from qfund.core.errors import InvalidInput, InvalidSpec, QfundError, UnknownName
 from qfund.engine import compute, key_of, messages
 from qfund.engine.kinds import KINDS
 from qfund.features.captions import request as captions_request
+from qfund.features.captions import words
 from qfund.features.captions.command import text
 from qfund.features.captions.measure import captioner
 from qfund.features.captions.measure.caption import caption, first_difference
@@ -34,8 +35,8 @@ from qfund.features.captions.request import (
     CaptionRequest,
     Captions,
     GivenPicture,
-    chance_of,
     checked,
+    mcnemar,
     paired_change,
     share,
     worst_first,
@@ -153,14 +154,14 @@ def test_batches_and_groups_change_nothing(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_batch_is_no_larger_than_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     found = checkpoint.read(checkpoints.folder("blip"))
     image = shapes.held_out([0])[0].image
-    assert Captioner(found, 30).how(image)[0] == 32
+    assert Captioner(found, 30).batching(image)[0] == 32
     vocabulary = json.loads((checkpoints.folder("blip") / "config.json").read_text())["text_config"]["vocab_size"]
     monkeypatch.setattr(captioner, "_BATCH_LOGITS", 3 * 30 * vocabulary)
-    assert Captioner(found, 30).how(image)[0] == 3
+    assert Captioner(found, 30).batching(image)[0] == 3
     monkeypatch.setattr(captioner, "_BATCH_VALUES", 3 * 32 * 32 * 2)
-    assert Captioner(found, 30).how(image)[0] == 2
+    assert Captioner(found, 30).batching(image)[0] == 2
     monkeypatch.setattr(captioner, "_BATCH_VALUES", 1)
-    assert Captioner(found, 30).how(image)[0] == 1
+    assert Captioner(found, 30).batching(image)[0] == 1
 
 
 def test_given_pictures_have_no_truth_and_come_back_small() -> None:
@@ -195,7 +196,7 @@ def test_values_that_are_not_finite_are_counted_and_nothing_is_made_of_them(tmp_
     for picture in found.pictures:
         one = picture.candidates["fp16"]
         assert one.kl is None and one.max_logit_diff is None and set(one.probabilities) == {None}
-    assert "not finite at" in "".join(captions_request.verdicts(found))
+    assert "not finite at" in "".join(words.verdicts(found))
     assert KINDS["caption"].read_result(messages.document(found)) == found
 
 
@@ -298,8 +299,8 @@ def test_the_paired_change_is_the_mean_of_the_differences(differences: list[int]
 
 def test_the_chance_of_an_uneven_split() -> None:
     """By hand: 6 of 6 is 2 / 64, 7 and 1 of 8 is 2 · 9 / 256."""
-    assert chance_of(6, 0) == chance_of(0, 6) == 2 / 64
-    assert chance_of(7, 1) == 18 / 256 and chance_of(3, 3) == 1.0 == chance_of(0, 0)
+    assert mcnemar(6, 0) == mcnemar(0, 6) == 2 / 64
+    assert mcnemar(7, 1) == 18 / 256 and mcnemar(3, 3) == 1.0 == mcnemar(0, 0)
 
 
 def test_the_first_difference() -> None:
@@ -320,11 +321,11 @@ def test_the_worst_pictures_come_first() -> None:
 
 def test_sentences_say_what_happened() -> None:
     found = make_captions(CaptionRequest("m", ("bf16", "int4"), samples=3))
-    assert captions_request.headline(found).startswith("FP32 captions 3 of 3 held-out pictures exactly: 100.0")
-    quiet, said = captions_request.verdicts(found)
+    assert words.headline(found).startswith("FP32 captions 3 of 3 held-out pictures exactly: 100.0")
+    quiet, said = words.verdicts(found)
     assert quiet == "BF16 changes no caption."
     more = make_captions(CaptionRequest("m", ("bf16", "fp16", "int8", "int4"), samples=3))
-    assert captions_request.verdicts(more)[0] == "BF16, FP16 and INT8 weight-only change no caption."
+    assert words.verdicts(more)[0] == "BF16, FP16 and INT8 weight-only change no caption."
     assert (
         "INT4 g32 changes 3 of 3 captions" in said
         and "3 from right to wrong, 0 from wrong to right" in said
@@ -333,8 +334,8 @@ def test_sentences_say_what_happened() -> None:
     for broken, mended, noise in ((2, 1, True), (6, 0, True), (8, 0, False), (51, 6, False)):
         change = paired_change(broken, mended, 100)
         row = replace(found.candidates[1], broken=broken, mended=mended, exact_change=change)
-        row = replace(row, chance=chance_of(broken, mended))
-        _, said = captions_request.verdicts(replace(found, candidates=(found.candidates[0], row)))
+        row = replace(row, chance=mcnemar(broken, mended))
+        _, said = words.verdicts(replace(found, candidates=(found.candidates[0], row)))
         assert ("within the noise" in said) == noise, "0.05 / 2 candidates is the border"
 
 

@@ -2,12 +2,11 @@
 
 import json
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from html.parser import HTMLParser
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,15 +49,9 @@ class FakeJobs(pages.FakeJobs):
         return self.set(request, **changes)
 
 
-@pytest.fixture
-def jobs(monkeypatch: pytest.MonkeyPatch) -> FakeJobs:
-    return pages.with_jobs(FakeJobs(), monkeypatch)
-
-
 @pytest.fixture(autouse=True)
-def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """A store of its own and a small shipped result."""
-    pages.with_store(tmp_path, monkeypatch)
+def ships(page_server: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shipped result is a small one, and no checkpoint is read."""
     monkeypatch.setattr(catalog, "identity", lambda request: "an identity")
     ships = make_captions(replace(checked(EXAMPLE), samples=30))
     monkeypatch.setattr(
@@ -68,8 +61,6 @@ def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[No
             ships if isinstance(asked, CaptionRequest) and checked(asked) == checked(EXAMPLE) else None
         ),
     )
-    with pages.server(monkeypatch):
-        yield
 
 
 Open = Callable[..., AppTest]
@@ -77,10 +68,7 @@ Open = Callable[..., AppTest]
 
 @pytest.fixture
 def opened(jobs: FakeJobs) -> Open:
-    def run(query: dict[str, list[str]] | None = None) -> AppTest:
-        return pages.opened("pages/captions.py", query)
-
-    return run
+    return partial(pages.opened, "pages/captions.py")
 
 
 texts = partial(pages.texts, more=("info",))

@@ -16,23 +16,17 @@ from numpy.typing import NDArray
 from qfund.core.errors import InvalidInput, UnknownName
 from qfund.features.formats import figures as formats_figures
 from qfund.features.formats import tables as formats_tables
-from qfund.features.formats.request import (
+from qfund.features.formats.request.formats import (
     CODEBOOK,
     FLOAT,
     FORMATS,
     INTEGER,
     Format,
-    Number,
-    cast,
-    decimals,
-    decode,
-    encode,
-    exact,
     number_format,
-    parse,
     per_power_of_two,
-    short,
 )
+from qfund.features.formats.request.numbers import Number, decimals, exact, parse, short
+from qfund.features.formats.request.rounding import cast, decode, encode
 from qfund.features.formats.tables import RAW, SCALED
 from qfund.precisions.quantizers.codebook import NF4
 from qfund.precisions.table import PRECISIONS

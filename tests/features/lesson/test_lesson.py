@@ -14,8 +14,8 @@ from qfund.engine import key_of
 from qfund.engine.kinds import kind_of
 from qfund.features.compare.measure.compare import compare
 from qfund.features.compare.request.spec import Spec
-from qfund.features.lesson import measure as lesson_measure
-from qfund.features.lesson.request.lesson import FORMATS, Lesson, LessonRequest, checked
+from qfund.features.lesson.measure import notebook
+from qfund.features.lesson.request.notebook import FORMATS, Notebook, NotebookRequest, checked
 from qfund.models.dummy import DummyModel
 from tests.tiny import checkpoints
 
@@ -23,15 +23,15 @@ DUMMY = CATALOG["dummy"].folder
 
 
 @pytest.fixture(scope="module")
-def found() -> Lesson:
-    return lesson_measure.lesson(LessonRequest("dummy"))
+def found() -> Notebook:
+    return notebook.notebook(NotebookRequest("dummy"))
 
 
 def weights() -> dict[str, torch.Tensor]:
     return load_file(DUMMY / "model.safetensors")
 
 
-def test_dtypes_are_those_of_the_notebook(found: Lesson) -> None:
+def test_dtypes_are_those_of_the_notebook(found: Notebook) -> None:
     model: Any = DummyModel.from_pretrained(DUMMY, dtype=torch.float32)
     printed = [(name, str(part.dtype)) for name, part in model.named_parameters()]
     assert [(row.name, f"torch.{row.before}") for row in found.listed] == printed
@@ -42,7 +42,7 @@ def test_dtypes_are_those_of_the_notebook(found: Lesson) -> None:
     assert found.stored == {"F32": 120}
 
 
-def test_the_cast_rounds_as_torch_does(found: Lesson) -> None:
+def test_the_cast_rounds_as_torch_does(found: Notebook) -> None:
     pairs = [
         (full, low)
         for part in weights().values()
@@ -56,14 +56,14 @@ def test_the_cast_rounds_as_torch_does(found: Lesson) -> None:
     assert found.cast.same_storage == 0 and (found.cast.bytes_before, found.cast.bytes_after) == (120, 60)
 
 
-def test_a_second_name_follows_and_a_copy_leaves_the_original(found: Lesson) -> None:
+def test_a_second_name_follows_and_a_copy_leaves_the_original(found: Notebook) -> None:
     seen = found.copying
     assert (seen.name_shares, seen.copy_shares, seen.parameters) == (11, 0, 11)
     assert (seen.name_after, seen.original_after, seen.values_kept) == ("bfloat16", "float32", True)
     assert (seen.model_bytes, seen.copy_bytes) == (120, 60)
 
 
-def test_outputs_are_the_lessons(found: Lesson) -> None:
+def test_outputs_are_the_lessons(found: Notebook) -> None:
     """Logits [−0.6872, 0.7132]; the published largest difference to the last digit, the mean to four."""
     full, low, half = found.outputs
     assert found.input == "input_ids [[1, 0], [0, 1]]" and found.shown == ("'0'", "'1'")
@@ -74,12 +74,12 @@ def test_outputs_are_the_lessons(found: Lesson) -> None:
     assert half.mean is not None and low.mean is not None and half.mean < low.mean and not half.problem
 
 
-def test_directly_loaded_weights_are_the_cast_ones(found: Lesson) -> None:
+def test_directly_loaded_weights_are_the_cast_ones(found: Notebook) -> None:
     assert (found.direct.equal, found.direct.tensors, found.direct.different) == (11, 11, ())
     assert found.direct.largest == 0 and found.direct.bytes == 60
 
 
-def test_one_weight_in_formats_by_hand(found: Lesson) -> None:
+def test_one_weight_in_formats_by_hand(found: Notebook) -> None:
     looked = found.weight
     assert looked is not None and tuple(one.precision for one in looked.formats) == FORMATS
     weight = weights()[looked.name].double()
@@ -97,8 +97,8 @@ def test_one_weight_in_formats_by_hand(found: Lesson) -> None:
     assert int8.bits == 8 + 32 / 2, "a scale of 32 bits for each row of two"
 
 
-def lessons_of(name: str) -> Lesson:
-    return lesson_measure.lesson(LessonRequest(str(checkpoints.folder(name))))
+def lessons_of(name: str) -> Notebook:
+    return notebook.notebook(NotebookRequest(str(checkpoints.folder(name))))
 
 
 def test_integer_buffers_stay_and_a_rotary_table_is_rounded_by_the_cast_only() -> None:
@@ -133,32 +133,32 @@ def test_what_overflows_is_counted_and_not_averaged(tmp_path: Path) -> None:
     with torch.no_grad():
         model.get_output_embeddings().weight[0] = 1e6
     checkpoints.write(model, checkpoints.CHECKPOINTS["llama-untied"], tmp_path)
-    half = lesson_measure.lesson(LessonRequest(str(tmp_path))).outputs[2]
+    half = notebook.notebook(NotebookRequest(str(tmp_path))).outputs[2]
     assert half.nonfinite > 0 and half.mean is not None and half.mean < 1
 
 
 def test_too_little_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QFUND_MODEL_BUDGET_GIB", "0.0000001")
     with pytest.raises(OutOfBudget, match="a copy of it in FP32"):
-        lesson_measure.lesson(LessonRequest("dummy"))
+        notebook.notebook(NotebookRequest("dummy"))
 
 
 @pytest.mark.parametrize("model", ["", " ", "a\0b", "x" * 2000])
 def test_no_model_is_told(model: str) -> None:
     with pytest.raises(InvalidSpec, match="No model is named"):
-        checked(LessonRequest(model))
+        checked(NotebookRequest(model))
     with pytest.raises(QfundError):
-        key_of(LessonRequest(model))
+        key_of(NotebookRequest(model))
 
 
-def test_results_survive_the_round_trip(found: Lesson) -> None:
-    kind = kind_of(LessonRequest("dummy"))
+def test_results_survive_the_round_trip(found: Notebook) -> None:
+    kind = kind_of(NotebookRequest("dummy"))
     assert kind.read_result(msgspec.json.encode(found)) == found
-    assert kind.checked(LessonRequest(" dummy ", "")) == LessonRequest("dummy")
+    assert kind.checked(NotebookRequest(" dummy ", "")) == NotebookRequest("dummy")
 
 
 def test_the_original_in_the_cache_of_comparisons_is_untouched() -> None:
     """The job loads a model of its own: a comparison after it sees the same weights."""
     before = compare(Spec("dummy", precisions=("bf16",))).results[0].fidelity
-    lesson_measure.lesson(LessonRequest("dummy"))
+    notebook.notebook(NotebookRequest("dummy"))
     assert compare(Spec("dummy", precisions=("bf16",))).results[0].fidelity == before

@@ -1,8 +1,7 @@
 """The page Nine questions without a browser: evidence at once where it ships, else by a click, and guesses first."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -14,7 +13,7 @@ from qfund.engine import key_of
 from qfund.features.compare.request import examples
 from qfund.features.compare.request.spec import Spec
 from qfund.features.lesson import link
-from qfund.features.lesson.request.lesson import LessonRequest
+from qfund.features.lesson.request.notebook import NotebookRequest
 from qfund.features.lesson.request.questions import FEW, MANY, PREDICTIONS, QUESTIONS, THEN_AND_NOW, Asked
 from qfund.features.memory.request.load_peak import LoadPeakRequest
 from qfund.features.memory.request.plan import PlanRequest
@@ -26,27 +25,14 @@ from tests.ui.pages import FakeJobs, query
 ELSEWHERE = str(catalog.CATALOG["dummy"].folder)
 
 
-@pytest.fixture
-def jobs(monkeypatch: pytest.MonkeyPatch) -> FakeJobs:
-    return pages.with_jobs(FakeJobs(), monkeypatch)
-
-
-@pytest.fixture(autouse=True)
-def seam(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    pages.with_store(tmp_path, monkeypatch)
-    with pages.server(monkeypatch):
-        yield
-
+pytestmark = pytest.mark.usefixtures("page_server")
 
 Open = Callable[..., AppTest]
 
 
 @pytest.fixture
 def opened(jobs: FakeJobs) -> Open:
-    def run(asked: Asked | dict[str, list[str]] | None = None) -> AppTest:
-        return pages.opened("pages/questions.py", link.to_query(asked) if isinstance(asked, Asked) else asked)
-
-    return run
+    return partial(pages.opened, "pages/questions.py", to_query=link.to_query)
 
 
 texts = partial(pages.texts, more=("header", "info", "success", "metric"))
@@ -150,7 +136,7 @@ def test_the_requests_are_those_of_the_other_pages() -> None:
     assert Asked().comparison == examples.EXAMPLE
     assert Asked().load_peaks == LoadPeakRequest("pydoc-llama", ("bf16",))
     assert Asked().timing(MANY).libraries and Asked().timing(FEW).max_tokens == 2
-    assert isinstance(Asked().comparison, Spec) and isinstance(Asked().lesson, LessonRequest)
+    assert isinstance(Asked().comparison, Spec) and isinstance(Asked().lesson, NotebookRequest)
 
 
 def test_a_job_that_failed_says_why(opened: Open, jobs: FakeJobs) -> None:

@@ -19,9 +19,9 @@ from qfund.features.lesson import figures as lesson_figures
 from qfund.features.lesson import link
 from qfund.features.lesson import tables as lesson_tables
 from qfund.features.lesson import words as lesson_words
-from qfund.features.lesson.request import course, questions
-from qfund.features.lesson.request.course import CourseFigure
-from qfund.features.lesson.request.lesson import Lesson
+from qfund.features.lesson.request import published, questions
+from qfund.features.lesson.request.notebook import Notebook
+from qfund.features.lesson.request.published import CourseFigure
 from qfund.features.lesson.request.questions import PREDICTIONS, QUESTIONS, Asked, snippet
 from qfund.features.lesson.words import TRUTHS
 from qfund.features.memory.request.load_peak import LoadPeaks
@@ -29,7 +29,7 @@ from qfund.features.memory.request.plan import Plan
 from tests.engine.shipping import ships
 from tests.features.compare.reports import make_report
 from tests.features.memory.plans import PLAN, make_peaks
-from training import course as training_course
+from training import course
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -40,9 +40,9 @@ ARCHITECTURES = {
 }
 
 
-def the_lesson(model: str) -> Lesson:
+def the_lesson(model: str) -> Notebook:
     found = ships(Asked(model).lesson)
-    assert isinstance(found, Lesson)
+    assert isinstance(found, Notebook)
     return found
 
 
@@ -61,12 +61,12 @@ def test_nine_questions_in_the_lesson_s_order() -> None:
         assert callable(lazily(question.evidence))
         assert questions.source(question.snippet)
         assert len(question.answer) < 520, "short"
-    files = {path.stem for path in (ROOT / "qfund/snippets").glob("*.py")} - {"__init__"}
+    files = {path.stem for path in (ROOT / "qfund/features/lesson/snippets").glob("*.py")} - {"__init__"}
     assert files == {question.snippet for question in QUESTIONS.values()}
     assert PREDICTIONS.keys() == TRUTHS.keys()
-    ids = {figure.id for figure in course.published().figures}
+    ids = {figure.id for figure in published.load().figures}
     assert {prediction.course for prediction in PREDICTIONS.values() if prediction.course} <= ids
-    assert {figure.question for figure in course.published().figures} <= QUESTIONS.keys()
+    assert {figure.question for figure in published.load().figures} <= QUESTIONS.keys()
 
 
 @pytest.fixture
@@ -198,12 +198,12 @@ def test_what_a_stranger_named_is_no_code(model: str, architecture: str) -> None
 
 @pytest.fixture(scope="module")
 def anew() -> dict[str, CourseFigure]:
-    return {figure.id: figure for figure in training_course.compute().figures}
+    return {figure.id: figure for figure in course.compute().figures}
 
 
 def test_the_course_s_figures_are_what_comes_out(anew: dict[str, CourseFigure]) -> None:
-    """Fails while qfund/course.json is out of date: run python -m training.course."""
-    shown = {figure.id: figure for figure in course.published().figures}
+    """Fails while published.json is out of date: run python -m training.course."""
+    shown = {figure.id: figure for figure in published.load().figures}
     assert shown.keys() == anew.keys()
     for name, figure in shown.items():
         if name in ("mean_difference", "logit_0", "logit_1", "largest_difference"):  # other processors add otherwise
@@ -249,7 +249,7 @@ def test_sizes_by_hand(anew: dict[str, CourseFigure]) -> None:
     ],
 )
 def test_verdicts(figure: CourseFigure, verdict: str) -> None:
-    assert figure.verdict == verdict and verdict in course.VERDICTS
+    assert figure.verdict == verdict and verdict in published.VERDICTS
 
 
 # Guesses.
@@ -263,7 +263,9 @@ def option(name: str, measured: object) -> str | None:
 def test_the_ratio_of_footprints() -> None:
     assert option("ratio", PLAN) == "a little above 0.5"  # 2,460 ÷ 4,880, of which 40 bytes are buffers
     truth = TRUTHS["ratio"](PLAN)
-    assert truth is not None and "2,460 ÷ 4,880" in truth.said and "20 more: 40 bytes did not shrink" in truth.said
+    assert (
+        truth is not None and "2,460 ÷ 4,880" in truth.sentence and "20 more: 40 bytes did not shrink" in truth.sentence
+    )
     assert option("ratio", the_plan("dummy")) == "exactly 0.5"
     assert option("ratio", the_plan("pydoc-llama")) == "a little above 0.5"
     alone = replace(PLAN, entries=PLAN.entries[:1])
@@ -273,7 +275,7 @@ def test_the_ratio_of_footprints() -> None:
 def test_how_many_times_smaller() -> None:
     truth = TRUTHS["times"](the_plan("pydoc-llama"))
     assert truth is not None and option("times", the_plan("pydoc-llama")) == "2 to 3 ×"
-    assert "16,266,368 bytes become 5,698,688" in truth.said and truth.said.startswith("2.85")
+    assert "16,266,368 bytes become 5,698,688" in truth.sentence and truth.sentence.startswith("2.85")
     assert option("times", the_plan("dummy")) == "less than 2 ×"
 
 

@@ -6,21 +6,13 @@ buffers. The file holds all of it in fp32, and the head once more.
 
 from qfund.core.environment import Environment
 from qfund.core.tensors import DtypeShare
-from qfund.features.memory.request.fits import (
-    Activations,
-    Fits,
-    FitsRequest,
-    Phase,
-    Shape,
-    Weights,
-    Workload,
-    choose,
-    rows,
-)
+from qfund.features.memory.request.advice import choose
+from qfund.features.memory.request.fits import Activations, Fits, FitsRequest, Phase, Shape, Weights, Workload
 from qfund.features.memory.request.kv_cache import CacheLayers
 from qfund.features.memory.request.load_peak import Curve, Inference, LoadPeakRequest, LoadPeaks, Sampled, WayPeak
 from qfund.features.memory.request.load_peak import Phase as LoadPhase
 from qfund.features.memory.request.plan import PARTS, HeaderPlan, Plan, PlanEntry, PlannedModule, StoredModule
+from qfund.features.memory.request.sizing import rows
 
 LINEAR, EMBEDDINGS, NORM, BUFFERS = 1000, 200, 10, 40
 

@@ -18,12 +18,17 @@ from transformers import DynamicCache
 
 from qfund.checkpoints import checkpoint
 from qfund.core.errors import InvalidSpec, QfundError, UnknownName, UnsupportedModel
+from qfund.features.memory import words
 from qfund.features.memory.command import fits as fits_command
-from qfund.features.memory.measure import fits
-from qfund.features.memory.request import budgets, kv_cache
-from qfund.features.memory.request import fits as fits_request
+from qfund.features.memory.measure import trace
+from qfund.features.memory.measure.fits import fits
+from qfund.features.memory.measure.shape import fields_of, fitted, shape_of
+from qfund.features.memory.request import advice, budgets, kv_cache, sizing
+from qfund.features.memory.request.advice import choose, ranked
 from qfund.features.memory.request.budgets import GPUS, parse_budget
 from qfund.features.memory.request.fits import (
+    DEFAULT_PRECISIONS,
+    PARTS,
     Activations,
     Fits,
     FitsRequest,
@@ -31,11 +36,8 @@ from qfund.features.memory.request.fits import (
     Shape,
     Weights,
     Workload,
-    choose,
-    longest_context,
-    ranked,
-    rows,
-    total_bytes,
+    checked,
+    to_json,
 )
 from qfund.features.memory.request.kv_cache import (
     KV_CHOICES,
@@ -46,6 +48,7 @@ from qfund.features.memory.request.kv_cache import (
     kv_bytes,
     state_bytes,
 )
+from qfund.features.memory.request.sizing import longest_context, rows, total_bytes
 from qfund.models import tasks
 from qfund.models.skeleton import predict
 from qfund.precisions.table import PRECISIONS
@@ -72,7 +75,7 @@ GEMMA_3_4B = transformers.Gemma3TextConfig(
 
 
 def _per_config(config: Any, batch: int, context: int, kv: str = "fp16") -> int:
-    cache, states = cache_of(fits.fields_of(config))
+    cache, states = cache_of(fields_of(config))
     assert not states
     return kv_bytes(cache, batch, context, KV_FORMATS[kv])
 
@@ -107,7 +110,7 @@ def test_t5_caches_what_it_wrote_and_what_it_read() -> None:
 
 def test_mamba_keeps_a_state_and_no_cache() -> None:
     config = transformers.MambaConfig(hidden_size=768, num_hidden_layers=24, state_size=16)
-    cache, states = cache_of(fits.fields_of(config))
+    cache, states = cache_of(fields_of(config))
     assert not cache
     # A convolution over 4 inputs in the model's dtype, a scan of 16 in fp32, for each of 2 × 768 channels.
     assert state_bytes(states, 3, "bfloat16") == 3 * 24 * 1536 * (4 * 2 + 16 * 4)
@@ -264,7 +267,7 @@ def _written(model: Any, batch: int, context: int) -> Any:
 def test_caches_have_the_bytes_of_transformers_own(name: str, dtype: str) -> None:
     """Every storage behind the cache, in a model that has written: a window holds as many tokens as it sees."""
     model = _model(name, getattr(torch, dtype))
-    cache, states = cache_of(fits.fields_of(model.config))
+    cache, states = cache_of(fields_of(model.config))
     for batch, context in ((1, 4), (2, 11)):
         out = _written(model, batch, context)
         foretold = kv_bytes(cache, batch, context, KV_FORMATS[KV_OF[dtype]]) + state_bytes(states, batch, dtype)
@@ -301,7 +304,7 @@ def test_fp8_has_the_bytes_of_transformers_own_quantized_cache() -> None:
     held = [
         tensor for layer in cache.layers for pair in (layer._quantized_keys, layer._quantized_values) for tensor in pair
     ]
-    foretold, _ = cache_of(fits.fields_of(model.config))
+    foretold, _ = cache_of(fields_of(model.config))
     assert sum(tensor.nbytes for tensor in held) == kv_bytes(foretold, 2, 7, KV_FORMATS["fp8"])
 
 
@@ -318,12 +321,12 @@ def test_activations_are_near_those_of_a_forward_that_runs(name: str, dtype: str
     model = getattr(transformers, kind + _HEADS.get(kind, "ForCausalLM"))._from_config(config).eval()
     model.save_pretrained(tmp_path)
     found = checkpoint.read(tmp_path)
-    shape = fits.shape_of(found, tasks.task_of(found), [dtype])
+    shape = shape_of(found, tasks.task_of(found), [dtype])
     measured = peak_of_a_run(model.to(getattr(torch, dtype)), 2, context)
     cached = kv_bytes(shape.cache, 2, context, KV_FORMATS[KV_OF[dtype]])
-    alive = fits_request.activations_of(shape, dtype)
+    alive = sizing.activations_of(shape, dtype)
     assert shape.checked and alive.source == "traced"
-    cached += fits_request.behind_windows(shape, 2, context, dtype)
+    cached += sizing.behind_windows(shape, 2, context, dtype)
     ratio = (alive.bytes(2, context) + cached) / measured
     assert 0.95 < ratio < 1.06, ratio
 
@@ -345,14 +348,14 @@ def peak_of_a_run(model: Any, batch: int, context: int) -> int:
     ids = torch.ones((batch, context), dtype=torch.int64)
     options: dict[str, Any] = {"input_ids": ids, "use_cache": True}
     options |= {"decoder_input_ids": ids} if model.config.is_encoder_decoder else {"logits_to_keep": 1}
-    live = fits.Live()
+    live = trace.LiveBytes()
     with torch.no_grad(), live:
         model(**options)
     return live.peak
 
 
 def test_the_counter_counts_what_lives_and_counts_it_once() -> None:
-    with fits.Live() as live:
+    with trace.LiveBytes() as live:
         one = torch.zeros(100)
         view = one[10:].view(9, 10)
         two = one + 1
@@ -371,7 +374,7 @@ def test_the_counter_counts_what_lives_and_counts_it_once() -> None:
 def test_three_points_give_the_phase_back(token: float, square: float, shared: float, context: int) -> None:
     phase = Phase(token, square, shared)
     points = (phase.bytes(1, context), phase.bytes(1, 2 * context), phase.bytes(2, 2 * context))
-    again = fits.fitted(context, *points)
+    again = fitted(context, *points)
     for batch, tokens in ((1, context), (5, 3 * context)):
         assert again.bytes(batch, tokens) == pytest.approx(phase.bytes(batch, tokens), rel=1e-5, abs=1e-3)
 
@@ -381,7 +384,7 @@ def test_a_cache_that_is_not_the_foretold_one_is_refused(monkeypatch: pytest.Mon
     monkeypatch.setattr(kv_cache, "cache_of", wrong)
     found = checkpoint.read(checkpoints.folder("llama"))
     with pytest.raises(UnsupportedModel, match="does not know how this model caches"):
-        fits.shape_of(found, tasks.task_of(found), ["float32"])
+        shape_of(found, tasks.task_of(found), ["float32"])
 
 
 # The arithmetic.
@@ -441,14 +444,14 @@ def test_more_work_is_never_less_and_more_budget_never_fits_fewer(workload: Work
 @given(_workloads)
 def test_parts_sum_to_the_total_and_say_what_they_are(workload: Workload) -> None:
     for row in rows(SHAPE, WEIGHTS, workload):
-        parts = {name: getattr(row, name) for name in fits_request.PARTS}
+        parts = {name: getattr(row, name) for name in PARTS}
         assert sum(part.bytes for part in parts.values()) == row.total.bytes == workload.budget - row.headroom
-        assert {name for name, part in parts.items() if part.how == fits_request.EXACT} == {
+        assert {name for name, part in parts.items() if part.how == sizing.EXACT} == {
             "weights",
             "kv_cache",
             "state",
         }
-        assert row.total.how == fits_request.ESTIMATE and row.fits == (row.headroom >= 0)
+        assert row.total.how == sizing.ESTIMATE and row.fits == (row.headroom >= 0)
 
 
 def test_a_quantized_cache_is_smaller_and_a_cache_in_fp32_is_twice_one_in_fp16() -> None:
@@ -494,7 +497,7 @@ def test_a_coarse_choice_says_so() -> None:
     tight = Workload(int(1.2 * GIB), context=16)
     found = choose(rows(SHAPE, WEIGHTS, tight), tight, {"F32": 1})
     assert found.precision is not None
-    assert ("coarse" in found.sentence) == (PRECISIONS[found.precision].sqnr_floor < fits_request.POOR)
+    assert ("coarse" in found.sentence) == (PRECISIONS[found.precision].sqnr_floor < advice.POOR)
 
 
 # What is asked.
@@ -531,7 +534,7 @@ def test_no_budget_is_anything_but_bytes_or_a_refusal(text: str) -> None:
 )
 def test_numbers_out_of_range_are_refused(changes: dict[str, int]) -> None:
     with pytest.raises(InvalidSpec, match=r"context|batch|budget"):
-        fits_request.checked(FitsRequest("dummy", replace(Workload(GIB), **changes)))  # type: ignore[arg-type]
+        checked(FitsRequest("dummy", replace(Workload(GIB), **changes)))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -546,16 +549,16 @@ def test_numbers_out_of_range_are_refused(changes: dict[str, int]) -> None:
 )
 def test_unknown_names_are_told(request_: FitsRequest) -> None:
     with pytest.raises(UnknownName):
-        fits_request.checked(request_)
+        checked(request_)
 
 
 def test_a_checked_request_is_canonical_and_survives_json() -> None:
     asked = FitsRequest(
         " dummy ", Workload(GIB, kv="int8"), precisions=("int8", "fp32", "int8"), also=("head",), revision=""
     )
-    found = fits_request.checked(asked)
+    found = checked(asked)
     assert (found.model, found.precisions, found.revision) == ("dummy", ("fp32", "int8"), None)
-    assert fits_request.checked(found) == found
+    assert checked(found) == found
     assert msgspec.json.decode(msgspec.json.encode(found), type=FitsRequest) == found
 
 
@@ -626,7 +629,7 @@ def _command(*words: str) -> tuple[argparse.Namespace, Any]:
 def test_the_measure_is_made_of_exact_weights_and_pure_arithmetic() -> None:
     asked = FitsRequest(str(checkpoints.folder("gemma2")), Workload(2 * GIB, context=64), ("fp32", "bf16", "int4_bf16"))
     phases = []
-    found = fits.fits(asked, lambda phase, share: phases.append((phase, share)))
+    found = fits(asked, lambda phase, share: phases.append((phase, share)))
     read = checkpoint.read(checkpoints.folder("gemma2"))
     for one in found.weights:
         assert one.bytes == predict(read, PRECISIONS[one.precision]).bytes == sum(one.parts.values())
@@ -634,16 +637,16 @@ def test_the_measure_is_made_of_exact_weights_and_pure_arithmetic() -> None:
     assert found.rows == rows(found.shape, found.weights, asked.workload)
     assert found.shape.checked and found.stored.keys() == {"F32"} and found.choice.precision == "fp32"
     assert phases and all(0 <= share <= 1 for _, share in phases)
-    assert msgspec.json.decode(fits_request.to_json(found), type=Fits) == found
-    longer = fits.fits(replace(asked, workload=replace(asked.workload, context=65)))
+    assert msgspec.json.decode(to_json(found), type=Fits) == found
+    longer = fits(replace(asked, workload=replace(asked.workload, context=65)))
     assert not found.warnings and "beyond" in longer.warnings[0]
-    quantized = fits.fits(replace(asked, workload=replace(asked.workload, kv="int8")))
+    quantized = fits(replace(asked, workload=replace(asked.workload, kv="int8")))
     assert "full attention only" in quantized.warnings[0]
 
 
 @pytest.mark.parametrize("name", ["bert-masked", "bert-encoder", "gpt2-classifier", "t5-encoder"])
 def test_a_model_that_generates_nothing_caches_nothing(name: str) -> None:
-    found = fits.fits(FitsRequest(str(checkpoints.folder(name)), Workload(GIB, context=16), ("fp32",)))
+    found = fits(FitsRequest(str(checkpoints.folder(name)), Workload(GIB, context=16), ("fp32",)))
     (row,) = found.rows
     assert (row.kv_cache.bytes, row.state.bytes) == (0, 0) and row.activations.bytes > 0 and row.longest_context > 16
     assert "caches nothing" in found.notes[0]
@@ -651,11 +654,11 @@ def test_a_model_that_generates_nothing_caches_nothing(name: str) -> None:
 
 def test_a_model_that_reads_pictures_is_refused() -> None:
     with pytest.raises(UnsupportedModel, match="reads pictures"):
-        fits.fits(FitsRequest(str(checkpoints.folder("vit-classifier")), Workload(GIB)))
+        fits(FitsRequest(str(checkpoints.folder("vit-classifier")), Workload(GIB)))
 
 
 def test_the_lessons_model_has_no_cache_and_a_row_all_the_same() -> None:
-    found = fits.fits(FitsRequest("dummy", Workload(GIB, context=2), ("fp32", "bf16")))
+    found = fits(FitsRequest("dummy", Workload(GIB, context=2), ("fp32", "bf16")))
     assert [(row.precision, row.kv_cache.bytes) for row in found.rows] == [("fp32", 0), ("bf16", 0)]
 
 
@@ -664,9 +667,7 @@ def test_the_command_prints_a_table_and_a_choice(capsys: pytest.CaptureFixture[s
     run(options)
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].split()[:2] == ["precision", "weights"] and "KV cache" in lines[2]
-    assert [line.split()[0] for line in lines[3 : 3 + len(fits_request.DEFAULT_PRECISIONS)]] == [
-        *fits_request.DEFAULT_PRECISIONS
-    ]
+    assert [line.split()[0] for line in lines[3 : 3 + len(DEFAULT_PRECISIONS)]] == [*DEFAULT_PRECISIONS]
     assert any(line.startswith("Choose FP32 (fp32): the least lossy that fits") for line in lines)
 
 
@@ -681,8 +682,8 @@ def test_the_command_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_command_refuses_before_it_loads_anything() -> None:
-    for words in (["--budget", "0"], ["--gpu", "voodoo2"], ["--budget", "1GiB", "--kv", "int7"]):
-        options, run = _command("dummy", *words)
+    for arguments in (["--budget", "0"], ["--gpu", "voodoo2"], ["--budget", "1GiB", "--kv", "int7"]):
+        options, run = _command("dummy", *arguments)
         with pytest.raises(QfundError) as caught:
             run(options)
         assert caught.value.exit_code == 2
@@ -702,7 +703,7 @@ def test_contexts_beyond_what_a_model_was_made_for_are_said_to_be() -> None:
         return SimpleNamespace(longest_context=longest)
 
     shape: Any = SimpleNamespace(trained=256)
-    assert fits_request.beyond([row(100), row(256)], shape) is None
-    said = fits_request.beyond([row(100), row(257)], shape)
+    assert words.beyond_training([row(100), row(256)], shape) is None
+    said = words.beyond_training([row(100), row(257)], shape)
     assert said is not None and "made for 256 positions" in said
-    assert fits_request.beyond([row(10**9)], SimpleNamespace(trained=None)) is None  # type: ignore[arg-type]
+    assert words.beyond_training([row(10**9)], SimpleNamespace(trained=None)) is None  # type: ignore[arg-type]

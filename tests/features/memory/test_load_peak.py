@@ -28,12 +28,14 @@ from qfund.core.errors import (
     UnknownName,
     WorkerDied,
 )
+from qfund.features.memory import words
 from qfund.features.memory.command import load_peak as load_peak_command
-from qfund.features.memory.measure import load_peak, sampler, watched_load
-from qfund.features.memory.measure.load_messages import Border, Job, Loaded, Ran
-from qfund.features.memory.measure.need import POINTS, digest, digest_forward
-from qfund.features.memory.measure.phases import file_ranges
-from qfund.features.memory.measure.watched_load import run, watcher
+from qfund.features.memory.measure import load_peak
+from qfund.features.memory.measure.loading import sampler, watch
+from qfund.features.memory.measure.loading.messages import Border, Job, Loaded, Ran
+from qfund.features.memory.measure.loading.phases import file_ranges
+from qfund.features.memory.measure.loading.summary import POINTS, summarize_forward, summarize_load
+from qfund.features.memory.measure.loading.watch import run, watcher
 from qfund.features.memory.request import load_peak as load_peak_request
 from qfund.features.memory.request.load_peak import WAYS, LoadPeakRequest, LoadPeaks, checked, pairs
 from qfund.precisions.precision import STORED
@@ -146,7 +148,7 @@ def test_need_by_hand() -> None:
         border("end", 14.0, 49, 0),
     ]
     samples = [(9.0, 9999, 0), (11.5, 1003, 0), (12.5, 1190, 130), (13.5, 1052, 0), (15.0, 9999, 0)]
-    found = digest(borders, samples, 100)
+    found = summarize_load(borders, samples, 100)
     assert found is not None
     assert (found.need, found.settled) == (101, 49)  # at the border where casting begins: 1 + 100
     assert (found.private_peak, found.rss_peak) == (60, 190)
@@ -162,15 +164,15 @@ def test_need_by_hand() -> None:
 
 def test_what_stays_in_the_file_all_through_a_phase_is_needed_beside_the_peak() -> None:
     borders = [border("start", 0.0, 0, 0), border("quantising", 1.0, 0, 100), border("ready", 2.0, 20, 30)]
-    found = digest([*borders, border("end", 3.0, 20, 30)], [(1.5, 1080, 0)], 100)
+    found = summarize_load([*borders, border("end", 3.0, 20, 30)], [(1.5, 1080, 0)], 100)
     assert found is not None
     assert found.need == 110  # 80 + min(100, 30), and 0 + 100 at the border
     assert found.settled == 50
 
 
 def test_a_system_without_counters_gives_no_figures() -> None:
-    assert digest([], [], 100) is None
-    assert digest_forward([], Ran(tokens=3), [], 0, 100) is None
+    assert summarize_load([], [], 100) is None
+    assert summarize_forward([], Ran(tokens=3), [], 0, 100) is None
 
 
 def test_the_need_of_a_forward_by_hand() -> None:
@@ -179,11 +181,11 @@ def test_the_need_of_a_forward_by_hand() -> None:
     borders.append(border("end", 13.0, 5, 100))
     running = [border("running", 14.0, 6, 100), border("end", 16.0, 20, 100), border("end", 17.0, 9, 100)]
     outside = [(11.5, 1003, 0), (14.5, 1030, 0), (15.0, 1090, 50), (16.5, 9999, 0)]
-    assert digest(borders, outside, 100) == digest(borders, outside[:1], 100)
-    load = digest(borders, outside, 100)
+    assert summarize_load(borders, outside, 100) == summarize_load(borders, outside[:1], 100)
+    load = summarize_load(borders, outside, 100)
     assert load is not None and (load.need, load.settled) == (105, 105)
     ran = Ran(running, [(14.8, 1066, 6), (15.6, 1030, 0)], tokens=7, batch=1)
-    found = digest_forward(borders, ran, outside, load.settled, 100)
+    found = summarize_forward(borders, ran, outside, load.settled, 100)
     assert found is not None
     # At the module that ended at 14.8: 60 private, and 100 in the file.
     assert (found.need, found.above_settled, found.multiple) == (160, 55, 1.6)
@@ -192,14 +194,14 @@ def test_the_need_of_a_forward_by_hand() -> None:
     assert found.largest_gap == pytest.approx(0.6)
     # Weights that leave the file on the way are counted there only where it is known.
     moved = [running[0], border("end", 16.0, 120, 0), border("end", 17.0, 109, 0)]
-    found = digest_forward(borders, Ran(moved), [], load.settled, 100)
+    found = summarize_forward(borders, Ran(moved), [], load.settled, 100)
     assert found is not None and (found.need, found.stays) == (120, 4)
 
 
 def test_a_thinned_curve_keeps_the_peaks_and_the_ends() -> None:
     borders = [border("start", 0.0, 0, 0), border("reading", 1.0, 0, 0), border("ready", 99.0, 7, 3)]
     samples = [(1 + number / 1000, 1000 + number % 977, number % 31) for number in range(90_000)]
-    found = digest([*borders, border("end", 100.0, 7, 3)], samples, 1)
+    found = summarize_load([*borders, border("end", 100.0, 7, 3)], samples, 1)
     assert found is not None
     assert len(found.curve.seconds) <= POINTS
     assert list(found.curve.seconds) == sorted(found.curve.seconds)
@@ -315,7 +317,7 @@ def test_the_lesson_is_measured(llama: tuple[Path, int], measured: tuple[LoadPea
     assert found.ways == tuple(row for key, row in rows.items() if key != ("fp32", "direct"))
     assert not found.notes
     assert [share for _, share in phases] == sorted(share for _, share in phases)
-    said = load_peak_request.lesson(found, "bf16")
+    said = words.load_needs(found, "bf16")
     assert said.startswith("BF16: loading it directly needs 0.5") and "the notebook's deepcopy 2." in said
     printed = load_peak_command.text(found)
     assert said in printed
@@ -357,7 +359,7 @@ def fails(*_: object, **__: object) -> None:
 
 def test_a_forward_that_fails_is_told_and_leaves_no_hook(monkeypatch: pytest.MonkeyPatch) -> None:
     from qfund.checkpoints import checkpoint
-    from qfund.features.memory.measure import watched_forward as forward
+    from qfund.features.memory.measure.loading import forward
     from qfund.models.loading import read
 
     found = checkpoint.read(checkpoints.folder("llama"))
@@ -373,7 +375,7 @@ def test_a_forward_that_fails_is_told_and_leaves_no_hook(monkeypatch: pytest.Mon
 @pytest.mark.parametrize("name", ["gpt2", "roberta-masked", "t5", "bart-classifier", "vit-classifier", "vision-gpt2"])
 def test_every_kind_of_model_is_given_what_it_reads(name: str) -> None:
     from qfund.checkpoints import checkpoint
-    from qfund.features.memory.measure import watched_forward as forward
+    from qfund.features.memory.measure.loading import forward
     from qfund.models.loading import read
 
     found = checkpoint.read(checkpoints.folder(name))
@@ -392,7 +394,7 @@ def test_need_agrees_with_private_bytes_where_no_file_is_mapped(
     folder, weights = llama
     private = run(Job(str(folder), "bf16", "deepcopy", private=True))
     assert all(row.kept == 0 for row in private.loaded.borders)
-    check = digest(private.loaded.borders, private.samples, weights)
+    check = summarize_load(private.loaded.borders, private.samples, weights)
     need = next(row.sampled for row in measured[0].ways if (row.precision, row.way) == ("bf16", "deepcopy"))
     assert check is not None and need is not None
     # Within what is copied in one piece: the embedding in bf16, 11 % of these weights.
@@ -403,7 +405,7 @@ def test_need_agrees_with_private_bytes_where_no_file_is_mapped(
 def test_torchao_quantizes_while_it_reads(llama: tuple[Path, int]) -> None:
     folder, weights = llama
     found = run(Job(str(folder), "int8_bf16", "torchao-direct"))
-    peaks = digest(found.loaded.borders, found.samples, weights)
+    peaks = summarize_load(found.loaded.borders, found.samples, weights)
     assert peaks is not None
     assert found.loaded.footprint_bytes - MIB <= peaks.need <= 0.6 * weights
     # get_memory_footprint() counts the dtype that a quantised weight claims to have.
@@ -416,20 +418,20 @@ def test_a_library_that_converts_nothing_is_no_measurement() -> None:
         run(Job(str(checkpoints.folder("gpt2")), "int8", "torchao-after"))
 
 
-def loaded(need: int = 100, swapped: int = 0) -> watched_load.Run:
+def loaded(need: int = 100, swapped: int = 0) -> watch.Run:
     """A run of which the process said that."""
     borders = [border("start", 0.0, 0, 0), border("reading", 1.0, 0, 0), border("ready", 2.0, need, 0)]
     said = Loaded([*borders, border("end", 3.0, need, 0)], 0.5, 100, 100, None, 0.4, swapped)
-    return watched_load.Run(said, ())
+    return watch.Run(said, ())
 
 
 def test_what_a_library_lacks_or_cannot_do_is_said_and_the_rest_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(job: Job, told: object) -> watched_load.Run:
+    def fails(job: Job, told: object) -> watch.Run:
         if job.way == "torchao-after":
             raise EngineError("It does not work.")
         return loaded()
 
-    monkeypatch.setattr(watched_load, "run", fails)
+    monkeypatch.setattr(load_peak, "run", fails)
     found = load_peak.load_peak(LoadPeakRequest(str(checkpoints.folder("llama")), ("int8", "nf4")))
     problems = {(row.precision, row.way): row.problem for row in found.ways if row.problem}
     lacks = "torchao has no nf4."
@@ -446,11 +448,11 @@ def test_a_model_that_cannot_be_run_is_loaded_all_the_same(monkeypatch: pytest.M
     asked = LoadPeakRequest(str(checkpoints.folder("llama")), ("bf16",), ("direct", "deepcopy"))
     jobs: list[Job] = []
 
-    def refuses(job: Job, told: object) -> watched_load.Run:
+    def refuses(job: Job, told: object) -> watch.Run:
         jobs.append(job)
         return replace(loaded(), ran=Ran(problem="It has no kernel.") if job.tokens else None)
 
-    monkeypatch.setattr(watched_load, "run", refuses)
+    monkeypatch.setattr(load_peak, "run", refuses)
     found = load_peak.load_peak(asked)
     assert [(job.way, job.tokens) for job in jobs] == [("direct", 512), ("direct", 512), ("deepcopy", 0)]
     assert [row.note for row in found.ways] == ["No forward was measured: It has no kernel.", None]
@@ -461,21 +463,21 @@ def test_a_model_that_cannot_be_run_is_loaded_all_the_same(monkeypatch: pytest.M
 
 def test_the_median_of_all_runs_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     needs = iter([7, 7, 7, 9, 30, 10])
-    monkeypatch.setattr(watched_load, "run", lambda job, told: loaded(next(needs)))
+    monkeypatch.setattr(load_peak, "run", lambda job, told: loaded(next(needs)))
     asked = LoadPeakRequest(str(checkpoints.folder("llama")), ("bf16",), ("direct",), runs=3)
     (row,) = load_peak.load_peak(asked).ways
     assert row.needs == (9, 30, 10) and row.sampled is not None and row.sampled.need == 10
 
 
 def test_what_was_swapped_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watched_load, "run", lambda job, told: loaded(swapped=8 * MIB))
+    monkeypatch.setattr(load_peak, "run", lambda job, told: loaded(swapped=8 * MIB))
     found = load_peak.load_peak(LoadPeakRequest(str(checkpoints.folder("llama")), ("bf16",)))
     assert "moved 8 MiB to its swap" in (found.ways[0].note or "") and "moved 8 MiB" in load_peak_command.text(found)
 
 
 def test_a_system_without_counters_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     said = Loaded([], 0.5, 100, 100, None, 0.4)
-    monkeypatch.setattr(watched_load, "run", lambda job, told: watched_load.Run(said, ()))
+    monkeypatch.setattr(load_peak, "run", lambda job, told: watch.Run(said, ()))
     found = load_peak.load_peak(LoadPeakRequest(str(checkpoints.folder("llama")), ("bf16",)))
     assert all(row.sampled is None and row.seconds == 0.5 and row.footprint_bytes == 100 for row in found.ways)
     assert load_peak_request.NOT_SAMPLED in found.notes[0] and load_peak_request.NOT_SAMPLED in load_peak_command.text(
@@ -489,7 +491,7 @@ def test_a_system_without_counters_says_so(monkeypatch: pytest.MonkeyPatch) -> N
 def test_more_than_the_machine_has_is_refused_before_anything_is_loaded(
     llama: tuple[Path, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watched_load, "run", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr(load_peak, "run", lambda *_: pytest.fail("loaded"))
     monkeypatch.setattr(load_peak, "available", lambda: load_peak.IMPORTED + int(1.9 * llama[1]))
     with pytest.raises(OutOfBudget, match=r"BF16 \(deepcopy\) is expected to need up to"):
         load_peak.load_peak(LoadPeakRequest(str(llama[0]), ("bf16",)))
@@ -511,7 +513,7 @@ def test_a_checkpoint_that_does_not_fit_its_config_is_told_by_the_loading_proces
 
 
 def test_a_truncated_checkpoint_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watched_load, "run", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr(load_peak, "run", lambda *_: pytest.fail("loaded"))
     folder = checkpoints.make("llama", tmp_path / "short")
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-8])
@@ -543,7 +545,7 @@ def test_a_loading_process_that_fails_is_told(code: str, error: type[QfundError]
 
 
 def test_a_loading_process_that_hangs_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watched_load, "LIMIT", 0.5)
+    monkeypatch.setattr(watch, "LIMIT", 0.5)
     with pytest.raises(TimedOut):
         run(Job("folder", "bf16", "direct"), loader=fake("time.sleep(600)"))
 
@@ -563,7 +565,7 @@ LOADED = IMPORTED + f"print({msgspec.json.encode(Loaded([], 0.5, 1, 1, None, 0.4
 def test_a_forward_that_ends_its_process_or_hangs_leaves_the_load(
     code: str, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watched_load, "FORWARD_LIMIT", 0.4)
+    monkeypatch.setattr(watch, "FORWARD_LIMIT", 0.4)
     loader = fake(LOADED + "time.sleep(0.2)\n" + code)  # so that the sampler sees it
     found = run(Job("folder", "bf16", "direct", tokens=512), loader=loader)
     assert found.loaded.seconds == 0.5 and found.ran is not None and says in (found.ran.problem or "")
@@ -575,7 +577,7 @@ def test_a_command_that_is_not_there_is_told() -> None:
 
 
 def test_memory_that_runs_out_is_told_as_that() -> None:
-    from qfund.features.memory.measure.loading_process import failure_of
+    from qfund.features.memory.measure.loading.process import failure_of
 
     for error in (MemoryError(), torch.OutOfMemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")):
         assert isinstance(failure_of(error).exception(), OutOfBudget)
@@ -595,8 +597,8 @@ def test_a_cancelled_measurement_leaves_nothing_behind(llama: tuple[Path, int]) 
 def test_a_killed_measurement_takes_its_processes_along(llama: tuple[Path, int]) -> None:
     code = f"""
         import sys
-        from qfund.features.memory.measure.load_messages import Job
-        from qfund.features.memory.measure.watched_load import run
+        from qfund.features.memory.measure.loading.messages import Job
+        from qfund.features.memory.measure.loading.watch import run
         def told(phase):
             if phase == "start": print("loading", flush=True); sys.stdin.readline()
         run(Job({str(llama[0])!r}, "bf16", "deepcopy"), told)
@@ -639,10 +641,7 @@ def test_the_command_prints_a_table_or_one_json_document(capsys: pytest.CaptureF
     document = msgspec.json.decode(told.out.encode(), type=LoadPeaks)
     assert [(row.precision, row.way) for row in document.ways] == [("bf16", "direct")]
     assert "so little" in document.notes[0]
-    assert (
-        load_peak_request.lesson(document, "bf16")
-        == "BF16: the model is too small to tell the ways of loading it apart."
-    )
+    assert words.load_needs(document, "bf16") == "BF16: the model is too small to tell the ways of loading it apart."
     assert ["BF16", "direct"] in [line.split()[:2] for line in load_peak_command.text(document).splitlines()]
     assert "BF16, direct: reading" in told.err
 
@@ -663,7 +662,7 @@ def test_the_command_refuses_before_it_imports_torch() -> None:
 
 
 def test_all_ways_are_said_in_the_help_and_done_by_the_loader() -> None:
-    from qfund.features.memory.measure.ways import Loader
+    from qfund.features.memory.measure.loading.loader import Loader
 
     for way in WAYS.values():
-        assert callable(getattr(Loader, f"_{way.name.replace('-', '_')}")) and way.meaning and way.said
+        assert callable(getattr(Loader, f"_{way.name.replace('-', '_')}")) and way.meaning and way.phrase

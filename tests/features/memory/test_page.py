@@ -2,9 +2,8 @@
 
 import json
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -23,10 +22,11 @@ from qfund.features.memory import link as memory_link
 from qfund.features.memory.link import Asked
 from qfund.features.memory.request import fits
 from qfund.features.memory.request.fits import DEFAULT_PRECISIONS, Fits, FitsRequest
-from qfund.features.memory.request.load_peak import LoadPeakRequest, LoadPeaks, lesson
+from qfund.features.memory.request.load_peak import LoadPeakRequest, LoadPeaks
 from qfund.features.memory.request.plan import Plan, PlanRequest
 from qfund.features.memory.view import data
 from qfund.features.memory.view import fit as fit_view
+from qfund.features.memory.words import load_needs
 from qfund.ui import services
 from tests.features.compare.reports import make_report
 from tests.features.memory.plans import HEADERS, PLAN, make_fits, make_peaks
@@ -52,38 +52,19 @@ class FakeJobs(pages.FakeJobs):
         return self.set(request, state="done", result=make_fits(request) if isinstance(request, FitsRequest) else PLAN)
 
 
-@pytest.fixture
-def jobs(monkeypatch: pytest.MonkeyPatch) -> FakeJobs:
-    return pages.with_jobs(FakeJobs(), monkeypatch)
-
-
-@pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Store:
-    return pages.with_store(tmp_path, monkeypatch)
-
-
 @pytest.fixture(autouse=True)
-def seam(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def headers(page_server: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No checkpoint is read."""
     monkeypatch.setattr(catalog, "identity", lambda request: f"{request.model} on cpu")
     monkeypatch.setattr(services, "at_once", lambda request: HEADERS)
-    with pages.server(monkeypatch, cold="cold" in request.fixturenames):
-        yield
-
-
-@pytest.fixture
-def cold() -> None:
-    """A server's first request is this page."""
 
 
 Open = Callable[..., AppTest]
 
 
 @pytest.fixture
-def opened(jobs: FakeJobs, store: Store) -> Open:
-    def run(asked: Asked | dict[str, list[str]] | None = None) -> AppTest:
-        return pages.opened("pages/memory.py", memory_link.to_query(asked) if isinstance(asked, Asked) else asked)
-
-    return run
+def opened(jobs: FakeJobs) -> Open:
+    return partial(pages.opened, "pages/memory.py", to_query=memory_link.to_query)
 
 
 texts = partial(pages.texts, more=("info", "success", "metric"))
@@ -253,7 +234,7 @@ def test_what_was_loaded_is_drawn_and_joins_the_sizes(opened: Open, jobs: FakeJo
     jobs.set(request, state="done", result=make_peaks(request))
     at = opened(Asked(section="loading"))
     assert len(at.get("plotly_chart")) == 2, "one curve a way that was measured"
-    assert lesson(make_peaks(request), "bf16") in texts(at)
+    assert load_needs(make_peaks(request), "bf16") in texts(at)
     at = opened(Asked(precisions=("bf16",), section="sizes"))
     assert "only while loading: +100 B" in texts(at)
     assert "not measured yet" not in texts(at)

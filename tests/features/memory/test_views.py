@@ -1,4 +1,4 @@
-"""Plans, fits and load peaks as frames, figures and sentences; every number of ``tests.features.memory.plans`` is computed by hand."""
+"""Plans, fits and load peaks as frames, figures and sentences; every number of ``plans`` is computed by hand."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -8,9 +8,9 @@ import pytest
 
 from qfund.features.memory import figures as memory_figures
 from qfund.features.memory import tables as memory_tables
-from qfund.features.memory import words as memory_words
-from qfund.features.memory.request.fits import rows
+from qfund.features.memory import words
 from qfund.features.memory.request.load_peak import LoadPeakRequest
+from qfund.features.memory.request.sizing import rows
 from tests.features.memory.plans import BUFFERS, FORWARD, GIB, HEADERS, PLAN, SHAPE, STORED, WEIGHTS, make_peaks
 
 PEAKS = make_peaks(LoadPeakRequest("pydoc-llama", ("bf16",)))
@@ -40,7 +40,7 @@ def test_a_cast_is_explained_from_the_file_to_the_peak() -> None:
         ("step", "activations of a forward of 128 tokens", 330),
         ("total", "inference peak (need)", 2900),
     ]
-    assert "activations of a forward of 128 tokens: +330 B" in memory_words.differences(found)
+    assert "activations of a forward of 128 tokens: +330 B" in words.differences(found)
 
 
 def test_codes_are_explained_part_by_part_to_the_byte() -> None:
@@ -54,7 +54,7 @@ def test_codes_are_explained_part_by_part_to_the_byte() -> None:
         ("step", "scales and zero-points", 16),
         ("total", "predicted", 1476),
     ]
-    assert memory_words.differences(found).startswith(
+    assert words.differences(found).startswith(
         "weights as 8-bit codes: +1000 B; embeddings with the tied head, left in BF16: +400 B; buffers: +40 B"
     )
 
@@ -209,11 +209,11 @@ def test_entries_are_in_numbers_without_empty_columns() -> None:
 
 
 def test_agreement_is_claimed_only_where_there_is_one() -> None:
-    assert "Not measured yet" in memory_words.agreement({}, PLAN)
-    assert "agree to the byte in the one precision" in memory_words.agreement({"bf16": 2460}, PLAN)
-    assert "In 1 of 2 precisions" in memory_words.agreement({"bf16": 2461, "fp32": 4880}, PLAN)
+    assert "Not measured yet" in words.agreement({}, PLAN)
+    assert "agree to the byte in the one precision" in words.agreement({"bf16": 2460}, PLAN)
+    assert "In 1 of 2 precisions" in words.agreement({"bf16": 2461, "fp32": 4880}, PLAN)
 
 
 @pytest.mark.parametrize(("count", "said"), [(999, "999"), (4_066_560, "4.07 M"), (70_553_706_496, "70.6 B")])
 def test_counts_as_people_say_them(count: int, said: str) -> None:
-    assert memory_words.count_text(count) == said
+    assert words.count_text(count) == said

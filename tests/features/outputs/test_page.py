@@ -1,10 +1,9 @@
 """The page Outputs without a browser: what a link asks for reaches the engine, and whatever happens is told."""
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,17 +49,10 @@ class FakeJobs(pages.FakeJobs):
         return self.set(request, state="done", result=makers[type(request)](request))
 
 
-@pytest.fixture
-def jobs(monkeypatch: pytest.MonkeyPatch) -> FakeJobs:
-    return pages.with_jobs(FakeJobs(), monkeypatch)
-
-
 @pytest.fixture(autouse=True)
-def seam(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    pages.with_store(tmp_path, monkeypatch)
+def identity(page_server: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No checkpoint is read."""
     monkeypatch.setattr(catalog, "identity", lambda request: f"{request.model} on cpu")
-    with pages.server(monkeypatch):
-        yield
 
 
 Open = Callable[..., AppTest]
@@ -68,10 +60,7 @@ Open = Callable[..., AppTest]
 
 @pytest.fixture
 def opened(jobs: FakeJobs) -> Open:
-    def run(asked: Asked | dict[str, list[str]] | None = None) -> AppTest:
-        return pages.opened("pages/outputs.py", outputs_link.to_query(asked) if isinstance(asked, Asked) else asked)
-
-    return run
+    return partial(pages.opened, "pages/outputs.py", to_query=outputs_link.to_query)
 
 
 def go(at: AppTest) -> AppTest:

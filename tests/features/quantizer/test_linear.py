@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torchao.quantization.quant_primitives import MappingType, choose_qparams_affine, dequantize_affine, quantize_affine
 
 from qfund.core.errors import InvalidInput
-from qfund.features.quantizer import words as quantizer_words
+from qfund.features.quantizer import words
 from qfund.features.quantizer.request import linear, matrices
 from qfund.features.quantizer.request.linear import (
     BITS,
@@ -109,7 +109,7 @@ def test_a_chosen_scale_and_zero_point_are_torchaos_too(
 ) -> None:
     scheme = replace(scheme, granularity="tensor", symmetric=False)
     zero_point = max(scheme.q_min, min(scheme.q_max, zero_point))
-    used = linear.given(scale, zero_point, scheme)
+    used = linear.checked_parameters(scale, zero_point, scheme)
     codes, clipped = quantize(weight, used, scheme)
     ends, block = (scheme.q_min, scheme.q_max), tuple(weight.shape)
     theirs = (torch.tensor([scale], dtype=torch.float32), torch.tensor([zero_point], dtype=torch.int32))
@@ -132,7 +132,7 @@ def by_hand(weight: Floats, scale: float, zero_point: int) -> tuple[NDArray[np.f
 
 def test_the_courses_first_try() -> None:
     scheme = Scheme(convention="course")
-    used = linear.given(matrices.COURSE_SCALE, matrices.COURSE_ZERO_POINT, scheme)
+    used = linear.checked_parameters(matrices.COURSE_SCALE, matrices.COURSE_ZERO_POINT, scheme)
     codes, clipped = quantize(COURSE, used, scheme)
     values = dequantize(codes, used, scheme)
     expected, error = by_hand(COURSE, 3.5, -70)
@@ -203,7 +203,7 @@ def test_every_value_is_one_of_the_grid(weight: Floats, scheme: Scheme, conventi
     used, codes, values = all_of(weight, scheme)
     rows, columns = weight.shape
     for row, column in {(0, 0), (rows - 1, columns - 1), (rows // 2, columns // 2)}:
-        grid = representable(used, scheme, *linear.place(row, column, columns, scheme))
+        grid = representable(used, scheme, *linear.scale_index(row, column, columns, scheme))
         assert len(grid) == 2**scheme.bits and values[row, column] == grid[int(codes[row, column]) - scheme.q_min]
     if convention == "torchao":
         step = used.scale if used.scale.shape[1] == 1 else np.repeat(used.scale, scheme.size(columns), 1)[:, :columns]
@@ -220,7 +220,7 @@ def test_a_matrix_of_zeros_stays_zero(granularity: str, symmetric: bool) -> None
     assert not values.any() and (used.scale == 2**-23).all()
     found = damage(weight, values, 0)
     assert found.sqnr is None and found.mse == 0
-    assert any("zero, which every scale holds exactly" in note for note in linear.notes(weight, used, scheme))
+    assert any("zero, which every scale holds exactly" in note for note in words.notes(weight, used, scheme))
 
 
 def test_damage_of_a_large_matrix_is_summed_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,11 +240,11 @@ def test_one_value_alone() -> None:
     weight = np.array([[5.0]], np.float32)
     used, _, values = all_of(weight, Scheme())
     assert values[0, 0] == pytest.approx(5, rel=1e-6)
-    assert linear.notes(weight, used, Scheme()) == ["Every weight here is 5."]
+    assert words.notes(weight, used, Scheme()) == ["Every weight here is 5."]
     course = Scheme(convention="course")
     used, _, values = all_of(weight, course)
     assert np.isfinite(values).all()
-    said = " ".join(linear.notes(weight, used, course))
+    said = " ".join(words.notes(weight, used, course))
     assert "the range is empty" in said and "The matrix has one value alone" in said
     assert damage(np.ones((2, 2), np.float32), np.ones((2, 2), np.float32), 0).sqnr == math.inf
 
@@ -252,9 +252,9 @@ def test_one_value_alone() -> None:
 def test_a_range_without_zero_is_told() -> None:
     weight = np.array([[5, 6], [-1, 1]], np.float32)
     scheme = Scheme(granularity="channel", convention="course")
-    assert "1 row has no zero between" in " ".join(linear.notes(weight, choose(weight, scheme), scheme))
+    assert "1 row has no zero between" in " ".join(words.notes(weight, choose(weight, scheme), scheme))
     assert quantize(weight, choose(weight, scheme), scheme)[1] > 0
-    assert not linear.notes(weight, choose(weight, Scheme()), Scheme())
+    assert not words.notes(weight, choose(weight, Scheme()), Scheme())
 
 
 def test_a_group_that_does_not_divide_is_told_and_counted() -> None:
@@ -263,10 +263,10 @@ def test_a_group_that_does_not_divide_is_told_and_counted() -> None:
     used, codes, _ = all_of(weight, scheme)
     assert used.scale.shape == (3, 4)
     np.testing.assert_array_equal(codes[:, 96:], all_of(weight[:, 96:].copy(), scheme)[1])
-    [note] = linear.notes(weight, used, scheme)
+    [note] = words.notes(weight, used, scheme)
     assert "100 columns are no multiple of 32: the last group of every row has 4" in note and "torchao refuses" in note
     assert stored_bytes((3, 100), scheme) == linear.Bytes(3 * 50, 4 * 12, 12)
-    assert "a row is one group of 3" in linear.notes(COURSE, choose(COURSE, scheme), scheme)[0]
+    assert "a row is one group of 3" in words.notes(COURSE, choose(COURSE, scheme), scheme)[0]
 
 
 @pytest.mark.parametrize(
@@ -300,13 +300,13 @@ def test_what_is_no_matrix_is_refused(weight: NDArray[Any], said: str) -> None:
 )
 def test_what_is_no_scale_is_refused(scale: float, zero_point: int, said: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        linear.given(scale, zero_point, Scheme(4))
+        linear.checked_parameters(scale, zero_point, Scheme(4))
     assert said in str(caught.value)
 
 
 def test_symmetric_has_no_zero_point() -> None:
     with pytest.raises(InvalidInput, match="symmetric"):
-        linear.given(1.0, 1, Scheme(symmetric=True))
+        linear.checked_parameters(1.0, 1, Scheme(symmetric=True))
 
 
 # ── typed matrices ──
@@ -346,8 +346,8 @@ def test_a_typed_minus_may_be_a_real_one() -> None:
 # ── words ──
 
 
-def flat(formula: quantizer_words.Formula) -> str:
-    def text(token: quantizer_words.Token) -> str:
+def flat(formula: words.Formula) -> str:
+    def text(token: words.Token) -> str:
         if isinstance(token, str):
             return token
         return f"({''.join(map(text, token['over']))})/({''.join(map(text, token['under']))})"
@@ -359,7 +359,7 @@ def formulas(scheme: Scheme, cell: tuple[int, int] = (0, 0), own: Parameters | N
     used = own or choose(COURSE, scheme)
     codes, _ = quantize(COURSE, used, scheme)
     values = dequantize(codes, used, scheme)
-    found = quantizer_words.formulas(COURSE, codes, values, used, scheme, cell, own is not None)
+    found = words.formulas(COURSE, codes, values, used, scheme, cell, own is not None)
     return [flat(formula) for formula in found]
 
 
@@ -383,7 +383,7 @@ def test_formulas_of_other_schemes() -> None:
     assert "(728.6)/(127)" in formulas(Scheme(symmetric=True, convention="course"))[0]
     row = formulas(Scheme(granularity="channel"), (2, 1))
     assert "(684.6−0)/(127−(−128))" in row[0], "the range is that of the row"
-    own = formulas(Scheme(), own=linear.given(3.5, -70, Scheme()))
+    own = formulas(Scheme(), own=linear.checked_parameters(3.5, -70, Scheme()))
     assert own[:2] == ["s=3.5 (yours)", "z=−70 (yours)"] and "728.6" not in " ".join(own)
 
 
@@ -391,4 +391,4 @@ def test_formulas_of_other_schemes() -> None:
     ("value", "said"), [(0.0, "0"), (-0.5, "−0.5"), (1.5e-7, "1.5·10⁻⁷"), (170.8753, "170.88"), (1e30, "1·10³⁰")]
 )
 def test_numbers_are_short(value: float, said: str) -> None:
-    assert quantizer_words.number(value) == said
+    assert words.number(value) == said

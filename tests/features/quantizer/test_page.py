@@ -3,7 +3,7 @@
 import json
 import math
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,8 @@ from streamlit.testing.v1 import AppTest
 from qfund.checkpoints.weights import Part
 from qfund.core.errors import InvalidInput
 from qfund.features.formats import link as formats_link
-from qfund.features.formats.request import FORMATS, decode, encode
+from qfund.features.formats.request.formats import FORMATS
+from qfund.features.formats.request.rounding import decode, encode
 from qfund.features.formats.view import bits as bits_view
 from qfund.features.formats.view import number_bits
 from qfund.features.quantizer import link
@@ -40,10 +41,8 @@ QUANTIZER, FORMATS_PAGE = "pages/quantiser.py", "pages/formats.py"
 
 
 @pytest.fixture(autouse=True)
-def seam(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_jobs(page_server: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(services, "jobs", lambda: pytest.fail("these pages start no job"))
-    with pages.server(monkeypatch):
-        yield
 
 
 Open = Callable[..., AppTest]

@@ -22,8 +22,8 @@ from qfund.features.captions.request import (
     Captions,
     PictureCaptions,
     Summary,
-    chance_of,
     checked,
+    mcnemar,
     paired_change,
     share,
     without_bytes,
@@ -51,17 +51,17 @@ def caption(request: CaptionRequest, progress: Progress = lambda phase, share: N
     names = (request.reference, *request.precisions)
     opened = models_opened.opened(request, names, (), progress)
     found = opened.found
-    asked = Captioner(found, request.max_new_tokens)
+    captioner = Captioner(found, request.max_new_tokens)
     opened.size(names)
     pictures = _pictures(request)
-    size, how = asked.how(pictures[0].image)
-    run = _Run(found, asked, request, pictures, size, opened.sizes, progress)
+    size, how = captioner.batching(pictures[0].image)
+    run = _Run(found, captioner, request, pictures, size, opened.sizes, progress)
     for group in opened.groups(request.reference, request.precisions) or [[]]:
         run.run(group)
     reference = run.summary(request.reference)
     notes = [f"{len(pictures):,} picture{'s' * (len(pictures) > 1)}, {how}."]
-    if asked.longest < request.max_new_tokens and reference.unfinished:
-        notes.append(f"The model has positions for captions of {asked.longest} tokens at most.")
+    if captioner.longest < request.max_new_tokens and reference.unfinished:
+        notes.append(f"The model has positions for captions of {captioner.longest} tokens at most.")
     if reference.exact is not None and not reference.exact.count:
         notes.append("This model words its captions otherwise, so that none is exactly right says nothing about it.")
     return Captions(
@@ -74,7 +74,7 @@ def caption(request: CaptionRequest, progress: Progress = lambda phase, share: N
         total=len(pictures),
         reference=reference,
         candidates=tuple(run.summary(name) for name in request.precisions),
-        pictures=worst_first(run.found()),
+        pictures=worst_first(run.result()),
         notes=tuple(notes),
         seconds=time.perf_counter() - started,
     )
@@ -109,14 +109,14 @@ class _Run:
     def __init__(
         self,
         found: checkpoint.Checkpoint,
-        asked: Captioner,
+        captioner: Captioner,
         request: CaptionRequest,
         pictures: Sequence[_Shown],
         batch: int,
         sizes: dict[str, int],
         progress: Progress,
     ) -> None:
-        self.checkpoint, self.asked, self.request, self.pictures = found, asked, request, pictures
+        self.checkpoint, self.captioner, self.request, self.pictures = found, captioner, request, pictures
         self.batch, self.sizes, self.progress = batch, sizes, progress
         self.parameters = 0
         self.footprints: dict[str, int] = {}
@@ -155,27 +155,27 @@ class _Run:
         self, pictures: Sequence[_Shown], models: dict[str, LoadedModel], comparison: Comparison
     ) -> list[Caption]:
         """Caption some pictures in every model (the reference's first); gives the reference's captions."""
-        values = self.asked.pixel_values([picture.image for picture in pictures])
+        values = self.captioner.pixel_values([picture.image for picture in pictures])
         made: dict[str, list[Made]] = {}
         logits: dict[str, Any] = {}
         for name, loaded in models.items():
             self._step(f"captioning in {PRECISIONS[name].label}")
-            made[name] = self.asked.generate(loaded.model, PRECISIONS[name], values)
+            made[name] = self.captioner.generate(loaded.model, PRECISIONS[name], values)
             along = made[self.request.reference]
-            logits[name] = self.asked.logits_along(loaded.model, PRECISIONS[name], values, along)
+            logits[name] = self.captioner.logits_along(loaded.model, PRECISIONS[name], values, along)
         seen = {name: len(candidate.vectors.get("kl", ())) for name, candidate in comparison.candidates.items()}
         comparison.add_logits(logits[self.request.reference], {name: logits[name] for name in comparison.candidates})
         lengths = [len(caption.ids) for caption in along]
         for name, candidate in comparison.candidates.items():
             apart = _apart(candidate, seen[name], lengths)
-            told = zip(pictures, made[name], along, apart, strict=True)
-            self.captions[name] += [self._caption(*one) for one in told]
+            rows = zip(pictures, made[name], along, apart, strict=True)
+            self.captions[name] += [self._caption(*row) for row in rows]
         return [self._caption(picture, one) for picture, one in zip(pictures, along, strict=True)]
 
     def _caption(
         self, picture: _Shown, made: Made, reference: Made | None = None, apart: "_Apart | None" = None
     ) -> Caption:
-        tokenizer = self.asked.tokenizer
+        tokenizer = self.captioner.tokenizer
         text = tokenizer.decode(made.ids, skip_special_tokens=True).strip()
         found = Caption(
             text=text,
@@ -194,7 +194,7 @@ class _Run:
             nonfinite=apart.nonfinite,
         )
 
-    def found(self) -> list[PictureCaptions]:
+    def result(self) -> list[PictureCaptions]:
         """All pictures in their order."""
         return [
             PictureCaptions(
@@ -232,7 +232,7 @@ class _Run:
             broken=broken,
             mended=mended,
             exact_change=paired_change(broken, mended, n) if known else None,
-            chance=chance_of(broken, mended) if known else None,
+            chance=mcnemar(broken, mended) if known else None,
             kl_mean=metrics.get("kl_mean"),
             kl_p99=metrics.get("kl_p99"),
             max_abs_logit_diff=metrics.get("max_abs_logit_diff"),

@@ -1,4 +1,4 @@
-"""A vision-to-text model as something to ask: pictures in, greedy captions and their logits out."""
+"""A vision-to-text model as a function: pictures in, greedy captions and their logits out."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -71,7 +71,7 @@ class Captioner:
         """[pictures, channels, height, width]."""
         return inputs._pixel_values(self._checkpoint, self._config, list(images))[0]
 
-    def how(self, image: Image.Image) -> tuple[int, str]:
+    def batching(self, image: Image.Image) -> tuple[int, str]:
         """How many pictures make a batch, and in words how they are made ready."""
         values, said = inputs._pixel_values(self._checkpoint, self._config, [image])
         logits = self.longest * (self._config.get_text_config(decoder=True).vocab_size or 1)

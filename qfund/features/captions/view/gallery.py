@@ -134,15 +134,15 @@ def _label(name: str, caption: Caption, reference: Caption) -> str:
     filled = f"background:{'transparent' if is_variant(name) else color};border:.14em solid {color}"
     round_ = "display:inline-block;width:.7em;height:.7em;border-radius:50%;margin-right:.3em"
     dot = f'<span style="{round_};{filled}"></span>'
-    told = [f"KL {number_text(caption.kl)} nat"] if caption.kl is not None else []
+    details = [f"KL {number_text(caption.kl)} nat"] if caption.kl is not None else []
     if caption.max_logit_diff is not None:
-        told.append(f"largest logit difference {number_text(caption.max_logit_diff)}")
+        details.append(f"largest logit difference {number_text(caption.max_logit_diff)}")
     if caption.nonfinite:
-        told.append(f"logits not finite at {caption.nonfinite} places")
+        details.append(f"logits not finite at {caption.nonfinite} places")
     if (place := caption.first_difference) is not None:
         ours, theirs = (_token(one, place) for one in (caption, reference))
-        told.append(f"first other token, number {place + 1}: {ours} instead of {theirs}")
-    title = f' title="{escape("; ".join(told))}"' if told else ""
+        details.append(f"first other token, number {place + 1}: {ours} instead of {theirs}")
+    title = f' title="{escape("; ".join(details))}"' if details else ""
     return f'<span style="white-space:nowrap;margin-right:.6em"{title}>{dot}{escape(label(name))}</span>'
 
 
@@ -171,7 +171,7 @@ def compared(text: str, wanted: str) -> Iterator[tuple[str, bool, str]]:
 
 def _footnote(picture: PictureCaptions) -> str:
     """What else is worth knowing of a picture, in one line."""
-    told = [picture.name if picture.truth is None else f"drawn: {picture.truth}"]
+    facts = [picture.name if picture.truth is None else f"drawn: {picture.truth}"]
     sure = [
         (chance, piece)
         for piece, chance in zip(picture.reference.pieces, picture.reference.probabilities, strict=True)
@@ -179,9 +179,9 @@ def _footnote(picture: PictureCaptions) -> str:
     ]
     if sure:
         chance, piece = min(sure)
-        told.append(f"the reference is least sure of “{piece.strip()}” ({chance:.2f})")
+        facts.append(f"the reference is least sure of “{piece.strip()}” ({chance:.2f})")
     apart = [(one.kl, name) for name, one in picture.candidates.items() if one.kl is not None]
     if apart:
         kl, name = max(apart)
-        told.append(f"KL up to {number_text(kl)} nat ({label(name)})")
-    return " · ".join(told)
+        facts.append(f"KL up to {number_text(kl)} nat ({label(name)})")
+    return " · ".join(facts)

@@ -7,6 +7,7 @@ import streamlit as st
 from qfund.core.errors import QfundError
 from qfund.drawing import axes
 from qfund.features.captions import figures, request, tables
+from qfund.features.captions import words as captions_words
 from qfund.features.captions.link import ADDRESS, Asked
 from qfund.features.captions.request import Captions
 from qfund.features.captions.view import choices, gallery
@@ -103,7 +104,7 @@ def _show_example() -> None:
 @st.fragment
 def _result(key: str, found: Captions, asked: Asked) -> None:
     """A fragment: turning the gallery's pages draws no choices anew."""
-    st.subheader(literal(request.headline(found)), anchor=False)
+    st.subheader(literal(captions_words.headline(found)), anchor=False)
     if found.request.pictures:  # few, and somebody's own: these first
         st.markdown(_listed(found))
         gallery.draw(key, found)
@@ -119,7 +120,7 @@ def _result(key: str, found: Captions, asked: Asked) -> None:
 
 
 def _listed(found: Captions) -> str:
-    return "\n".join(f"- {literal(sentence)}" for sentence in request.verdicts(found))
+    return "\n".join(f"- {literal(sentence)}" for sentence in captions_words.verdicts(found))
 
 
 def _figures(found: Captions) -> None:

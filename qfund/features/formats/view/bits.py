@@ -8,18 +8,9 @@ import streamlit as st
 
 from qfund.features.formats import link
 from qfund.features.formats.link import ADDRESS
-from qfund.features.formats.request import (
-    CODEBOOK,
-    FLOAT,
-    FORMATS,
-    INTEGER,
-    Format,
-    Number,
-    decode,
-    encode,
-    exact,
-    short,
-)
+from qfund.features.formats.request.formats import CODEBOOK, FLOAT, FORMATS, INTEGER, Format
+from qfund.features.formats.request.numbers import Number, exact, short
+from qfund.features.formats.request.rounding import decode, encode
 from qfund.features.formats.view import number_bits
 from qfund.ui.states import literal
 
@@ -41,7 +32,7 @@ def draw() -> None:
         help="The number stays, rounded to the format. Click a bit to turn it over.",
     )
     row, found = asked.row, decode(asked.row, asked.code)
-    st.caption(literal(f"{row.meaning} {row.said}".strip()))
+    st.caption(literal(f"{row.meaning} {row.note}".strip()))
     number_bits.bits(row, asked.code, _turned)
     st.latex(formula(row, asked.code))
     with st.container(horizontal=True, key="formats_value"):

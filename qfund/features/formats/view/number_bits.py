@@ -9,7 +9,8 @@ import streamlit as st
 from streamlit.components.v2.types import ComponentRenderer
 
 from qfund.drawing.palette import PALETTE, ink
-from qfund.features.formats.request import CODEBOOK, FLOAT, Format, decode
+from qfund.features.formats.request.formats import CODEBOOK, FLOAT, Format
+from qfund.features.formats.request.rounding import decode
 
 KEY = "number_bits"
 

@@ -12,7 +12,8 @@ from qfund.core.errors import QfundError
 from qfund.drawing import axes
 from qfund.features.formats import figures, link, tables
 from qfund.features.formats.link import ADDRESS, SECTIONS, Asked
-from qfund.features.formats.request import FORMATS, LONGEST, parse
+from qfund.features.formats.request.formats import FORMATS
+from qfund.features.formats.request.numbers import LONGEST, parse
 from qfund.features.formats.tables import RAW, SCALED, SCALINGS
 from qfund.features.formats.view import bits
 from qfund.ui import columns, pickers, weights_choice

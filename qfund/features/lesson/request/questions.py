@@ -13,7 +13,7 @@ from qfund.checkpoints import catalog
 from qfund.core.errors import QfundError
 from qfund.features.compare.request import examples
 from qfund.features.compare.request.spec import Spec
-from qfund.features.lesson.request.lesson import LessonRequest
+from qfund.features.lesson.request.notebook import NotebookRequest
 from qfund.features.memory.request.load_peak import LoadPeakRequest
 from qfund.features.memory.request.plan import PlanRequest
 
@@ -59,8 +59,8 @@ class Asked:
         return LoadPeakRequest(self.model, ("bf16",), revision=self.revision)
 
     @property
-    def lesson(self) -> LessonRequest:
-        return LessonRequest(self.model, self.revision)
+    def lesson(self) -> NotebookRequest:
+        return NotebookRequest(self.model, self.revision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Question:
     predictions: tuple[Prediction, ...] = ()
 
 
-_NOTEBOOK, _MEASURES = "qfund.features.lesson.view.notebook:", "qfund.features.lesson.view.measures:"
+_NOTEBOOK, _MEASURES = "qfund.features.lesson.view.notebook:", "qfund.features.lesson.view.measurements:"
 
 QUESTIONS: dict[str, Question] = {
     question.name: question

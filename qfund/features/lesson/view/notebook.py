@@ -7,35 +7,35 @@ import streamlit as st
 from qfund.core.units import bytes_text
 from qfund.drawing import axes, numbers
 from qfund.features.lesson import figures, tables, words
-from qfund.features.lesson.request.lesson import Lesson
+from qfund.features.lesson.request.notebook import Notebook
 from qfund.features.lesson.request.questions import Asked
-from qfund.features.lesson.view import parts
+from qfund.features.lesson.view import evidence, prediction
 from qfund.ui import columns, services
 from qfund.ui.states import literal
 
 _CLAIMS = 3
 
 
-def _seen(draw: Callable[[Asked, Lesson], None]) -> Callable[[Asked], None]:
+def _seen(draw: Callable[[Asked, Notebook], None]) -> Callable[[Asked], None]:
     """What draws a run of the notebook, once there is one, and says when and where it was."""
 
     def drawn(asked: Asked) -> None:
-        found: Lesson | None = parts.result(
+        answer = evidence.measured(
             asked.lesson,
             "Run the notebook",
             f"**Run the notebook** loads {literal(asked.model)} in FP32, prints its dtypes, casts a deep copy to BF16 "
             "and to FP16, runs all of them on the same input, and looks at one weight in several formats. One click "
             "serves five of the questions.",
         )
-        if found is not None:
-            draw(asked, found)
-            st.caption(literal(words.traced(found)))
+        if answer is not None:
+            draw(asked, answer.result)
+            st.caption(literal(words.traced(answer.result)))
 
     return drawn
 
 
 @_seen
-def dtypes(asked: Asked, found: Lesson) -> None:
+def dtypes(asked: Asked, found: Notebook) -> None:
     st.markdown(f"**Loaded in FP32:** {literal(words.printed(found))}")
     frame = tables.printed(found)
     st.dataframe(
@@ -70,8 +70,8 @@ def _claims(asked: Asked) -> None:
 
 
 @_seen
-def cast(_: Asked, found: Lesson) -> None:
-    if not parts.predict("rounded", found):
+def cast(_: Asked, found: Notebook) -> None:
+    if not prediction.predict("rounded", found):
         return
     done = found.cast
     with st.grid(4, min_column_width=150, gap="small"):
@@ -97,7 +97,7 @@ def cast(_: Asked, found: Lesson) -> None:
 
 
 @_seen
-def inference(_: Asked, found: Lesson) -> None:
+def inference(_: Asked, found: Notebook) -> None:
     where = "" if found.position is None else f", position {found.position}"
     st.markdown(
         f"**One forward on the same input:** {literal(found.input)}; {literal(found.gives)} of the first{where}."
@@ -133,7 +133,7 @@ def inference(_: Asked, found: Lesson) -> None:
 
 
 @_seen
-def deepcopy(_: Asked, found: Lesson) -> None:
+def deepcopy(_: Asked, found: Notebook) -> None:
     st.dataframe(
         tables.copied(found),
         hide_index=True,
@@ -145,7 +145,7 @@ def deepcopy(_: Asked, found: Lesson) -> None:
 
 
 @_seen
-def linear(_: Asked, found: Lesson) -> None:
+def linear(_: Asked, found: Notebook) -> None:
     weight = found.weight
     if weight is None:
         st.info("This model has no weight that quantisers convert.")

@@ -9,7 +9,7 @@ from qfund.core.errors import QfundError
 from qfund.core.feature import lazily
 from qfund.features.lesson import tables
 from qfund.features.lesson.link import SECTIONS
-from qfund.features.lesson.request import course
+from qfund.features.lesson.request import published
 from qfund.features.lesson.request.questions import QUESTIONS, THEN_AND_NOW, Asked, Question, snippet
 from qfund.ui import pickers, services
 from qfund.ui.states import failed, literal
@@ -76,19 +76,19 @@ def _question(asked: Asked, question: Question) -> None:
             "The input is the toy lesson's, two tokens in two orders: the numbers are not those above, which are of a "
             "whole text. A model that reads other things than token ids needs another input."
         )
-    figures = [figure for figure in course.published().figures if figure.question == question.name]
+    figures = [figure for figure in published.load().figures if figure.question == question.name]
     if figures:
         with st.expander(f"The course's figures, then and now ({len(figures)})", icon=":material/history_edu:"):
             _course(figures, f"course_{question.name}")
 
 
 def _then_and_now() -> None:
-    found = course.published()
+    found = published.load()
     st.header("The course's numbers, then and now", anchor=False)
     counts = Counter(figure.verdict for figure in found.figures)
-    told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in course.VERDICTS if counts[verdict])
+    outcomes = ", ".join(f"{counts[verdict]} {verdict}" for verdict in published.VERDICTS if counts[verdict])
     st.markdown(
-        f"{len(found.figures)} figures were published with the lesson. This is how they come out today: {told}. "
+        f"{len(found.figures)} figures were published with the lesson. This is how they come out today: {outcomes}. "
         "*Explained* means: another figure comes out, and the published one to the last digit once the "
         "differences that are named below are undone.",
         width=820,
@@ -101,14 +101,14 @@ def _then_and_now() -> None:
     )
 
 
-def _course(figures: list[course.CourseFigure], key: str) -> None:
+def _course(figures: list[published.CourseFigure], key: str) -> None:
     st.dataframe(
         tables.course(figures),
         hide_index=True,
         column_config={
             "Figure": st.column_config.TextColumn(pinned=True, width="medium"),
             "Comes out": st.column_config.TextColumn(
-                help="  \n".join(f"{name}: {meaning}" for name, meaning in course.VERDICTS.items())
+                help="  \n".join(f"{name}: {meaning}" for name, meaning in published.VERDICTS.items())
             ),
             "Difference undone": st.column_config.TextColumn(help="Without the differences named below."),
         },

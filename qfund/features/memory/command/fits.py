@@ -18,10 +18,10 @@ from qfund.features.memory.request.fits import (
     FitsRequest,
     Row,
     Workload,
-    beyond,
     checked,
     to_json,
 )
+from qfund.features.memory.words import beyond_training
 from qfund.precisions import request
 from qfund.precisions.table import PRECISIONS
 
@@ -122,7 +122,7 @@ def text(found: Fits) -> str:
         *_table(found),
         "",
         "Weights, KV cache and state are exact; ~ is an estimate.",
-        *filter(None, [beyond(found.rows, found.shape)]),
+        *filter(None, [beyond_training(found.rows, found.shape)]),
         found.choice.sentence,
         *(f"! {warning}" for warning in found.warnings),
         *found.notes,

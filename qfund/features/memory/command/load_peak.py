@@ -6,6 +6,7 @@ from typing import Any
 
 from qfund.commandline.options import names
 from qfund.core.units import bytes_text, seconds_text
+from qfund.features.memory import words
 from qfund.features.memory.request import load_peak as load_peak_request
 from qfund.features.memory.request.load_peak import TINY, WAYS, LoadPeakRequest, LoadPeaks, WayPeak
 from qfund.precisions.table import PRECISIONS
@@ -77,7 +78,7 @@ def text(found: LoadPeaks) -> str:
     lines = [
         f"{found.request.model}: {found.architecture}, {bytes_text(found.weights_bytes)} of weights in fp32 (= 1.00).",
         *found.notes,
-        *(load_peak_request.lesson(found, name) for name in found.request.precisions),
+        *(words.load_needs(found, name) for name in found.request.precisions),
         "",
         *_table(found),
         "",

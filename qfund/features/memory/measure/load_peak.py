@@ -11,9 +11,9 @@ from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.errors import OutOfBudget, QfundError, TimedOut, WorkerDied
 from qfund.core.progress import Progress
 from qfund.core.units import bytes_text, seconds_text
-from qfund.features.memory.measure.load_messages import Job
-from qfund.features.memory.measure.need import digest, digest_forward
-from qfund.features.memory.measure.watched_load import Run, run
+from qfund.features.memory.measure.loading.messages import Job
+from qfund.features.memory.measure.loading.summary import summarize_forward, summarize_load
+from qfund.features.memory.measure.loading.watch import Run, run
 from qfund.features.memory.request.load_peak import (
     FORWARD_TOKENS,
     NOT_SAMPLED,
@@ -75,11 +75,11 @@ def load_peak(request: LoadPeakRequest, progress: Progress = lambda phase, share
     measured: list[WayPeak] = []
     for number, (name, way) in enumerate(wanted):
 
-        def told(phase: str, name: str = name, way: str = way, share: float = number / len(wanted)) -> None:
+        def entered(phase: str, name: str = name, way: str = way, share: float = number / len(wanted)) -> None:
             progress(f"{PRECISIONS[name].label}, {way}: {phase}", 0.05 + 0.95 * share)
 
         job = Job(str(folder), name, way, tokens=FORWARD_TOKENS if WAYS[way].runs else 0)
-        measured.append(_measure(job, request.runs, weights, told))
+        measured.append(_measure(job, request.runs, weights, entered))
     return LoadPeaks(
         qfund=VERSION,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -94,12 +94,12 @@ def load_peak(request: LoadPeakRequest, progress: Progress = lambda phase, share
     )
 
 
-def _measure(job: Job, runs: int, weights: int, told: Callable[[str], None]) -> WayPeak:
+def _measure(job: Job, runs: int, weights: int, entered: Callable[[str], None]) -> WayPeak:
     """One way, ``runs`` times."""
     if problem := _missing(job.precision, job.way):
         return WayPeak(job.precision, job.way, problem=problem)
     try:
-        return _result(job, [run(job, told) for _ in range(runs)], weights)
+        return _result(job, [run(job, entered) for _ in range(runs)], weights)
     except (WorkerDied, OutOfBudget, TimedOut):
         raise
     except QfundError as error:
@@ -111,12 +111,12 @@ def _measure(job: Job, runs: int, weights: int, told: Callable[[str], None]) -> 
 
 def _result(job: Job, runs: Sequence[Run], weights: int) -> WayPeak:
     """The run with the median need (the lower one of two), and the needs of all."""
-    found = [(one, digest(one.loaded.borders, one.samples, weights)) for one in runs]
+    found = [(one, summarize_load(one.loaded.borders, one.samples, weights)) for one in runs]
     needs = tuple(sampled.need for _, sampled in found if sampled)
     middle, sampled = sorted(found, key=lambda pair: pair[1].need if pair[1] else 0)[(len(found) - 1) // 2]
     loaded, ran = middle.loaded, middle.ran
     inference = (
-        digest_forward(loaded.borders, ran, middle.samples, sampled.settled, weights) if sampled and ran else None
+        summarize_forward(loaded.borders, ran, middle.samples, sampled.settled, weights) if sampled and ran else None
     )
     notes = [
         _note(sampled, max(loaded.swapped, ran.swapped if ran else 0)),

@@ -16,6 +16,7 @@ import msgspec
 from qfund.core.environment import Environment
 from qfund.core.errors import InvalidSpec
 from qfund.core.names import look_up
+from qfund.core.request import model_name
 from qfund.precisions.precision import CAST, MEANING, STORED, Precision
 from qfund.precisions.table import PRECISIONS, precision
 
@@ -41,7 +42,7 @@ class Way:
 
     Attributes:
         meaning: what it does, for people.
-        said: how the lesson's sentence names it.
+        phrase: how a sentence names it.
         library: whose quantiser it uses; None for torch alone or qfund's.
         applies: whether it makes sense for a precision.
         runs: whether one model is left, which then runs a forward.
@@ -49,7 +50,7 @@ class Way:
 
     name: str
     meaning: str
-    said: str
+    phrase: str
     applies: Callable[[Precision], bool]
     library: str | None = None
     runs: bool = True
@@ -118,7 +119,7 @@ class LoadPeakRequest:
     """What to measure.
 
     Attributes:
-        model, revision: as in ``qfund.features.compare.request.spec.Spec``.
+        model, revision: as in a comparison's ``Spec``.
         ways: names of ``WAYS``; empty for all that apply.
         runs: how many times each way is measured; the run with the median need is the one that is reported.
     """
@@ -137,8 +138,7 @@ def checked(request: LoadPeakRequest) -> LoadPeakRequest:
         UnknownName: a precision or way that is not in its table.
         InvalidSpec: a value out of range, or nothing to measure.
     """
-    if not request.model.strip() or len(request.model) > 1024 or "\0" in request.model:
-        raise InvalidSpec("No model is named.", "Name a catalog model, a folder or a Hub id (owner/name).")
+    model = model_name(request.model)
     if not request.precisions:
         raise InvalidSpec("No precision is named.", f"Choose among: {', '.join(PRECISIONS)}.")
     if not 1 <= request.runs <= MAX_RUNS:
@@ -152,7 +152,7 @@ def checked(request: LoadPeakRequest) -> LoadPeakRequest:
         look_up(WAYS, name, "way to load")
     found = replace(
         request,
-        model=request.model.strip(),
+        model=model,
         precisions=tuple(name for name in PRECISIONS if name in request.precisions),
         ways=tuple(name for name in WAYS if name in request.ways),
         revision=request.revision or None,
@@ -333,19 +333,3 @@ class LoadPeaks:
 
 def to_json(found: LoadPeaks) -> bytes:
     return msgspec.json.encode(found)
-
-
-def lesson(found: LoadPeaks, name: str) -> str:
-    """What one precision teaches, in a sentence: ``BF16: loading it directly needs 0.50 times …, casting after …``."""
-    label = PRECISIONS[name].label
-    if found.weights_bytes < TINY:
-        return f"{label}: the model is too small to tell the ways of loading it apart."
-    said = [
-        f"{WAYS[one.way].said}{' needs' * (not number)} {one.sampled.multiples['need']:.2f}"
-        f"{' times the bytes of the fp32 weights' * (not number)}"
-        for number, one in enumerate(row for row in found.ways if row.precision == name and row.sampled)
-        if one.sampled
-    ]
-    if not said:
-        return f"{label}: {NOT_SAMPLED if not found.reference.sampled else 'no way could be measured'}."
-    return f"{label}: {', '.join(said)}."

@@ -1,6 +1,6 @@
 """What a checkpoint would take in every precision: the question, both answers, and the first of them. No torch.
 
-Two steps. *At once*, ``headers``: what the files say of their tensors. *Exact*, ``qfund.features.memory.measure.plan.plan``: the model
+Two steps. *At once*, ``headers``: what the files say of their tensors. *Exact*, ``measure.plan``: the model
 built without weights.
 """
 
@@ -11,6 +11,7 @@ from qfund.checkpoints import catalog, checkpoint
 from qfund.checkpoints.checkpoint import Checkpoint, StoredTensor
 from qfund.core.errors import InvalidSpec
 from qfund.core.names import look_up
+from qfund.core.request import model_name
 from qfund.core.tensors import DtypeShare
 from qfund.precisions.precision import CAST, STORED
 from qfund.precisions.request import ALSO
@@ -157,9 +158,7 @@ def checked(request: PlanRequest) -> PlanRequest:
         UnknownName: a precision or kind of module that there is not.
         InvalidSpec: no model.
     """
-    model = request.model.strip()
-    if not model or len(model) > 1024 or "\0" in model:
-        raise InvalidSpec("No model is named.", "Name a catalog model, a folder or a Hub id (owner/name).")
+    model = model_name(request.model)
     for name in request.precisions:
         precision(name)
     for name in request.also:

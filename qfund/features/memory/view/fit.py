@@ -6,9 +6,9 @@ import streamlit as st
 
 from qfund.core.errors import QfundError
 from qfund.drawing import axes
-from qfund.features.memory import figures, tables
+from qfund.features.memory import figures, tables, words
 from qfund.features.memory.link import Asked
-from qfund.features.memory.request import fits
+from qfund.features.memory.request import advice, fits, sizing
 from qfund.features.memory.request.fits import Fits, Workload
 from qfund.ui import columns
 from qfund.ui.states import failed, literal
@@ -16,13 +16,13 @@ from qfund.ui.states import failed, literal
 
 def under(found: Fits, workload: Workload) -> Fits:
     """The same model under another workload: arithmetic, no job."""
-    rows = fits.rows(found.shape, found.weights, workload)
+    rows = sizing.rows(found.shape, found.weights, workload)
     return replace(
         found,
         request=replace(found.request, workload=workload),
         rows=rows,
-        choice=fits.choose(rows, workload, found.stored),
-        warnings=fits.warnings(found.shape, workload),
+        choice=advice.choose(rows, workload, found.stored),
+        warnings=advice.warnings(found.shape, workload),
     )
 
 
@@ -62,7 +62,7 @@ def draw(asked: Asked, found: Fits) -> None:
             key="fits_table",
             alt="Total, headroom, longest context and parts of every precision",
         )
-    if beyond := fits.beyond(rows, found.shape):
+    if beyond := words.beyond_training(rows, found.shape):
         st.caption(f":material/warning: {beyond}")
     for name, why in found.refused.items():
         st.caption(f":material/block: {literal(name)}: {literal(why)}")

@@ -5,7 +5,7 @@ import streamlit as st
 from qfund.core.errors import QfundError
 from qfund.drawing import axes
 from qfund.features.lesson import words as lesson_words
-from qfund.features.memory import figures, tables
+from qfund.features.memory import figures, tables, words
 from qfund.features.memory.link import Asked
 from qfund.features.memory.request import load_peak
 from qfund.features.memory.request.load_peak import WAYS, LoadPeaks
@@ -84,7 +84,7 @@ def follow(answer: Answer) -> None:
 
 
 def _measured(found: LoadPeaks, precision: str) -> None:
-    st.markdown(literal(load_peak.lesson(found, precision)))
+    st.markdown(literal(words.load_needs(found, precision)))
     for note in found.notes:
         st.caption(f":material/info: {literal(note)}")
     if found.reference.sampled is None:

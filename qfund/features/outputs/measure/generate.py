@@ -167,15 +167,15 @@ class _Run:
         text = _Text(self.request, prompt, reference)
         begun = self._done
 
-        def told(written: str, count: int) -> None:
+        def report(written: str, count: int) -> None:
             self.progress(f"writing in {row.label}{which}", (begun + count) / self._all)
             if isinstance(self.progress, Streaming):
                 shown[name] = written
                 self.progress.show(shown)
 
-        told("", 0)
+        report("", 0)
         writer = decoding.Writer(model.model, row, prompt.ids, prompt.start, prompt.limit)
-        text.write(writer, told)
+        text.write(writer, report)
         self._done = begun + prompt.limit
         return text
 
@@ -197,7 +197,7 @@ class _Text:
         shares = tuple(float(f"{share:.4g}") for share in self.probabilities)
         return Continuation(tuple(self.tokens), tuple(self.pieces), shares, self.ended)
 
-    def write(self, writer: decoding.Writer, told: Callable[[str, int], None]) -> None:
+    def write(self, writer: decoding.Writer, report: Callable[[str, int], None]) -> None:
         text = ""
         for step in range(self._prompt.limit):
             scores = self._drawn(writer.scores(), step)
@@ -213,7 +213,7 @@ class _Text:
             self.probabilities.append(float(scores.double().softmax(-1)[token]))
             self.pieces.append(self._piece(token in writer.ends))
             text += self.pieces[-1]
-            told(text, step + 1)
+            report(text, step + 1)
             if token in writer.ends:
                 self.ended = "end"
                 return

@@ -38,7 +38,7 @@ READINGS = {
 @dataclass(frozen=True, slots=True)
 class ClassesRequest:
     """What to classify. ``texts`` are for a model that reads text; one that reads pictures gets those that the project
-    draws. The other parts are as in ``qfund.features.compare.request.spec.Spec``."""
+    draws. The other parts are as in a comparison's ``Spec``."""
 
     model: str
     reference: str = "fp32"

@@ -41,7 +41,7 @@ POOLINGS = {
 @dataclass(frozen=True, slots=True)
 class EmbeddingsRequest:
     """What to embed: ``texts`` are ranked by their cosine with ``query``. ``pooling`` is a name of ``POOLINGS``, of the
-    hidden states after the last layer. The other parts are as in ``qfund.features.compare.request.spec.Spec``."""
+    hidden states after the last layer. The other parts are as in a comparison's ``Spec``."""
 
     model: str
     reference: str = "fp32"

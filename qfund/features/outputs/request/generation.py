@@ -57,7 +57,7 @@ class GenerationRequest:
     """What to write.
 
     Attributes:
-        model, revision, also: as in ``qfund.features.compare.request.spec.Spec``; ``reference`` and ``precisions`` too.
+        model, revision, also: as in a comparison's ``Spec``; ``reference`` and ``precisions`` too.
         prompts: each is continued alone; None takes the project's own (``qfund.inputs.prompts``).
         max_new_tokens: at most so many for each prompt.
         stop: a text ends with the token that completes one of these.
@@ -197,7 +197,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """Texts of one model in several precisions. ``created`` is ISO 8601; ``task`` a name of ``qfund.models.tasks.TASKS``."""
+    """Texts of one model in several precisions. ``created`` is ISO 8601; ``task`` a name of ``tasks.TASKS``."""
 
     schema: int
     request: GenerationRequest

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import msgspec
 import streamlit as st
 
 from qfund.drawing import axes, phrases
@@ -14,14 +13,13 @@ from qfund.features.outputs.request.generation import TIE
 from qfund.features.outputs.view import data
 from qfund.inputs import pictures
 from qfund.ui import cards, columns
+from qfund.ui.services import Answer
 from qfund.ui.states import literal
 
 
-def draw(key: str, found: Classes) -> None:
+def draw(answer: Answer) -> None:
+    found: Classes = answer.result
     request = found.request
-    st.subheader(
-        literal(f"{request.model}: {phrases.together((request.reference, *request.precisions))}"), anchor=False
-    )
     st.caption(literal(f"{found.classes:,} classes: {READINGS[found.reading]}."))
     for note in found.notes:
         st.caption(f":material/info: {literal(note)}")
@@ -44,15 +42,7 @@ def draw(key: str, found: Classes) -> None:
         key="outputs_classes_table",
         alt="Every item in every precision with the class it is given",
     )
-    data.draw(
-        key,
-        ADDRESS.current(),
-        {"Classes (CSV)": ("csv", lambda: tables.classes_table(found).to_csv(index=False).encode())},
-        lambda: msgspec.json.encode(found),
-    )
-    st.caption(
-        literal(words.provenance(found.created, found.environment, found.architecture, found.task, found.seconds))
-    )
+    data.draw(answer, "Classes (CSV)", lambda: tables.classes_table(found).to_csv(index=False).encode())
 
 
 def _card(found: Classes, name: str) -> None:

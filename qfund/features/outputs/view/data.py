@@ -1,48 +1,55 @@
 """The end of a view of the page Outputs: take the numbers along, and make them again elsewhere."""
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
+import msgspec
 import streamlit as st
 
 from qfund.features.outputs import link
 from qfund.features.outputs.link import ADDRESS, Asked
 from qfund.ui.address import names_a_folder
 from qfund.ui.downloads import download
+from qfund.ui.services import Answer
 
 
 def command_line(asked: Asked) -> str:
     """``qfund generate …``, ``classify …`` or ``embed …`` of the view that is open."""
     command = {"text": "generate", "classes": "classify", "embeddings": "embed"}[asked.view]
-    said = ["qfund", command, asked.model, "--reference", asked.reference, "--precision", *asked.precisions]
-    said += ["--also", *asked.also] if asked.also else []
-    said += ["--revision", asked.revision] if asked.revision else []
+    words = ["qfund", command, asked.model, "--reference", asked.reference, "--precision", *asked.precisions]
+    words += ["--also", *asked.also] if asked.also else []
+    words += ["--revision", asked.revision] if asked.revision else []
     # With "=", so that a text may begin with a hyphen.
     if asked.view == "text":
-        said += ["--max-new-tokens", str(asked.new_tokens)]
-        said += ["--temperature", f"{asked.temperature:g}", "--seed", str(asked.seed)] if asked.temperature else []
-        said += [f"--stop={text}" for text in asked.stop]
-        said += [f"--prompt={text}" for text in asked.prompts or ()]
+        words += ["--max-new-tokens", str(asked.new_tokens)]
+        words += ["--temperature", f"{asked.temperature:g}", "--seed", str(asked.seed)] if asked.temperature else []
+        words += [f"--stop={text}" for text in asked.stop]
+        words += [f"--prompt={text}" for text in asked.prompts or ()]
     elif asked.view == "classes":
-        said += [f"--text={text}" for text in asked.texts]
+        words += [f"--text={text}" for text in asked.texts]
     else:
-        said += [f"--query={asked.query}", "--pooling", asked.pooling, *(f"--text={text}" for text in asked.sentences)]
-    return shlex.join(said)
+        words += [f"--query={asked.query}", "--pooling", asked.pooling, *(f"--text={text}" for text in asked.sentences)]
+    return shlex.join(words)
 
 
-def draw(
-    key: str, asked: Asked, tables: Mapping[str, tuple[str, Callable[[], bytes]]], document: Callable[[], bytes]
-) -> None:
-    """``tables``: what a button says → name of the file's kind, and what makes it."""
+def draw(answer: Answer, title: str, csv: Callable[[], bytes]) -> None:
+    """``title``: what the button of the table says."""
+    asked = ADDRESS.current()
     part = st.expander("Take it along", icon=":material/download:", key="outputs_data", on_change="rerun")
     if not part.open:
         return
-    name = f"qfund-{asked.view}-{key[:8]}"
+    name = f"qfund-{asked.view}-{answer.key[:8]}"
     with part:
         with st.container(horizontal=True):
-            for title, (kind, make) in tables.items():
-                download(title, make, f"{name}.{kind}", "text/csv", "table", f"outputs_{kind}")
-            download("Everything (JSON)", document, f"{name}.json", "application/json", "data_object", "outputs_json")
+            download(title, csv, f"{name}.csv", "text/csv", "table", "outputs_csv")
+            download(
+                "Everything (JSON)",
+                lambda: msgspec.json.encode(answer.result),
+                f"{name}.json",
+                "application/json",
+                "data_object",
+                "outputs_json",
+            )
         st.markdown("**The link to this page**")
         if not link.fits(asked):
             st.caption("The texts are too long for a link: send the JSON file instead.")

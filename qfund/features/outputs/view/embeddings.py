@@ -2,10 +2,9 @@
 
 from dataclasses import replace
 
-import msgspec
 import streamlit as st
 
-from qfund.drawing import axes, phrases
+from qfund.drawing import axes
 from qfund.drawing.numbers import cosine_text
 from qfund.drawing.phrases import label
 from qfund.features.outputs import figures, tables, words
@@ -13,16 +12,15 @@ from qfund.features.outputs.link import ADDRESS
 from qfund.features.outputs.request import embeddings
 from qfund.features.outputs.request.embeddings import POOLINGS, Embeddings
 from qfund.features.outputs.view import data
-from qfund.features.outputs.view.text import once
 from qfund.ui import cards
+from qfund.ui.drawn import once
+from qfund.ui.services import Answer
 from qfund.ui.states import literal
 
 
-def draw(key: str, found: Embeddings) -> None:
+def draw(answer: Answer) -> None:
+    found: Embeddings = answer.result
     request = found.request
-    st.subheader(
-        literal(f"{request.model}: {phrases.together((request.reference, *request.precisions))}"), anchor=False
-    )
     st.caption(literal(f"{found.dimensions:,} dimensions: {found.what}, pooled by {POOLINGS[request.pooling]}."))
     if found.task not in ("text encoder", "encoder"):
         st.caption(
@@ -37,13 +35,13 @@ def draw(key: str, found: Embeddings) -> None:
     with left:
         st.markdown("**Places by nearness to the query**")
         st.plotly_chart(
-            once(key, found.created, "rankings", lambda: figures.rankings(tables.rankings(found))),
+            once(answer, "rankings", lambda found: figures.rankings(tables.rankings(found))),
             config=axes.CONFIG,
             key="outputs_rankings",
             alt="The place of every sentence in each precision; lines that cross are places that changed",
         )
     with right:
-        _similarity(key, found)
+        _similarity(answer)
     st.dataframe(
         tables.sentences(found),
         hide_index=True,
@@ -58,15 +56,7 @@ def draw(key: str, found: Embeddings) -> None:
             "the query in that precision. Lines in colour are sentences that stand on another place somewhere."
         )
     )
-    data.draw(
-        key,
-        ADDRESS.current(),
-        {"Rankings (CSV)": ("csv", lambda: tables.rankings(found).to_csv(index=False).encode())},
-        lambda: msgspec.json.encode(found),
-    )
-    st.caption(
-        literal(words.provenance(found.created, found.environment, found.architecture, found.task, found.seconds))
-    )
+    data.draw(answer, "Rankings (CSV)", lambda: tables.rankings(found).to_csv(index=False).encode())
 
 
 def _card(found: Embeddings, name: str) -> None:
@@ -86,7 +76,8 @@ def _card(found: Embeddings, name: str) -> None:
 
 
 @st.fragment
-def _similarity(key: str, found: Embeddings) -> None:
+def _similarity(answer: Answer) -> None:
+    found: Embeddings = answer.result
     asked = ADDRESS.current()
     names = list(dict.fromkeys((found.request.reference, *found.request.precisions)))
     if st.session_state.get("outputs_matrix") not in names:
@@ -95,12 +86,7 @@ def _similarity(key: str, found: Embeddings) -> None:
     name = name if name in names else names[0]
     ADDRESS.show(replace(asked, look=name if name != names[0] else None))
     st.plotly_chart(
-        once(
-            key,
-            found.created,
-            f"similarity {name}",
-            lambda: figures.similarity(tables.similarity(found, name)),
-        ),
+        once(answer, f"similarity {name}", lambda found: figures.similarity(tables.similarity(found, name))),
         config=axes.CONFIG,
         key="outputs_similarity",
         alt="Cosine of every pair of sentences in one precision",

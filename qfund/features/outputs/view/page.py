@@ -4,14 +4,17 @@ import streamlit as st
 
 from qfund.core.errors import QfundError
 from qfund.drawing import phrases
+from qfund.features.outputs import words
 from qfund.features.outputs.link import Asked
 from qfund.features.outputs.request.classes import Classes
 from qfund.features.outputs.request.embeddings import Embeddings
 from qfund.features.outputs.request.generation import Generation
-from qfund.features.outputs.view import choices, classes, embeddings
-from qfund.features.outputs.view import text as text_view
+from qfund.features.outputs.view import choices, classes, embeddings, text
 from qfund.ui import progress, services
+from qfund.ui.services import Answer
 from qfund.ui.states import empty, failed, literal
+
+_VIEWS = {Generation: text, Classes: classes, Embeddings: embeddings}
 
 _INVITATIONS = {
     "text": (
@@ -51,12 +54,8 @@ def draw(asked: Asked) -> None:
         return
     if answer.problem:
         st.warning(literal(answer.problem), icon=":material/database_off:")
-    if isinstance(answer.result, Generation):
-        text_view.draw(answer.key, answer.result)
-    elif isinstance(answer.result, Classes):
-        classes.draw(answer.key, answer.result)
-    elif isinstance(answer.result, Embeddings):
-        embeddings.draw(answer.key, answer.result)
+    if answer.result is not None:
+        _result(answer)
     elif answer.job is not None and answer.job.active:
         progress.follow(answer.key)
         st.caption("You can close this page: the link in the address bar leads back to it.")
@@ -66,6 +65,14 @@ def draw(asked: Asked) -> None:
             progress.ended(answer.job)
             if answer.job.state == "failed":
                 return
-        title, text, icon = _INVITATIONS[asked.view]
+        title, invitation, icon = _INVITATIONS[asked.view]
         together = phrases.together((asked.reference, *asked.precisions))
-        empty(title, text.format(model=literal(asked.model), precisions=together), icon)
+        empty(title, invitation.format(model=literal(asked.model), precisions=together), icon)
+
+
+def _result(answer: Answer) -> None:
+    found = answer.result
+    precisions = phrases.together((found.request.reference, *found.request.precisions))
+    st.subheader(literal(f"{found.request.model}: {precisions}"), anchor=False)
+    _VIEWS[type(found)].draw(answer)
+    st.caption(literal(words.provenance(found)))

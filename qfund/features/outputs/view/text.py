@@ -1,12 +1,10 @@
 """The view *Text*: what every precision wrote after the same prompts, and where and why the texts part."""
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar, cast
 
 import streamlit as st
 
-from qfund.drawing import axes, phrases
+from qfund.drawing import axes
 from qfund.drawing.numbers import estimate_text
 from qfund.drawing.phrases import FEW, label
 from qfund.features.outputs import figures, tables, words
@@ -15,44 +13,23 @@ from qfund.features.outputs.request import generation
 from qfund.features.outputs.request.generation import Generation
 from qfund.features.outputs.view import aligned, data
 from qfund.ui import cards, columns
+from qfund.ui.drawn import once
+from qfund.ui.services import Answer
 from qfund.ui.states import literal
 
-Made = TypeVar("Made")
 
-
-@st.cache_resource(max_entries=128, show_spinner=False)
-def _made(key: str, created: str, what: str, _make: Callable[[], object]) -> object:
-    return _make()
-
-
-def once(key: str, created: str, what: str, make: Callable[[], Made]) -> Made:
-    """``make()``, made at most once for a result; ``what`` names it and everything else that it depends on."""
-    return cast(Made, _made(key, created, what, make))
-
-
-def draw(key: str, found: Generation) -> None:
-    st.subheader(
-        literal(f"{found.request.model}: {phrases.together((found.request.reference, *found.request.precisions))}"),
-        anchor=False,
-    )
+def draw(answer: Answer) -> None:
+    found: Generation = answer.result
     st.caption(literal(words.how_written(found)))
     for note in found.notes:
         st.caption(f":material/info: {literal(note)}")
     _candidates(found)
     if len(found.counted) > 1:
-        _curves(key, found)
-    _example(key, found)
+        _curves(answer)
+    _example(answer)
     _tables(found)
-    data.draw(
-        key,
-        ADDRESS.current(),
-        {"Examples (CSV)": ("csv", lambda: tables.generation_csv(found))},
-        lambda: generation.to_json(found),
-    )
+    data.draw(answer, "Examples (CSV)", lambda: tables.generation_csv(found))
     st.caption(words.definitions(found))
-    st.caption(
-        literal(words.provenance(found.created, found.environment, found.architecture, found.task, found.seconds))
-    )
 
 
 def _candidates(found: Generation) -> None:
@@ -102,12 +79,12 @@ def _card(found: Generation, name: str) -> None:
     st.markdown(literal(words.candidate(found, name)))
 
 
-def _curves(key: str, found: Generation) -> None:
+def _curves(answer: Answer) -> None:
     left, right = st.columns(2, gap="medium")
     with left:
         st.markdown("**Still the same after n tokens**")
         st.plotly_chart(
-            once(key, found.created, "survival", lambda: figures.survival(tables.survival(found))),
+            once(answer, "survival", lambda found: figures.survival(tables.survival(found))),
             config=axes.CONFIG,
             key="outputs_survival",
             alt="Share of prompts whose text is still the reference's, token after token, one line a precision",
@@ -115,7 +92,7 @@ def _curves(key: str, found: Generation) -> None:
     with right:
         st.markdown("**How the prompts end**")
         st.plotly_chart(
-            once(key, found.created, "outcomes", lambda: figures.outcomes(tables.outcomes(found))),
+            once(answer, "outcomes", lambda found: figures.outcomes(tables.outcomes(found))),
             config=axes.CONFIG,
             key="outputs_outcomes",
             alt="For each precision how many prompts never diverge, diverge at a tie, or by damage",
@@ -123,8 +100,41 @@ def _curves(key: str, found: Generation) -> None:
 
 
 @st.fragment
-def _example(key: str, found: Generation) -> None:
+def _example(answer: Answer) -> None:
     """One prompt, chosen by its number or as the worst of a candidate."""
+    found: Generation = answer.result
+    name, number = _chosen(answer.key, found)
+    example = found.examples[number]
+    row = example.candidates[name].divergence
+    left, right = st.columns(2, gap="medium")
+    same = None if row is None else row.step
+    with left, st.container(border=True, height="stretch"):
+        st.html(aligned.prose(example.prompt, example.reference, found.request.reference, same))
+    with right, st.container(border=True, height="stretch"):
+        st.html(aligned.prose(example.prompt, example.candidates[name].written, name, same))
+    if row is None:
+        st.markdown(
+            f":material/check: The same text, token by token. {literal(label(name))} ends where "
+            f"{literal(label(found.request.reference))} does: {literal(generation.ENDS[example.reference.ended])}."
+        )
+    else:
+        st.markdown(literal(words.divergence(row, found.request.reference, name)))
+        st.plotly_chart(
+            once(
+                answer,
+                f"alternatives {number} {name}",
+                lambda found: figures.alternatives(tables.alternatives(found, number, name)),
+            ),
+            config=axes.CONFIG,
+            key="outputs_alternatives",
+            alt="Probabilities that both precisions gave to the likeliest tokens where they part",
+        )
+    st.markdown("**Token by token**")
+    st.html(aligned.table(example, found.request.reference, found.request.precisions))
+
+
+def _chosen(key: str, found: Generation) -> tuple[str, int]:
+    """The candidate and the number of the example that are looked at, in the address too."""
     asked = ADDRESS.current()
     names = found.request.precisions
     st.markdown("**Where they part**")
@@ -144,38 +154,10 @@ def _example(key: str, found: Generation) -> None:
         name = name if name in names else begin
         ordered = generation.worst_first(found, name)
         number = _number(found, f"{key}_{name}", name, ordered, asked.example) if len(ordered) > 1 else 0
-    asked = replace(
-        asked, look=name if name != _most(found) else None, example=number + 1 if number != ordered[0] else 0
+    ADDRESS.show(
+        replace(asked, look=name if name != _most(found) else None, example=number + 1 if number != ordered[0] else 0)
     )
-    ADDRESS.show(asked)
-    example = found.examples[number]
-    row = example.candidates[name].divergence
-    left, right = st.columns(2, gap="medium")
-    same = None if row is None else row.step
-    with left, st.container(border=True, height="stretch"):
-        st.html(aligned.prose(example.prompt, example.reference, found.request.reference, same))
-    with right, st.container(border=True, height="stretch"):
-        st.html(aligned.prose(example.prompt, example.candidates[name].written, name, same))
-    if row is None:
-        st.markdown(
-            f":material/check: The same text, token by token. {literal(label(name))} ends where "
-            f"{literal(label(found.request.reference))} does: {literal(generation.ENDS[example.reference.ended])}."
-        )
-    else:
-        st.markdown(literal(words.divergence(row, found.request.reference, name)))
-        st.plotly_chart(
-            once(
-                key,
-                found.created,
-                f"alternatives {number} {name}",
-                lambda: figures.alternatives(tables.alternatives(found, number, name)),
-            ),
-            config=axes.CONFIG,
-            key="outputs_alternatives",
-            alt="Probabilities that both precisions gave to the likeliest tokens where they part",
-        )
-    st.markdown("**Token by token**")
-    st.html(aligned.table(example, found.request.reference, names))
+    return name, number
 
 
 def _most(found: Generation) -> str:

@@ -3,7 +3,7 @@
     q = clamp(round(w / s) + z, q_min, q_max)        ŵ = (q − z) · s
 
 Everything is float32, as torchao computes a float32 weight on a CPU; tests hold it to torchao's primitives bit for bit.
-``qfund.precisions.quantizers.integer`` is the same for whole models, in torch; this file is for the web process, which has none.
+``quantizers.integer`` is the same for whole models, in torch; this file is for the web process, which has none.
 """
 
 import math
@@ -44,7 +44,7 @@ _SCALE_BYTES, _ZERO_POINT_BYTES = 4, 1
 #: Weights that are held in double precision at once.
 _AT_ONCE = 2**20
 
-#: Planes that a width is stored in, as ``qfund.precisions.quantizers.packing`` does: 3 bits are 2 + 1.
+#: Planes that a width is stored in, as ``quantizers.packing`` does: 3 bits are 2 + 1.
 _PLANES = (8, 4, 2, 1)
 
 
@@ -135,11 +135,11 @@ def checked(weight: NDArray[Any]) -> Floats:
 
 def choose(weight: Floats, scheme: Scheme) -> Parameters:
     """Scale and zero-point of every part of a matrix that ``checked`` gave, from its smallest and largest weight."""
-    low, high = _range(weight, scheme)
+    low, high = extremes(weight, scheme)
     return _as_course(low, high, scheme) if scheme.convention == "course" else _as_torchao(low, high, scheme)
 
 
-def given(scale: float, zero_point: int, scheme: Scheme) -> Parameters:
+def checked_parameters(scale: float, zero_point: int, scheme: Scheme) -> Parameters:
     """Somebody's own scale and zero-point for the whole matrix.
 
     Raises:
@@ -212,43 +212,15 @@ def representable(parameters: Parameters, scheme: Scheme, row: int = 0, group: i
     return values
 
 
-def place(row: int, column: int, columns: int, scheme: Scheme) -> tuple[int, int]:
+def scale_index(row: int, column: int, columns: int, scheme: Scheme) -> tuple[int, int]:
     """Where in ``Parameters`` the scale of a weight stands."""
     return (0, 0) if scheme.granularity == "tensor" else (row, column // scheme.size(columns))
-
-
-def notes(weight: Floats, parameters: Parameters, scheme: Scheme) -> list[str]:
-    """Sentences on what is odd about this matrix or does not fit the scheme."""
-    said = []
-    columns = weight.shape[1]
-    if (size := GRANULARITIES[scheme.granularity]) and columns % size:
-        last = columns % size
-        whole = f"the last group of every row has {last}" if columns > size else f"a row is one group of {last}"
-        said.append(
-            f"{columns:,} columns are no multiple of {size}: {whole}. torchao refuses such a shape; qfund does not."
-        )
-    low, high = _range(weight, scheme)
-    if weight.min() == weight.max():
-        what = "zero, which every scale holds exactly" if weight.flat[0] == 0 else f"{weight.flat[0]:g}"
-        said.append(f"Every weight here is {what}.")
-    if scheme.convention == "course" and not scheme.symmetric:
-        if flat := int(np.count_nonzero((low == high) & (low != 0))):
-            said.append(
-                f"{_parts(flat, scheme)} one value alone, so the range is empty and the course's scale would be 0: the "
-                f"smallest one, {LEAST_SCALE:.3g}, stands in. torchao's range includes zero and has no such case."
-            )
-        if outside := int(np.count_nonzero(((low > 0) | (high < 0)) & (low != high))):
-            said.append(
-                f"{_parts(outside, scheme)} no zero between smallest and largest, so the zero-point that it needs is "
-                "no code and was clamped: weights are clipped. torchao's range includes zero for this reason."
-            )
-    return said
 
 
 def pack(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
     """[rows, K] unsigned codes below 2**bits → [rows, bytes], the first code in the lowest bits.
 
-    A width of 3, 5, 6 or 7 bits is stored in planes, the widest first, as ``qfund.precisions.quantizers.packing`` does.
+    A width of 3, 5, 6 or 7 bits is stored in planes, the widest first, as ``quantizers.packing`` does.
     """
     planes, low = [], 0
     for width in _planes(bits):
@@ -270,14 +242,7 @@ def _planes(bits: int) -> list[int]:
     return [width for width in _PLANES if bits & width]
 
 
-def _parts(count: int, scheme: Scheme) -> str:
-    if scheme.granularity == "tensor":
-        return "The matrix has"
-    name = "row" if scheme.granularity == "channel" else "group"
-    return f"{count:,} {name}{'s have' if count > 1 else ' has'}"
-
-
-def _range(weight: Floats, scheme: Scheme) -> tuple[Floats, Floats]:
+def extremes(weight: Floats, scheme: Scheme) -> tuple[Floats, Floats]:
     """Smallest and largest weight of every part, in the shape of ``Parameters``."""
     if scheme.granularity == "tensor":
         return weight.min(keepdims=True), weight.max(keepdims=True)

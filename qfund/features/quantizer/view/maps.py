@@ -105,7 +105,7 @@ def histogram(drawn: Drawn) -> dict[str, object]:
     low, high = float(weight.min()), float(weight.max())
     margin = 0.04 * (high - low) or abs(low) / 2 or 1.0
     counts, _ = np.histogram(weight, _BINS, (low - margin, high + margin))
-    place = linear.place(*drawn.cell, drawn.weight.shape[1], scheme)
+    place = linear.scale_index(*drawn.cell, drawn.weight.shape[1], scheme)
     landed = np.bincount(codes.ravel().astype(np.int16) - scheme.q_min, minlength=1 << scheme.bits)
     return {
         "title": title,

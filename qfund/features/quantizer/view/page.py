@@ -41,7 +41,7 @@ def draw(weight: Floats, first: tuple[int, int], stored: int, name: str) -> None
         if problem := st.session_state.get(_PROBLEM):
             failed(problem)
         _figures(linear.damage(weight, values, clipped), used, scheme, weight.shape, stored)
-        for note in linear.notes(weight, chosen, scheme):
+        for note in words.notes(weight, chosen, scheme):
             st.caption(f":material/info: {literal(note)}")
     with rest:
         packing.draw(codes, cell, scheme, weight.shape, stored)
@@ -62,7 +62,7 @@ def _used(asked: Asked, chosen: Parameters) -> Parameters:
         return chosen
     scale = float(chosen.scale[0, 0]) if asked.scale is None else asked.scale
     zero_point = int(chosen.zero_point[0, 0]) if asked.zero_point is None else asked.zero_point
-    return linear.given(scale, zero_point, asked.scheme)
+    return linear.checked_parameters(scale, zero_point, asked.scheme)
 
 
 def _moved() -> None:
@@ -96,7 +96,7 @@ def _after(move: dict[str, object], asked: Asked) -> Asked:
         step = zero = math.nan
     if not zero.is_integer():
         raise InvalidInput("The zero-point is no whole number.", "Give one such as −70: it is a code.")
-    linear.given(step, int(zero), asked.scheme)
+    linear.checked_parameters(step, int(zero), asked.scheme)
     return replace(asked, scale=step, zero_point=int(zero))
 
 

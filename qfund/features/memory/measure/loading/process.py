@@ -1,7 +1,7 @@
 """Load a model one way, and say at each border between two phases what memory it takes.
 
-``python -m qfund.features.memory.measure.loading_process``, started for each load, because only a fresh process has nothing left from
-another one. It speaks ``load_messages``, and exits at once when its standard input ends: its parent is gone.
+``watch`` starts it with ``python -m`` for each load, because only a fresh process has nothing left from another one. It
+speaks ``messages``, and exits at once when its standard input ends: its parent is gone.
 """
 
 import contextlib
@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from qfund.core.errors import EngineError, OutOfBudget, QfundError
-from qfund.features.memory.measure import load_messages
-from qfund.features.memory.measure.load_messages import Entered, Event, Failed, Imported, Job, Loaded, Ran
+from qfund.features.memory.measure.loading import messages
+from qfund.features.memory.measure.loading.messages import Entered, Event, Failed, Imported, Job, Loaded, Ran
 
 _M_MMAP_THRESHOLD = -3  # malloc.h
 
@@ -55,9 +55,9 @@ def perform(job: Job, announce: Callable[[Event], None], go: Callable[[], object
     import torch
 
     from qfund.checkpoints.catalog import CATALOG
-    from qfund.features.memory.measure import watched_forward as forward
-    from qfund.features.memory.measure.phases import Phases, aliasing_files, swapped
-    from qfund.features.memory.measure.ways import Loader, read_privately
+    from qfund.features.memory.measure.loading import forward
+    from qfund.features.memory.measure.loading.loader import Loader, read_privately
+    from qfund.features.memory.measure.loading.phases import Phases, aliasing_files, swapped
     from qfund.models import counting
 
     loader = Loader(Path(job.folder), job.precision, job.way)
@@ -104,39 +104,39 @@ def perform(job: Job, announce: Callable[[Event], None], go: Callable[[], object
 
 
 def failure_of(error: Exception) -> Failed:
-    """What people are told of an exception; the traceback of one that nobody foresaw goes to standard error."""
+    """What is reported of an exception; the traceback of one that nobody foresaw goes to standard error."""
     if isinstance(error, QfundError):
-        return load_messages.failure(error)
+        return messages.failure(error)
     names = {kind.__name__ for kind in type(error).__mro__}
     if names & {"MemoryError", "OutOfMemoryError"} or "allocate memory" in str(error):
-        told: QfundError = OutOfBudget(
+        failure: QfundError = OutOfBudget(
             "The memory ran out while the model was loaded.",
             "Choose a smaller model or fewer ways, or use a machine with more memory.",
         )
     else:
         traceback.print_exception(error)
-        told = EngineError(
+        failure = EngineError(
             f"Loading failed unexpectedly: {type(error).__name__}: {' '.join(str(error).split())[:500]}",
             "This is an error of qfund or of a library under it; the traceback on standard error has the details.",
         )
-    return load_messages.failure(told)
+    return messages.failure(failure)
 
 
 def main() -> None:
     incoming, outgoing = take_streams()
     settle()
-    job = load_messages.job(incoming.readline())
-    told = threading.Event()
+    job = messages.job(incoming.readline())
+    start = threading.Event()
 
     def listen() -> None:
         # A thread of its own, so that the parent's end is noticed in the middle of a load.
         if incoming.readline():
-            told.set()
+            start.set()
             incoming.read()
         os._exit(1)
 
     def announce(event: Event) -> None:
-        outgoing.write(load_messages.line(event))
+        outgoing.write(messages.line(event))
         outgoing.flush()
 
     threading.Thread(target=listen, daemon=True).start()
@@ -145,7 +145,7 @@ def main() -> None:
         from qfund.precisions import backends
 
         backends.quiet()
-        perform(job, announce, told.wait)
+        perform(job, announce, start.wait)
     except Exception as error:
         announce(failure_of(error))
     sys.stderr.flush()

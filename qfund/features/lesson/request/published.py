@@ -1,4 +1,4 @@
-"""The course's published figures and what comes out today: measured data (``course.json``) and how they compare.
+"""The course's published figures and what comes out today: measured data (``published.json``) and how they compare.
 
 ``python -m training.course`` computes what comes out; a test computes it again. No torch.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-FILE = Path(__file__).with_name("course.json")
+FILE = Path(__file__).with_name("published.json")
 
 #: Relative difference up to which a figure comes out nearly.
 NEAR = 1e-3
@@ -78,6 +78,6 @@ class CourseFigures:
 
 
 @cache
-def published() -> CourseFigures:
+def load() -> CourseFigures:
     """The shipped table; read once in a process."""
     return msgspec.json.decode(FILE.read_bytes(), type=CourseFigures)

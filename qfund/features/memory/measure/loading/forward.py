@@ -10,8 +10,8 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.errors import QfundError
-from qfund.features.memory.measure.load_messages import Ran
-from qfund.features.memory.measure.phases import Phases, memory, swapped
+from qfund.features.memory.measure.loading.messages import Ran
+from qfund.features.memory.measure.loading.phases import Phases, memory, swapped
 from qfund.models import inputs
 from qfund.models.forward import run
 from qfund.models.tasks import task_of

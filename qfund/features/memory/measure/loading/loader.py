@@ -12,7 +12,7 @@ from transformers import modeling_utils
 
 from qfund.checkpoints import catalog, checkpoint
 from qfund.core.errors import NothingConverted
-from qfund.features.memory.measure.phases import Phases
+from qfund.features.memory.measure.loading.phases import Phases
 from qfund.features.memory.request.load_peak import WAYS
 from qfund.models import skeleton, tasks
 from qfund.models.loading import read

@@ -1,4 +1,4 @@
-"""What ``watched_load`` and the process that loads say to each other: JSON, one message a line.
+"""What ``watch`` and the ``process`` that loads say to each other: JSON, one message a line.
 
 To its standard input a ``Job``, and an empty line once it shall load. From its standard output ``Imported``, then
 ``Entered`` for each phase, and ``Loaded`` or ``Failed``; after ``Loaded``, where a forward was asked for, ``Ran``.

@@ -1,13 +1,13 @@
 """What the lesson does by hand in a notebook, done to a model: the request, and the result as plain data. No torch.
 
 Parameters before and after a cast, a copy beside a second name, outputs in three dtypes, and one real weight in several
-formats. ``qfund.features.lesson.measure`` does it.
+formats. ``qfund.features.lesson.measure.notebook`` does it.
 """
 
 from dataclasses import dataclass, replace
 
 from qfund.core.environment import Environment
-from qfund.core.errors import InvalidSpec
+from qfund.core.request import model_name
 
 #: Tensors that are listed by name; the others are counted.
 LISTED = 40
@@ -23,27 +23,24 @@ FORMATS = ("bf16", "fp16", "fp8_e4m3", "int8")
 
 
 @dataclass(frozen=True, slots=True)
-class LessonRequest:
-    """``model`` and ``revision`` as in ``qfund.features.compare.request.spec.Spec``."""
+class NotebookRequest:
+    """``model`` and ``revision`` as in a comparison's ``Spec``."""
 
     model: str
     revision: str | None = None
 
 
-def checked(request: LessonRequest) -> LessonRequest:
+def checked(request: NotebookRequest) -> NotebookRequest:
     """The same request in its one canonical form.
 
     Raises:
         InvalidSpec: no model.
     """
-    model = request.model.strip()
-    if not model or len(model) > 1024 or "\0" in model:
-        raise InvalidSpec("No model is named.", "Name a catalog model, a folder or a Hub id (owner/name).")
-    return replace(request, model=model, revision=request.revision or None)
+    return replace(request, model=model_name(request.model), revision=request.revision or None)
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class ListedTensor:
     """A tensor as ``named_parameters()`` or ``named_buffers()`` gives it: ``kind`` is ``"weight"`` or ``"buffer"``,
     ``before`` and ``after`` are its dtypes around the cast. A tied weight is listed with 0 bytes."""
 
@@ -56,7 +53,7 @@ class Named:
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
+class TensorCount:
     """How many tensors of one kind have one dtype, and their elements and bytes, each memory once."""
 
     kind: str
@@ -95,7 +92,7 @@ class Cast:
 
 
 @dataclass(frozen=True, slots=True)
-class Copying:
+class Copies:
     """A second name beside a deep copy, while the second is cast to bfloat16.
 
     Attributes:
@@ -120,7 +117,7 @@ class Copying:
 
 
 @dataclass(frozen=True, slots=True)
-class Direct:
+class DirectLoad:
     """The model loaded straight in bfloat16 beside the one that was loaded in float32 and cast.
 
     Attributes:
@@ -189,7 +186,7 @@ class WeightFormat:
 
 
 @dataclass(frozen=True, slots=True)
-class LookedAt:
+class WeightInFormats:
     """The weight that the formats are shown on: a matrix [out, in], at most its first rows (``rows``)."""
 
     name: str
@@ -200,7 +197,7 @@ class LookedAt:
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class Notebook:
     """All of it.
 
     Attributes:
@@ -216,20 +213,20 @@ class Lesson:
 
     qfund: str
     created: str
-    request: LessonRequest
+    request: NotebookRequest
     environment: Environment
     architecture: str
     stored: dict[str, int]
-    before: tuple[Count, ...]
-    after: tuple[Count, ...]
-    listed: tuple[Named, ...]
+    before: tuple[TensorCount, ...]
+    after: tuple[TensorCount, ...]
+    listed: tuple[ListedTensor, ...]
     cast: Cast
-    copying: Copying
-    direct: Direct
+    copying: Copies
+    direct: DirectLoad
     outputs: tuple[Output, ...]
     gives: str
     input: str
     shown: tuple[str, ...]
     position: int | None
-    weight: LookedAt | None
+    weight: WeightInFormats | None
     notes: tuple[str, ...] = ()

@@ -14,8 +14,8 @@ from typing import TypeVar
 import msgspec
 
 from qfund.core.errors import EngineError, QfundError, TimedOut, WorkerDied
-from qfund.features.memory.measure import load_messages, sampler
-from qfund.features.memory.measure.load_messages import Entered, Event, Failed, Imported, Job, Loaded, Ran
+from qfund.features.memory.measure.loading import messages, sampler
+from qfund.features.memory.measure.loading.messages import Entered, Event, Failed, Imported, Job, Loaded, Ran
 
 #: Seconds between two samples.
 INTERVAL = 0.005
@@ -25,9 +25,9 @@ LIMIT = 3600.0
 
 FORWARD_LIMIT = 600.0
 
-_LOADER = (sys.executable, "-m", "qfund.features.memory.measure.loading_process")
+_LOADER = (sys.executable, "-m", "qfund.features.memory.measure.loading.process")
 
-_ROOT = Path(__file__).resolve().parents[4]
+_ROOT = Path(__file__).resolve().parents[5]
 
 #: Clock in seconds, resident and shared bytes.
 Sample = tuple[float, int, int]
@@ -66,7 +66,7 @@ def run(
     """
     entered("importing")
     with _child(loader) as process, _limit(process, LIMIT, "Loading", "Name fewer ways."):
-        _tell(process, load_messages.line(job))
+        _tell(process, messages.line(job))
         _expect(process, Imported, entered)
         if interval is None or not sampler.available():
             _tell(process, b"\n")
@@ -176,7 +176,7 @@ def _expect(process: "subprocess.Popen[bytes]", kind: type[Kind], entered: Calla
     assert process.stdout is not None
     for line in process.stdout:
         try:
-            event = load_messages.event(line)
+            event = messages.event(line)
         except msgspec.DecodeError as error:
             raise EngineError(f"The loading process says what cannot be read: {error}.") from error
         if isinstance(event, Failed):

@@ -13,7 +13,7 @@ from qfund.features.compare.words import libraries as libraries_words
 from qfund.features.compare.words import report as report_words
 from qfund.features.lesson import figures, tables, words
 from qfund.features.lesson.request.questions import FEW, MANY, Asked
-from qfund.features.lesson.view import parts
+from qfund.features.lesson.view import evidence, prediction
 from qfund.features.memory.request import load_peak
 from qfund.features.memory.request.load_peak import LoadPeaks
 from qfund.features.memory.request.plan import Plan
@@ -24,13 +24,13 @@ from qfund.ui.states import literal
 
 
 def outputs(asked: Asked) -> None:
-    found = parts.compared(
+    found = evidence.measured(
         asked.comparison,
         "Compare outputs",
         f"**Compare outputs** runs {literal(asked.model)} in FP32, BF16, FP16 and INT8 on the same text and compares "
         "every output.",
     )
-    if found is None or found.result is None:
+    if found is None:
         return
     for verdict in candidates.verdicts(found.result):
         for alarm in verdict.alarms:
@@ -70,8 +70,8 @@ def outputs(asked: Asked) -> None:
 
 
 def footprint(asked: Asked) -> None:
-    found: Plan | None = parts.planned(asked.plan)
-    if found is None or not parts.predict("ratio", found):
+    found: Plan | None = evidence.planned(asked.plan)
+    if found is None or not prediction.predict("ratio", found):
         return
     shown = ("fp32", "bf16")
     st.plotly_chart(
@@ -97,12 +97,13 @@ def _parts(found: Plan, shown: tuple[str, ...], key: str) -> None:
 
 
 def loading(asked: Asked) -> None:
-    found: LoadPeaks | None = parts.result(
+    answer = evidence.measured(
         asked.load_peaks,
         "Measure loading",
         f"**Measure loading** loads {literal(asked.model)} in BF16 directly, by a cast afterwards and by the "
         "notebook's copy, each in a fresh process, and watches its memory.",
     )
+    found: LoadPeaks | None = answer.result if answer else None
     if found is not None and found.weights_bytes < load_peak.TINY and asked.model != EXAMPLE.model:
         st.caption(
             f":material/info: {literal(asked.model)} is too small to tell the ways apart: what Python allocates on the "
@@ -111,7 +112,7 @@ def loading(asked: Asked) -> None:
         found = services.look_up(Asked().load_peaks).result
     if found is None:
         return
-    if not parts.predict("peak", found):
+    if not prediction.predict("peak", found):
         return
     frame = tables.ways(found)
     if not frame.empty:
@@ -131,13 +132,13 @@ def loading(asked: Asked) -> None:
 
 
 def savings(asked: Asked) -> None:
-    found: Plan | None = parts.planned(asked.plan)
+    found: Plan | None = evidence.planned(asked.plan)
     if found is None:
         return
     st.markdown("##### Memory")
     if words.entry(found, "int8") is None:
         st.info("Quantisers find nothing to convert in this model.")
-    elif parts.predict("times", found):
+    elif prediction.predict("times", found):
         shown = ("fp32", "int8", "int4")
         st.plotly_chart(
             figures.parts(tables.parts(found, shown)),
@@ -152,13 +153,13 @@ def savings(asked: Asked) -> None:
 
 def _speed(asked: Asked) -> None:
     many = _timed(asked, MANY)
-    if many is None or many.result is None or not parts.predict("speed", many.result):
+    if many is None or not prediction.predict("speed", many.result):
         return
     _latency(many, f"A text of {many.result.input.tokens:,} tokens at once")
-    if (few := _timed(asked, FEW)) is not None and few.result is not None and few.key != many.key:
+    if (few := _timed(asked, FEW)) is not None and few.key != many.key:
         _latency(few, f"{few.result.input.tokens:,} tokens, about a step of generating")
         if (truth := words.TRUTHS["speed"](few.result)) is not None:
-            st.markdown(literal(truth.said))
+            st.markdown(literal(truth.sentence))
     st.caption(
         "Time of a forward ÷ FP32's, measured in turns: left of the line is faster; lines are standard errors. Grey is "
         "qfund's own model, made to be exact and not fast. INT8 dynamic quantises the activations too, and multiplies "
@@ -167,12 +168,12 @@ def _speed(asked: Asked) -> None:
 
 
 def _timed(asked: Asked, tokens: int) -> Answer | None:
-    return parts.compared(
+    return evidence.measured(
         asked.timing(tokens),
         f"Measure the time of {tokens:,} tokens",
         f"Runs {literal(asked.model)} in FP32, BF16 and INT8, as qfund and as libraries do it, in turns, on at most "
         f"{tokens:,} tokens.",
-        in_numbers=True,
+        whole=False,
     )
 
 
@@ -188,6 +189,5 @@ def _latency(found: Answer, title: str) -> None:
         key=f"latency_{found.key}",
         alt="Time of a forward of every candidate as a ratio to FP32's, by library",
     )
-    assert found.result is not None
     for problem in libraries_words.library_problems(found.result):
         st.caption(f":material/warning: {literal(problem)}")

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from qfund.features.memory.measure.load_messages import Border
-from qfund.features.memory.measure.sampler import available, statm
+from qfund.features.memory.measure.loading.messages import Border
+from qfund.features.memory.measure.loading.sampler import available, statm
 from qfund.models import counting
 
 

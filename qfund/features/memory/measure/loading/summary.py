@@ -5,14 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from qfund.features.memory.measure.load_messages import Border, Ran
+from qfund.features.memory.measure.loading.messages import Border, Ran
 from qfund.features.memory.request.load_peak import Curve, Inference, Phase, Sampled
 
 #: Points of a curve.
 POINTS = 400
 
 
-def digest(borders: Sequence[Border], samples: Sequence[tuple[float, int, int]], weights: int) -> Sampled | None:
+def summarize_load(
+    borders: Sequence[Border], samples: Sequence[tuple[float, int, int]], weights: int
+) -> Sampled | None:
     """The figures of one load, from the borders between its phases and the samples.
 
     In a phase, weights that alias the file both at its start and at its end are needed throughout, and so are the
@@ -61,7 +63,7 @@ def digest(borders: Sequence[Border], samples: Sequence[tuple[float, int, int]],
     )
 
 
-def digest_forward(
+def summarize_forward(
     borders: Sequence[Border], ran: Ran, samples: Sequence[tuple[float, int, int]], settled: int, weights: int
 ) -> Inference | None:
     """The figures of a forward after the load of those borders, above the same baseline: its own borders, and all

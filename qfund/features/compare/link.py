@@ -6,9 +6,9 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from qfund.features.compare.request import examples, link
+from qfund.features.compare.request.decision import Margin
 from qfund.features.compare.request.link import from_query, to_query
 from qfund.features.compare.request.spec import Spec
-from qfund.features.compare.request.verdict import Margin
 from qfund.ui import services
 from qfund.ui.address import names_a_folder
 

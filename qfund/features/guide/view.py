@@ -3,7 +3,7 @@
 import streamlit as st
 
 from qfund.core.metrics.table import METRICS
-from qfund.features.compare.words.candidates import BETTER
+from qfund.drawing.phrases import BETTER
 from qfund.precisions.precision import FAMILIES, STORED
 from qfund.precisions.table import PRECISIONS
 from qfund.ui.states import literal

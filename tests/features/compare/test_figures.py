@@ -24,7 +24,7 @@ from qfund.features.compare.tables import damage as damage_tables
 from qfund.features.compare.tables import footprints as footprints_tables
 from qfund.features.compare.tables import libraries as libraries_tables
 from qfund.features.compare.view import choices
-from qfund.features.compare.words import report as report_words
+from qfund.features.compare.words import damage as damage_words
 from qfund.precisions.precision import MEANING
 from qfund.precisions.table import PRECISIONS
 from tests.features.compare.reports import make_report
@@ -110,7 +110,7 @@ def test_many_candidates_are_rows_of_a_heat_map() -> None:
     named = [text for trace in families for text in trace.text if text]
     assert 0 < len(named) < len(names), "labels that would stand on each other are left out"
     many = make_report(Spec("dummy", precisions=names))
-    assert report_words.missing_phrase(many, damage_tables.memory_against_damage(many)) == (
+    assert damage_words.missing_phrase(many, damage_tables.memory_against_damage(many)) == (
         "FP64 takes more memory than the reference and would be far to the right."
     )
 
@@ -224,8 +224,8 @@ def test_a_loss_of_zero_is_kept_off_the_logarithmic_axis_and_said(report: Report
     frame.loc[0, "value"] = 0.0
     figure = damage_figures.memory_against_damage(frame, report.reference.footprint_bytes)
     assert figure.layout.yaxis.type == "log" and len(figure.data) == len(frame) - 1
-    assert "BF16 has a loss of exactly 0" in report_words.missing_phrase(report, frame)
-    assert "FP16 is not finite" in report_words.missing_phrase(report, frame[frame["precision"] != "fp16"])
+    assert "BF16 has a loss of exactly 0" in damage_words.missing_phrase(report, frame)
+    assert "FP16 is not finite" in damage_words.missing_phrase(report, frame[frame["precision"] != "fp16"])
 
 
 def test_the_axis_of_damage_spans_whole_decades_and_labels_turn_to_the_middle(report: Report) -> None:

@@ -79,9 +79,9 @@ def test_a_candidate_that_is_not_finite_keeps_its_column_and_leaves_the_others(r
 
 
 def test_the_treemap_opens_on_weights_in_several_dtypes(report: Report) -> None:
-    assert damage.mixed(report) == "int8"
-    assert damage.mixed(replace(report, results=report.results[:2])) == "bf16"
-    assert damage.mixed(make_report(Spec("dummy", precisions=("fp32",)))) == "fp32"
+    assert footprints.mixed(report) == "int8"
+    assert footprints.mixed(replace(report, results=report.results[:2])) == "bf16"
+    assert footprints.mixed(make_report(Spec("dummy", precisions=("fp32",)))) == "fp32"
 
 
 @pytest.mark.parametrize(

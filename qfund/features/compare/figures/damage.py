@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from qfund.core.units import bytes_text, number_text
 from qfund.drawing.axes import FEW, blank_figure, byte_unit, marker
-from qfund.drawing.palette import OTHER, PALETTE, family_color, is_variant, precision_color, translucent
+from qfund.drawing.palette import OTHER, PALETTE, dash, family_color, precision_color, symbol, translucent
 from qfund.features.compare.figures.labels import CHARACTER, frontier, label_box, name_places, overlap, pixels
 from qfund.precisions.precision import FAMILIES
 from qfund.precisions.table import PRECISIONS
@@ -32,7 +32,7 @@ def differences(frame: pd.DataFrame, quantity: str = "logit difference") -> go.F
                 "color": precision_color(str(name)),
                 "width": 2,
                 "shape": "hvh",
-                "dash": "dash" if is_variant(str(name)) else "solid",
+                "dash": dash(str(name)),
             },
             fill="tozeroy",
             fillcolor=translucent(precision_color(str(name)), 0.12),
@@ -191,7 +191,7 @@ def _by_family(figure: go.Figure, frame: pd.DataFrame, x: "pd.Series[float]", na
                 "color": family_color(family),
                 "size": size,
                 "opacity": 0.85,
-                "symbol": ["circle-open" if is_variant(name) else "circle" for name in rows["precision"]],
+                "symbol": [symbol(name) for name in rows["precision"]],
                 "line": {"width": 2, "color": family_color(family)},
             },
             text=[label if name in named else "" for name, label in zip(rows["precision"], rows["label"], strict=True)],

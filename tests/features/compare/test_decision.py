@@ -11,17 +11,11 @@ from qfund.core.intervals import interval
 from qfund.core.metrics import chunk_sums
 from qfund.core.metrics.estimates import estimates
 from qfund.core.metrics.positions import Positions
+from qfund.features.compare.request.decision import STATES, Decision, Margin, decide
+from qfund.features.compare.request.noise_floor import noise_floor, relative_to_floor
+from qfund.features.compare.request.pairs import paired
 from qfund.features.compare.request.report import NoiseRun, Report
 from qfund.features.compare.request.spec import Spec
-from qfund.features.compare.request.verdict import (
-    STATES,
-    Decision,
-    Margin,
-    decide,
-    noise_floor,
-    paired,
-    relative_to_floor,
-)
 from tests.features.compare.reports import make_report
 
 

@@ -35,29 +35,6 @@ def drifted(report: Report) -> str:
     return statistics.drift(report, statistics_tables.drift(report, "relative L2"), "relative L2")
 
 
-@pytest.mark.parametrize(
-    ("value", "wide", "size", "text"),
-    [
-        (1.00031, 0.0008, 1.0, "1.00031"),
-        (98.748, 0.35, 99.0, "98.75"),
-        (-0.0004, 0.02, 0.01, "0.000"),  # no negative zero
-        (3.1e-6, 2.4e-6, 4.6e-6, "3.1e-6"),
-        (1.2e-7, 2.4e-6, 4.6e-6, "0.1e-6"),  # with the exponent of the numbers beside it
-        (12_345.6, 300.0, 12_345.6, "12,346"),
-        (0.5, 0.0, 0.5, "0.5"),
-        (math.inf, 1.0, 1.0, "inf"),
-    ],
-)
-def test_a_number_has_the_digits_that_its_interval_allows(value: float, wide: float, size: float, text: str) -> None:
-    assert numbers.digits_text(value, wide, size) == text
-
-
-def test_an_estimate_without_an_interval_keeps_its_standard_error() -> None:
-    assert numbers.interval_text("kl_mean", Estimate(0.01, 0.001, 9, "nat")) == "0.01000 ± 0.00100"
-    told = numbers.interval_text("top1_agreement", Estimate(0.98, 0.01, 99, "share", 0.97, 0.99, 9))
-    assert told == "98.0 (97.0 to 99.0)"
-
-
 def noisy(report: Report, **values: float) -> Report:
     fidelity = {name: Estimate(value, None, 9, METRICS[name].unit) for name, value in values.items()}
     return replace(report, noise=(NoiseRun("threads", "one thread", 9, fidelity),))
@@ -253,19 +230,3 @@ def test_the_reference_against_itself_is_told_to_the_last_digit(report: Report) 
     assert row["KL divergence, mean (nat)"] == "0" and row["Perplexity ratio (×)"] == "1 + 2.00e-9"
     (row,) = statistics_tables.noise(noisy(report, perplexity_ratio=1.0)).to_dict("records")
     assert row["Perplexity ratio (×)"] == "1"
-
-
-@pytest.mark.parametrize(
-    ("name", "far", "text"),
-    [
-        ("kl_mean", 3.3e-13, "3.30e-13"),
-        ("logit_sqnr", 1e-4, "80"),
-        ("logit_sqnr", 0.0, "no noise"),
-        ("logit_cosine", 2.33e-14, "1 − 2.33e-14"),
-        ("perplexity_ratio", 2.38e-9, "1 ± 2.38e-9"),
-        ("top1_agreement", 0.0, "100"),
-        ("top1_agreement", 0.002, "100 − 0.2"),
-    ],
-)
-def test_the_noise_floor_is_told_as_the_metric_is(name: str, far: float, text: str) -> None:
-    assert numbers.floor_text(name, far) == text

@@ -34,51 +34,6 @@ def changed(result: PrecisionResult, **fidelity: Estimate) -> PrecisionResult:
 
 
 @pytest.mark.parametrize(
-    ("value", "se", "unit", "expected"),
-    [
-        (99.0, 0.07, "", "99.00 ± 0.07"),
-        (0.99021, 0.00077, "share", "99.02 ± 0.08"),
-        (1.00039, 0.00011, "", "1.00039 ± 0.00011"),  # an error that begins with 1 keeps two digits
-        (34.38, 0.62, "", "34.4 ± 0.6"),
-        (1.13e-4, 2.1e-6, "nat", "(1.13 ± 0.02)e-4"),
-        (12_345.6, 78.0, "", "12,346 ± 78"),
-        (0.5, None, "", "0.5"),
-        (0.5, 0.0, "", "0.5 ± 0"),
-        (0.0, 0.2, "", "0.0 ± 0.2"),
-        (-0.013, 0.004, "", "-0.013 ± 0.004"),
-        (float("nan"), 0.1, "", "not finite"),
-        (float("inf"), None, "", "not finite"),
-    ],
-)
-def test_value_and_error_keep_the_same_digits(value: float, se: float | None, unit: str, expected: str) -> None:
-    assert numbers.estimate_text(Estimate(value, se, 10, unit)) == expected
-
-
-def test_two_digits_of_error_where_a_table_has_room() -> None:
-    assert numbers.estimate_text(Estimate(34.3803, 0.6203, 10, ""), digits=2) == "34.38 ± 0.62"
-
-
-@pytest.mark.parametrize(
-    ("value", "unit", "expected"),
-    [
-        (0.99022, "share", "99.02 %"),
-        (1.0, "share", "100 %"),
-        (0.999999, "share", ">99.99 %"),
-        (1.00041, "×", "× 1.0004"),
-        (1.13e-4, "nat", "1.13e-4 nat"),
-        (34.38, "", "34.4"),
-    ],
-)
-def test_a_number_alone_has_its_unit(value: float, unit: str, expected: str) -> None:
-    assert numbers.value_text(value, unit) == expected
-
-
-def test_nearly_all_is_never_called_all() -> None:
-    text = numbers.value_text(1 - 1e-9, "share")
-    assert not text.startswith("100")
-
-
-@pytest.mark.parametrize(
     ("candidate", "reference", "expected"),
     [
         (8_133_248, 16_266_368, "half the memory (7.76 MiB instead of 15.5 MiB)"),
@@ -428,12 +383,6 @@ def test_the_figure_that_people_know_is_explained_where_it_differs(report: Repor
     other = replace(report.results[2], transformers_bytes=1)
     said = footprints.transformers_phrase((*report.results[:2], other))
     assert said.startswith("For INT8 weight-only the third figure is another one:")
-
-
-def test_many_candidates_are_counted_and_not_listed(report: Report) -> None:
-    assert phrases.against("fp32", ("bf16", "int4")) == "FP32 against BF16 and INT4 g32"
-    assert phrases.against("fp32", list(PRECISIONS)[:9]) == "FP32 against 9 precisions"
-    assert phrases.together(("bf16", "bf16", "int4")) == "BF16 and INT4 g32"
 
 
 def test_the_body_breaks_no_line_within_a_number(report: Report) -> None:

@@ -28,8 +28,9 @@ import torch
 
 from qfund.checkpoints import checkpoint
 from qfund.engine.worker import settle
-from qfund.features.compare.measure import roads
 from qfund.features.compare.measure.gathered import REFERENCE, Gathered
+from qfund.features.compare.measure.streamed import measure_streamed
+from qfund.features.compare.measure.whole import forward
 from qfund.features.compare.request.spec import Spec
 from qfund.features.memory.measure.loading import sampler
 from qfund.models import tasks
@@ -102,7 +103,7 @@ def at_once(folder: Path, names: Sequence[str], given: list[Batch]) -> tuple[Gat
     models |= {name: load(found, PRECISIONS[name]).model for name in names}
     for number, batch in enumerate(given):
         outputs = {
-            name: roads.forward(model, batch, PRECISIONS["fp32" if name == REFERENCE else name])
+            name: forward(model, batch, PRECISIONS["fp32" if name == REFERENCE else name])
             for name, model in models.items()
         }
         gathered.output(number, outputs)
@@ -121,7 +122,7 @@ def in_turn(folder: Path, names: Sequence[str], given: list[Batch]) -> tuple[Gat
         kept = max(kept, mapped([model]))
         one = Gathered(task, given, [name])
         for number, batch in enumerate(given):
-            output = roads.forward(model, batch, row)
+            output = forward(model, batch, row)
             if name == REFERENCE:
                 held.append(output)
             else:
@@ -135,7 +136,7 @@ def in_turn(folder: Path, names: Sequence[str], given: list[Batch]) -> tuple[Gat
 def streamed(folder: Path, names: Sequence[str], given: list[Batch]) -> tuple[Gathered, int]:
     found = checkpoint.read(folder)
     spec = Spec(str(folder), precisions=tuple(names))
-    outcome = roads.streamed(spec, found, tasks.task_of(found), given, (), 1 << 40, lambda phase, share: None)
+    outcome = measure_streamed(spec, found, tasks.task_of(found), given, (), 1 << 40, lambda phase, share: None)
     assert outcome.gathered.comparison.seen == sum(batch.arguments["input_ids"].numel() for batch in given)
     return outcome.gathered, 0
 

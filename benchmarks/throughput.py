@@ -13,7 +13,8 @@ import statistics
 import time
 
 from qfund.checkpoints import catalog, checkpoint
-from qfund.features.compare.measure import roads
+from qfund.features.compare.measure.streamed import measure_streamed
+from qfund.features.compare.measure.whole import forward
 from qfund.features.compare.request.spec import Spec
 from qfund.models import inputs, tasks
 from qfund.models.loading import load
@@ -42,11 +43,11 @@ def main() -> None:
 
     def plain() -> None:
         for batch in prepared.batches:
-            roads.forward(model, batch, PRECISIONS["fp32"])
+            forward(model, batch, PRECISIONS["fp32"])
 
     def compared(name: str) -> None:
         spec = Spec("pydoc-llama", precisions=(name,))
-        roads.streamed(spec, found, task, prepared.batches, (), 1 << 40, lambda phase, share: None)
+        measure_streamed(spec, found, task, prepared.batches, (), 1 << 40, lambda phase, share: None)
 
     print(f"{tokens:,} tokens, {given.rounds} rounds in turns; medians of ratios to the plain FP32 forward")
     for name in given.precisions:

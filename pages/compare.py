@@ -2,10 +2,8 @@
 
 import streamlit as st
 
-from qfund.core.errors import QfundError
-from qfund.features.compare import link
-from qfund.features.compare.view import choices, page
-from qfund.ui import shell, states
+from qfund.features.compare.view import page
+from qfund.ui import shell
 
 shell.require()
 
@@ -15,20 +13,4 @@ st.caption(
     "Pick a model and precisions: qfund runs them on the same text and shows memory, dtypes and how far outputs move."
 )
 
-shown, problems = link.opened()
-
-choices.follow(shown)
-
-states.told(problems)
-
-said = None
-
-if choices.draw():
-    try:
-        link.show(page.start(choices.asked()))
-        st.rerun()
-    except QfundError as error:
-        said = error
-        states.failed(error)
-
-page.draw(shown, said)
+page.draw()

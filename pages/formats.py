@@ -2,9 +2,8 @@
 
 import streamlit as st
 
-from qfund.features.formats.link import ADDRESS
 from qfund.features.formats.view import page
-from qfund.ui import shell, states
+from qfund.ui import shell
 
 shell.require()
 
@@ -12,12 +11,4 @@ st.title("Number formats", anchor=False)
 
 st.caption("The same weight in 64 bits, 16, 8 or 4: which numbers exist, and which one a number becomes.")
 
-asked, new = ADDRESS.opened()
-
-page.follow(asked, new)
-
-ADDRESS.show(asked)
-
-states.told(ADDRESS.problems())
-
-page.sections()
+page.draw()

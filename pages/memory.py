@@ -2,9 +2,8 @@
 
 import streamlit as st
 
-from qfund.features.memory.link import ADDRESS
-from qfund.features.memory.view import choices, page
-from qfund.ui import shell, states
+from qfund.features.memory.view import page
+from qfund.ui import shell
 
 shell.require()
 
@@ -12,14 +11,4 @@ st.title("Memory, to the byte", anchor=False)
 
 st.caption("What a model takes in every precision, before a weight is loaded, and whether it fits.")
 
-asked, new = ADDRESS.opened()
-
-choices.follow(asked, new)
-
-asked = choices.model(asked)
-
-ADDRESS.show(asked)
-
-states.told(ADDRESS.problems())
-
-page.draw(asked)
+page.draw()

@@ -2,9 +2,8 @@
 
 import streamlit as st
 
-from qfund.features.outputs.link import ADDRESS
-from qfund.features.outputs.view import choices, page
-from qfund.ui import shell, states
+from qfund.features.outputs.view import page
+from qfund.ui import shell
 
 shell.require()
 
@@ -12,14 +11,4 @@ st.title("Outputs, side by side", anchor=False)
 
 st.caption("The same prompts, texts and sentences in every precision: what comes out, and where it parts.")
 
-asked, new = ADDRESS.opened()
-
-choices.follow(asked, new)
-
-asked = choices.draw(asked)
-
-ADDRESS.show(asked)
-
-states.told(ADDRESS.problems())
-
-page.draw(asked)
+page.draw()

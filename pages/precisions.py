@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from qfund.features.precisions import view as precisions_view
+from qfund.features.precisions import view as page
 from qfund.ui import shell
 
 shell.require()
@@ -11,4 +11,4 @@ st.title("Precisions", anchor=False)
 
 st.caption("Fewer bits, more damage: where the line runs, and what every name stands for.")
 
-precisions_view.draw()
+page.draw()

@@ -2,9 +2,8 @@
 
 import streamlit as st
 
-from qfund.features.lesson.link import ADDRESS
 from qfund.features.lesson.view import page
-from qfund.ui import shell, states
+from qfund.ui import shell
 
 shell.require()
 
@@ -12,14 +11,4 @@ st.title("Nine questions", anchor=False)
 
 st.caption("What a first lesson on data types and quantisation asks, answered by measuring the model you choose.")
 
-asked, new = ADDRESS.opened()
-
-page.follow(asked, new)
-
-asked = page.choose(asked)
-
-ADDRESS.show(asked)
-
-states.told(ADDRESS.problems())
-
-page.draw(asked)
+page.draw()

@@ -2,9 +2,8 @@
 
 import streamlit as st
 
-from qfund.core.errors import QfundError
-from qfund.features.saved import view as saved_view
-from qfund.ui import shell, states
+from qfund.features.saved import view as page
+from qfund.ui import shell
 
 shell.require()
 
@@ -12,7 +11,4 @@ st.title("Saved comparisons", anchor=False)
 
 st.caption("Measured on this server, newest first. Opening one computes nothing.")
 
-try:
-    saved_view.draw()
-except QfundError as error:
-    states.failed(error, "Saved comparisons cannot be read.")
+page.draw()

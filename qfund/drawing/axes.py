@@ -5,7 +5,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from qfund.core.units import bytes_text
-from qfund.drawing.palette import is_variant, precision_color
+from qfund.drawing.palette import precision_color, symbol
 
 #: More candidates are drawn smaller, and their distributions as a heat map.
 FEW = 8
@@ -44,7 +44,7 @@ def marker(precision: str, size: int) -> dict[str, Any]:
     return {
         "color": color,
         "size": size,
-        "symbol": f"circle{'-open' * is_variant(precision)}",
+        "symbol": symbol(precision),
         "line": {"width": 2, "color": color},
     }
 

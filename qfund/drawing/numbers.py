@@ -3,6 +3,7 @@
 import math
 
 from qfund.core.estimate import Estimate
+from qfund.core.metrics.table import METRICS
 from qfund.core.units import number_text
 
 
@@ -87,3 +88,47 @@ def count_text(count: int) -> str:
         if count >= size:
             return f"{count / size:.3g} {letter}"
     return str(count)
+
+
+def interval_text(name: str, estimate: Estimate) -> str:
+    """``1.0003 (0.9999 to 1.0007)``: the value and its 95 % interval, or with its standard error where it has none."""
+    if estimate.low is None or estimate.high is None:
+        near_one = estimate.se is None and name in METRICS and METRICS[name].perfect == 1 and estimate.unit == ""
+        return cosine_text(estimate.value) if near_one else metric_text(name, estimate, digits=2)
+    times = 100 if estimate.unit == "share" else 1
+    wide = times * (estimate.high - estimate.low)
+    ends = [times * end for end in (estimate.value, estimate.low, estimate.high)]
+    value, low, high = (digits_text(end, wide, max(map(abs, ends))) for end in ends)
+    return f"{value} ({low} to {high})"
+
+
+def digits_text(value: float, wide: float, size: float) -> str:
+    """A number with the digits that an interval so wide allows, two of its width; ``size`` is the largest of the
+    numbers that stand together, and decides whether they have an exponent."""
+    if not math.isfinite(value) or not 0 < wide < math.inf:
+        return number_text(value)
+    last = math.floor(math.log10(wide)) - 1  # the power of ten of the last digit that says something
+    if size >= 1e-3:
+        shown = f"{value:,.{min(12, max(0, -last))}f}"
+        return shown if shown.strip("-0.,") else shown.lstrip("-")  # no negative zero
+    scale = math.floor(math.log10(size)) if size else last
+    return f"{value / 10.0**scale:.{max(0, min(6, scale - last))}f}e{scale}"
+
+
+def floor_text(name: str, far: float) -> str:
+    """What a metric says of mere noise, ``far`` from perfect (``Metric.damage``): ``3.30e-13``, ``1 − 2.33e-14``."""
+    metric = METRICS[name]
+    assert metric.perfect is not None
+    if math.isinf(metric.perfect):
+        return number_text(-20 * math.log10(far)) if far > 0 else "no noise"
+    scale = 100 if metric.unit == "share" else 1
+    if not metric.perfect:
+        return number_text(scale * far)
+    perfect = f"{scale * metric.perfect:g}"
+    return f"{perfect} {'−' if metric.better == 'higher' else '±'} {number_text(scale * far)}" if far else perfect
+
+
+def heading(metric: str) -> str:
+    """``KL divergence, mean (nat)``."""
+    unit = METRICS[metric].unit.replace("share", "%")
+    return METRICS[metric].label + (f" ({unit})" if unit else "")

@@ -59,6 +59,16 @@ def is_variant(name: str) -> bool:
     return name in PRECISIONS and PRECISIONS[name].variant_of is not None
 
 
+def symbol(name: str) -> str:
+    """Of a precision's mark in a figure."""
+    return "circle-open" if is_variant(name) else "circle"
+
+
+def dash(name: str) -> str:
+    """Of a precision's line in a figure."""
+    return "dash" if is_variant(name) else "solid"
+
+
 #: A dtype that is not called like its precision.
 _DTYPES = {"float8_e4m3fn": "fp8_e4m3", "float8_e5m2": "fp8_e5m2", "float4_e2m1": "mxfp4"}
 

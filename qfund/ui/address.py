@@ -31,7 +31,7 @@ class Address(Generic[Asked]):
 
     def opened(self) -> tuple[Asked, bool]:
         """What the address asks for, and whether that is new, so that the widgets begin at it."""
-        state, query = st.session_state, _current()
+        state, query = st.session_state, current_query()
         if self._asked in state and query in ({}, state[self._query]):
             asked: Asked = state[self._asked]
             return asked, False
@@ -44,9 +44,9 @@ class Address(Generic[Asked]):
         """Make the address name these choices."""
         self.hold(asked)
         query = self._write(asked)
-        if _current() != query:
+        if current_query() != query:
             st.query_params.from_dict(query)
-        st.session_state[self._query] = _current()
+        st.session_state[self._query] = current_query()
 
     def hold(self, asked: Asked) -> None:
         """Remember these choices, and leave the address: browsers refuse to change it many times a second."""
@@ -72,11 +72,16 @@ class Address(Generic[Asked]):
 
     def complete(self, asked: Asked) -> str:
         """The link to be sent to somebody."""
-        base = (st.context.url or "").split("?")[0].rstrip("/")
-        return f"{base}?{urlencode(self._write(asked), doseq=True)}"
+        return f"{base()}?{urlencode(self._write(asked), doseq=True)}"
 
 
-def _current() -> Query:
+def base() -> str:
+    """The page's address, without parameters."""
+    return (st.context.url or "").split("?")[0].rstrip("/")
+
+
+def current_query() -> Query:
+    """The parameters of the page's address."""
     return {name: st.query_params.get_all(name) for name in st.query_params}
 
 

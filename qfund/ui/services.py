@@ -23,11 +23,9 @@ from qfund.engine.store import Store
 
 #: All rows; ``features`` is above this room, so it is named, not imported.
 FEATURES: tuple[Feature, ...] = lazily("qfund.features:FEATURES")
+
 #: Decoded reports that a server keeps: some megabytes each.
 KEPT = 24
-
-#: The longest own text that this page takes, in characters; the command line takes longer ones.
-MAX_TEXT = 4000
 
 
 @st.cache_resource(show_spinner=False)
@@ -43,7 +41,6 @@ def jobs() -> Jobs:
 @st.cache_resource(show_spinner=False)
 def warm_up() -> None:
     """Import what the first chart needs while the first visitor still reads; once for each server."""
-
     charts = [name for feature in FEATURES for name in feature.warm]
 
     def work() -> None:
@@ -204,7 +201,7 @@ def delete(key: str) -> None:
         StoreError: the database refuses.
     """
     store().delete(key)
-    results().forget(key)
+    forget(key)
 
 
 def forget(key: str) -> None:

@@ -14,7 +14,7 @@ from qfund.core.intervals import MIN_BLOCKS
 from qfund.core.metrics.estimates import CONFIDENCES, PERCENTILES, buckets, estimates, percentiles, perplexity_of
 from qfund.core.metrics.positions import TOP_K, Positions, Texts
 from qfund.core.metrics.table import METRICS, metric
-from qfund.features.compare.words.candidates import BETTER
+from qfund.drawing.phrases import BETTER
 
 FOUR = Positions(
     mean_abs=np.array([1.0, 2.0, 3.0, 2.0]),

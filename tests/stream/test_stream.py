@@ -22,7 +22,7 @@ from transformers.models.llama.modeling_llama import LlamaModel
 from qfund.checkpoints import catalog, checkpoint
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.errors import CorruptCheckpoint, ModelNotFound, NothingConverted, OutOfBudget
-from qfund.features.compare.measure import roads
+from qfund.features.compare.measure import streamed
 from qfund.features.compare.measure.compare import compare
 from qfund.features.compare.measure.drift import Drift
 from qfund.features.compare.request.spec import Spec
@@ -476,11 +476,13 @@ class TestDisk:
         assert len({disk._path(key) for key in keys}) == len(keys)
 
 
-def test_both_roads_measure_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_streamed_and_whole_measure_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = Spec(str(checkpoints.folder("qwen3")), precisions=("bf16", "int4", "nf4"), text=TEXT)
     walked = compare(spec)
     assert walked.whole is None and [run.name for run in walked.noise] == ["threads", "batch", "attention", "fp64"]
-    monkeypatch.setattr(roads, "streamed", lambda *_, **__: (_ for _ in ()).throw(NotStreamable("it is a test")))
+    monkeypatch.setattr(
+        streamed, "measure_streamed", lambda *_, **__: (_ for _ in ()).throw(NotStreamable("it is a test"))
+    )
     whole_models = compare(spec)
     assert whole_models.whole == "it is a test" and whole_models.noise == ()
     for one, other in zip(walked.results, whole_models.results, strict=True):

@@ -285,7 +285,7 @@ def test_a_longer_text_than_the_page_takes_never_reaches_the_engine(opened: Open
     at.segmented_control(key="choice_source").set_value("Your own text").run()
     at.text_area(key="choice_text").set_value("x" * 100_000).run()
     at.button(key="compare").click().run()
-    assert all(len(spec.text or "") <= services.MAX_TEXT for spec in jobs.submitted)
+    assert all(len(spec.text or "") <= link.MAX_TEXT for spec in jobs.submitted)
 
 
 def test_a_running_job_shows_phase_and_share_and_can_be_cancelled(opened: Open, jobs: FakeJobs) -> None:

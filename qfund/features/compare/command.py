@@ -11,8 +11,8 @@ from qfund.commandline.tables import print_table
 from qfund.core.errors import InvalidInput, StoreError
 from qfund.engine import compute
 from qfund.engine.store import Store
-from qfund.features.compare.request import report, spec, verdict
-from qfund.features.compare.request.verdict import Margin
+from qfund.features.compare.request import report, spec
+from qfund.features.compare.request.decision import Margin, decide
 
 _BESIDE = 4  # candidates whose columns fit beside each other in a terminal
 
@@ -110,9 +110,9 @@ def _print(found: report.Report, margin: Margin) -> None:
         print(note)
     for alarm in candidates.reference_alarms(found):
         print(f"! {alarm}")
-    if whole := statistics.streamed(found):
+    if whole := words.whole_phrase(found):
         print(whole)
-    told = zip(verdict.decide(found, margin), candidates.verdicts(found), found.results, strict=True)
+    told = zip(decide(found, margin), candidates.verdicts(found), found.results, strict=True)
     for decision, said, result in told:
         print(f"\n{said.sentence}")
         print(decision.sentence)

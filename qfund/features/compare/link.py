@@ -5,12 +5,19 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from qfund.features.compare.request import examples, link
-from qfund.features.compare.request.link import from_query, to_query
+from qfund.features.compare.request.decision import Margin
+from qfund.features.compare.request.examples import EXAMPLE
+from qfund.features.compare.request.link import (
+    MARGIN_NAMES,
+    from_query,
+    margin_from_query,
+    margin_to_query,
+    to_query,
+)
 from qfund.features.compare.request.spec import Spec
-from qfund.features.compare.request.verdict import Margin
-from qfund.ui import services
-from qfund.ui.address import names_a_folder
+from qfund.ui.address import base, current_query, names_a_folder
+
+MAX_TEXT = 4000  # characters of an own text that this page takes; the command line takes longer ones
 
 LONGEST = 8000  # characters of an encoded link: browsers, servers and messengers cut longer ones
 
@@ -20,9 +27,7 @@ _QUERY = "query"  # the query parameters that ``_SHOWN`` was read from or writte
 
 _PROBLEMS = "link_problems"
 
-
-def _current() -> dict[str, list[str]]:
-    return {name: st.query_params.get_all(name) for name in st.query_params}
+_MARGIN = "margin"  # Margin
 
 
 def opened() -> tuple[Spec, list[str]]:
@@ -31,20 +36,20 @@ def opened() -> tuple[Spec, list[str]]:
     Whatever the link leaves out is filled in, and the address bar then holds all of it.
     """
     state = st.session_state
-    query = _current()
+    query = current_query()
     if _SHOWN in state and query in ({}, state[_QUERY]):
         # Nothing new; a visitor who comes back from another page (which has no parameters) finds what was there.
         _write(state[_SHOWN])
         return state[_SHOWN], state[_PROBLEMS]
     # The margin by which candidates are judged stands in the link too, and is no part of the comparison.
-    asked = {name: values for name, values in query.items() if name not in link.MARGIN_NAMES}
-    spec, problems = from_query(asked, examples.EXAMPLE) if asked else (examples.EXAMPLE, [])
-    chosen, ignored = link.margin_from_query(query)
+    asked = {name: values for name, values in query.items() if name not in MARGIN_NAMES}
+    spec, problems = from_query(asked, EXAMPLE) if asked else (EXAMPLE, [])
+    chosen, ignored = margin_from_query(query)
     show_margin(chosen)
     problems += ignored
-    if spec.text is not None and len(spec.text) > services.MAX_TEXT:
+    if spec.text is not None and len(spec.text) > MAX_TEXT:
         problems.append(
-            f"Ignored text in the link: it has {len(spec.text):,} characters; this page takes {services.MAX_TEXT:,}."
+            f"Ignored text in the link: it has {len(spec.text):,} characters; this page takes {MAX_TEXT:,}."
         )
         spec = replace(spec, text=None)
     show(spec, problems)
@@ -58,12 +63,12 @@ def show(spec: Spec, problems: list[str] | None = None) -> None:
     _write(spec)
 
 
-def fits(spec: Spec) -> bool:
-    """Whether a link can hold it: not with texts that are too long for this page, or for what carries links."""
-    if spec.text is None and not spec.texts:
-        return True
-    size = len(spec.text or "") + sum(len(named.name) + len(named.text) for named in spec.texts)
-    return size <= services.MAX_TEXT and len(_encoded(spec)) <= LONGEST
+def to_open(spec: Spec) -> dict[str, list[str]]:
+    """Query parameters for the Compare page; also remembers a comparison that no link can hold."""
+    if fits(spec):
+        return to_query(spec) | margin_to_query(shown_margin())
+    st.session_state[_SHOWN], st.session_state[_QUERY], st.session_state[_PROBLEMS] = spec, {}, []
+    return {}
 
 
 def draw(spec: Spec) -> None:
@@ -81,39 +86,17 @@ def draw(spec: Spec) -> None:
     st.code(address(spec), language=None, wrap_lines=True)
 
 
-def rewrite() -> None:
-    """The margin has changed: the address bar shall say so."""
-    if _SHOWN in st.session_state:
-        _write(st.session_state[_SHOWN])
-
-
-def _write(spec: Spec) -> None:
-    query = (to_query(spec) if fits(spec) else {}) | link.margin_to_query(shown_margin())
-    if _current() != query:
-        st.query_params.from_dict(query)
-    # As they read back: an empty list of values does not come back.
-    st.session_state[_QUERY] = _current()
-
-
 def address(spec: Spec) -> str:
     """The complete link of a comparison, to be sent to somebody."""
-    base = (st.context.url or "").split("?")[0].rstrip("/")
-    return f"{base}/?{_encoded(spec)}&{urlencode(link.margin_to_query(shown_margin(), complete=True), doseq=True)}"
+    return f"{base()}/?{_encoded(spec)}&{urlencode(margin_to_query(shown_margin(), complete=True), doseq=True)}"
 
 
-def _encoded(spec: Spec) -> str:
-    return urlencode(to_query(spec), doseq=True)
-
-
-def to_open(spec: Spec) -> dict[str, list[str]]:
-    """Query parameters for the Compare page; also remembers a comparison that no link can hold."""
-    if fits(spec):
-        return to_query(spec) | link.margin_to_query(shown_margin())
-    st.session_state[_SHOWN], st.session_state[_QUERY], st.session_state[_PROBLEMS] = spec, {}, []
-    return {}
-
-
-_MARGIN = "margin"  # Margin
+def fits(spec: Spec) -> bool:
+    """Whether a link can hold it: not with texts that are too long for this page, or for what carries links."""
+    if spec.text is None and not spec.texts:
+        return True
+    size = len(spec.text or "") + sum(len(named.name) + len(named.text) for named in spec.texts)
+    return size <= MAX_TEXT and len(_encoded(spec)) <= LONGEST
 
 
 def shown_margin() -> Margin:
@@ -123,3 +106,21 @@ def shown_margin() -> Margin:
 
 def show_margin(margin: Margin) -> None:
     st.session_state[_MARGIN] = margin
+
+
+def rewrite() -> None:
+    """The margin has changed: the address bar shall say so."""
+    if _SHOWN in st.session_state:
+        _write(st.session_state[_SHOWN])
+
+
+def _write(spec: Spec) -> None:
+    query = (to_query(spec) if fits(spec) else {}) | margin_to_query(shown_margin())
+    if current_query() != query:
+        st.query_params.from_dict(query)
+    # As they read back: an empty list of values does not come back.
+    st.session_state[_QUERY] = current_query()
+
+
+def _encoded(spec: Spec) -> str:
+    return urlencode(to_query(spec), doseq=True)

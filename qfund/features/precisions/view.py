@@ -11,9 +11,10 @@ from qfund.checkpoints import catalog
 from qfund.drawing import axes, palette, phrases
 from qfund.features.compare import link
 from qfund.features.compare.figures import damage as damage_figures
-from qfund.features.compare.request import examples
-from qfund.features.compare.tables import damage, metrics
-from qfund.features.compare.words import report
+from qfund.features.compare.request.examples import EVERY_PRECISION, EXAMPLE
+from qfund.features.compare.tables import damage as damage_tables
+from qfund.features.compare.tables.metrics import overview
+from qfund.features.compare.words.report import notes, provenance
 from qfund.features.precisions import tables
 from qfund.precisions import backends
 from qfund.precisions.precision import FAMILIES, STORED
@@ -71,7 +72,7 @@ def _filtered() -> tuple[list[str], str]:
 
 
 def _chart(names: list[str], rows: str) -> None:
-    found = services.look_up(examples.EVERY_PRECISION, whole=False)
+    found = services.look_up(EVERY_PRECISION, whole=False)
     if found.result is None:
         empty(
             "Not measured yet",
@@ -79,7 +80,7 @@ def _chart(names: list[str], rows: str) -> None:
             ":material/stacked_line_chart:",
         )
         return
-    frame = once(found, "bits against damage", damage.bits_against_damage)
+    frame = once(found, "bits against damage", damage_tables.bits_against_damage)
     shown = frame[frame["precision"].isin(names) & (frame["value"] > 0)]
     if shown.empty:
         return
@@ -129,25 +130,23 @@ def _compare(chosen: list[str], device: str) -> None:
     st.subheader("What each of them is", anchor=False, width="content")
     runnable = tuple(name for name in chosen if not unavailable(PRECISIONS[name], device))
     if st.button(
-        f"Compare {phrases.together(runnable)} on {examples.EXAMPLE.model}"
-        if runnable
-        else "Select rows to compare them",
+        f"Compare {phrases.together(runnable)} on {EXAMPLE.model}" if runnable else "Select rows to compare them",
         type="primary" if runnable else "secondary",
         disabled=not runnable,
         icon=":material/balance:",
         key="compare_these",
     ):
-        st.switch_page(shell.page("compare"), query_params=link.to_open(replace(examples.EXAMPLE, precisions=runnable)))
+        st.switch_page(shell.page("compare"), query_params=link.to_open(replace(EXAMPLE, precisions=runnable)))
     if len(runnable) < len(chosen):
         left_out = phrases.together(name for name in chosen if name not in runnable)
         st.caption(f":material/block: without {literal(left_out)}, not run here")
 
 
 def _measured(names: list[str]) -> None:
-    found = services.look_up(examples.EVERY_PRECISION, whole=False)
+    found = services.look_up(EVERY_PRECISION, whole=False)
     if found.result is None:
         return
-    frame = once(found, "every precision", metrics.overview)
+    frame = once(found, "every precision", overview)
     labels = {phrases.label(name) for name in names}
     st.subheader(f"What they did to {found.result.spec.model}", anchor=False)
     shown = frame[frame["Precision"].isin(labels)]
@@ -160,7 +159,7 @@ def _measured(names: list[str]) -> None:
         key="measured",
         alt="Memory, bits per weight, KL divergence, top-1 agreement and perplexity of every precision",
     )
-    st.caption(literal(" ".join((f"{report.provenance(found.result)}.", *report.notes(found.result)))))
+    st.caption(literal(" ".join((f"{provenance(found.result)}.", *notes(found.result)))))
 
 
 def _text(title: str, explained: str | None = None, **more: Any) -> Any:

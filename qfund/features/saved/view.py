@@ -3,13 +3,12 @@
 import streamlit as st
 
 from qfund.core.errors import QfundError
-from qfund.drawing import phrases
-from qfund.drawing.phrases import label
+from qfund.drawing.phrases import FEW, against, label, plural, when
 from qfund.features.compare import link
-from qfund.features.compare.request import report as report_request
 from qfund.features.compare.request.listing import Headline, Saved
-from qfund.features.compare.words import headlines
-from qfund.features.compare.words import report as report_words
+from qfund.features.compare.request.report import to_json
+from qfund.features.compare.words.headlines import headline_numbers
+from qfund.features.compare.words.report import also_phrase
 from qfund.ui import services, shell
 from qfund.ui.states import empty, failed, literal
 
@@ -17,12 +16,13 @@ ROWS = 10  # on one page of the list
 
 
 def draw() -> None:
-    """Newest first; on a public server without those of a visitor's own text.
-
-    Raises:
-        StoreError: the database refuses.
-    """
-    saved: list[Saved] = [row for row in services.listed("compare") if row.text is None or not services.public()]
+    """Newest first; on a public server without those of a visitor's own text."""
+    try:
+        listed: list[Saved] = services.listed("compare")
+    except QfundError as error:
+        failed(error, "Saved comparisons cannot be read.")
+        return
+    saved = [row for row in listed if row.text is None or not services.public()]
     if not saved:
         own = " Those of a visitor's own text are not listed: keep their links." if services.public() else ""
         empty(
@@ -47,11 +47,11 @@ def _row(row: Saved) -> None:
         st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"),
     ):
         with st.container(gap="xsmall", width="stretch"):
-            st.markdown(f"**{literal(row.model)}** · {phrases.against(row.reference, row.precisions)}")
-            for candidate in row.candidates[: phrases.FEW]:
+            st.markdown(f"**{literal(row.model)}** · {against(row.reference, row.precisions)}")
+            for candidate in row.candidates[:FEW]:
                 st.markdown(f"{label(candidate.precision)}: {_numbers(candidate)}")
-            if len(row.candidates) > phrases.FEW:
-                st.caption(f"and {len(row.candidates) - phrases.FEW} more")
+            if len(row.candidates) > FEW:
+                st.caption(f"and {len(row.candidates) - FEW} more")
             st.caption(_facts(row))
         with st.container(horizontal=True, width="content"):
             _actions(row)
@@ -59,18 +59,17 @@ def _row(row: Saved) -> None:
 
 def _numbers(candidate: Headline) -> str:
     if candidate.nonfinite_positions:
-        count = candidate.nonfinite_positions
-        where = f"{count:,} position{'s' * (count > 1)}"
+        where = plural(candidate.nonfinite_positions, "position")
         broken = f":red[:material/warning: **not finite at {where}**]"
-        return ", ".join(part for part in (broken, literal(headlines.headline_numbers(candidate))) if part)
-    return literal(headlines.headline_numbers(candidate)) or "nothing could be compared"
+        return ", ".join(part for part in (broken, literal(headline_numbers(candidate))) if part)
+    return literal(headline_numbers(candidate)) or "nothing could be compared"
 
 
 def _facts(row: Saved) -> str:
-    parts = [*_input(row), phrases.when(row.created), f"qfund {row.qfund}"]
+    parts = [*_input(row), when(row.created), f"qfund {row.qfund}"]
     if row.libraries:
         parts.insert(0, "with libraries and times")
-    if also := report_words.also_phrase(row.also, (row.reference, *row.precisions)):
+    if also := also_phrase(row.also, (row.reference, *row.precisions)):
         parts.insert(0, also)
     if row.revision:
         parts.insert(0, f"revision {row.revision}")
@@ -79,10 +78,10 @@ def _facts(row: Saved) -> str:
 
 def _input(row: Saved) -> list[str]:
     if row.pictures:
-        return [f"{row.pictures:,} picture{'s' * (row.pictures > 1)}"]
+        return [plural(row.pictures, "picture")]
     cut = "…" if row.text and len(row.text) > 60 else ""
     text = f"own text “{row.text[:60].strip()}{cut}”" if row.text else "evaluation text"
-    return [f"{row.tokens:,} token{'s' * (row.tokens != 1)}", text]
+    return [plural(row.tokens, "token"), text]
 
 
 def _actions(row: Saved) -> None:
@@ -103,7 +102,7 @@ def _actions(row: Saved) -> None:
 
 def _document(key: str) -> bytes:
     report = services.stored("compare", key)
-    return b"" if report is None else report_request.to_json(report)
+    return b"" if report is None else to_json(report)
 
 
 def _open(row: Saved) -> None:
@@ -120,7 +119,7 @@ def _open(row: Saved) -> None:
 
 @st.dialog("Delete this comparison?")
 def _confirm(row: Saved) -> None:
-    st.markdown(f"**{literal(row.model)}**, measured {phrases.when(row.created)}. It can be measured again.")
+    st.markdown(f"**{literal(row.model)}**, measured {when(row.created)}. It can be measured again.")
     with st.container(horizontal=True):
         if st.button("Delete", type="primary", key="confirm_delete"):
             try:

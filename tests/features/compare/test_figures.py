@@ -1,9 +1,7 @@
 """Figures: one colour for one thing, axes with units, the numbers of the frame, and nothing but the frame."""
 
 import math
-import tomllib
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -24,12 +22,10 @@ from qfund.features.compare.tables import damage as damage_tables
 from qfund.features.compare.tables import footprints as footprints_tables
 from qfund.features.compare.tables import libraries as libraries_tables
 from qfund.features.compare.view import choices
-from qfund.features.compare.words import report as report_words
+from qfund.features.compare.words import damage as damage_words
 from qfund.precisions.precision import MEANING
 from qfund.precisions.table import PRECISIONS
 from tests.features.compare.reports import make_report
-
-CONFIG = Path(__file__).parents[3] / ".streamlit/config.toml"
 
 
 @pytest.fixture
@@ -60,12 +56,6 @@ def test_figures_have_no_background_and_no_zoom_by_finger(report: Report) -> Non
         assert figure.layout.dragmode is False
 
 
-def test_the_palette_is_the_themes() -> None:
-    theme = tomllib.loads(CONFIG.read_text("utf-8"))["theme"]
-    assert tuple(theme["chartCategoricalColors"]) == palette.PALETTE
-    assert len(set(palette.PALETTE)) == 10  # fewer than ten break Plotly's colours in Streamlit 1.67
-
-
 def test_a_precision_has_one_color_everywhere(report: Report) -> None:
     assert [palette.precision_color(name) for name in ("fp32", "bf16", "fp16", "int8")] == list(palette.PALETTE[:4])
     drawn_alike = {(palette.precision_color(name), palette.is_variant(name)) for name in PRECISIONS}
@@ -78,13 +68,6 @@ def test_a_precision_has_one_color_everywhere(report: Report) -> None:
         palette.precision_color(name) for name in ("fp32", "bf16", "fp16", "int8")
     ]
     assert palette.precision_color("no such") == palette.OTHER
-
-
-def test_a_dtype_has_the_color_of_the_precision_that_stores_it() -> None:
-    assert palette.dtype_color("bfloat16") == palette.precision_color("bf16")
-    assert palette.dtype_color("float32") == palette.precision_color("fp32")
-    assert palette.dtype_color("int8") == palette.precision_color("int8")
-    assert palette.dtype_color("int64") == palette.OTHER
 
 
 @pytest.mark.parametrize("preset", list(choices.PRESETS))
@@ -110,7 +93,7 @@ def test_many_candidates_are_rows_of_a_heat_map() -> None:
     named = [text for trace in families for text in trace.text if text]
     assert 0 < len(named) < len(names), "labels that would stand on each other are left out"
     many = make_report(Spec("dummy", precisions=names))
-    assert report_words.missing_phrase(many, damage_tables.memory_against_damage(many)) == (
+    assert damage_words.missing_phrase(many, damage_tables.memory_against_damage(many)) == (
         "FP64 takes more memory than the reference and would be far to the right."
     )
 
@@ -224,8 +207,8 @@ def test_a_loss_of_zero_is_kept_off_the_logarithmic_axis_and_said(report: Report
     frame.loc[0, "value"] = 0.0
     figure = damage_figures.memory_against_damage(frame, report.reference.footprint_bytes)
     assert figure.layout.yaxis.type == "log" and len(figure.data) == len(frame) - 1
-    assert "BF16 has a loss of exactly 0" in report_words.missing_phrase(report, frame)
-    assert "FP16 is not finite" in report_words.missing_phrase(report, frame[frame["precision"] != "fp16"])
+    assert "BF16 has a loss of exactly 0" in damage_words.missing_phrase(report, frame)
+    assert "FP16 is not finite" in damage_words.missing_phrase(report, frame[frame["precision"] != "fp16"])
 
 
 def test_the_axis_of_damage_spans_whole_decades_and_labels_turn_to_the_middle(report: Report) -> None:

@@ -7,9 +7,9 @@ from xml.etree import ElementTree
 import pytest
 
 from qfund.core.estimate import Estimate
-from qfund.features.compare.request import verdict
+from qfund.features.compare.request import decision as decision_request
+from qfund.features.compare.request.decision import Decision, Finding, Margin
 from qfund.features.compare.request.spec import Spec
-from qfund.features.compare.request.verdict import Decision, Finding, Margin
 from qfund.features.compare.view import interval_strips
 from tests.features.compare.reports import full_report
 
@@ -65,7 +65,7 @@ def test_an_estimate_without_an_interval_is_a_dot() -> None:
 def test_every_decision_of_a_report_is_drawn(margin: Margin) -> None:
     report = full_report(Spec("dummy", precisions=("bf16", "fp16", "int8", "int2")))
     broken = replace(report.results[0], nonfinite_positions=3, fidelity={})
-    decisions = verdict.decide(replace(report, results=(broken, *report.results[1:])), margin)
+    decisions = decision_request.decide(replace(report, results=(broken, *report.results[1:])), margin)
     on = interval_strips.axes(decisions)
     board = interval_strips.board(decisions, {decision.precision: "50 %" for decision in decisions})
     parts = [board, interval_strips.key(True, 3), interval_strips.key(False, 1)]
@@ -84,7 +84,7 @@ def test_every_decision_of_a_report_is_drawn(margin: Margin) -> None:
 
 
 def test_every_state_has_its_own_sign_and_words() -> None:
-    assert set(interval_strips.STATES) == set(verdict.STATES)
+    assert set(interval_strips.STATES) == set(decision_request.STATES)
     assert all(
         len(set(column)) == len(interval_strips.STATES) for column in zip(*interval_strips.STATES.values(), strict=True)
     )

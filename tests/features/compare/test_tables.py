@@ -16,8 +16,6 @@ from qfund.features.compare.request.report import Alternatives, LibraryRun, Prec
 from qfund.features.compare.request.spec import Spec
 from qfund.features.compare.tables import damage, export, footprints, libraries, metrics
 from qfund.features.compare.tables import tokens as tokens_tables
-from qfund.features.precisions import tables as precisions_tables
-from qfund.precisions.table import PRECISIONS
 from tests.features.compare.reports import disagreement, make_report
 
 
@@ -79,17 +77,9 @@ def test_a_candidate_that_is_not_finite_keeps_its_column_and_leaves_the_others(r
 
 
 def test_the_treemap_opens_on_weights_in_several_dtypes(report: Report) -> None:
-    assert damage.mixed(report) == "int8"
-    assert damage.mixed(replace(report, results=report.results[:2])) == "bf16"
-    assert damage.mixed(make_report(Spec("dummy", precisions=("fp32",)))) == "fp32"
-
-
-@pytest.mark.parametrize(
-    ("piece", "shown"),
-    [(" the", "·the"), ("\n\n", "↵↵"), ("  ", "··"), ("", "∅"), ("a b\t", "a b→"), ("\n  x", "↵  x")],
-)
-def test_white_space_in_a_token_is_marked(piece: str, shown: str) -> None:
-    assert phrases.visible(piece) == shown
+    assert footprints.mixed(report) == "int8"
+    assert footprints.mixed(replace(report, results=report.results[:2])) == "bf16"
+    assert footprints.mixed(make_report(Spec("dummy", precisions=("fp32",)))) == "fp32"
 
 
 def test_parts_add_up_to_footprints(report: Report) -> None:
@@ -332,23 +322,6 @@ def test_libraries_stand_beside_qfunds_own(report: Report) -> None:
     assert libraries.left_by_libraries(report).to_dict("split")["data"] == [
         ["INT8 weight-only", "torchao", "conv", "Conv1d", "no kernel"]
     ]
-
-
-def test_the_table_of_precisions_has_every_row_and_why_not() -> None:
-    frame = precisions_tables.precisions("cpu").set_index("name")
-    assert list(frame.index) == list(PRECISIONS)
-    assert frame.loc["int4_bf16", "effective"] == 4.5 and frame.loc["int4", "effective"] == 5.0
-    assert frame.loc["tf32", "here"] == "no: needs a CUDA GPU"
-    assert frame.loc["tf32", "why_not"].startswith("TF32 needs an NVIDIA GPU")
-    assert frame.loc["int4", "sqnr"] == 20 and frame.loc["bf16", "sqnr"] == 55
-    untouched = ["fp64", "fp32", "tf32", "bf16_autocast", "fp16_autocast", "stored"]
-    assert frame.index[frame["sqnr"].isna()].to_list() == untouched, "their weights are not rounded, or not by qfund"
-    assert frame.loc["tf32", "torchao"] == "–"
-    assert "bf16" in frame.loc["mxfp4", "torchao"], "in a bf16 model only"
-    assert frame.loc["int8_dynamic", "quantised"] == "weights and activations"
-    assert set(frame["here"]) - {"yes"} == {frame.loc["tf32", "here"]}
-    told = precisions_tables.reasons(frame)
-    assert told[0] == frame.loc["tf32", "why_not"] and len(told) == len(set(told)) > 1
 
 
 def test_bits_against_damage_is_of_what_is_no_wider_than_the_reference() -> None:

@@ -12,7 +12,7 @@ from qfund.features.compare.request.listing import Headline
 from qfund.features.compare.request.report import LibraryRun, PrecisionResult, Range, Report, Saturation
 from qfund.features.compare.request.spec import Spec
 from qfund.features.compare.words import candidates as candidates_words
-from qfund.features.compare.words import headlines, libraries
+from qfund.features.compare.words import damage, footprints, headlines, libraries
 from qfund.features.compare.words import report as report_words
 from qfund.inputs.facts import TextFacts
 from qfund.inputs.texts import SECOND_HALF
@@ -31,51 +31,6 @@ def share(value: float, se: float | None = 0.001, n: int = 16_384) -> Estimate:
 
 def changed(result: PrecisionResult, **fidelity: Estimate) -> PrecisionResult:
     return replace(result, fidelity=fidelity)
-
-
-@pytest.mark.parametrize(
-    ("value", "se", "unit", "expected"),
-    [
-        (99.0, 0.07, "", "99.00 ± 0.07"),
-        (0.99021, 0.00077, "share", "99.02 ± 0.08"),
-        (1.00039, 0.00011, "", "1.00039 ± 0.00011"),  # an error that begins with 1 keeps two digits
-        (34.38, 0.62, "", "34.4 ± 0.6"),
-        (1.13e-4, 2.1e-6, "nat", "(1.13 ± 0.02)e-4"),
-        (12_345.6, 78.0, "", "12,346 ± 78"),
-        (0.5, None, "", "0.5"),
-        (0.5, 0.0, "", "0.5 ± 0"),
-        (0.0, 0.2, "", "0.0 ± 0.2"),
-        (-0.013, 0.004, "", "-0.013 ± 0.004"),
-        (float("nan"), 0.1, "", "not finite"),
-        (float("inf"), None, "", "not finite"),
-    ],
-)
-def test_value_and_error_keep_the_same_digits(value: float, se: float | None, unit: str, expected: str) -> None:
-    assert numbers.estimate_text(Estimate(value, se, 10, unit)) == expected
-
-
-def test_two_digits_of_error_where_a_table_has_room() -> None:
-    assert numbers.estimate_text(Estimate(34.3803, 0.6203, 10, ""), digits=2) == "34.38 ± 0.62"
-
-
-@pytest.mark.parametrize(
-    ("value", "unit", "expected"),
-    [
-        (0.99022, "share", "99.02 %"),
-        (1.0, "share", "100 %"),
-        (0.999999, "share", ">99.99 %"),
-        (1.00041, "×", "× 1.0004"),
-        (1.13e-4, "nat", "1.13e-4 nat"),
-        (34.38, "", "34.4"),
-    ],
-)
-def test_a_number_alone_has_its_unit(value: float, unit: str, expected: str) -> None:
-    assert numbers.value_text(value, unit) == expected
-
-
-def test_nearly_all_is_never_called_all() -> None:
-    text = numbers.value_text(1 - 1e-9, "share")
-    assert not text.startswith("100")
 
 
 @pytest.mark.parametrize(
@@ -333,22 +288,14 @@ LEFT = (
 
 def test_what_was_quantized_and_what_stays_is_told(report: Report) -> None:
     int8 = replace(report.results[2], converted=44, left=3, left_modules=LEFT)
-    assert candidates_words.conversion_phrase(int8) == (
+    assert footprints.conversion_phrase(int8) == (
         "44 modules were quantised; 3 stay: an embedding (2), the output head (1)"
     )
-    assert (
-        candidates_words.conversion_phrase(replace(int8, converted=1, left=0, left_modules=()))
-        == "1 module was quantised"
-    )
-    assert (
-        candidates_words.conversion_phrase(replace(int8, left=1, left_modules=()))
-        == "44 modules were quantised; 1 stays"
-    )
-    assert candidates_words.conversion_phrase(report.results[0]) is None
+    assert footprints.conversion_phrase(replace(int8, converted=1, left=0, left_modules=())) == "1 module was quantised"
+    assert footprints.conversion_phrase(replace(int8, left=1, left_modules=())) == "44 modules were quantised; 1 stays"
+    assert footprints.conversion_phrase(report.results[0]) is None
     many = tuple(LeftModule(str(index), "Linear", f"shares its weight with {index}") for index in range(9))
-    assert str(candidates_words.conversion_phrase(replace(int8, left=9, left_modules=many))).endswith(
-        "other reasons (3)"
-    )
+    assert str(footprints.conversion_phrase(replace(int8, left=9, left_modules=many))).endswith("other reasons (3)")
 
 
 def test_what_else_is_worth_knowing_is_told_quietly(report: Report) -> None:
@@ -432,16 +379,10 @@ def test_why_a_library_could_not_run_is_said_once(report: Report) -> None:
 
 
 def test_the_figure_that_people_know_is_explained_where_it_differs(report: Report) -> None:
-    assert report_words.transformers_phrase(report.results) == ""
+    assert footprints.transformers_phrase(report.results) == ""
     other = replace(report.results[2], transformers_bytes=1)
-    said = report_words.transformers_phrase((*report.results[:2], other))
+    said = footprints.transformers_phrase((*report.results[:2], other))
     assert said.startswith("For INT8 weight-only the third figure is another one:")
-
-
-def test_many_candidates_are_counted_and_not_listed(report: Report) -> None:
-    assert phrases.against("fp32", ("bf16", "int4")) == "FP32 against BF16 and INT4 g32"
-    assert phrases.against("fp32", list(PRECISIONS)[:9]) == "FP32 against 9 precisions"
-    assert phrases.together(("bf16", "bf16", "int4")) == "BF16 and INT4 g32"
 
 
 def test_the_body_breaks_no_line_within_a_number(report: Report) -> None:
@@ -506,10 +447,10 @@ def test_a_saved_row_says_only_what_there_is() -> None:
 
 def test_a_gap_between_stored_and_predicted_is_explained(report: Report) -> None:
     result = report.results[0]
-    assert candidates_words.gap_phrase(result) is None
+    assert footprints.gap_phrase(result) is None
     more = replace(result, predicted_bytes=result.footprint_bytes - 2048)
-    assert candidates_words.gap_phrase(more) == "BF16 takes 2 KiB more than shapes alone predict."
-    unforeseen = candidates_words.gap_phrase(replace(result, precision="stored", predicted_bytes=None))
+    assert footprints.gap_phrase(more) == "BF16 takes 2 KiB more than shapes alone predict."
+    unforeseen = footprints.gap_phrase(replace(result, precision="stored", predicted_bytes=None))
     assert unforeseen == "As stored was not predicted: nothing foretells how a checkpoint was quantised."
 
 
@@ -517,11 +458,11 @@ def test_equal_outputs_are_counted(report: Report) -> None:
     histogram = report.results[0].differences
     assert histogram is not None
     whole = sum(histogram.counts) + histogram.zeros
-    assert f"BF16 {100 * histogram.zeros / whole:.2g} %" in report_words.equal_phrase(report)
+    assert f"BF16 {100 * histogram.zeros / whole:.2g} %" in damage.equal_phrase(report)
 
 
 def test_equal_outputs_of_many_are_a_range(report: Report) -> None:
     equal = Histogram(0.0, 1.0, (50,), 50), Histogram(0.0, 1.0, (99,), 1)
     results = [replace(report.results[0], precision=name, differences=equal[0]) for name in list(PRECISIONS)[:8]]
     few = replace(report, results=(*results, replace(report.results[2], differences=equal[1])))
-    assert report_words.equal_phrase(few).endswith("from 1 % (INT8 weight-only) to 50 % (FP64) of all outputs.")
+    assert damage.equal_phrase(few).endswith("from 1 % (INT8 weight-only) to 50 % (FP64) of all outputs.")

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from qfund.core.units import bytes_text, number_text
 from qfund.drawing.axes import FEW, blank_figure, byte_unit, marker
-from qfund.drawing.palette import OTHER, PALETTE, family_color, is_variant, precision_color, translucent
+from qfund.drawing.palette import OTHER, PALETTE, dash, family_color, precision_color, symbol, translucent
 from qfund.features.compare.figures.labels import CHARACTER, frontier, label_box, name_places, overlap, pixels
 from qfund.precisions.precision import FAMILIES
 from qfund.precisions.table import PRECISIONS
@@ -32,7 +32,7 @@ def differences(frame: pd.DataFrame, quantity: str = "logit difference") -> go.F
                 "color": precision_color(str(name)),
                 "width": 2,
                 "shape": "hvh",
-                "dash": "dash" if is_variant(str(name)) else "solid",
+                "dash": dash(str(name)),
             },
             fill="tozeroy",
             fillcolor=translucent(precision_color(str(name)), 0.12),
@@ -43,6 +43,99 @@ def differences(frame: pd.DataFrame, quantity: str = "logit difference") -> go.F
         )
     _axis_of_differences(figure, frame, quantity)
     figure.update_yaxes(title="share of all outputs (%)", rangemode="tozero")
+    return figure
+
+
+def memory_against_damage(frame: pd.DataFrame, reference_bytes: int, floor: float | None = None) -> go.Figure:
+    """Footprint against the loss of fidelity: lower left is better. Dotted lines are the reference's footprint, and the
+    frontier: those to which no other is both smaller and closer. A band reaches up to the noise ``floor``.
+
+    The axis is logarithmic and spans whole decades; a loss of 0 is not on it, unless there is no other.
+    """
+    lossy = frame[frame["value"] > 0]
+    exact = lossy.empty
+    drawn = frame if exact else lossy
+    drawn = drawn.assign(
+        hover=[
+            f"{bytes_text(row['bytes'])}<br>{row['name']}: {number_text(row['value'])} {row['unit']}"
+            for row in drawn.to_dict("records")
+        ]
+    )
+    largest = max(reference_bytes, int(frame["bytes"].max()))
+    divisor, unit = byte_unit(largest)
+    widest, right = largest / divisor, largest / divisor * 1.12
+    few = len(frame) <= FEW
+    height = 340 if few else min(720, 140 + 20 * len(frame))
+    figure = blank_figure(height, showlegend=not few)
+    decades = [0, 1] if exact else _decades(frame, floor)
+    if not exact and floor and floor_is_near(frame, floor):
+        figure.add_hrect(y0=10.0 ** (decades[0] - 1), y1=floor, line={"width": 0}, fillcolor=OTHER, opacity=0.18)
+    best = frontier(drawn, "bytes")
+    if len(best) > 1 and not exact:
+        _frontier_line(figure, best["bytes"] / divisor, best["value"])
+    wide, high = 400 * widest / right, height - 140  # pixels between the axes
+    across = wide / widest * drawn["bytes"] / divisor
+    up = 0 * drawn["value"] if exact else pixels(drawn["value"], decades, high)
+    places = name_places(drawn, "bytes", across, up, (wide, high))
+    if few:
+        # Towards the middle, so that no label leaves the picture or crosses the reference's line.
+        middle = {
+            name: "middle right" if count / divisor < 0.55 * widest else "middle left"
+            for name, count in zip(drawn["precision"], drawn["bytes"], strict=True)
+        }
+        boxes = [
+            label_box(middle[name], (x, y), CHARACTER * len(text))
+            for name, text, x, y in zip(drawn["precision"], drawn["label"], across, up, strict=True)
+        ]
+        crowded = any(overlap(one, other) for one, other in combinations(boxes, 2))
+        _one_by_one(figure, drawn, divisor, middle | places if crowded else middle)
+    else:
+        _by_family(figure, drawn, drawn["bytes"] / divisor, places, 10)
+    figure.add_vline(
+        x=reference_bytes / divisor,
+        line={"dash": "dot", "color": OTHER, "width": 1.5},
+        annotation={"text": "reference", "textangle": -90, "xanchor": "left", "xshift": 3, "font": {"color": OTHER}},
+    )
+    figure.update_xaxes(title=f"footprint ({unit})", range=[0, right], showgrid=True)
+    axis: dict[str, Any] = {"type": "linear", "range": [-0.1, 1], "tickvals": [0]}
+    if not exact:
+        tick = 1 + (decades[1] - decades[0]) // 9
+        axis = {"type": "log", "range": decades, "exponentformat": "power", "dtick": tick}
+    title = frame["name"].iloc[0] + (f" ({frame['unit'].iloc[0]})" if frame["unit"].iloc[0] else "")
+    figure.update_yaxes(title=title, **axis)
+    return figure
+
+
+def floor_is_near(frame: pd.DataFrame, floor: float) -> bool:
+    """Whether a noise floor is drawn: one that is far below all candidates would take the picture."""
+    lossy = frame["value"][frame["value"] > 0]
+    return len(lossy) > 0 and floor > float(lossy.min()) / 300
+
+
+def bits_against_damage(frame: pd.DataFrame) -> go.Figure:
+    """Bits of a weight against KL divergence, one colour a family; a line through those that nothing beats on both."""
+    figure = blank_figure(480, hovermode="closest")
+    frame = frame.reset_index(drop=True)
+    best = frontier(frame, "bits")
+    wide = [math.log10(0.8 * frame["bits"].min()), math.log10(1.25 * frame["bits"].max())]
+    high = [math.log10(0.8 * frame["value"].min()), math.log10(1.25 * frame["value"].max())]
+    # A narrower picture than a wide screen's, so that labels keep apart where a window is smaller.
+    named = name_places(frame, "bits", pixels(frame["bits"], wide, 800), pixels(frame["value"], high, 360), (800, 360))
+    _frontier_line(figure, best["bits"], best["value"])
+    told = [
+        f"{row['bits']:.4g} bits per weight<br>KL divergence {number_text(row['value'])} nat<br>"
+        f"whole model {bytes_text(row['bytes'])}"
+        for row in frame.to_dict("records")
+    ]
+    _by_family(figure, frame.assign(hover=told), frame["bits"], named, 11)
+    figure.update_xaxes(
+        title="bits per weight, scales included",
+        type="log",
+        tickvals=[2, 3, 4, 5, 6, 8, 16, 32, 64],
+        range=wide,
+        showgrid=True,
+    )
+    figure.update_yaxes(title="KL divergence to the reference (nat)", type="log", exponentformat="power", dtick=1)
     return figure
 
 
@@ -73,61 +166,29 @@ def _heat_map(frame: pd.DataFrame, quantity: str) -> go.Figure:
     return figure
 
 
-def memory_against_damage(frame: pd.DataFrame, reference_bytes: int, floor: float | None = None) -> go.Figure:
-    """Footprint against the loss of fidelity: lower left is better. Dotted lines are the reference's footprint, and the
-    frontier: those to which no other is both smaller and closer. A band reaches up to the noise ``floor``.
+def _decades(frame: pd.DataFrame, floor: float | None) -> list[int]:
+    """The powers of ten between which all losses but 0 lie, and the noise floor where it is drawn."""
+    lossy = frame["value"][frame["value"] > 0]
+    low, high = math.floor(math.log10(0.8 * lossy.min())), math.ceil(math.log10(1.25 * lossy.max()))
+    if floor and floor_is_near(frame, floor):
+        low = min(low, math.floor(math.log10(floor)))
+    return [low, high]
 
-    The axis is logarithmic and spans whole decades; a loss of 0 is not on it, unless there is no other.
-    """
-    divisor, unit = byte_unit(max(reference_bytes, int(frame["bytes"].max())))
-    widest = max(reference_bytes, int(frame["bytes"].max())) / divisor
-    few = len(frame) <= FEW
-    height = 340 if few else min(720, 140 + 20 * len(frame))
-    figure = blank_figure(height, showlegend=not few)
-    title = frame["name"].iloc[0] + (f" ({frame['unit'].iloc[0]})" if frame["unit"].iloc[0] else "")
-    lossy = frame[frame["value"] > 0]
-    # Towards the middle, so that no label leaves the picture or crosses the reference's line.
-    named = {
-        row["precision"]: "middle right" if row["bytes"] / divisor < 0.55 * widest else "middle left"
-        for row in frame.to_dict("records")
-    }
-    decades = [0, 1]
-    if not lossy.empty:
-        smallest, largest = 0.8 * lossy["value"].min(), 1.25 * lossy["value"].max()
-        decades = [math.floor(math.log10(smallest)), math.ceil(math.log10(largest))]
-        if floor and floor_is_near(frame, floor):
-            decades[0] = min(decades[0], math.floor(math.log10(floor)))
-            figure.add_hrect(y0=10.0 ** (decades[0] - 1), y1=floor, line={"width": 0}, fillcolor=OTHER, opacity=0.18)
-    right = widest * 1.12
-    drawn = frame if lossy.empty else lossy
-    told = [
-        f"{bytes_text(row['bytes'])}<br>{row['name']}: {number_text(row['value'])} {row['unit']}"
-        for row in drawn.to_dict("records")
-    ]
-    drawn = drawn.assign(hover=told)
-    best = frontier(drawn, "bytes")
-    if len(best) > 1 and not lossy.empty:
-        figure.add_scatter(
-            x=best["bytes"] / divisor,
-            y=best["value"],
-            mode="lines",
-            name="nothing is both smaller and closer",
-            line={"color": OTHER, "width": 1.5, "dash": "dot"},
-            hoverinfo="skip",
-        )
-    wide, high = 400 * widest / right, height - 140  # pixels between the axes
-    across = wide / widest * drawn["bytes"] / divisor
-    up = 0 * drawn["value"] if lossy.empty else pixels(drawn["value"], decades, high)
-    places = name_places(drawn, "bytes", across, up, (wide, high))
-    if not few:
-        _by_family(figure, drawn, drawn["bytes"] / divisor, places, 10)
-    boxes = [
-        label_box(named[name], (x, y), CHARACTER * len(text))
-        for name, text, x, y in zip(drawn["precision"], drawn["label"], across, up, strict=True)
-    ]
-    if any(overlap(one, other) for one, other in combinations(boxes, 2)):
-        named |= places
-    for row in drawn.to_dict("records") if few else ():
+
+def _frontier_line(figure: go.Figure, x: "pd.Series[float]", y: "pd.Series[float]") -> None:
+    figure.add_scatter(
+        x=x,
+        y=y,
+        mode="lines",
+        name="nothing is both smaller and closer",
+        line={"color": OTHER, "width": 1.5, "dash": "dot"},
+        hoverinfo="skip",
+    )
+
+
+def _one_by_one(figure: go.Figure, frame: pd.DataFrame, divisor: float, places: dict[str, str]) -> None:
+    """A mark for each row, in the precision's own colour, with its interval and with its label at its place."""
+    for row in frame.to_dict("records"):
         figure.add_scatter(
             x=[row["bytes"] / divisor],
             y=[row["value"]],
@@ -135,29 +196,10 @@ def memory_against_damage(frame: pd.DataFrame, reference_bytes: int, floor: floa
             mode="markers+text",
             marker=marker(row["precision"], 14),
             text=[row["label"]],
-            textposition=named[row["precision"]],
+            textposition=places[row["precision"]],
             hovertemplate=f"<b>{row['label']}</b><br>{row['hover']}<extra></extra>",
             cliponaxis=False,
         )
-    figure.add_vline(
-        x=reference_bytes / divisor,
-        line={"dash": "dot", "color": OTHER, "width": 1.5},
-        annotation={"text": "reference", "textangle": -90, "xanchor": "left", "xshift": 3, "font": {"color": OTHER}},
-    )
-    figure.update_xaxes(title=f"footprint ({unit})", range=[0, right], showgrid=True)
-    if lossy.empty:
-        figure.update_yaxes(title=title, type="linear", range=[-0.1, 1], tickvals=[0])
-        return figure
-    figure.update_yaxes(
-        title=title, type="log", range=decades, exponentformat="power", dtick=1 + (decades[1] - decades[0]) // 9
-    )
-    return figure
-
-
-def floor_is_near(frame: pd.DataFrame, floor: float) -> bool:
-    """Whether a noise floor is drawn: one that is far below all candidates would take the picture."""
-    lossy = frame["value"][frame["value"] > 0]
-    return len(lossy) > 0 and floor > float(lossy.min()) / 300
 
 
 def _interval(row: dict[Any, Any]) -> dict[str, Any] | None:
@@ -191,7 +233,7 @@ def _by_family(figure: go.Figure, frame: pd.DataFrame, x: "pd.Series[float]", na
                 "color": family_color(family),
                 "size": size,
                 "opacity": 0.85,
-                "symbol": ["circle-open" if is_variant(name) else "circle" for name in rows["precision"]],
+                "symbol": [symbol(name) for name in rows["precision"]],
                 "line": {"width": 2, "color": family_color(family)},
             },
             text=[label if name in named else "" for name, label in zip(rows["precision"], rows["label"], strict=True)],
@@ -200,37 +242,3 @@ def _by_family(figure: go.Figure, frame: pd.DataFrame, x: "pd.Series[float]", na
             hovertemplate="<b>%{customdata[0]}</b><br>%{customdata[1]}<extra></extra>",
             cliponaxis=False,
         )
-
-
-def bits_against_damage(frame: pd.DataFrame) -> go.Figure:
-    """Bits of a weight against KL divergence, one colour a family; a line through those that nothing beats on both."""
-    figure = blank_figure(480, hovermode="closest")
-    frame = frame.reset_index(drop=True)
-    best = frontier(frame, "bits")
-    wide = [math.log10(0.8 * frame["bits"].min()), math.log10(1.25 * frame["bits"].max())]
-    high = [math.log10(0.8 * frame["value"].min()), math.log10(1.25 * frame["value"].max())]
-    # A narrower picture than a wide screen's, so that labels keep apart where a window is smaller.
-    named = name_places(frame, "bits", pixels(frame["bits"], wide, 800), pixels(frame["value"], high, 360), (800, 360))
-    figure.add_scatter(
-        x=best["bits"],
-        y=best["value"],
-        mode="lines",
-        name="nothing is both smaller and closer",
-        line={"color": OTHER, "width": 1.5, "dash": "dot"},
-        hoverinfo="skip",
-    )
-    told = [
-        f"{row['bits']:.4g} bits per weight<br>KL divergence {number_text(row['value'])} nat<br>"
-        f"whole model {bytes_text(row['bytes'])}"
-        for row in frame.to_dict("records")
-    ]
-    _by_family(figure, frame.assign(hover=told), frame["bits"], named, 11)
-    figure.update_xaxes(
-        title="bits per weight, scales included",
-        type="log",
-        tickvals=[2, 3, 4, 5, 6, 8, 16, 32, 64],
-        range=wide,
-        showgrid=True,
-    )
-    figure.update_yaxes(title="KL divergence to the reference (nat)", type="log", exponentformat="power", dtick=1)
-    return figure

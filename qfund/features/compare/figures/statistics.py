@@ -1,6 +1,6 @@
-"""Frames (``qfund.features.compare.tables.metrics``) → Plotly figures: percentiles, tails, buckets by confidence, errors along blocks.
+"""How differences are spread: percentiles, tails, buckets by confidence, errors along blocks.
 
-As in ``qfund.features.compare.figures.damage``: pure and deterministic, one colour a precision, and a family's colour where there are many.
+One colour a precision, and a family's colour where there are many.
 """
 
 import math
@@ -12,32 +12,10 @@ import plotly.graph_objects as go
 from qfund.core.metrics.table import METRICS
 from qfund.core.units import number_text
 from qfund.drawing.axes import FEW, blank_figure, literal
-from qfund.drawing.palette import OTHER, family_color, is_variant, precision_color
-from qfund.features.compare.tables.metrics import DRIFTS
+from qfund.drawing.numbers import heading
+from qfund.drawing.palette import OTHER, dash, family_color, precision_color, symbol
+from qfund.features.compare.tables.statistics import DRIFTS
 from qfund.precisions.table import PRECISIONS
-
-
-def _groups(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    return [(str(name), rows) for name, rows in frame.groupby("precision", sort=False)]
-
-
-def _line(name: str, many: bool) -> dict[str, Any]:
-    family = PRECISIONS[name].family if name in PRECISIONS else ""
-    return {
-        "color": family_color(family) if many else precision_color(name),
-        "width": 1.25 if many else 2.25,
-        "dash": "dash" if is_variant(name) else "solid",
-    }
-
-
-def _legend(name: str, label: str, many: bool, seen: set[str]) -> dict[str, Any]:
-    """One entry a candidate, or one a family."""
-    if not many:
-        return {"name": label}
-    family = PRECISIONS[name].family if name in PRECISIONS else "other"
-    first = family not in seen
-    seen.add(family)
-    return {"name": family, "legendgroup": family, "showlegend": first}
 
 
 def drift(frame: pd.DataFrame, which: str) -> go.Figure:
@@ -55,7 +33,7 @@ def drift(frame: pd.DataFrame, which: str) -> go.Figure:
             line=_line(name, many),
             marker={
                 "size": 4 if many or len(rows) > 24 else 7,
-                "symbol": "circle-open" if is_variant(name) else "circle",
+                "symbol": symbol(name),
             },
             opacity=0.75 if many else 1,
             customdata=[
@@ -100,7 +78,7 @@ def percentiles(frame: pd.DataFrame) -> go.Figure:
             y=rows["value"],
             mode="lines+markers",
             line=_line(name, many),
-            marker={"size": 4 if many else 7, "symbol": "circle-open" if is_variant(name) else "circle"},
+            marker={"size": 4 if many else 7, "symbol": symbol(name)},
             opacity=0.75 if many else 1,
             customdata=[number_text(value) for value in rows["value"]],
             hovertemplate=f"<b>{label}</b><br>%{{x}} of positions: %{{customdata}} nat or less<extra></extra>",
@@ -112,18 +90,6 @@ def percentiles(frame: pd.DataFrame) -> go.Figure:
     )
     figure.update_yaxes(title="KL divergence (nat)", **_logarithmic(frame["value"]))
     return figure
-
-
-def _logarithmic(values: "pd.Series[float]") -> dict[str, Any]:
-    """A logarithmic axis with some lines, whether it spans a third of a decade or thirty."""
-    positive = values[(values > 0) & (values < math.inf)]
-    decades = math.log10(positive.max() / positive.min()) if len(positive) else 1.0
-    axis: dict[str, Any] = {"type": "log", "exponentformat": "power"}
-    if decades >= 1.3 or not len(positive):
-        return axis | {"dtick": max(1, round(decades / 8))}
-    first = math.floor(math.log10(positive.min()))
-    ticks = [digit * 10.0**power for power in (first, first + 1, first + 2) for digit in (1, 2, 5)]
-    return axis | {"tickmode": "array", "tickvals": ticks, "ticktext": [number_text(tick) for tick in ticks]}
 
 
 def tails(frame: pd.DataFrame) -> go.Figure:
@@ -142,7 +108,7 @@ def tails(frame: pd.DataFrame) -> go.Figure:
                 showlegend=False,
                 hoverinfo="skip",
             )
-    for column, symbol, name in (
+    for column, triangle, name in (
         ("loss", "triangle-left", "lost at 1 %"),
         ("gain", "triangle-right-open", "gained at 1 %"),
     ):
@@ -151,7 +117,7 @@ def tails(frame: pd.DataFrame) -> go.Figure:
             y=shown["label"],
             mode="markers",
             name=name,
-            marker={"symbol": symbol, "size": 13, "color": colors, "line": {"width": 2, "color": colors}},
+            marker={"symbol": triangle, "size": 13, "color": colors, "line": {"width": 2, "color": colors}},
             hovertemplate=f"<b>%{{y}}</b><br>{name} of positions: %{{x:.3g}} %-points or more<extra></extra>",
         )
     both = pd.concat([shown["loss"], shown["gain"]])
@@ -175,7 +141,7 @@ def buckets(frame: pd.DataFrame, metric: str) -> go.Figure:
             y=times * rows["value"],
             mode="lines+markers",
             line=_line(name, many),
-            marker={"size": 4 if many else 7, "symbol": "circle-open" if is_variant(name) else "circle"},
+            marker={"size": 4 if many else 7, "symbol": symbol(name)},
             error_y=None
             if many
             else {
@@ -195,8 +161,42 @@ def buckets(frame: pd.DataFrame, metric: str) -> go.Figure:
             **_legend(name, label, many, seen),
         )
     figure.update_xaxes(title="the reference's largest probability", type="category", showgrid=False)
-    unit = METRICS[metric].unit.replace("share", "%")
-    figure.update_yaxes(title=METRICS[metric].label + (f" ({unit})" if unit else ""))
+    figure.update_yaxes(title=heading(metric))
     if logarithmic:
         figure.update_yaxes(**_logarithmic(shown["value"]))
     return figure
+
+
+def _groups(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    return [(str(name), rows) for name, rows in frame.groupby("precision", sort=False)]
+
+
+def _line(name: str, many: bool) -> dict[str, Any]:
+    family = PRECISIONS[name].family if name in PRECISIONS else ""
+    return {
+        "color": family_color(family) if many else precision_color(name),
+        "width": 1.25 if many else 2.25,
+        "dash": dash(name),
+    }
+
+
+def _legend(name: str, label: str, many: bool, seen: set[str]) -> dict[str, Any]:
+    """One entry a candidate, or one a family."""
+    if not many:
+        return {"name": label}
+    family = PRECISIONS[name].family if name in PRECISIONS else "other"
+    first = family not in seen
+    seen.add(family)
+    return {"name": family, "legendgroup": family, "showlegend": first}
+
+
+def _logarithmic(values: "pd.Series[float]") -> dict[str, Any]:
+    """A logarithmic axis with some lines, whether it spans a third of a decade or thirty."""
+    positive = values[(values > 0) & (values < math.inf)]
+    decades = math.log10(positive.max() / positive.min()) if len(positive) else 1.0
+    axis: dict[str, Any] = {"type": "log", "exponentformat": "power"}
+    if decades >= 1.3 or not len(positive):
+        return axis | {"dtick": max(1, round(decades / 8))}
+    first = math.floor(math.log10(positive.min()))
+    ticks = [digit * 10.0**power for power in (first, first + 1, first + 2) for digit in (1, 2, 5)]
+    return axis | {"tickmode": "array", "tickvals": ticks, "ticktext": [number_text(tick) for tick in ticks]}

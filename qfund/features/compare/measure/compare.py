@@ -15,15 +15,15 @@ from qfund.core.metrics.estimates import buckets, estimates, percentiles
 from qfund.core.metrics.positions import Positions
 from qfund.core.model import ModelFacts
 from qfund.core.progress import Progress
-from qfund.features.compare.measure import libraries, noise, roads, tokens
+from qfund.features.compare.measure import libraries, noise, streamed, tokens, whole
 from qfund.features.compare.measure.gathered import REFERENCE, Gathered, output_of
-from qfund.features.compare.measure.roads import Outcome, Run
+from qfund.features.compare.measure.runs import Outcome, Run
 from qfund.features.compare.request.report import SCHEMA, NoiseRun, PrecisionResult, Report, Saturation
 from qfund.features.compare.request.spec import Spec, checked
 from qfund.models import environment, inputs, tasks
-from qfund.models import opened as models_opened
 from qfund.models.comparison.positions import Candidate, Comparison
 from qfund.models.loading import model_cache
+from qfund.models.opened import opened as open_model
 from qfund.models.skeleton import predict
 from qfund.precisions.precision import STORED, Precision
 from qfund.precisions.table import PRECISIONS
@@ -39,7 +39,7 @@ def compare(spec: Spec, progress: Progress = lambda phase, share: None) -> Repor
     started = time.perf_counter()
     spec = checked(spec)
     names = (spec.reference, *spec.precisions)
-    opened = models_opened.opened(spec, names, spec.also, progress)
+    opened = open_model(spec, names, spec.also, progress)
     found, task = opened.found, opened.task
     prepared = inputs.prepare(spec, opened.source, found, task)
     predictions = opened.size(names)
@@ -91,11 +91,11 @@ def _run(
         why = "what is quantised already is loaded as its library does it"
     else:
         varied = noise.ways(spec.reference, found, prepared.batches)
-        answer = roads.by_parts(spec, found, task, prepared.batches, varied, budget, progress)
+        answer = streamed.streamed_or_why_not(spec, found, task, prepared.batches, varied, budget, progress)
         if isinstance(answer, Outcome):
             return answer
         why = answer
-    return roads.whole(spec, found, task, prepared.batches, sizes, model_cache(), why, progress)
+    return whole.measure_whole(spec, found, task, prepared.batches, sizes, model_cache(), why, progress)
 
 
 def _asked(comparison: Comparison, spec: Spec) -> Comparison:
@@ -167,7 +167,7 @@ def _timed(
         progress(f"timing {row.label} and libraries", number / len(results))
 
         def forward(model: Any, row: Precision = row) -> Tensor:
-            return output_of(task, roads.forward(model, batch, row))
+            return output_of(task, whole.forward(model, batch, row))
 
         with ExitStack() as stack:
             reference, own = (

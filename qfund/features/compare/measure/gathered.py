@@ -38,6 +38,10 @@ class Gathered:
         self._worst = tokens.Worst(len(names))
         self._parts: dict[int, Logits] = {}
 
+    def of(self, name: str) -> Candidate:
+        """What was found of a candidate, or of the ``REFERENCE`` itself."""
+        return self.comparison.reference if name == REFERENCE else self.comparison.candidates[name]
+
     def block(self, name: str, way: Way, batch: int, hidden: Tensor) -> None:
         if hidden.dim() != 3 or way.singly:
             return

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from qfund.core.errors import QfundError
 from qfund.core.parameters import number
+from qfund.features.compare.request.decision import Margin
 from qfund.features.compare.request.spec import Spec, checked
-from qfund.features.compare.request.verdict import Margin
 from qfund.inputs.texts import ALL, NamedText
 from qfund.precisions.request import ALSO
 from qfund.precisions.table import PRECISIONS

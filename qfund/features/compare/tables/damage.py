@@ -6,7 +6,7 @@ import pandas as pd
 
 from qfund.core.metrics.table import METRICS
 from qfund.drawing.phrases import FEW, label
-from qfund.features.compare.request.report import Report, measured
+from qfund.features.compare.request.report import Report
 from qfund.features.compare.tables.footprints import weight_bits
 from qfund.precisions.table import PRECISIONS
 
@@ -95,13 +95,6 @@ def memory_against_damage(report: Report) -> pd.DataFrame:
         if len(compared) <= FEW or result.footprint_bytes <= report.reference.footprint_bytes
     ]
     return pd.DataFrame(rows)
-
-
-def mixed(report: Report) -> str:
-    """The candidate whose modules are worth a look: the first with weights in several dtypes, else the first."""
-    candidates = [row for row in measured(report) if row is not report.reference] or [report.reference]
-    several = [row for row in candidates if sum(share.parameters > 0 for share in row.dtypes.values()) > 1]
-    return (several or candidates)[0].precision
 
 
 def compared_quantity(report: Report) -> str:

@@ -115,6 +115,13 @@ def modules(result: PrecisionResult) -> pd.DataFrame:
     return module_tree(result.tensors)
 
 
+def mixed(report: Report) -> str:
+    """The candidate whose modules are worth a look: the first with weights in several dtypes, else the first."""
+    candidates = [row for row in measured(report) if row is not report.reference] or [report.reference]
+    several = [row for row in candidates if sum(share.parameters > 0 for share in row.dtypes.values()) > 1]
+    return (several or candidates)[0].precision
+
+
 def module_tree(tensors: Iterable[TensorRow]) -> pd.DataFrame:
     """The tree of modules with the bytes below each node. A leaf is a module without submodules (or a tensor beside
     submodules): its ``dtype`` is the one that holds most of its bytes, ``dtypes`` says all of them.

@@ -6,12 +6,13 @@ import streamlit as st
 
 from qfund.checkpoints import catalog
 from qfund.core.errors import InvalidInput, QfundError
-from qfund.features.compare.request import examples
+from qfund.features.compare.link import MAX_TEXT
+from qfund.features.compare.request.examples import EXAMPLE
 from qfund.features.compare.request.spec import DEFAULT_CANDIDATES, MAX_TOKENS, Spec, checked, like_llama_cpp
 from qfund.inputs.texts import ALL, SCORINGS, SECOND_HALF, NamedText
 from qfund.precisions.precision import FLOAT, MEANING, Precision
 from qfund.precisions.table import PRECISIONS, require
-from qfund.ui import pickers, services
+from qfund.ui import pickers
 from qfund.ui.pickers import FIELD, WITH_STORED, option_label
 from qfund.ui.states import failed, literal
 
@@ -71,7 +72,7 @@ def seed(spec: Spec) -> None:
         "reference": spec.reference,
         "precisions": list(spec.precisions),
         "source": OWN_FILES if spec.texts else EVALUATION if spec.text is None else OWN_TEXT,
-        "text": (spec.text or "")[: services.MAX_TEXT],
+        "text": (spec.text or "")[:MAX_TEXT],
         "texts": spec.texts,
         "tokens": spec.max_tokens,
         "context": spec.context,
@@ -100,7 +101,7 @@ def draw() -> bool:
         with st.container(horizontal=True):
             pickers.model(
                 "choice_model",
-                examples.EXAMPLE.model,
+                EXAMPLE.model,
                 more=" Only safetensors are read, and no code that comes with a model.",
             )
             pickers.reference(
@@ -150,7 +151,7 @@ def draw() -> bool:
             st.text_area(
                 "Your own text",
                 key="choice_text",
-                max_chars=services.MAX_TEXT,
+                max_chars=MAX_TEXT,
                 height=140,
                 placeholder="Paste what your model will read: a paragraph at least, in its own language.",
                 label_visibility="collapsed",
@@ -311,10 +312,10 @@ def asked() -> Spec:
     if spec.text is not None:
         if not spec.text.strip():
             raise InvalidInput("The text is empty.", "Paste a text, or choose the evaluation text.")
-        if len(spec.text) > services.MAX_TEXT:
+        if len(spec.text) > MAX_TEXT:
             raise InvalidInput(
                 f"The text has {len(spec.text):,} characters.",
-                f"Give at most {services.MAX_TEXT:,} here; the command line takes longer ones (--text-file).",
+                f"Give at most {MAX_TEXT:,} here; the command line takes longer ones (--text-file).",
             )
     if st.session_state["choice_source"] == OWN_FILES:
         if not spec.texts:

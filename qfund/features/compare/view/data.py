@@ -3,25 +3,22 @@
 import streamlit as st
 
 from qfund.features.compare import link
-from qfund.features.compare.request import report as report_request
-from qfund.features.compare.tables import export
+from qfund.features.compare.request.report import Report, to_json
+from qfund.features.compare.tables.export import export_csv, tensors_csv
 from qfund.features.compare.view import calls
 from qfund.ui.downloads import download
 from qfund.ui.services import Answer
 
 
 def draw(found: Answer) -> None:
-    report = found.result
-    assert report is not None
+    report: Report = found.result
     name = f"qfund-{found.key[:8]}"
     with st.container(horizontal=True):
-        download("Numbers (CSV)", lambda: export.export_csv(report), f"{name}.csv", "text/csv", "table", "csv")
-        download(
-            "Tensors (CSV)", lambda: export.tensors_csv(report), f"{name}-tensors.csv", "text/csv", "list", "tensors"
-        )
+        download("Numbers (CSV)", lambda: export_csv(report), f"{name}.csv", "text/csv", "table", "csv")
+        download("Tensors (CSV)", lambda: tensors_csv(report), f"{name}-tensors.csv", "text/csv", "list", "tensors")
         download(
             "Whole report (JSON)",
-            lambda: report_request.to_json(report),
+            lambda: to_json(report),
             f"{name}.json",
             "application/json",
             "data_object",

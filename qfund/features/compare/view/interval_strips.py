@@ -1,5 +1,5 @@
 """The decision about each candidate drawn as HTML: for each metric a dot and its 95 % interval on one axis for all
-candidates, with the margin as a line and the noise floor as a band. Pure functions of ``qfund.features.compare.request.verdict``'s decisions.
+candidates, with the margin as a line and the noise floor as a band. Pure functions of ``request.decision``'s decisions.
 
 HTML, since it takes the width that there is, the page's own colours in the light and in the dark, and draws at once.
 Nothing in it comes from a checkpoint or a visitor; labels are escaped all the same. ``interval_strips.css`` has the
@@ -12,11 +12,11 @@ from html import escape
 from pathlib import Path
 
 from qfund.core.units import number_text
+from qfund.drawing.numbers import digits_text
 from qfund.drawing.palette import PALETTE, ink, is_variant, precision_color
 from qfund.drawing.phrases import label
-from qfund.features.compare.request.verdict import Decision, Finding
-from qfund.features.compare.tables.metrics import digits_text
-from qfund.features.compare.words import statistics
+from qfund.features.compare.request.decision import Decision, Finding
+from qfund.features.compare.words.statistics import widened
 
 #: The sheet that everything here needs once on a page.
 LOOKS = Path(__file__).parent / "assets/interval_strips.css"
@@ -191,7 +191,7 @@ def board(decisions: Sequence[Decision], memory: dict[str, str]) -> str:
 
 def key(with_floor: bool, candidates: int) -> str:
     """What the marks mean."""
-    marks = {"dot": f"measured, with its 95 % interval{statistics.widened(candidates)}", "margin": "your margin"}
+    marks = {"dot": f"measured, with its 95 % interval{widened(candidates)}", "margin": "your margin"}
     marks |= {"floor": "noise floor"} if with_floor else {}
     spans = (f'<span><i class="k-{mark}"></i>{says}</span>' for mark, says in marks.items())
     return f'<div class="qf-key">{"".join(spans)}</div>'

@@ -3,22 +3,22 @@
 import streamlit as st
 
 from qfund.drawing import axes
-from qfund.features.compare.figures import libraries as libraries_figures
-from qfund.features.compare.tables import libraries
-from qfund.features.compare.words import libraries as libraries_words
+from qfund.features.compare.figures import libraries as figures
+from qfund.features.compare.request.report import Report
+from qfund.features.compare.tables import libraries as tables
+from qfund.features.compare.words import libraries as words
 from qfund.ui.drawn import once
 from qfund.ui.services import Answer
 from qfund.ui.states import literal
 
 
 def draw(found: Answer) -> None:
-    report = found.result
-    assert report is not None
-    frame = once(found, "libraries", libraries.libraries)
+    report: Report = found.result
+    frame = once(found, "libraries", tables.libraries)
     if frame["ratio"].notna().any():
         st.markdown("**Time of a forward beside the reference's**")
         st.plotly_chart(
-            once(found, "latency", lambda whole: libraries_figures.latency(frame)),
+            once(found, "latency", lambda whole: figures.latency(frame)),
             config=axes.CONFIG,
             key="latency",
             alt="Time of a forward of every candidate as a ratio to the reference's, by library",
@@ -31,7 +31,7 @@ def draw(found: Answer) -> None:
         st.info("No time could be measured here.")
     st.dataframe(
         # Sentences stand below, where they can be read.
-        once(found, "libraries shown", libraries.libraries_text).drop(columns=["Note", "Problem"], errors="ignore"),
+        once(found, "libraries shown", tables.libraries_text).drop(columns=["Note", "Problem"], errors="ignore"),
         hide_index=True,
         column_config={
             "Precision": st.column_config.TextColumn(pinned=True),
@@ -40,13 +40,13 @@ def draw(found: Answer) -> None:
         key="libraries_table",
         alt="Bytes, time and differences of every candidate in every library",
     )
-    left = once(found, "left by libraries", libraries.left_by_libraries)
+    left = once(found, "left by libraries", tables.left_by_libraries)
     if not left.empty:
         with st.expander(f"What libraries left as it was: {len(left):,} modules, and why", icon=":material/rule:"):
             st.dataframe(
                 left, hide_index=True, alt="Modules that qfund converts and a library did not, with the reason"
             )
-    for note in libraries_words.library_notes(report):
+    for note in words.library_notes(report):
         st.caption(f":material/info: {literal(note)}")
-    for problem in libraries_words.library_problems(report):
+    for problem in words.library_problems(report):
         st.caption(f":material/warning: {literal(problem)}")

@@ -8,9 +8,9 @@ from dataclasses import replace
 import streamlit as st
 
 from qfund.features.compare.link import show_margin, shown_margin
+from qfund.features.compare.request.decision import Margin
 from qfund.features.compare.request.link import MARGINS
 from qfund.features.compare.request.report import Report
-from qfund.features.compare.request.verdict import Margin
 
 _BEGAN_AT = "margin_began_at"  # the margin that the widgets began at
 

@@ -3,13 +3,11 @@
 import streamlit as st
 
 from qfund.drawing import axes, phrases
-from qfund.features.compare.figures import footprints
-from qfund.features.compare.request import report as report_request
-from qfund.features.compare.request.report import PrecisionResult
-from qfund.features.compare.tables import damage
-from qfund.features.compare.tables import footprints as footprints_tables
-from qfund.features.compare.words import candidates
-from qfund.features.compare.words import report as report_words
+from qfund.features.compare.figures import footprints as figures
+from qfund.features.compare.request.report import PrecisionResult, Report, measured, result_of
+from qfund.features.compare.tables import footprints as tables
+from qfund.features.compare.words import footprints as words
+from qfund.features.compare.words.candidates import headroom_phrase
 from qfund.ui import columns
 from qfund.ui.drawn import once
 from qfund.ui.services import Answer
@@ -17,8 +15,6 @@ from qfund.ui.states import literal
 
 
 def draw(found: Answer) -> None:
-    report = found.result
-    assert report is not None
     left, right = st.columns(2, gap="medium")
     with left:
         st.markdown("**Stored bytes**")
@@ -26,9 +22,7 @@ def draw(found: Answer) -> None:
             once(
                 found,
                 "footprints",
-                lambda whole: footprints.footprints(
-                    footprints_tables.parts(whole), footprints_tables.footprints(whole)
-                ),
+                lambda whole: figures.footprints(tables.parts(whole), tables.footprints(whole)),
             ),
             config=axes.CONFIG,
             key="footprints",
@@ -37,7 +31,7 @@ def draw(found: Answer) -> None:
     with right:
         st.markdown("**In which dtypes**")
         st.plotly_chart(
-            once(found, "dtype shares", lambda whole: footprints.dtype_shares(footprints_tables.dtypes(whole))),
+            once(found, "dtype shares", lambda whole: figures.dtype_shares(tables.dtypes(whole))),
             config=axes.CONFIG,
             key="dtype_shares",
             alt="Share of each dtype in the stored bytes of each precision",
@@ -47,30 +41,28 @@ def draw(found: Answer) -> None:
 
 
 def _numbers(found: Answer) -> None:
-    report = found.result
-    assert report is not None
+    report: Report = found.result
     st.dataframe(
-        once(found, "footprints shown", footprints_tables.footprints_text),
+        once(found, "footprints shown", tables.footprints_text),
         hide_index=True,
         column_config={"Precision": st.column_config.TextColumn(pinned=True)},
-        height=columns.height(len(report_request.measured(report)), columns.ROWS),
+        height=columns.height(len(measured(report)), columns.ROWS),
         key="footprint_table",
         alt="Footprint, prediction and parts of every precision",
     )
-    results = report_request.measured(report)
-    gaps = [gap for result in results if (gap := candidates.gap_phrase(result))]
+    results = measured(report)
+    gaps = [gap for result in results if (gap := words.gap_phrase(result))]
     st.caption(
         "*Stored* is counted in the loaded model, tied weights once; *predicted* comes from shapes and dtypes alone; "
         "*transformers* is what `get_memory_footprint()` reports. "
         + literal(" ".join(gaps) or "Here stored and predicted agree to the byte.")
-        + f" {literal(report_words.transformers_phrase(results))}"
+        + f" {literal(words.transformers_phrase(results))}"
     )
 
 
 def _one_precision(found: Answer) -> None:
-    report = found.result
-    assert report is not None
-    names = [result.precision for result in report_request.measured(report)]
+    report: Report = found.result
+    names = [result.precision for result in measured(report)]
     st.markdown("**Module by module**")
     # Buttons for a few, a list that can be searched for many.
     if len(names) <= phrases.FEW + 1:
@@ -78,7 +70,7 @@ def _one_precision(found: Answer) -> None:
             "Precision",
             names,
             format_func=phrases.label,
-            default=damage.mixed(report),
+            default=tables.mixed(report),
             required=True,
             key="memory_precision",
             label_visibility="collapsed",
@@ -87,23 +79,23 @@ def _one_precision(found: Answer) -> None:
         chosen = st.selectbox(
             "Precision",
             names,
-            index=names.index(damage.mixed(report)),
+            index=names.index(tables.mixed(report)),
             format_func=phrases.label,
             key="memory_one_of_many",
             width=300,
             label_visibility="collapsed",
         )
     chosen = chosen if chosen in names else names[0]
-    result = report_request.result_of(report, chosen)
+    result = result_of(report, chosen)
     st.plotly_chart(
-        once(found, f"modules {chosen}", lambda whole: footprints.modules(footprints_tables.modules(result))),
+        once(found, f"modules {chosen}", lambda whole: figures.modules(tables.modules(result))),
         config=axes.CONFIG,
         key="modules",
         alt="Treemap of stored bytes by module path, coloured by dtype",
     )
     _conversion(result)
     st.dataframe(
-        once(found, f"tensors {chosen}", lambda whole: footprints_tables.tensors(result)),
+        once(found, f"tensors {chosen}", lambda whole: tables.tensors(result)),
         hide_index=True,
         column_config={
             "name": st.column_config.TextColumn(pinned=True, width="large"),
@@ -121,11 +113,11 @@ def _one_precision(found: Answer) -> None:
 
 def _conversion(result: PrecisionResult) -> None:
     """What a quantiser converted, what it left and why, and how near activations came to the end of their dtype."""
-    if headroom := candidates.headroom_phrase(result):
+    if headroom := headroom_phrase(result):
         st.caption(literal(headroom))
     if not result.converted and not result.left_modules:
         return
-    frame = footprints_tables.conversion(result)
+    frame = tables.conversion(result)
     said = f"Modules converted: {result.converted:,}"
     if result.left:
         said += f". Left as they were, and why: {result.left:,}"

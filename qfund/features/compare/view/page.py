@@ -9,13 +9,29 @@ from qfund.features.compare.request.examples import EXAMPLE
 from qfund.features.compare.request.spec import Spec
 from qfund.features.compare.view import choices, sections
 from qfund.ui import progress, services
-from qfund.ui.states import empty, failed, literal
+from qfund.ui.states import empty, failed, literal, told
 
 _BEFORE = "shown_before"  # the comparison that was last seen with a report, to look at while another one runs
 
 
-def start(spec: Spec) -> Spec:
-    """Ask for a comparison, unless its report is there already.
+def draw() -> None:
+    """The whole view."""
+    shown, problems = link.opened()
+    choices.follow(shown)
+    told(problems)
+    said = None
+    if choices.draw():
+        try:
+            link.show(_started(choices.asked()))
+            st.rerun()
+        except QfundError as error:
+            said = error
+            failed(error)
+    _below(shown, said)
+
+
+def _started(spec: Spec) -> Spec:
+    """A comparison that is asked for, unless its report is there already.
 
     Raises:
         QfundError: the model is not there, or the queue is full.
@@ -25,7 +41,7 @@ def start(spec: Spec) -> Spec:
     return spec
 
 
-def draw(shown: Spec, said: QfundError | None = None) -> None:
+def _below(shown: Spec, said: QfundError | None) -> None:
     """Everything below the choices; ``said`` is what the visitor has just been told."""
     try:
         found = services.look_up(shown)

@@ -22,7 +22,6 @@ SECTIONS = {
 @st.fragment
 def draw(found: Answer) -> None:
     """A fragment: opening a section draws nothing else anew."""
-    assert found.result is not None
     with st.container(key="report"):
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
             verdict.headline(found.result)
@@ -44,6 +43,5 @@ def _without(report: Report) -> list[Callable[[Answer], None]]:
 
 def _copy_link(found: Answer) -> None:
     """The complete link, with a button that copies it."""
-    assert found.result is not None
     with st.popover("Copy link", icon=":material/link:", key="copy_link"):
         link.draw(found.result.spec)

@@ -3,12 +3,12 @@
 import streamlit as st
 
 from qfund.drawing import axes, phrases
-from qfund.features.compare.figures import statistics as statistics_figures
-from qfund.features.compare.request import verdict
+from qfund.features.compare.figures import statistics as figures
+from qfund.features.compare.request.pairs import paired
 from qfund.features.compare.request.report import Report
-from qfund.features.compare.tables import metrics
-from qfund.features.compare.view import fidelity
-from qfund.features.compare.words import statistics
+from qfund.features.compare.tables import statistics as tables
+from qfund.features.compare.view import damage
+from qfund.features.compare.words import statistics as words
 from qfund.ui.drawn import once
 from qfund.ui.services import Answer
 from qfund.ui.states import literal
@@ -20,8 +20,7 @@ def has(report: Report) -> bool:
 
 
 def draw(found: Answer) -> None:
-    report = found.result
-    assert report is not None
+    report: Report = found.result
     if report.noise:
         _noise(found)
     left, right = st.columns(2, gap="medium")
@@ -31,8 +30,8 @@ def draw(found: Answer) -> None:
     with right:
         _tails(found)
         if any(result.drift for result in report.results):  # otherwise it stands in the section before
-            fidelity.differences(found)
-    table = once(found, "percentiles text", metrics.percentiles_text)
+            damage.differences(found)
+    table = once(found, "percentiles text", tables.percentiles_text)
     if not table.empty:
         st.dataframe(
             table,
@@ -45,26 +44,52 @@ def draw(found: Answer) -> None:
     _paired(found)
 
 
+def drift(found: Answer) -> None:
+    """The error of the hidden states after every block, in a way that is chosen."""
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        st.markdown("**Error along the blocks**", width="content")
+        which = st.segmented_control(
+            "Error by",
+            list(tables.DRIFTS),
+            default=next(iter(tables.DRIFTS)),
+            required=True,
+            key="drift_by",
+            label_visibility="collapsed",
+            width="content",
+        )
+    which = which if which in tables.DRIFTS else next(iter(tables.DRIFTS))
+    st.plotly_chart(
+        once(
+            found,
+            f"drift {which}",
+            lambda report: figures.drift(tables.drift(report, which), which),
+        ),
+        config=axes.CONFIG,
+        key="drift",
+        alt="Error of the hidden states after every block, one line for each candidate",
+    )
+    st.caption(words.drift(found.result, tables.drift(found.result, which), which))
+
+
 def _noise(found: Answer) -> None:
-    report = found.result
-    assert report is not None
+    report: Report = found.result
     st.markdown("**What means nothing: the reference against itself**")
     st.dataframe(
-        once(found, "noise", metrics.noise),
+        once(found, "noise", tables.noise),
         hide_index=True,
         key="noise",
         alt="What changes when the reference runs with other threads, another batch shape or another attention",
     )
-    st.caption(literal(statistics.noise(report)))
+    st.caption(literal(words.noise(report)))
 
 
 def _percentiles(found: Answer) -> None:
-    frame = once(found, "percentiles kl", lambda report: metrics.percentiles(report, "kl"))
+    frame = once(found, "percentiles kl", lambda report: tables.percentiles(report, "kl"))
     if frame.empty or not (frame["value"] > 0).any():
         return
     st.markdown("**How KL is spread over positions**")
     st.plotly_chart(
-        once(found, "percentiles figure", lambda report: statistics_figures.percentiles(frame)),
+        once(found, "percentiles figure", lambda report: figures.percentiles(frame)),
         config=axes.CONFIG,
         key="percentiles",
         alt="Percentiles of the KL divergence, one line for each candidate",
@@ -73,22 +98,22 @@ def _percentiles(found: Answer) -> None:
 
 
 def _tails(found: Answer) -> None:
-    frame = once(found, "tails", metrics.tails)
+    frame = once(found, "tails", tables.tails)
     if frame.empty:
         return
     st.markdown("**What the correct token loses and gains**")
     if (frame[["loss", "gain"]] > 0).any(axis=None):
         st.plotly_chart(
-            once(found, "tails figure", lambda report: statistics_figures.tails(frame)),
+            once(found, "tails figure", lambda report: figures.tails(frame)),
             config=axes.CONFIG,
             key="tails",
             alt="Loss and gain of the correct token's probability at the worst and best hundredth of positions",
         )
-    st.caption(statistics.tails(frame))
+    st.caption(words.tails(frame))
 
 
 def _buckets(found: Answer) -> None:
-    frame = once(found, "buckets", metrics.buckets)
+    frame = once(found, "buckets", tables.buckets)
     shown = [name for name in ("kl_mean", "top1_agreement", "perplexity_ratio") if name in set(frame["metric"])]
     if not shown:
         return
@@ -107,7 +132,7 @@ def _buckets(found: Answer) -> None:
         )
     metric = metric if metric in shown else shown[0]
     st.plotly_chart(
-        once(found, f"buckets {metric}", lambda report: statistics_figures.buckets(frame, metric)),
+        once(found, f"buckets {metric}", lambda report: figures.buckets(frame, metric)),
         config=axes.CONFIG,
         key="buckets",
         alt="The metric in buckets of the reference's largest probability, one line for each candidate",
@@ -119,8 +144,7 @@ def _buckets(found: Answer) -> None:
 
 
 def _paired(found: Answer) -> None:
-    report = found.result
-    assert report is not None
+    report: Report = found.result
     names = [result.precision for result in report.results if result.chunks is not None]
     if len(names) < 2:
         return
@@ -135,13 +159,13 @@ def _paired(found: Answer) -> None:
     frame = once(
         found,
         f"paired {one} {other}",
-        lambda whole: metrics.paired_text(verdict.paired(whole, one, other), one, other),
+        lambda whole: tables.paired_text(paired(whole, one, other), one, other),
     )
     if frame.empty:
         st.caption("The two share no metric that can be paired.")
         return
     st.dataframe(frame, hide_index=True, key="paired", alt="Differences of the two candidates with 95 % intervals")
     st.caption(
-        f"{phrases.listed([phrases.label(one), phrases.label(other)])} were measured on the same tokens, so what both find "
-        "hard cancels: differences are told apart that two separate intervals would not show."
+        f"{phrases.listed([phrases.label(one), phrases.label(other)])} were measured on the same tokens, so what both "
+        "find hard cancels: differences are told apart that two separate intervals would not show."
     )

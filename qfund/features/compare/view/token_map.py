@@ -1,18 +1,16 @@
 """The text as a heat map of tokens: a component that draws once and answers every click in the browser."""
 
 import struct
-from functools import cache
 from pathlib import Path
 
 import msgspec
-import streamlit as st
-from streamlit.components.v2.types import ComponentRenderer
 
 from qfund.drawing.palette import precision_color
 from qfund.drawing.phrases import label
 from qfund.features.compare.request.report import Alternatives, Report
+from qfund.ui.components import component
 
-_FOLDER = Path(__file__).parent / "assets"
+_ASSETS = Path(__file__).parent / "assets"
 
 
 def payload(report: Report, key: str) -> bytes:
@@ -69,12 +67,6 @@ def _alternatives(found: Alternatives) -> dict[str, object]:
     return {"t": found.tokens, "p": found.probabilities}
 
 
-@cache
-def _component() -> ComponentRenderer:
-    html, css, js = ((_FOLDER / f"token_map.{kind}").read_text("utf-8") for kind in ("html", "css", "js"))
-    return st.components.v2.component("qfund_token_map", html=html, css=css, js=js)
-
-
 def token_map(data: bytes, key: str) -> None:
     """Draw what ``payload`` made."""
-    _component()(data=data, key=key)
+    component(_ASSETS, "token_map")(data=data, key=key)

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from qfund.drawing import phrases
+from qfund.features.compare.request.report import Report
 from qfund.features.compare.tables import tokens
 from qfund.features.compare.view import token_map
 from qfund.ui.drawn import once
@@ -10,8 +11,7 @@ from qfund.ui.services import Answer
 
 
 def draw(found: Answer) -> None:
-    report = found.result
-    assert report is not None
+    report: Report = found.result
     if report.tokens is None:
         task = f"{'An' if report.model.task[:1] in 'aeiou' else 'A'} {report.model.task}"
         st.info(f"{task} predicts no tokens, so there is no text to colour.")

@@ -9,13 +9,12 @@ import streamlit as st
 from qfund.core.units import bytes_text
 from qfund.drawing import phrases
 from qfund.features.compare import link
-from qfund.features.compare.request import verdict
+from qfund.features.compare.request.decision import Decision, decide
 from qfund.features.compare.request.report import PrecisionResult, Report
-from qfund.features.compare.request.verdict import Decision
-from qfund.features.compare.tables import metrics
+from qfund.features.compare.tables.metrics import overview
 from qfund.features.compare.view import interval_strips, margin
-from qfund.features.compare.words import candidates, statistics
-from qfund.features.compare.words import report as report_words
+from qfund.features.compare.words import candidates
+from qfund.features.compare.words import report as words
 from qfund.ui import columns
 from qfund.ui.drawn import once
 from qfund.ui.services import Answer
@@ -23,28 +22,22 @@ from qfund.ui.states import literal
 
 
 def headline(report: Report) -> None:
-    st.subheader(literal(report_words.title(report)), anchor=False, width="content")
+    st.subheader(literal(words.title(report)), anchor=False, width="content")
 
 
 def draw(found: Answer) -> None:
-    report = found.result
-    assert report is not None
+    report: Report = found.result
     for alarm in candidates.reference_alarms(report):
         st.error(f"**The reference itself is not sound.** {literal(alarm)}", icon=":material/warning:")
     _judged(found)
-    whole = statistics.streamed(report)
-    st.caption(
-        literal(
-            " ".join((f"{report_words.provenance(report)}.", *report_words.notes(report), *([whole] if whole else [])))
-        )
-    )
+    sentences = (f"{words.provenance(report)}.", *words.notes(report), words.whole_phrase(report))
+    st.caption(literal(" ".join(filter(None, sentences))))
 
 
 @st.fragment
 def _judged(found: Answer) -> None:
     """A fragment: another margin draws only this anew."""
-    report = found.result
-    assert report is not None
+    report: Report = found.result
     if any(name in result.fidelity for name in margin.METRIC.values() for result in report.results):
         with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="margin"):
             chosen = margin.draw(report)
@@ -52,7 +45,7 @@ def _judged(found: Answer) -> None:
     else:
         chosen = link.shown_margin()
     st.html(interval_strips.LOOKS)
-    decisions = once(found, f"decisions {chosen}", lambda whole: verdict.decide(whole, chosen))
+    decisions = once(found, f"decisions {chosen}", lambda whole: decide(whole, chosen))
     if len(decisions) <= phrases.FEW:
         _few(report, decisions)
     else:
@@ -84,8 +77,7 @@ def _few(report: Report, decisions: tuple[Decision, ...]) -> None:
 
 def _many(found: Answer, decisions: tuple[Decision, ...]) -> None:
     """One row each, and whatever is wrong with any of them below."""
-    report = found.result
-    assert report is not None
+    report: Report = found.result
     st.markdown(literal(_counted(report, decisions)))
     whole = report.reference.footprint_bytes
     memory = {row.precision: _share(row.footprint_bytes, whole) for row in report.results}
@@ -100,7 +92,7 @@ def _many(found: Answer, decisions: tuple[Decision, ...]) -> None:
     if numbers.open:
         with numbers:
             st.dataframe(
-                once(found, "overview", metrics.overview),
+                once(found, "overview", overview),
                 hide_index=True,
                 column_config=columns.OVERVIEW,
                 height=columns.height(len(report.results)),
@@ -123,16 +115,14 @@ def _counted(report: Report, decisions: tuple[Decision, ...]) -> str:
     counts = Counter(decision.state for decision in decisions)
     told = [f"{counts[state]} {named[1]}" for state, named in interval_strips.STATES.items() if counts[state]]
     good = {decision.precision for decision in decisions if decision.state in ("indistinguishable", "within")}
-    smallest = min((row for row in report.results if row.precision in good), key=_bytes, default=None)
+    smallest = min(
+        (row for row in report.results if row.precision in good), key=lambda row: row.footprint_bytes, default=None
+    )
     said = f"Of {len(decisions)} candidates: {', '.join(told)}."
     if smallest is None:
         return f"{said} None is within your margin."
     memory = candidates.memory_phrase(smallest, report.reference)
     return f"{said} The smallest within your margin is {phrases.label(smallest.precision)}: {memory}."
-
-
-def _bytes(result: PrecisionResult) -> int:
-    return result.footprint_bytes
 
 
 def _told(decision: Decision, told: candidates.Verdict, result: PrecisionResult) -> str:

@@ -3,22 +3,16 @@ standard error, and what is not finite is said first.
 """
 
 import math
-import re
-from collections import Counter
 from dataclasses import dataclass
 from statistics import NormalDist
 
 from qfund.core.estimate import Estimate
 from qfund.core.units import bytes_text, number_text
 from qfund.drawing.numbers import cosine_text, estimate_text, value_text
-from qfund.drawing.phrases import FEW, label, listed, plural, unbroken
+from qfund.drawing.phrases import label, listed, plural, unbroken
 from qfund.features.compare.request.report import PrecisionResult, Report
+from qfund.features.compare.words.footprints import conversion_phrase
 from qfund.precisions.table import PRECISIONS
-
-#: A metric's direction in words.
-BETTER = {"lower": "lower", "higher": "higher", "one": "closer to 1", "zero": "closer to 0"}
-
-_SHORT = re.compile(r": | \(|, so |; ")
 
 #: How often a candidate of a report may be said to change perplexity though it does not: all of them together.
 FALSE_ALARMS = 0.05
@@ -216,24 +210,6 @@ def headroom_phrase(result: PrecisionResult) -> str | None:
     return f"The largest activation was {number_text(seen.largest)} in {seen.largest_module}: {rest}."
 
 
-def conversion_phrase(result: PrecisionResult) -> str | None:
-    """``44 modules were quantised; 2 stay: an embedding (1), the output head (1)``; None where nothing was to be
-    quantised."""
-    if not result.converted:
-        return None
-    row = PRECISIONS.get(result.precision)
-    done = "rounded" if row is not None and row.every_matrix else "quantised"
-    said = f"{plural(result.converted, 'module')} {'was' if result.converted == 1 else 'were'} {done}"
-    if not result.left:
-        return said
-    # A reason is said in short, up to where it explains itself.
-    reasons = Counter(_SHORT.split(left.why, maxsplit=1)[0] for left in result.left_modules)
-    told = [f"{why} ({count:,})" for why, count in reasons.most_common(FEW)]
-    if others := sum(reasons.values()) - sum(count for _, count in reasons.most_common(FEW)):
-        told.append(f"other reasons ({others:,})")
-    return f"{said}; {result.left:,} {'stays' if result.left == 1 else 'stay'}" + (f": {', '.join(told)}" * bool(told))
-
-
 def asides(result: PrecisionResult) -> tuple[str, ...]:
     """What is worth knowing of a candidate beyond its verdict, in sentences: what was quantised, what is emulated, how
     it was done, and how far values stayed from the end of FP16."""
@@ -282,14 +258,3 @@ def arithmetic(result: PrecisionResult) -> str:
         return f"{row.arithmetic[:1].upper()}{row.arithmetic[1:]}.{emulated}"
     share = 100 * sum(kept.values()) / result.footprint_bytes
     return f"{row.label} but for {share:.2g} % of the bytes in {listed(list(kept))} (modules that transformers keeps)."
-
-
-def gap_phrase(result: PrecisionResult) -> str | None:
-    """Why a prediction and the stored bytes differ, said only where they do."""
-    if result.predicted_bytes is None:
-        return f"{label(result.precision)} was not predicted: nothing foretells how a checkpoint was quantised."
-    gap = result.footprint_bytes - result.predicted_bytes
-    if not gap:
-        return None
-    more = "more" if gap > 0 else "less"
-    return f"{label(result.precision)} takes {bytes_text(abs(gap))} {more} than shapes alone predict."

@@ -1,18 +1,14 @@
 """What a report is of: its title, its input, where it comes from, what must be known of it."""
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from qfund.core.units import seconds_text
 from qfund.drawing.numbers import count_text
-from qfund.drawing.phrases import FEW, against, label, listed, plural, when
-from qfund.features.compare.request.report import PrecisionResult, Report
+from qfund.drawing.phrases import against, listed, plural, when
+from qfund.features.compare.request.report import Report
 from qfund.inputs.texts import SECOND_HALF
 from qfund.precisions.request import ALSO
 from qfund.precisions.table import PRECISIONS
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: safetensors' name of a float dtype → what people call it, and its bits.
 _STORED = {
@@ -103,48 +99,6 @@ def input_phrase(report: Report) -> str:
     return f"{own} of {plural(facts.tokens, 'token')} in {plural(facts.chunks, 'chunk')} {size}{how}"
 
 
-def transformers_phrase(results: Iterable[PrecisionResult]) -> str:
-    """Where ``get_memory_footprint()`` says something else than is stored, and why it can."""
-    names = [label(result.precision) for result in results if result.transformers_bytes != result.footprint_bytes]
-    if not names:
-        return ""
-    return (
-        f"For {listed(names)} the third figure is another one: it adds up what parameters and buffers claim to be, "
-        "which for weights that are packed, tied or wrapped is not what is stored."
-    )
-
-
-def missing_phrase(report: Report, frame: "pd.DataFrame") -> str:
-    """Which candidates ``figures.memory_against_damage`` cannot draw on its axis, and why."""
-    zero = [label(name) for name in frame["precision"][frame["value"] <= 0]]
-    missing = [result for result in report.results if result.precision not in set(frame["precision"])]
-    wide = [row for row in missing if row.fidelity and row.footprint_bytes > report.reference.footprint_bytes]
-    larger = [label(result.precision) for result in wide]
-    broken = [label(result.precision) for result in missing if result not in wide]
-    parts = []
-    if zero and len(zero) < len(frame):
-        has = "has" if len(zero) == 1 else "have"
-        parts.append(f"{listed(zero)} {has} a loss of exactly 0, which no logarithmic axis shows.")
-    if broken:
-        parts.append(f"{listed(broken)} {'is' if len(broken) == 1 else 'are'} not finite and so not in the picture.")
-    if larger:
-        takes = "takes" if len(larger) == 1 else "take"
-        parts.append(f"{listed(larger)} {takes} more memory than the reference and would be far to the right.")
-    return " ".join(parts)
-
-
-def equal_phrase(report: Report) -> str:
-    """How much of the outputs does not differ at all."""
-    parts: dict[str, float] = {}
-    for result in report.results:
-        if result.differences is not None:
-            outputs = sum(result.differences.counts) + result.differences.zeros
-            if outputs:
-                parts[label(result.precision)] = 100 * result.differences.zeros / outputs
-    if not parts:
-        return ""
-    told = [f"{name} {share:.2g} %" for name, share in parts.items()]
-    if len(told) > FEW:
-        least, most = min(parts, key=lambda name: parts[name]), max(parts, key=lambda name: parts[name])
-        told = [f"from {parts[least]:.2g} % ({least}) to {parts[most]:.2g} % ({most})"]
-    return f"Exactly equal, and so not in the picture: {', '.join(told)} of all outputs."
+def whole_phrase(report: Report) -> str | None:
+    """Why whole models were loaded; None where the model was read block by block."""
+    return f"Whole models were loaded: {report.whole}" if report.whole else None

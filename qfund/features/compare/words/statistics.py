@@ -1,10 +1,10 @@
-"""Report → sentences about how sure its numbers are. As in ``qfund.features.compare.words.candidates``, none claims more than the numbers say."""
+"""How sure numbers are, in sentences. As in ``words.candidates``, none claims more than the numbers say."""
 
 import pandas as pd
 
 from qfund.core.units import number_text
 from qfund.drawing.phrases import FEW, label, listed
-from qfund.features.compare.request import verdict
+from qfund.features.compare.request import noise_floor
 from qfund.features.compare.request.report import Report
 
 FLOOR = (
@@ -36,23 +36,12 @@ def how_sure(report: Report) -> str:
     return f"{told} “No measurable difference”: the interval reaches what the reference differs from itself."
 
 
-def noise_band(floor: float | None, drawn: bool) -> str:
-    """What the band at the bottom of a picture means, or where it would be; nothing where there is none."""
-    if floor is None:
-        return ""
-    if floor == 0:
-        return "The reference, run again in other ways, gave exactly the same. "
-    if not drawn:
-        return f"The noise floor, {number_text(floor)}, is far below what is drawn. "
-    return f"The grey band is the noise floor, {number_text(floor)}: below it nothing can be told. "
-
-
 def noise(report: Report) -> str:
     """What the runs of the reference against itself say."""
-    runs = [run for run in report.noise if run.name != verdict.EXACT]
+    runs = [run for run in report.noise if run.name != noise_floor.EXACT]
     parts = []
     if runs:
-        floor = verdict.noise_floor(report)
+        floor = noise_floor.noise_floor(report)
         largest = floor.get("kl_mean")
         if largest is not None:
             parts.append(
@@ -63,7 +52,7 @@ def noise(report: Report) -> str:
         below = [
             label(result.precision)
             for result in report.results
-            if result.fidelity and verdict.below_floor(result, "kl_mean", floor)
+            if result.fidelity and noise_floor.below_floor(result, "kl_mean", floor)
         ]
         if below:
             verb = "shows" if len(below) == 1 else "show"
@@ -71,7 +60,7 @@ def noise(report: Report) -> str:
             parts.append(f"{names} {verb} no measurable difference from it.")
         elif report.results and largest is not None:
             parts.append("Every candidate is above it." if len(report.results) > 1 else "The candidate is above it.")
-    if any(run.name == verdict.EXACT for run in report.noise):
+    if any(run.name == noise_floor.EXACT for run in report.noise):
         parts.append("Against float64 the reference shows what it rounds away itself.")
     return " ".join(parts)
 
@@ -114,8 +103,3 @@ def tails(frame: pd.DataFrame) -> str:
             parts.append(f"{who} {'has' if len(names) == 1 else 'have'} {said}.")
     read = "At one position in a hundred the correct token loses (filled) or gains (open) at least this much."
     return " ".join([read, *parts])
-
-
-def streamed(report: Report) -> str | None:
-    """Why whole models were loaded; None where the model was read block by block."""
-    return f"Whole models were loaded: {report.whole}" if report.whole else None

@@ -1,20 +1,19 @@
 """The bits of a number as buttons, in the fields that its format gives them."""
 
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import msgspec
 import streamlit as st
-from streamlit.components.v2.types import ComponentRenderer
 
 from qfund.drawing.palette import PALETTE, ink
 from qfund.features.formats.request.formats import CODEBOOK, FLOAT, Format
 from qfund.features.formats.request.rounding import decode
+from qfund.ui.components import component
 
 KEY = "number_bits"
 
-_FOLDER = Path(__file__).parent / "assets"
+_ASSETS = Path(__file__).parent / "assets"
 
 _SIGN, _EXPONENT, _FRACTION = PALETTE[1], PALETTE[2], PALETTE[0]
 
@@ -54,16 +53,10 @@ def _signed(value: int) -> str:
     return f"−{-value}" if value < 0 else str(value)
 
 
-@cache
-def _component() -> ComponentRenderer:
-    html, css, js = ((_FOLDER / f"number_bits.{kind}").read_text("utf-8") for kind in ("html", "css", "js"))
-    return st.components.v2.component("qfund_number_bits", html=html, css=css, js=js)
-
-
 def bits(row: Format, code: int, turned: Callable[[], None]) -> None:
     """Draw them; ``turned`` is called when somebody turns one over."""
     data = msgspec.json.encode({"format": row.name, "fields": fields(row, code)})
-    _component()(data=data, key=KEY, on_bits_change=turned)
+    component(_ASSETS, "number_bits")(data=data, key=KEY, on_bits_change=turned)
 
 
 def turned_to() -> tuple[str, int] | None:

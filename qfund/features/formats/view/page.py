@@ -17,7 +17,7 @@ from qfund.features.formats.request.numbers import LONGEST, parse
 from qfund.features.formats.tables import RAW, SCALED, SCALINGS
 from qfund.features.formats.view import bits
 from qfund.ui import columns, pickers, weights_choice
-from qfund.ui.states import failed, literal
+from qfund.ui.states import failed, literal, told
 
 _PAGE = "formats"
 
@@ -26,7 +26,16 @@ _EXAMPLES = ("1/3", "0.1", "66246", "1e-8", "2^-24", "448.5")
 _SCALINGS = {RAW: "Cast as they are", SCALED: "Scaled first, below 16 bits"}
 
 
-def follow(asked: Asked, new: bool) -> None:
+def draw() -> None:
+    """The whole view."""
+    asked, new = ADDRESS.opened()
+    _follow(asked, new)
+    ADDRESS.show(asked)
+    told(ADDRESS.problems())
+    _sections()
+
+
+def _follow(asked: Asked, new: bool) -> None:
     """Let the widgets begin at ``asked``."""
     values = {"number": asked.number, "scaling": asked.scaling, "section": SECTIONS[asked.section]}
     pickers.begin(_PAGE, values, new)
@@ -34,7 +43,7 @@ def follow(asked: Asked, new: bool) -> None:
 
 
 @st.fragment
-def sections() -> None:
+def _sections() -> None:
     """Each is made when it is opened."""
     tabs = dict(zip(SECTIONS, st.tabs(list(SECTIONS.values()), key=f"{_PAGE}_section", on_change="rerun"), strict=True))
     opened = next((name for name, tab in tabs.items() if tab.open), "bits")

@@ -8,22 +8,36 @@ import streamlit as st
 from qfund.core.errors import QfundError
 from qfund.core.feature import lazily
 from qfund.features.lesson import tables
-from qfund.features.lesson.link import SECTIONS
+from qfund.features.lesson.link import ADDRESS, SECTIONS
 from qfund.features.lesson.request import published
 from qfund.features.lesson.request.questions import QUESTIONS, THEN_AND_NOW, Asked, Question, snippet
 from qfund.ui import pickers, services
-from qfund.ui.states import failed, literal
+from qfund.ui.states import failed, literal, told
 
 _QUESTION = "lesson_question"
 
 
-def follow(asked: Asked, new: bool) -> None:
+def draw() -> None:
+    """The whole view."""
+    asked, new = ADDRESS.opened()
+    _follow(asked, new)
+    asked = _choose(asked)
+    ADDRESS.show(asked)
+    told(ADDRESS.problems())
+    if asked.question == THEN_AND_NOW:
+        _then_and_now()
+    else:
+        _question(asked, QUESTIONS[asked.question])
+    _turn(asked)
+
+
+def _follow(asked: Asked, new: bool) -> None:
     """Let the widgets begin at ``asked``: when a link is opened, and when somebody comes back from another page."""
     pickers.begin("lesson", {"model": asked.model, "question": asked.question}, new)
     pickers.begin("guess", dict(asked.guesses), new)
 
 
-def choose(asked: Asked) -> Asked:
+def _choose(asked: Asked) -> Asked:
     """Which model, which question."""
     model = pickers.model("lesson_model", asked.model, width=420, hub_id="a Hub id")
     question = st.pills(
@@ -49,14 +63,6 @@ def _number(name: str) -> int:
 
 def _pill(name: str) -> str:
     return "Then and now" if name == THEN_AND_NOW else f"{_number(name)} · {QUESTIONS[name].short}"
-
-
-def draw(asked: Asked) -> None:
-    if asked.question == THEN_AND_NOW:
-        _then_and_now()
-    else:
-        _question(asked, QUESTIONS[asked.question])
-    _turn(asked)
 
 
 def _question(asked: Asked, question: Question) -> None:

@@ -16,10 +16,20 @@ from qfund.features.memory.request.plan import HeaderPlan, Plan
 from qfund.features.memory.view import choices, data, fit, loading, modules, sizes
 from qfund.ui import progress, services
 from qfund.ui.services import Answer
-from qfund.ui.states import failed, literal
+from qfund.ui.states import failed, literal, told
 
 
-def draw(asked: Asked) -> None:
+def draw() -> None:
+    """The whole view."""
+    asked, new = ADDRESS.opened()
+    choices.follow(asked, new)
+    asked = choices.model(asked)
+    ADDRESS.show(asked)
+    told(ADDRESS.problems())
+    _below(asked)
+
+
+def _below(asked: Asked) -> None:
     """Everything below the choice of a model."""
     try:
         headers = services.at_once(asked.plan)

@@ -5,14 +5,14 @@ import streamlit as st
 from qfund.core.errors import QfundError
 from qfund.drawing import phrases
 from qfund.features.outputs import words
-from qfund.features.outputs.link import Asked
+from qfund.features.outputs.link import ADDRESS, Asked
 from qfund.features.outputs.request.classes import Classes
 from qfund.features.outputs.request.embeddings import Embeddings
 from qfund.features.outputs.request.generation import Generation
 from qfund.features.outputs.view import choices, classes, embeddings, text
 from qfund.ui import progress, services
 from qfund.ui.services import Answer
-from qfund.ui.states import empty, failed, literal
+from qfund.ui.states import empty, failed, literal, told
 
 _VIEWS = {Generation: text, Classes: classes, Embeddings: embeddings}
 
@@ -39,7 +39,17 @@ _INVITATIONS = {
 }
 
 
-def draw(asked: Asked) -> None:
+def draw() -> None:
+    """The whole view."""
+    asked, new = ADDRESS.opened()
+    choices.follow(asked, new)
+    asked = choices.draw(asked)
+    ADDRESS.show(asked)
+    told(ADDRESS.problems())
+    _below(asked)
+
+
+def _below(asked: Asked) -> None:
     """Everything below the choices; a click asks for what is chosen."""
     request = asked.request
     try:

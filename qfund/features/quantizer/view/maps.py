@@ -4,23 +4,22 @@ import math
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import streamlit as st
-from streamlit.components.v2.types import ComponentRenderer
 
 from qfund.drawing.palette import OTHER, PALETTE
 from qfund.features.quantizer import words
 from qfund.features.quantizer.request import linear
 from qfund.features.quantizer.request.linear import Codes, Floats, Parameters, Scheme
 from qfund.features.quantizer.words import Formula
+from qfund.ui.components import component
 
 KEY = "quantiser_maps"
 
-_FOLDER = Path(__file__).parent / "assets"
+_ASSETS = Path(__file__).parent / "assets"
 
 #: Rows and columns of a picture; of larger matrices every n-th is shown.
 _SHOWN = 256
@@ -117,15 +116,9 @@ def histogram(drawn: Drawn) -> dict[str, object]:
     }
 
 
-@cache
-def _component() -> ComponentRenderer:
-    html, css, js = ((_FOLDER / f"maps.{kind}").read_text("utf-8") for kind in ("html", "css", "js"))
-    return st.components.v2.component("qfund_quantiser_maps", html=html, css=css, js=js)
-
-
 def maps(data: bytes, moved: Callable[[], None]) -> None:
     """Draw what ``payload`` made; ``moved`` is called when somebody moves a slider or chooses a weight."""
-    _component()(data=data, key=KEY, on_move_change=moved)
+    component(_ASSETS, "maps")(data=data, key=KEY, on_move_change=moved)
 
 
 def move() -> dict[str, object]:

@@ -12,16 +12,32 @@ from qfund.features.quantizer import words
 from qfund.features.quantizer.link import ADDRESS, Asked
 from qfund.features.quantizer.request import linear
 from qfund.features.quantizer.request.linear import Damage, Floats, Parameters, Scheme
-from qfund.features.quantizer.view import maps, packing
+from qfund.features.quantizer.view import choices, maps, packing
 from qfund.features.quantizer.view.maps import Drawn
 from qfund.features.quantizer.words import number
-from qfund.ui.states import failed, literal
+from qfund.ui.states import failed, literal, told
 
 _PROBLEM, _SERIAL, _SHOWN = "quantiser_problem", "quantiser_serial", "quantiser_shown"
 
 
+def draw() -> None:
+    """The whole view."""
+    asked, new = ADDRESS.opened()
+    asked = choices.wanted() or asked
+    choices.follow(asked, new)
+    asked = choices.scheme(choices.numbers(asked))
+    ADDRESS.show(asked)
+    told(ADDRESS.problems())
+    if not asked.fits:
+        st.caption("These numbers are too long for a link: it opens the page without them.")
+    if found := choices.read(asked):
+        weight, first, what, stored = found
+        st.caption(literal(f"Shown: {what}."))
+        _quantized(weight, first, stored, _name_of(weight))
+
+
 @st.fragment
-def draw(weight: Floats, first: tuple[int, int], stored: int, name: str) -> None:
+def _quantized(weight: Floats, first: tuple[int, int], stored: int, name: str) -> None:
     """Everything that a slider changes. ``stored`` is what the matrix takes now, in bytes."""
     asked = ADDRESS.current()
     scheme = asked.scheme
@@ -52,7 +68,7 @@ def draw(weight: Floats, first: tuple[int, int], stored: int, name: str) -> None
         maps.maps(maps.payload(drawn), _moved)
 
 
-def name_of(weight: Floats) -> str:
+def _name_of(weight: Floats) -> str:
     """So that a move of a slider on one matrix is not taken for one on the next."""
     return hashlib.sha256(weight.tobytes() + str(weight.shape).encode()).hexdigest()[:16]
 

@@ -10,13 +10,15 @@ import pytest
 from qfund.core.estimate import Estimate
 from qfund.core.metrics.estimates import CONFIDENCES, PERCENTILES
 from qfund.core.metrics.table import METRICS
-from qfund.drawing import palette
+from qfund.drawing import numbers, palette
 from qfund.features.compare.figures import damage as damage_figures
 from qfund.features.compare.figures import statistics as statistics_figures
-from qfund.features.compare.request import verdict
+from qfund.features.compare.request import noise_floor, pairs
 from qfund.features.compare.request.report import HiddenError, NoiseRun, Report
 from qfund.features.compare.request.spec import Spec
 from qfund.features.compare.tables import damage, metrics
+from qfund.features.compare.tables import statistics as statistics_tables
+from qfund.features.compare.words import damage as damage_words
 from qfund.features.compare.words import statistics
 from qfund.precisions.table import PRECISIONS
 from tests.features.compare.reports import full_report, make_report
@@ -29,31 +31,8 @@ def report() -> Report:
     return full_report()
 
 
-@pytest.mark.parametrize(
-    ("value", "wide", "size", "text"),
-    [
-        (1.00031, 0.0008, 1.0, "1.00031"),
-        (98.748, 0.35, 99.0, "98.75"),
-        (-0.0004, 0.02, 0.01, "0.000"),  # no negative zero
-        (3.1e-6, 2.4e-6, 4.6e-6, "3.1e-6"),
-        (1.2e-7, 2.4e-6, 4.6e-6, "0.1e-6"),  # with the exponent of the numbers beside it
-        (12_345.6, 300.0, 12_345.6, "12,346"),
-        (0.5, 0.0, 0.5, "0.5"),
-        (math.inf, 1.0, 1.0, "inf"),
-    ],
-)
 def drifted(report: Report) -> str:
-    return statistics.drift(report, metrics.drift(report, "relative L2"), "relative L2")
-
-
-def test_a_number_has_the_digits_that_its_interval_allows(value: float, wide: float, size: float, text: str) -> None:
-    assert metrics.digits_text(value, wide, size) == text
-
-
-def test_an_estimate_without_an_interval_keeps_its_standard_error() -> None:
-    assert metrics.interval_text("kl_mean", Estimate(0.01, 0.001, 9, "nat")) == "0.01000 ± 0.00100"
-    told = metrics.interval_text("top1_agreement", Estimate(0.98, 0.01, 99, "share", 0.97, 0.99, 9))
-    assert told == "98.0 (97.0 to 99.0)"
+    return statistics.drift(report, statistics_tables.drift(report, "relative L2"), "relative L2")
 
 
 def noisy(report: Report, **values: float) -> Report:
@@ -67,14 +46,14 @@ def test_a_metric_that_reaches_the_noise_floor_is_said_to_show_nothing(report: R
     assert kl.low is not None and kl.high is not None
     for floor, below in ((kl.low * 0.99, False), (kl.low * 1.01, True)):
         told = noisy(report, kl_mean=floor)
-        assert verdict.below_floor(bf16, "kl_mean", verdict.noise_floor(told)) is below
+        assert noise_floor.below_floor(bf16, "kl_mean", noise_floor.noise_floor(told)) is below
         cell = metrics.metrics_text(told).set_index("Metric").loc["KL divergence, mean (nat)"]
         assert ("no measurable difference" in cell["BF16"]) is below
         assert float(cell["Noise floor"]) == pytest.approx(floor, rel=0.01)
     # What lies on both sides of what equal outputs give says nothing either; without a floor nothing is said.
-    ratio = verdict.noise_floor(noisy(report, perplexity_ratio=1.0))
-    assert verdict.below_floor(bf16, "perplexity_ratio", ratio)
-    assert not verdict.below_floor(bf16, "perplexity_ratio", {})
+    ratio = noise_floor.noise_floor(noisy(report, perplexity_ratio=1.0))
+    assert noise_floor.below_floor(bf16, "perplexity_ratio", ratio)
+    assert not noise_floor.below_floor(bf16, "perplexity_ratio", {})
 
 
 def test_float64_is_no_noise(report: Report) -> None:
@@ -86,19 +65,22 @@ def test_float64_is_no_noise(report: Report) -> None:
 def test_every_metric_stands_beside_its_floor(report: Report) -> None:
     frame = metrics.metrics_text(report)
     measured = [name for name in METRICS if any(name in result.fidelity for result in report.results)]
-    assert list(frame["Metric"]) == [metrics.heading(name) for name in measured]
+    assert list(frame["Metric"]) == [numbers.heading(name) for name in measured]
     told = dict(zip(measured, frame["Noise floor"], strict=True))
     assert {name for name, floor in told.items() if floor == "–"} == {"perplexity", "nll_mean"}
     assert list(metrics.metrics_by_precision(report)["Precision"])[:3] == ["BF16", "FP16", "INT8 weight-only"]
 
 
 def test_percentiles_are_told_as_they_were_measured(report: Report) -> None:
-    frame = metrics.percentiles(report, "kl")
+    frame = statistics_tables.percentiles(report, "kl")
     assert list(frame[frame["precision"] == "int8"]["value"]) == list(report.results[2].percentiles["kl"])
-    text = metrics.percentiles_text(report)
+    text = statistics_tables.percentiles_text(report)
     assert len(text) == 3 * len(report.results)
-    assert list(text.columns)[2:] == [metrics.percentile_name(share) for share in PERCENTILES]
-    assert metrics.percentiles(make_report(), "kl").empty and metrics.percentiles_text(make_report()).empty
+    assert list(text.columns)[2:] == [statistics_tables.percentile_name(share) for share in PERCENTILES]
+    assert (
+        statistics_tables.percentiles(make_report(), "kl").empty
+        and statistics_tables.percentiles_text(make_report()).empty
+    )
 
 
 def shifted(report: Report, low: float, high: float) -> Report:
@@ -122,7 +104,7 @@ def shifted(report: Report, low: float, high: float) -> Report:
 def test_a_heavier_negative_tail_is_called_damage(
     report: Report, low: float, high: float, heavier: str, said: str
 ) -> None:
-    frame = metrics.tails(shifted(report, low, high))
+    frame = statistics_tables.tails(shifted(report, low, high))
     assert list(frame["heavier"]) == [heavier]
     assert (frame["loss"].iloc[0], frame["gain"].iloc[0]) == (-low, high)
     assert said in statistics.tails(frame)
@@ -133,13 +115,13 @@ def test_tails_that_disagree_are_called_neither_noise_nor_damage(report: Report)
     at = {0.01: -0.043, 0.05: -0.02, 0.95: 0.019, 0.99: 0.036}
     values = tuple(at.get(share, 0.0) for share in PERCENTILES)
     result = replace(report.results[0], percentiles={"delta_p": values})
-    frame = metrics.tails(replace(report, results=(result,)))
+    frame = statistics_tables.tails(replace(report, results=(result,)))
     assert list(frame["heavier"]) == ["unclear"]
     assert "noise" not in statistics.tails(frame) and "tells neither" in statistics.tails(frame)
 
 
 def test_buckets_have_their_interval(report: Report) -> None:
-    frame = metrics.buckets(report)
+    frame = statistics_tables.buckets(report)
     assert len(set(frame["bucket"])) == len(CONFIDENCES) - 1
     one = frame[(frame["precision"] == "bf16") & (frame["metric"] == "kl_mean")].iloc[0]
     estimate = report.results[0].buckets[0].estimates["kl_mean"]
@@ -156,11 +138,11 @@ def test_drift_is_told_in_three_ways_and_breaks_where_it_breaks(report: Report) 
         HiddenError("<c>", 0.2, 0.5, 14.0, 4),
     )
     one = replace(report, results=(replace(report.results[0], drift=errors),))
-    values = {which: list(metrics.drift(one, which)["value"]) for which in metrics.DRIFTS}
+    values = {which: list(statistics_tables.drift(one, which)["value"]) for which in statistics_tables.DRIFTS}
     assert math.isnan(values["relative L2"][0]) and values["relative L2"][1:] == [0.1, 0.2]
     assert math.isnan(values["SQNR"][0]) and values["SQNR"][1:] == [20.0, 14.0]
     assert math.isnan(values["1 − cosine"][0]) and values["1 − cosine"][1:] == pytest.approx([0.01, 0.5])
-    frame = metrics.drift(one, "SQNR")
+    frame = statistics_tables.drift(one, "SQNR")
     assert list(frame["broken"]) == [False, True, False]
     line, cross = statistics_figures.drift(frame, "SQNR").data
     assert list(line.x) == [1, 2, 3] and list(cross.x) == [2] and list(cross.y) == [20.0]
@@ -170,7 +152,7 @@ def test_drift_is_told_in_three_ways_and_breaks_where_it_breaks(report: Report) 
 
 def test_a_break_where_nothing_was_measured_is_drawn_where_the_line_ended(report: Report) -> None:
     errors = (HiddenError("a", 0.1, 0.9, 20.0), HiddenError("b", math.nan, math.nan, None, 99))
-    frame = metrics.drift(replace(report, results=(replace(report.results[0], drift=errors),)), "relative L2")
+    frame = statistics_tables.drift(replace(report, results=(replace(report.results[0], drift=errors),)), "relative L2")
     assert list(statistics_figures.drift(frame, "relative L2").data[-1].y) == [0.1]
 
 
@@ -187,7 +169,7 @@ def test_two_candidates_are_told_apart_only_where_the_interval_allows(report: Re
         "delta_p_mean": Estimate(0.0, 0.001, 99, "", -0.1, 0.1, 9),
         "nll_mean": Estimate(0.1, 0.001, 99, "nat"),
     }
-    said = list(metrics.paired_text(found, "bf16", "int8")[""])
+    said = list(statistics_tables.paired_text(found, "bf16", "int8")[""])
     assert said == [
         "INT8 weight-only is closer to the reference",
         "BF16 is closer to the reference",
@@ -198,16 +180,18 @@ def test_two_candidates_are_told_apart_only_where_the_interval_allows(report: Re
 
 
 def test_the_pairs_of_a_report_have_a_row_each(report: Report) -> None:
-    frame = metrics.paired_text(verdict.paired(report, "bf16", "fp16"), "bf16", "fp16")
+    frame = statistics_tables.paired_text(pairs.paired(report, "bf16", "fp16"), "bf16", "fp16")
     said = frame.set_index("Metric")[""]
     assert said["KL divergence, mean (nat)"] == "FP16 is closer to the reference"
 
 
 def drawn(report: Report) -> list[str]:
-    found = [statistics_figures.drift(metrics.drift(report, which), which) for which in metrics.DRIFTS]
-    found.append(statistics_figures.percentiles(metrics.percentiles(report, "kl")))
-    found.append(statistics_figures.tails(metrics.tails(report)))
-    frame = metrics.buckets(report)
+    found = [
+        statistics_figures.drift(statistics_tables.drift(report, which), which) for which in statistics_tables.DRIFTS
+    ]
+    found.append(statistics_figures.percentiles(statistics_tables.percentiles(report, "kl")))
+    found.append(statistics_figures.tails(statistics_tables.tails(report)))
+    frame = statistics_tables.buckets(report)
     found += [statistics_figures.buckets(frame, metric) for metric in ("kl_mean", "top1_agreement", "perplexity_ratio")]
     for figure in found:
         assert figure.layout.paper_bgcolor == "rgba(0,0,0,0)" and figure.layout.dragmode is False
@@ -221,7 +205,7 @@ def test_the_same_report_gives_the_same_figures(spec: Spec | None) -> None:
 
 
 def test_many_candidates_share_the_colors_of_their_families() -> None:
-    figure = statistics_figures.percentiles(metrics.percentiles(full_report(MANY), "kl"))
+    figure = statistics_figures.percentiles(statistics_tables.percentiles(full_report(MANY), "kl"))
     named = [trace.name for trace in figure.data if trace.showlegend is not False]
     assert sorted(named) == sorted(set(named)), "one entry a family"
     assert {trace.line.color for trace in figure.data} <= set(palette.PALETTE)
@@ -233,7 +217,7 @@ def test_the_noise_floor_is_drawn_only_near_the_candidates(report: Report) -> No
     for floor, shown in ((least / 10, 1), (least / 1e6, 0), (None, 0)):
         figure = damage_figures.memory_against_damage(frame, report.reference.footprint_bytes, floor)
         assert sum(shape.type == "rect" for shape in figure.layout.shapes) == shown
-    assert "is far below" in statistics.noise_band(least / 1e6, False)
+    assert "is far below" in damage_words.noise_band(least / 1e6, False)
     bf16 = next(trace for trace in figure.data if trace.text == ("BF16",))
     estimate = report.results[0].fidelity["kl_mean"]
     assert estimate.high is not None
@@ -242,23 +226,7 @@ def test_the_noise_floor_is_drawn_only_near_the_candidates(report: Report) -> No
 
 
 def test_the_reference_against_itself_is_told_to_the_last_digit(report: Report) -> None:
-    (row,) = metrics.noise(noisy(report, kl_mean=0.0, perplexity_ratio=1 + 2e-9)).to_dict("records")
+    (row,) = statistics_tables.noise(noisy(report, kl_mean=0.0, perplexity_ratio=1 + 2e-9)).to_dict("records")
     assert row["KL divergence, mean (nat)"] == "0" and row["Perplexity ratio (×)"] == "1 + 2.00e-9"
-    (row,) = metrics.noise(noisy(report, perplexity_ratio=1.0)).to_dict("records")
+    (row,) = statistics_tables.noise(noisy(report, perplexity_ratio=1.0)).to_dict("records")
     assert row["Perplexity ratio (×)"] == "1"
-
-
-@pytest.mark.parametrize(
-    ("name", "far", "text"),
-    [
-        ("kl_mean", 3.3e-13, "3.30e-13"),
-        ("logit_sqnr", 1e-4, "80"),
-        ("logit_sqnr", 0.0, "no noise"),
-        ("logit_cosine", 2.33e-14, "1 − 2.33e-14"),
-        ("perplexity_ratio", 2.38e-9, "1 ± 2.38e-9"),
-        ("top1_agreement", 0.0, "100"),
-        ("top1_agreement", 0.002, "100 − 0.2"),
-    ],
-)
-def test_the_noise_floor_is_told_as_the_metric_is(name: str, far: float, text: str) -> None:
-    assert metrics.floor_text(name, far) == text

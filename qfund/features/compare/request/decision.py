@@ -6,26 +6,23 @@ from itself by, run another way, is the floor under which nothing means anything
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from qfund.core.estimate import Estimate
-from qfund.core.intervals import MIN_BLOCKS, Scatter, difference, interval
-from qfund.core.metrics import chunk_sums
-from qfund.core.metrics.chunk_sums import ChunkSums
-from qfund.core.metrics.statistics import EXP
-from qfund.core.metrics.table import METRICS
+from qfund.core.intervals import MIN_BLOCKS
 from qfund.core.units import number_text
-from qfund.drawing.phrases import listed
+from qfund.drawing.phrases import label, listed, plural
+from qfund.features.compare.request.noise_floor import noise_floor
 from qfund.features.compare.request.report import PrecisionResult, Report
-from qfund.precisions.table import PRECISIONS
 
 #: What a decision can be: the damage is none that could be told from noise; inside the margin; beyond it; not known
 #: from this many tokens; not to be asked, since outputs are not finite.
 STATES = ("indistinguishable", "within", "outside", "inconclusive", "broken")
 
-#: The run that is no noise: it says what the reference itself rounds away.
-EXACT = "fp64"
+_MANY = 100_000_000  # tokens that nobody reads to decide this
+
+#: A metric that a margin is set on → the margin's field.
+_JUDGED = {"perplexity_ratio": "perplexity", "top1_agreement": "tokens", "kl_mean": "kl"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,35 +63,6 @@ def decide(report: Report, margin: Margin) -> tuple[Decision, ...]:
     """One decision a candidate, in the report's order."""
     floor = noise_floor(report)
     return tuple(_decision(report, result, margin, floor) for result in report.results)
-
-
-def noise_floor(report: Report) -> dict[str, float]:
-    """By metric, the largest damage (``Metric.damage``) of the reference against itself, over the ways that it was run;
-    what float64 says of it is no noise."""
-    floor: dict[str, float] = {}
-    for run in report.noise:
-        if run.name == EXACT:
-            continue
-        for name, damage in _damages(run.fidelity).items():
-            floor[name] = max(damage, floor.get(name, 0.0))
-    return floor
-
-
-def relative_to_floor(report: Report, result: PrecisionResult) -> dict[str, float | None]:
-    """By metric, how many times the noise floor's damage a candidate has; None where the floor is 0 or not known."""
-    floor = noise_floor(report)
-    return {
-        name: damage / floor[name] if floor.get(name) else None for name, damage in _damages(result.fidelity).items()
-    }
-
-
-def _damages(fidelity: dict[str, Estimate]) -> dict[str, float]:
-    found = {name: METRICS[name].damage(estimate.value) for name, estimate in fidelity.items() if name in METRICS}
-    return {name: damage for name, damage in found.items() if damage is not None}
-
-
-#: The metrics that a margin is set on: its field, the damage in words, and how the damage follows from the metric.
-_JUDGED = {"perplexity_ratio": "perplexity", "top1_agreement": "tokens", "kl_mean": "kl"}
 
 
 def _damage(name: str, estimate: Estimate, candidates: int) -> Estimate:
@@ -197,7 +165,7 @@ def _rounded_up(count: float) -> int:
 def _told(
     report: Report, result: PrecisionResult, state: str, findings: tuple[Finding, ...], more: int | None
 ) -> Decision:
-    label, reference = (_label(name) for name in (result.precision, report.reference.precision))
+    candidate, reference = (label(name) for name in (result.precision, report.reference.precision))
     said = {
         "indistinguishable": f"indistinguishable from {reference}",
         "within": "within your margin",
@@ -205,21 +173,18 @@ def _told(
         "inconclusive": _more_phrase(more, findings) if findings else "inconclusive",
         "broken": "broken",
     }[state]
-    sentence = f"{label} is {said}: {_why(report, result, state, findings)}."
+    sentence = f"{candidate} is {said}: {_why(report, result, state, findings)}."
     return Decision(result.precision, state, findings, more, sentence)
 
 
 def _more_phrase(more: int | None, findings: tuple[Finding, ...]) -> str:
     if more and any(finding.state == "inconclusive" and finding.estimate.low is None for finding in findings):
-        return f"inconclusive: about {more:,} more token{'s' * (more != 1)} are needed before anything can be said"
+        return f"inconclusive: about {plural(more, 'more token')} are needed before anything can be said"
     if more is None:
         return "inconclusive, and no number of tokens is sure to decide"
     if more > _MANY:
         return f"inconclusive, and so near the margin that more than {_MANY:,} more tokens would be needed to decide"
-    return f"inconclusive, about {more:,} more token{'s' * (more != 1)} would decide"
-
-
-_MANY = 100_000_000  # tokens that nobody reads to decide this
+    return f"inconclusive, about {plural(more, 'more token')} would decide"
 
 
 def _why(report: Report, result: PrecisionResult, state: str, findings: tuple[Finding, ...]) -> str:
@@ -227,7 +192,7 @@ def _why(report: Report, result: PrecisionResult, state: str, findings: tuple[Fi
         count = result.nonfinite_positions
         if not count:
             return "nothing could be compared"
-        return f"outputs at {count:,} position{'s' * (count != 1)} are not finite (NaN or infinity)"
+        return f"outputs at {plural(count, 'position')} are not finite (NaN or infinity)"
     if _identical(result):
         return "every output is exactly the same"
     if not findings and state == "indistinguishable":
@@ -239,12 +204,11 @@ def _why(report: Report, result: PrecisionResult, state: str, findings: tuple[Fi
     if state == "indistinguishable":
         return f"{said}; no measurable difference"
     if any(finding.estimate.low is None for finding in shown):
-        said += f"; an interval takes {MIN_BLOCKS} chunks or more, and there {_are(report.input.chunks)}"
+        chunks = report.input.chunks
+        said += (
+            f"; an interval takes {MIN_BLOCKS} chunks or more, and there {'is' if chunks == 1 else 'are'} {chunks:,}"
+        )
     return said
-
-
-def _are(count: int) -> str:
-    return "is 1" if count == 1 else f"are {count:,}"
 
 
 def _phrase(report: Report, finding: Finding) -> str:
@@ -270,78 +234,3 @@ def _number(value: float, unit: str, signed: bool) -> str:
     scaled = 100 * value if unit == "share" else value
     text = number_text(abs(scaled))
     return ("−" if scaled < 0 else "+" if signed and scaled > 0 else "") + text
-
-
-def _label(precision: str) -> str:
-    return PRECISIONS[precision].label if precision in PRECISIONS else precision
-
-
-#: What two candidates are compared in: the metric, and the vector whose sums it is the mean of.
-_PAIRED = {
-    "mean_abs_logit_diff": "mean_abs",
-    "logit_cosine": "logit_cosine",
-    "kl_mean": "kl",
-    "kl_reverse_mean": "kl_reverse",
-    "top1_agreement": "same_top1",
-    "top_depth": "top_agreed",
-    "delta_p_mean": "delta_p",
-    "nll_mean": "nll_candidate",
-    "mean_abs_hidden_diff": "hidden_mean_abs",
-    "hidden_cosine": "hidden_cosine",
-}
-
-
-def paired(report: Report, one: str, other: str) -> dict[str, Estimate]:
-    """Two candidates on the same tokens: by metric, ``one`` − ``other`` with the interval of the difference, in which
-    what moves both does not count. ``perplexity_ratio`` is the first's perplexity over the second's.
-
-    ``se`` is the standard error from the scatter of blocks of chunks, not of positions taken as independent; None where
-    the blocks are too few for an interval. Empty where a candidate has no sums by chunk.
-    """
-    held = {result.precision: result.chunks for result in report.results}
-    first, second = held[one], held[other]
-    if first is None or second is None or first.texts != second.texts:
-        return {}
-    found: dict[str, Estimate] = {}
-    for name, field in _PAIRED.items():
-        seen = _difference(first, second, field)
-        if seen is not None:
-            found[name] = _estimate(seen[0], seen[1], METRICS[name].unit)
-            if name == "nll_mean":
-                found["perplexity_ratio"] = _exponential(found[name])
-    return {name: found[name] for name in METRICS if name in found}
-
-
-def _difference(first: ChunkSums, second: ChunkSums, field: str) -> tuple[Scatter, int] | None:
-    """And how many positions the poorer of the two has."""
-    shared = chunk_sums.counts(first, field) * chunk_sums.counts(second, field) != 0
-    means = [chunk_sums.mean(sums, field, shared) for sums in (first, second)]
-    if means[0] is None or means[1] is None:
-        return None
-    n = min(int(chunk_sums.counts(sums, field)[shared].sum()) for sums in (first, second))
-    return difference(means[0], means[1]), n
-
-
-def _estimate(seen: Scatter, n: int, unit: str) -> Estimate:
-    low, high = interval(seen) or (None, None)
-    # A few chunks may agree by chance: their scatter says nothing.
-    error = math.sqrt(seen.variance) if seen.blocks >= MIN_BLOCKS else math.inf
-    return Estimate(seen.value, error if math.isfinite(error) else None, n, unit, low, high, seen.blocks)
-
-
-def _exponential(found: Estimate) -> Estimate:
-    value = EXP.of(found.value)
-    low, high = (None if end is None else EXP.of(end) for end in (found.low, found.high))
-    return replace(found, value=value, se=None if found.se is None else value * found.se, unit="×", low=low, high=high)
-
-
-def below_floor(result: PrecisionResult, name: str, floor: Mapping[str, float]) -> bool:
-    """Whether a metric says no more than that the reference was run once more: its interval reaches the ``floor``."""
-    estimate = result.fidelity.get(name)
-    if estimate is None or name not in floor:
-        return False
-    ends = [end for end in (estimate.low, estimate.high) if end is not None] or [estimate.value]
-    perfect = METRICS[name].perfect
-    if perfect is not None and min(ends) <= perfect <= max(ends):
-        return True
-    return any((far := METRICS[name].damage(end)) is not None and far <= floor[name] for end in ends)

@@ -1,0 +1,33 @@
+"""What is known of models that were run, beside what they gave."""
+
+from dataclasses import dataclass, field
+
+from qfund.core.tensors import LeftModule
+from qfund.features.compare.measure.gathered import Gathered
+from qfund.features.compare.measure.noise import Noise
+from qfund.features.compare.request.report import Range
+from qfund.models.footprint import Footprint
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What is known of one model that was run, beside what it gave."""
+
+    footprint: Footprint
+    transformers_bytes: int
+    converted: tuple[str, ...]
+    left: tuple[LeftModule, ...]
+    saturated: dict[str, int]
+    note: str | None
+    seconds: float
+    range: Range | None = None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """``runs``: by precision, and the reference under ``REFERENCE``. ``whole`` says why models were loaded whole."""
+
+    gathered: Gathered
+    runs: dict[str, Run] = field(default_factory=dict)
+    noise: tuple[Noise, ...] = ()
+    whole: str | None = None

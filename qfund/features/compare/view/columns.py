@@ -1,1 +1,0 @@
-"""How the columns of the overview are shown."""

@@ -1,0 +1,61 @@
+"""How far outputs move: against memory, and how the differences are distributed."""
+
+import streamlit as st
+
+from qfund.drawing import axes
+from qfund.features.compare.figures import damage as figures
+from qfund.features.compare.request.noise_floor import noise_floor
+from qfund.features.compare.request.report import Report
+from qfund.features.compare.tables import damage as tables
+from qfund.features.compare.words import damage as words
+from qfund.ui.drawn import once
+from qfund.ui.services import Answer
+
+
+def memory_against_damage(found: Answer) -> None:
+    """The footprint of each candidate against its loss of fidelity."""
+    report: Report = found.result
+    frame = once(found, "memory against damage", tables.memory_against_damage)
+    st.markdown("**Memory against damage**")
+    if frame.empty:
+        st.caption("The candidates share no metric of damage.")
+        return
+    noise = noise_floor(report).get(str(frame["metric"].iloc[0]))
+    band = words.noise_band(noise, bool(noise) and figures.floor_is_near(frame, noise or 0.0))
+    figure = once(
+        found,
+        "memory against damage figure",
+        lambda report: figures.memory_against_damage(frame, report.reference.footprint_bytes, noise),
+    )
+    st.plotly_chart(
+        figure,
+        config=axes.CONFIG,
+        key="memory_against_damage",
+        alt="Footprint of each candidate against its divergence from the reference",
+    )
+    st.caption(
+        "Further left is smaller, further down is closer to the reference; the dotted line joins those that no other "
+        f"beats in both. {band}{words.missing_phrase(report, frame)}"
+    )
+
+
+def differences(found: Answer) -> None:
+    """The distribution of |difference| over all outputs."""
+    report: Report = found.result
+    frame = once(found, "differences", tables.differences)
+    st.markdown("**How large the differences are**")
+    if frame.empty:
+        st.caption("Every output is exactly equal to the reference's.")
+        return
+    figure = once(
+        found,
+        "differences figure",
+        lambda report: figures.differences(frame, tables.compared_quantity(report)),
+    )
+    st.plotly_chart(
+        figure,
+        config=axes.CONFIG,
+        key="differences",
+        alt="Distribution of the absolute differences to the reference, one line for each candidate",
+    )
+    st.caption(words.equal_phrase(report))

@@ -140,18 +140,13 @@ print(*(heavy & sys.modules.keys()), *(name for name in sys.modules if name.ends
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_commands_import_no_torch(name: str) -> None:
-    code = f"import sys; from qfund.commandline.commands import COMMANDS as all; all['{name}'].load(); print('torch' in sys.modules)"
+    code = f"import sys; from qfund.commandline.commands import COMMANDS; COMMANDS[{name!r}].load(); "
+    code += "print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT).strip() == "False"
 
 
 def test_public_names_are_imported_when_they_are_used() -> None:
-    assert {name for name in dir(qfund) if not name.startswith("_")} == {
-        "Report",
-        "Spec",
-        "compare",
-        "errors",
-        "to_json",
-    }
+    assert {*dir(qfund)} == {"Report", "Spec", "__version__", "compare", "errors", "to_json"}
     assert all(getattr(qfund, name) for name in qfund.__all__)
     with pytest.raises(AttributeError, match="no attribute 'compute'"):
         _ = qfund.compute  # type: ignore[attr-defined]

@@ -5,72 +5,32 @@
 >>> report.results[0].fidelity["kl_mean"]
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from qfund.core import errors
-from qfund.features.compare.request.report import Report, to_json
-from qfund.features.compare.request.spec import DEFAULT_CANDIDATES, DEFAULT_TOKENS, Spec
-from qfund.inputs.texts import ALL, NamedText
 from qfund.version import VERSION as __version__
 
+if TYPE_CHECKING:
+    from qfund.api import compare
+    from qfund.features.compare.request.report import Report, to_json
+    from qfund.features.compare.request.spec import Spec
+else:  # imported when they are used: `qfund --help` needs none of them
+    _HOMES = {
+        "Report": "qfund.features.compare.request.report:Report",
+        "Spec": "qfund.features.compare.request.spec:Spec",
+        "compare": "qfund.api:compare",
+        "to_json": "qfund.features.compare.request.report:to_json",
+    }
+
+    def __getattr__(name):
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from qfund.core.feature import lazily
+
+        return lazily(_HOMES[name])
+
+    def __dir__():
+        return __all__
+
+
 __all__ = ["Report", "Spec", "__version__", "compare", "errors", "to_json"]
-
-
-def compare(
-    model: str,
-    precisions: str | Iterable[str] = DEFAULT_CANDIDATES,
-    *,
-    reference: str = "fp32",
-    text: str | None = None,
-    max_tokens: int = DEFAULT_TOKENS,
-    context: int | None = None,
-    revision: str | None = None,
-    also: Iterable[str] = (),
-    libraries: bool = False,
-    stride: int | None = None,
-    scoring: str = ALL,
-    texts: Mapping[str, str] | None = None,
-    progress: Callable[[str, float], None] | None = None,
-) -> Report:
-    """Compare candidate precisions of a model with a reference precision, in this process; nothing is stored.
-
-    Args:
-        model: a catalog name (``qfund ls models``), a local folder, or a Hub id ``owner/name``.
-        precisions: the candidate or candidates (``qfund ls precisions``).
-        reference: the precision they are compared with.
-        text: the input; None takes the model's own evaluation text.
-        max_tokens: at most this many tokens of it (of each, where there are several) are used.
-        context: tokens per chunk; None takes the model's own, at most 512.
-        revision: branch, tag or commit of a Hub id.
-        also: what quantisers convert besides: ``"head"``, ``"embeddings"``.
-        libraries: run the libraries that implement the candidates too, and time everything in turns.
-        stride: tokens from the start of one chunk to that of the next, where they overlap; None for no overlap.
-        scoring: ``"all"`` positions, or the ``"second-half"`` of each whole chunk, as llama.cpp.
-        texts: several inputs by name, in place of ``text``, each its own.
-        progress: called with what is being done and the share that is done.
-
-    Raises:
-        qfund.core.errors.QfundError: with a message and a remedy.
-    """
-    from qfund.engine import compute
-    from qfund.precisions import backends
-
-    backends.quiet()
-
-    candidates = (precisions,) if isinstance(precisions, str) else tuple(precisions)
-    spec = Spec(
-        model=model,
-        reference=reference,
-        precisions=candidates,
-        text=text,
-        max_tokens=max_tokens,
-        context=context,
-        revision=revision,
-        also=tuple(also),
-        libraries=libraries,
-        stride=stride,
-        scoring=scoring,
-        texts=tuple(NamedText(name, content) for name, content in (texts or {}).items()),
-    )
-    report: Report = compute(spec, progress=progress)
-    return report

@@ -1,4 +1,50 @@
-"""What several commands make of their options."""
+"""The options that several commands have, each written once."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from qfund.commandline.table import Option
+from qfund.precisions.request import ALSO as KINDS_OF_MODULES
+
+MODEL = Option("model", "a name of `qfund ls models`, a local folder, or a Hub id (owner/name)")
+REFERENCE = Option("--reference", "compare with this one (default: fp32)", "P", default="fp32")
+ALSO = Option(
+    "--also",
+    f"quantise these too: {', '.join(f'{name} ({what})' for name, what in KINDS_OF_MODULES.items())}",
+    "M",
+    default=[],
+    many=True,
+)
+REVISION = Option("--revision", "branch, tag or commit of a Hub id", "R")
+JSON = Option("--json", "print everything as one JSON document", flag=True)
+QUIET = Option("--quiet", "print no progress", flag=True)
+
+#: Of a command that keeps what it measures.
+STORING = (
+    QUIET,
+    Option("--fresh", "measure again even if the result is stored", flag=True),
+    Option("--no-store", "neither look for a stored result nor keep this one", flag=True),
+)
+
+
+def precision(default: Iterable[str], what: str = "candidates, names", otherwise: str = "") -> Option:
+    """``otherwise``: in words what no precision stands for, where that is not a few names."""
+    names = [*default]
+    said = f"{what} of `qfund ls precisions` (default: {otherwise or ' '.join(names)})"
+    return Option("--precision", said, "P", default=names, many=True)
+
+
+def beside(precisions: Iterable[str]) -> tuple[Option, ...]:
+    """What all commands have that put outputs in several precisions beside each other, and keep them."""
+    return (MODEL, precision(precisions), REFERENCE, ALSO, REVISION, JSON, *STORING)
+
+
+def several_texts(does: str, default: str) -> tuple[Option, ...]:
+    """``texts.given`` reads them."""
+    return (
+        Option("--text", f"{does} this; can be given again (default: {default})", "T", again=True),
+        Option("--texts-file", "texts of a UTF-8 file, one a line; - for standard input", "F", Path),
+    )
 
 
 def names(given: list[str]) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from qfund.core.errors import InvalidInput
+from qfund.inputs.prompts import BETWEEN, separated
 from qfund.inputs.texts import MAX_TEXT, MAX_TEXTS, NamedText
 
 
@@ -21,6 +22,20 @@ def read(path: Path) -> str:
         missing = isinstance(error, FileNotFoundError)
         why = "there is no such file" if missing else (error.strerror or str(error)).lower()
         raise InvalidInput(f"{path} cannot be read: {why}.", "Check the path.") from error
+
+
+def given(texts: list[str] | None, file: Path | None) -> tuple[str, ...] | None:
+    """Texts given one by one, then those of a file: one a line, or, where a line is ``---``, what stands between such
+    lines. None where neither is given.
+
+    Raises:
+        InvalidInput: as ``read``.
+    """
+    if file is None:
+        return None if texts is None else tuple(texts)
+    content = read(file)
+    lines = content.splitlines()
+    return (*(texts or ()), *(separated(content) if BETWEEN in lines else filter(str.strip, lines)))
 
 
 def read_folder(folder: Path) -> tuple[NamedText, ...]:

@@ -4,9 +4,10 @@ and imported when it is needed."""
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import msgspec
+if TYPE_CHECKING:
+    import msgspec
 
 
 def lazily(name: str) -> Any:
@@ -56,12 +57,16 @@ class Kind:
     def checked(self, request: Any) -> Any:
         return lazily(self.check)(request) if self.check else request
 
-    def read_request(self, document: bytes | msgspec.Raw) -> Any:
+    def read_request(self, document: "bytes | msgspec.Raw") -> Any:
         """Raises ``msgspec.DecodeError`` for a document of another shape."""
+        import msgspec  # the rows are read for `qfund --help` too, which needs none of it
+
         return msgspec.json.decode(document, type=lazily(self.request))
 
-    def read_result(self, document: bytes | msgspec.Raw) -> Any:
+    def read_result(self, document: "bytes | msgspec.Raw") -> Any:
         """Raises ``msgspec.DecodeError`` for a document of another shape."""
+        import msgspec
+
         return msgspec.json.decode(document, type=lazily(self.result))
 
 
@@ -74,7 +79,7 @@ class Feature:
         page: where it has one.
         kinds: of jobs.
         commands: name of a sub-command → what it does, in one line of ``qfund --help``. It is the ``COMMAND`` of
-            ``command.py``, or of the file of its name in ``command/``.
+            ``command.py``; where a feature has several, of the file of its name in ``command/``.
         warm: modules that its first chart needs, imported while the first visitor still reads.
     """
 

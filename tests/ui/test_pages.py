@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from qfund import cli, engine
+from qfund import engine
 from qfund.checkpoints import catalog
+from qfund.commandline.parser import parse
 from qfund.core.errors import EngineError, ModelNotFound, QueueFull, StoreError, WorkerDied
 from qfund.core.estimate import Estimate
 from qfund.core.metrics.table import METRICS
@@ -763,7 +764,7 @@ HARD = (
 
 @pytest.mark.parametrize("spec", HARD)
 def test_the_command_line_that_is_shown_asks_for_the_same(spec: Spec) -> None:
-    options = cli.parser().parse_args(shlex.split(calls.shell(spec))[1:])
+    options = parse(shlex.split(calls.shell(spec))[1:])
     asked = Spec(
         options.model,
         options.reference,

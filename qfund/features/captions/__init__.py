@@ -14,4 +14,5 @@ FEATURE = Feature(
             check="qfund.features.captions.request:checked",
         ),
     ),
+    commands={"caption": "caption pictures in every precision, and count the captions that change"},
 )

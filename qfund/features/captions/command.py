@@ -1,11 +1,13 @@
 """``qfund caption``: the same pictures, captioned in every precision."""
 
-import argparse
-import sys
+from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from qfund.commandline.options import names
+from qfund.commandline import measuring
+from qfund.commandline.options import JSON, MODEL, QUIET, REFERENCE, REVISION, names, precision
+from qfund.commandline.table import Command, Exclusive, Option
+from qfund.commandline.tables import aligned
 from qfund.core.errors import InvalidInput
 from qfund.core.units import bytes_text, number_text
 from qfund.features.captions import request, words
@@ -16,85 +18,68 @@ from qfund.precisions.table import PRECISIONS
 _WORST = 5  # drawn pictures whose captions are printed
 
 
-def add(commands: Any) -> None:
-    """Add the sub-parser to what ``add_subparsers`` gave."""
-    command = commands.add_parser(
-        "caption", help="caption pictures in every precision, and count the captions that change"
-    )
-    command.set_defaults(run=_run)
-    command.add_argument("model", help="a captioner: shapes-blip, a local folder, or a Hub id (owner/name)")
-    command.add_argument(
-        "--precision",
-        nargs="+",
-        metavar="P",
-        default=[*request.DEFAULT_PRECISIONS],
-        help=f"candidates, names of `qfund ls precisions` (default: {' '.join(request.DEFAULT_PRECISIONS)})",
-    )
-    command.add_argument("--reference", metavar="P", default="fp32", help="compare with this one (default: fp32)")
-    which = command.add_mutually_exclusive_group()
-    which.add_argument(
-        "--image",
-        nargs="+",
-        type=Path,
-        metavar="F",
-        default=[],
-        help=f"picture files ({', '.join(picture_files.FORMATS)}), at most {request.MAX_PICTURES}",
-    )
-    which.add_argument(
-        "--samples",
-        type=int,
-        metavar="N",
-        help="held-out pictures that qfund draws, whose captions it knows "
-        f"(default without --image: {request.DEFAULT_SAMPLES})",
-    )
-    command.add_argument(
-        "--max-new-tokens",
-        type=int,
-        default=request.DEFAULT_TOKENS,
-        metavar="N",
-        help="tokens of the longest caption (default: %(default)s)",
-    )
-    command.add_argument("--revision", metavar="R", help="branch, tag or commit of a Hub id")
-    command.add_argument("--json", action="store_true", help="print everything as one JSON document")
-    command.add_argument("--quiet", action="store_true", help="print no progress")
-
-
-def _run(options: argparse.Namespace) -> None:
+def _run(options: Namespace) -> None:
     if len(options.image) > request.MAX_PICTURES:
         raise InvalidInput(
             f"{len(options.image)} pictures are too many.", f"Give at most {request.MAX_PICTURES} at once."
         )
     given = [picture_files.read(path) for path in options.image]
     default = 0 if given else request.DEFAULT_SAMPLES
-    asked = request.checked(
-        CaptionRequest(
-            model=options.model,
-            precisions=names(options.precision),
-            reference=options.reference.lower(),
-            samples=default if options.samples is None else options.samples,
-            pictures=tuple(GivenPicture(picture.name, picture.png) for picture in given),
-            max_new_tokens=options.max_new_tokens,
-            revision=options.revision,
-        )
+    asked = CaptionRequest(
+        model=options.model,
+        precisions=names(options.precision),
+        reference=options.reference.lower(),
+        samples=default if options.samples is None else options.samples,
+        pictures=tuple(GivenPicture(picture.name, picture.png) for picture in given),
+        max_new_tokens=options.max_new_tokens,
+        revision=options.revision,
     )
-    from qfund.features.captions.measure.caption import caption
-
-    found = caption(asked, (lambda phase, share: None) if options.quiet else _progress)
-    if options.json:
-        sys.stdout.write(request.to_json(found).decode() + "\n")
-        return
-    if sys.stderr.isatty() and not options.quiet:
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
-    for note in (note for picture in given for note in picture.notes):
-        print(note)
-    print(text(found))
+    notes = [note for picture in given for note in picture.notes]
+    found = measuring.measured(asked, options)
+    measuring.put(found, options, lambda found: "\n".join((*notes, text(found))), request.to_json)
 
 
-def _progress(phase: str, share: float) -> None:
-    if sys.stderr.isatty():
-        print(f"\r\033[K{share:4.0%} {phase}", end="", file=sys.stderr, flush=True)
-    else:
-        print(f"{share:4.0%} {phase}", file=sys.stderr, flush=True)
+COMMAND = Command(
+    run=_run,
+    rows=(
+        replace(MODEL, help="a captioner: shapes-blip, a local folder, or a Hub id (owner/name)"),
+        precision(request.DEFAULT_PRECISIONS),
+        REFERENCE,
+        Exclusive(
+            (
+                Option(
+                    "--image",
+                    f"picture files ({', '.join(picture_files.FORMATS)}), at most {request.MAX_PICTURES}",
+                    "F",
+                    Path,
+                    default=[],
+                    many=True,
+                ),
+                Option(
+                    "--samples",
+                    "held-out pictures that qfund draws, whose captions it knows "
+                    f"(default without --image: {request.DEFAULT_SAMPLES})",
+                    "N",
+                    int,
+                ),
+            )
+        ),
+        Option(
+            "--max-new-tokens",
+            f"tokens of the longest caption (default: {request.DEFAULT_TOKENS})",
+            "N",
+            int,
+            request.DEFAULT_TOKENS,
+        ),
+        REVISION,
+        JSON,
+        QUIET,
+    ),
+    examples=(
+        "qfund caption shapes-blip --precision int8 int4 --samples 200",
+        "qfund caption shapes-blip --image photo.jpg",
+    ),
+)
 
 
 def text(found: Captions) -> str:
@@ -119,11 +104,7 @@ def _table(found: Captions) -> list[str]:
     rows = [heading, *map(_cells, (found.reference, *found.candidates))]
     if found.reference.exact is None:
         rows = [[*row[:2], row[4], *row[7:]] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]).rstrip()
-        for line in rows
-    ]
+    return aligned(rows)
 
 
 def _cells(row: Summary) -> list[str]:

@@ -30,4 +30,9 @@ FEATURE = Feature(
             schema=2,
         ),
     ),
+    commands={
+        "plan": "predict a model's footprint in every precision, without its weights",
+        "fits": "say which precisions of a model fit in a memory budget, and the longest context",
+        "load-peak": "measure the memory that each way of loading a model needs",
+    },
 )

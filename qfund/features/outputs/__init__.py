@@ -28,4 +28,9 @@ FEATURE = Feature(
             check="qfund.features.outputs.request.embeddings:checked",
         ),
     ),
+    commands={
+        "generate": "let every precision go on with the same prompts, token by token",
+        "classify": "class probabilities of texts or pictures in every precision",
+        "embed": "embeddings of sentences in every precision, ranked by a query",
+    },
 )

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from qfund import cli
 from qfund.checkpoints import catalog
+from qfund.commandline.parser import parse
 from qfund.core.errors import ModelNotFound, QfundError, QueueFull, WorkerDied
 from qfund.core.request import Request
 from qfund.engine import shipped
@@ -202,11 +202,11 @@ def test_a_link_to_a_model_that_is_not_there_leads_back(opened: Open, monkeypatc
 
 def test_the_command_line_of_the_page_is_one_that_the_parser_takes() -> None:
     for asked in (Asked(), Asked("a/b", "v1", "bf16", ("int8",), 24, 9)):
-        options = cli.parser().parse_args(shlex.split(page.shell(asked))[1:])
+        options = parse(shlex.split(page.shell(asked))[1:])
         assert (options.model, options.samples, options.revision) == (asked.model, asked.samples, asked.revision)
         assert tuple(options.precision) == asked.precisions and options.reference == asked.reference
     own = Asked(pictures=(GivenPicture("my dog.png", b""),))
-    assert [str(path) for path in cli.parser().parse_args(shlex.split(page.shell(own))[1:]).image] == ["my dog.png"]
+    assert [str(path) for path in parse(shlex.split(page.shell(own))[1:]).image] == ["my dog.png"]
 
 
 # --- the gallery

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from transformers import DynamicCache
 
 from qfund.checkpoints import checkpoint
+from qfund.commandline.parser import parse
 from qfund.core.errors import InvalidSpec, QfundError, UnknownName, UnsupportedModel
 from qfund.features.memory import words
-from qfund.features.memory.command import fits as fits_command
 from qfund.features.memory.measure import trace
 from qfund.features.memory.measure.fits import fits
 from qfund.features.memory.measure.shape import fields_of, fitted, shape_of
@@ -620,9 +620,7 @@ def test_a_config_without_the_fields_is_refused_by_their_names(config: dict[str,
 
 
 def _command(*words: str) -> tuple[argparse.Namespace, Any]:
-    parser = argparse.ArgumentParser()
-    fits_command.add(parser.add_subparsers(required=True))
-    options = parser.parse_args(["fits", *words])
+    options = parse(["fits", *words])
     return options, options.run
 
 
@@ -687,7 +685,7 @@ def test_the_command_refuses_before_it_loads_anything() -> None:
         with pytest.raises(QfundError) as caught:
             run(options)
         assert caught.value.exit_code == 2
-    with pytest.raises(SystemExit):
+    with pytest.raises(QfundError, match="--budget --gpu is required"):
         _command("dummy")
 
 

@@ -17,6 +17,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from qfund.commandline.parser import parse
 from qfund.core.errors import (
     CorruptCheckpoint,
     EngineError,
@@ -629,9 +630,7 @@ def _is_zombie(pid: int) -> bool:
 
 
 def options(*arguments: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    load_peak_command.add(parser.add_subparsers())
-    return parser.parse_args(["load-peak", *arguments])
+    return parse(["load-peak", *arguments])
 
 
 def test_the_command_prints_a_table_or_one_json_document(capsys: pytest.CaptureFixture[str]) -> None:
@@ -648,10 +647,9 @@ def test_the_command_prints_a_table_or_one_json_document(capsys: pytest.CaptureF
 
 def test_the_command_refuses_before_it_imports_torch() -> None:
     code = """
-        import argparse, sys
-        from qfund.commands import load_peak
-        parser = argparse.ArgumentParser(); load_peak.add(parser.add_subparsers())
-        found = parser.parse_args(["load-peak", "dummy", "--precision", "bf61"])
+        import sys
+        from qfund.commandline.parser import parse
+        found = parse(["load-peak", "dummy", "--precision", "bf61"])
         try: found.run(found)
         except Exception as error: print(type(error).__name__, "torch" in sys.modules)
     """

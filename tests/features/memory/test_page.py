@@ -9,8 +9,8 @@ import msgspec
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from qfund import cli
 from qfund.checkpoints import catalog
+from qfund.commandline.parser import parse
 from qfund.core.errors import CorruptCheckpoint, ModelNotFound, QfundError, QueueFull, UnsupportedModel, WorkerDied
 from qfund.core.request import Request
 from qfund.engine import key_of
@@ -271,7 +271,7 @@ def test_what_fits_is_exported_under_the_workload_that_is_chosen() -> None:
 
 @pytest.mark.parametrize("asked", [Asked(), FULL, Asked("org/name", "v1", budget="24 GiB")])
 def test_the_command_lines_ask_for_the_same(asked: Asked) -> None:
-    plan, fit, load = (cli.parser().parse_args(shlex.split(line)[1:]) for line in data.command_lines(asked))
+    plan, fit, load = (parse(shlex.split(line)[1:]) for line in data.command_lines(asked))
     assert (plan.model, tuple(plan.precision), tuple(plan.also)) == (asked.model, asked.precisions, asked.also)
     assert (fit.context, fit.batch, fit.kv) == (asked.context, asked.batch, asked.kv)
     assert asked.budget in (fit.budget, fit.gpu)

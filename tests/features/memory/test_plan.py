@@ -1,6 +1,5 @@
 """Plans: headers by hand, footprints to the byte beside loaded models, and a Hub that keeps its weights."""
 
-import argparse
 import json
 import os
 import re
@@ -19,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.plan import seventy_billion
 from qfund.checkpoints import checkpoint
+from qfund.commandline.parser import parse
 from qfund.core.errors import (
     CorruptCheckpoint,
     InvalidSpec,
@@ -27,7 +27,6 @@ from qfund.core.errors import (
     UnknownName,
     UnsupportedModel,
 )
-from qfund.features.memory.command import plan as plan_command
 from qfund.features.memory.measure.plan import plan as exact
 from qfund.features.memory.request import plan
 from qfund.features.memory.request.plan import Plan, PlanRequest, headers
@@ -280,9 +279,7 @@ def test_seventy_billion_weights_are_not_read(tmp_path: Path) -> None:
 
 
 def run(*arguments: str) -> None:
-    parser = argparse.ArgumentParser()
-    plan_command.add(parser.add_subparsers())
-    options = parser.parse_args(["plan", *arguments])
+    options = parse(["plan", *arguments])
     options.run(options)
 
 

@@ -1,10 +1,11 @@
 """``qfund load-peak``: the memory that each way of loading a model needs."""
 
-import argparse
-import sys
-from typing import Any
+from argparse import Namespace
 
-from qfund.commandline.options import names
+from qfund.commandline.measuring import measured, put
+from qfund.commandline.options import JSON, MODEL, QUIET, REVISION, names, precision
+from qfund.commandline.table import Command, Option
+from qfund.commandline.tables import aligned
 from qfund.core.units import bytes_text, seconds_text
 from qfund.features.memory import words
 from qfund.features.memory.request import load_peak as load_peak_request
@@ -14,63 +15,30 @@ from qfund.precisions.table import PRECISIONS
 _COLUMNS = ("need", "settled", "private_peak", "rss_peak")
 
 
-def add(commands: Any) -> None:
-    """Add the sub-parser to what ``add_subparsers`` gave."""
-    command = commands.add_parser("load-peak", help="measure the memory that each way of loading a model needs")
-    command.set_defaults(run=_run)
-    command.add_argument("model", help="a name of `qfund ls models`, a local folder, or a Hub id (owner/name)")
-    command.add_argument(
-        "--precision",
-        nargs="+",
-        metavar="P",
-        default=[*load_peak_request.DEFAULT_PRECISIONS],
-        help=f"names of `qfund ls precisions` (default: {' '.join(load_peak_request.DEFAULT_PRECISIONS)})",
+def _run(options: Namespace) -> None:
+    request = LoadPeakRequest(
+        model=options.model,
+        precisions=names(options.precision),
+        ways=names(options.ways),
+        revision=options.revision,
+        runs=options.runs,
     )
-    command.add_argument(
-        "--ways",
-        nargs="+",
-        metavar="W",
-        default=[],
-        help=f"only these of: {', '.join(WAYS)} (default: all that apply)",
-    )
-    command.add_argument(
-        "--runs",
-        type=int,
-        default=1,
-        metavar="N",
-        help="measure each way N times and report the median (default: %(default)s)",
-    )
-    command.add_argument("--revision", metavar="R", help="branch, tag or commit of a Hub id")
-    command.add_argument("--json", action="store_true", help="print everything, the curves too, as one JSON document")
-    command.add_argument("--quiet", action="store_true", help="print no progress")
+    put(measured(request, options), options, text, load_peak_request.to_json)
 
 
-def _run(options: argparse.Namespace) -> None:
-    asked = load_peak_request.checked(
-        LoadPeakRequest(
-            model=options.model,
-            precisions=names(options.precision),
-            ways=names(options.ways),
-            revision=options.revision,
-            runs=options.runs,
-        )
-    )
-    from qfund.features.memory.measure.load_peak import load_peak
-
-    found = load_peak(asked, (lambda phase, share: None) if options.quiet else _progress)
-    if options.json:
-        sys.stdout.write(load_peak_request.to_json(found).decode() + "\n")
-    else:
-        if sys.stderr.isatty() and not options.quiet:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
-        print(text(found))
-
-
-def _progress(phase: str, share: float) -> None:
-    if sys.stderr.isatty():
-        print(f"\r\033[K{share:4.0%} {phase}", end="", file=sys.stderr, flush=True)
-    else:
-        print(f"{share:4.0%} {phase}", file=sys.stderr, flush=True)
+COMMAND = Command(
+    run=_run,
+    rows=(
+        MODEL,
+        precision(load_peak_request.DEFAULT_PRECISIONS, "names"),
+        Option("--ways", f"only these of: {', '.join(WAYS)} (default: all that apply)", "W", default=[], many=True),
+        Option("--runs", "measure each way N times and report the median (default: 1)", "N", int, 1),
+        REVISION,
+        JSON,
+        QUIET,
+    ),
+    examples=("qfund load-peak pydoc-llama --precision bf16 int8",),
+)
 
 
 def text(found: LoadPeaks) -> str:
@@ -105,20 +73,13 @@ def _inference_legend(found: LoadPeaks) -> list[str]:
 
 
 def _table(found: LoadPeaks) -> list[str]:
-    """Right-aligned columns under a heading: need in bytes, and all as multiples of the fp32 weights."""
+    """Need in bytes, and all as multiples of the fp32 weights."""
     heading = ["precision", "way", "need", "need", "settled", "private", "RSS", "footprint", "claimed"]
     heading += ["inference", "time"]
     device = any(one.device_peak is not None for one in (found.reference, *found.ways))
     rows = [heading + ["GPU"] * device]
     rows += [_cells(one, found.weights_bytes, device) for one in _listed(found)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if place < 2 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    return aligned(rows, left=2)
 
 
 def _listed(found: LoadPeaks) -> list[WayPeak]:

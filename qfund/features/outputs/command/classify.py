@@ -1,14 +1,11 @@
 """``qfund classify``: the same texts or pictures in every precision, and the classes that change."""
 
-import argparse
-import sys
-from pathlib import Path
-from typing import Any
+from argparse import Namespace
 
-import msgspec
-
-from qfund.commandline import measuring
-from qfund.commandline.options import names
+from qfund.commandline import measuring, texts
+from qfund.commandline.options import beside, names, several_texts
+from qfund.commandline.table import Command
+from qfund.commandline.tables import aligned
 from qfund.drawing.phrases import label
 from qfund.features.outputs import words
 from qfund.features.outputs.request import classes
@@ -23,36 +20,24 @@ from qfund.features.outputs.request.classes import (
 )
 
 
-def add(commands: Any) -> None:
-    """Add the sub-parser to what ``add_subparsers`` gave."""
-    command = commands.add_parser("classify", help="class probabilities of texts or pictures in every precision")
-    command.set_defaults(run=_run)
-    measuring.add(command, DEFAULT_PRECISIONS)
-    command.add_argument(
-        "--text", action="append", metavar="T", help="classify this; can be given again (default: five short texts)"
-    )
-    command.add_argument(
-        "--texts-file", type=Path, metavar="F", help="texts of a UTF-8 file, one a line; - for standard input"
-    )
-
-
-def _run(options: argparse.Namespace) -> None:
-    given = tuple(options.text or ())
-    if options.texts_file is not None:
-        given += measuring.texts(options.texts_file)
+def _run(options: Namespace) -> None:
+    given = texts.given(options.text, options.texts_file)
     asked = ClassesRequest(
         model=options.model,
         reference=options.reference.lower(),
         precisions=names(options.precision),
-        texts=given if options.text is not None or options.texts_file is not None else DEFAULT_TEXTS,
+        texts=DEFAULT_TEXTS if given is None else given,
         also=names(options.also),
         revision=options.revision,
     )
-    found: Classes = measuring.measured(options, asked)
-    if options.json:
-        sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
-    else:
-        print(text(found))
+    measuring.put(measuring.stored(asked, options), options, text)
+
+
+COMMAND = Command(
+    run=_run,
+    rows=(*beside(DEFAULT_PRECISIONS), *several_texts("classify", "five short texts")),
+    examples=('qfund classify ./classifier --precision bf16 int8 --text "Not bad at all."',),
+)
 
 
 def text(found: Classes) -> str:
@@ -69,7 +54,7 @@ def text(found: Classes) -> str:
         lines.append(f"{label(name)}: {words.classes_sentence(found, name)}{change}")
     for item in found.items:
         rows = [[label(name), *_cells(item, name, found)] for name in (request.reference, *request.precisions)]
-        lines += ["", item.name, *(f"  {line}" for line in measuring.table(rows))]
+        lines += ["", item.name, *(f"  {line}" for line in aligned(rows))]
     return "\n".join(lines)
 
 

@@ -1,14 +1,11 @@
 """``qfund embed``: the same sentences in every precision, and how their nearness to a query changes."""
 
-import argparse
-import sys
-from pathlib import Path
-from typing import Any
+from argparse import Namespace
 
-import msgspec
-
-from qfund.commandline import measuring
-from qfund.commandline.options import names
+from qfund.commandline import measuring, texts
+from qfund.commandline.options import beside, names, several_texts
+from qfund.commandline.table import Command, Option
+from qfund.commandline.tables import aligned
 from qfund.drawing.numbers import cosine_text
 from qfund.drawing.phrases import label
 from qfund.features.outputs import words
@@ -23,45 +20,36 @@ from qfund.features.outputs.request.embeddings import (
 )
 
 
-def add(commands: Any) -> None:
-    """Add the sub-parser to what ``add_subparsers`` gave."""
-    command = commands.add_parser("embed", help="embeddings of sentences in every precision, ranked by a query")
-    command.set_defaults(run=_run)
-    measuring.add(command, DEFAULT_PRECISIONS)
-    command.add_argument("--query", default=DEFAULT_QUERY, metavar="T", help="rank by this (default: %(default)s)")
-    command.add_argument(
-        "--text", action="append", metavar="T", help="rank this; can be given again (default: eight short sentences)"
-    )
-    command.add_argument(
-        "--texts-file", type=Path, metavar="F", help="sentences of a UTF-8 file, one a line; - for standard input"
-    )
-    command.add_argument(
-        "--pooling",
-        metavar="W",
-        default="mean",
-        help="; ".join(f"{name}: {meaning}" for name, meaning in POOLINGS.items()) + " (default: %(default)s)",
-    )
-
-
-def _run(options: argparse.Namespace) -> None:
-    given = tuple(options.text or ())
-    if options.texts_file is not None:
-        given += measuring.texts(options.texts_file)
+def _run(options: Namespace) -> None:
+    given = texts.given(options.text, options.texts_file)
     asked = EmbeddingsRequest(
         model=options.model,
         reference=options.reference.lower(),
         precisions=names(options.precision),
         query=options.query,
-        texts=given if options.text is not None or options.texts_file is not None else DEFAULT_TEXTS,
+        texts=DEFAULT_TEXTS if given is None else given,
         pooling=options.pooling.lower(),
         also=names(options.also),
         revision=options.revision,
     )
-    found: Embeddings = measuring.measured(options, asked)
-    if options.json:
-        sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
-    else:
-        print(text(found))
+    measuring.put(measuring.stored(asked, options), options, text)
+
+
+COMMAND = Command(
+    run=_run,
+    rows=(
+        *beside(DEFAULT_PRECISIONS),
+        Option("--query", f"rank by this (default: {DEFAULT_QUERY})", "T", default=DEFAULT_QUERY),
+        *several_texts("rank", "eight short sentences"),
+        Option(
+            "--pooling",
+            "; ".join(f"{name}: {meaning}" for name, meaning in POOLINGS.items()) + " (default: mean)",
+            "W",
+            default="mean",
+        ),
+    ),
+    examples=('qfund embed ./encoder --precision bf16 int8 --query "a query" --text "one" --text "two"',),
+)
 
 
 def text(found: Embeddings) -> str:
@@ -90,7 +78,7 @@ def text(found: Embeddings) -> str:
             f"{request.model}, {found.architecture}: {found.dimensions} dimensions, {found.what}; {request.pooling} "
             f"pooling: {POOLINGS[request.pooling]}.",
             "",
-            *measuring.table(rows),
+            *aligned(rows),
             "",
             *(f"{label(name)}: {words.embeddings_sentence(found, name)}" for name in request.precisions),
             "",

@@ -1,12 +1,12 @@
 """``qfund generate``: the same prompts in every precision, and where the texts part."""
 
-import argparse
-import sys
+from argparse import Namespace
 from pathlib import Path
-from typing import Any
 
-from qfund.commandline import measuring
-from qfund.commandline.options import names
+from qfund.commandline import measuring, texts
+from qfund.commandline.options import beside, names
+from qfund.commandline.table import Command, Option
+from qfund.commandline.tables import aligned
 from qfund.core.errors import InvalidInput
 from qfund.drawing.numbers import estimate_text
 from qfund.drawing.phrases import label
@@ -22,50 +22,10 @@ from qfund.features.outputs.request.generation import (
 _WORST = 3  # examples of many prompts that are printed
 
 
-def add(commands: Any) -> None:
-    """Add the sub-parser to what ``add_subparsers`` gave."""
-    command = commands.add_parser("generate", help="let every precision go on with the same prompts, token by token")
-    command.set_defaults(run=_run)
-    measuring.add(command, DEFAULT_PRECISIONS)
-    command.add_argument(
-        "--prompt",
-        action="append",
-        metavar="T",
-        help="go on with this text; can be given again (default: the project's)",
-    )
-    command.add_argument(
-        "--prompts-file",
-        type=Path,
-        metavar="F",
-        help="prompts of a UTF-8 file, one a line, or between lines that are ---; - for standard input",
-    )
-    command.add_argument(
-        "--max-new-tokens",
-        type=int,
-        default=DEFAULT_NEW_TOKENS,
-        metavar="N",
-        help="write at most N tokens after each prompt (default: %(default)s)",
-    )
-    command.add_argument(
-        "--stop", action="append", metavar="T", default=[], help="end a text where it has written this"
-    )
-    command.add_argument(
-        "--temperature",
-        type=float,
-        default=0.0,
-        metavar="X",
-        help="draw tokens at this temperature, with the same random numbers in every precision (default: 0, the "
-        "likeliest token)",
-    )
-    command.add_argument("--seed", type=int, default=0, metavar="N", help="of the random numbers (default: 0)")
-
-
-def _run(options: argparse.Namespace) -> None:
-    given = None if options.prompt is None else tuple(options.prompt)
-    if options.prompts_file is not None:
-        given = (*(given or ()), *measuring.texts(options.prompts_file))
-        if not given:
-            raise InvalidInput(f"There is no prompt in {options.prompts_file}.", "Write one prompt a line.")
+def _run(options: Namespace) -> None:
+    given = texts.given(options.prompt, options.prompts_file)
+    if options.prompts_file is not None and not given:
+        raise InvalidInput(f"There is no prompt in {options.prompts_file}.", "Write one prompt a line.")
     asked = GenerationRequest(
         model=options.model,
         reference=options.reference.lower(),
@@ -78,11 +38,40 @@ def _run(options: argparse.Namespace) -> None:
         also=names(options.also),
         revision=options.revision,
     )
-    found: Generation = measuring.measured(options, asked)
-    if options.json:
-        sys.stdout.write(generation.to_json(found).decode() + "\n")
-    else:
-        print(text(found))
+    measuring.put(measuring.stored(asked, options), options, text, generation.to_json)
+
+
+COMMAND = Command(
+    run=_run,
+    rows=(
+        *beside(DEFAULT_PRECISIONS),
+        Option("--prompt", "go on with this text; can be given again (default: the project's)", "T", again=True),
+        Option(
+            "--prompts-file",
+            "prompts of a UTF-8 file, one a line, or between lines that are ---; - for standard input",
+            "F",
+            Path,
+        ),
+        Option(
+            "--max-new-tokens",
+            f"write at most N tokens after each prompt (default: {DEFAULT_NEW_TOKENS})",
+            "N",
+            int,
+            DEFAULT_NEW_TOKENS,
+        ),
+        Option("--stop", "end a text where it has written this; can be given again", "T", default=[], again=True),
+        Option(
+            "--temperature",
+            "draw tokens at this temperature, with the same random numbers in every precision (default: 0, the "
+            "likeliest token)",
+            "X",
+            float,
+            0.0,
+        ),
+        Option("--seed", "of the random numbers (default: 0)", "N", int, 0),
+    ),
+    examples=('qfund generate pydoc-llama --precision bf16 int4 --prompt "def open_url(url):"',),
+)
 
 
 def text(found: Generation) -> str:
@@ -117,7 +106,7 @@ def _statistics(found: Generation) -> list[str]:
             texts = [estimate_text(one) for one in (row.same, row.never, row.divergent)]
             noise = "-" if row.noise is None else f"{row.noise:.3g}"
             rows.append([name, *texts, str(ties), str(row.damaged), noise])
-    return measuring.table([head, *rows])
+    return aligned([head, *rows])
 
 
 def _texts(found: Generation, number: int) -> list[str]:

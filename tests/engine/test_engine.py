@@ -345,7 +345,7 @@ def test_a_job_that_is_cancelled_while_its_worker_starts_is_not_run(
             assert go_on.wait(DEADLINE)
             super().__init__(command)
 
-    monkeypatch.setattr(engine_process, "Process", Slow)
+    monkeypatch.setattr(engine_jobs, "Process", Slow)
     jobs = bench.jobs()
     job = jobs.submit(spec("victim"))
     assert starting.wait(DEADLINE)

@@ -83,7 +83,7 @@ In the first two, norms and biases (whatever has one dimension) keep FP32, as in
 """
 )
 
-st.page_link(shell.precisions_page(), label="All precisions, side by side", icon=":material/stacked_line_chart:")
+st.page_link(shell.page("precisions"), label="All precisions, side by side", icon=":material/stacked_line_chart:")
 
 st.header("Metrics", anchor=False)
 

@@ -1,6 +1,6 @@
 """Pages without a browser: a server around them, jobs that a test decides about, and what a visitor reads."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from qfund.engine import key_of
 from qfund.engine.jobs import Job
 from qfund.engine.store import Store
 from qfund.ui import services
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -94,7 +95,7 @@ def server(monkeypatch: pytest.MonkeyPatch, cold: bool = False) -> Iterator[None
 
 def app(query: Mapping[str, str | list[str]] | None = None) -> AppTest:
     """The app at a link, before its first run."""
-    at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30)
+    at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=PATIENCE)
     for name, values in (query or {}).items():
         at.query_params[name] = values
     return at
@@ -105,6 +106,9 @@ def opened(page: str, query: Mapping[str, str | list[str]] | None = None) -> App
     at = app(query).switch_page(page).run()
     assert not at.exception
     return at
+
+
+Open = Callable[..., AppTest]
 
 
 def texts(at: AppTest, more: Sequence[str] = ()) -> str:

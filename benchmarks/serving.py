@@ -1,4 +1,4 @@
-"""A real Streamlit server on a free port of this machine, for measuring and for pictures."""
+"""A real Streamlit server on a free port of this machine, for measurements, pictures and browser tests."""
 
 import os
 import socket
@@ -12,33 +12,53 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
+START = 120.0  # seconds that a server may take to answer
+
 
 @contextmanager
-def served(script: Path, home: Path, folder: Path = ROOT) -> Iterator[str]:
-    """The address of ``script`` served from ``folder`` (whose ``.streamlit/config.toml`` counts).
+def served(script: Path, home: Path, folder: Path = ROOT, *options: str) -> Iterator[str]:
+    """The address of ``script`` served from ``folder`` (whose ``.streamlit/config.toml`` counts): a server that has
+    answered nothing yet but that it is healthy.
 
-    ``home`` is where qfund keeps its database.
+    Args:
+        home: where qfund keeps its database; what the server says goes to a log there.
+        options: of Streamlit.
+
+    Raises:
+        RuntimeError: it ended, or did not answer in time.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "streamlit", "run", str(script), f"--server.port={port}"]
-    command += ["--server.address=127.0.0.1", "--server.headless=true"]
-    environment = os.environ | {"QFUND_HOME": str(home)}
-    server = subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    command += ["--server.address=127.0.0.1", "--server.headless=true", *options]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("QFUND_")}
+    environment |= {"QFUND_HOME": str(home), "OMP_WAIT_POLICY": "passive"}
+    home.mkdir(parents=True, exist_ok=True)
+    log = home / f"{script.stem}.log"
+    with log.open("wb") as output:
+        server = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT)
     address = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(300):
-            if server.poll() is not None:
-                raise RuntimeError(f"the server of {script} ended with code {server.returncode}")
-            try:
-                urllib.request.urlopen(f"{address}/_stcore/health", timeout=1)
-                break
-            except OSError:
-                time.sleep(0.1)
+        _wait(server, address, log)
         yield address
     finally:
         server.terminate()
-        server.wait(10)
+        try:
+            server.wait(15)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def _wait(server: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
+    """Until the server answers."""
+    deadline = time.monotonic() + START
+    while True:
+        try:
+            with urllib.request.urlopen(f"{address}/_stcore/health", timeout=2):
+                return
+        except OSError as error:
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"The server does not start:\n{log.read_text()}") from error
+            time.sleep(0.1)

@@ -5,7 +5,6 @@ what the browser gets, how long it paints one candidate's tiles (measured in the
 element for each token, and how long it takes from the click on the section to its first picture.
 """
 
-import os
 import statistics
 import tempfile
 import time
@@ -87,7 +86,6 @@ def main() -> None:
                 f"{count:,} positions × 3 candidates: {len(data):,} bytes to the browser "
                 f"({len(zlib.compress(data)):,} compressed), {len(to_json(report)):,} bytes of report"
             )
-        os.environ.setdefault("QFUND_ALLOW", "folder")
         with served(ROOT / "app.py", home) as address, sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
             page = browser.new_page()

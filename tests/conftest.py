@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
@@ -19,7 +19,7 @@ os.environ["QFUND_HOME"] = _HOME
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 
 # A busy machine is no reason to fail.
-settings.register_profile("qfund", deadline=None)
+settings.register_profile("qfund", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 settings.load_profile("qfund")
 
@@ -27,11 +27,11 @@ settings.load_profile("qfund")
 if processes := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(processes))))
 
-#: Files that run in one process, because they share what is slow to make: comparisons, a browser.
-TOGETHER = {"test_footprint": "test_architectures", "test_quantiser_browser": "test_browser"}
+#: Files (or folders) that run in one process, because they share what is slow to make: comparisons, a browser.
+TOGETHER = {"models/test_footprint": "features/compare/test_architectures", "browser": "browser"}
 
 #: What takes longest, longest first: it begins first, so that no process is left alone with it in the end.
-LONGEST = ("test_architectures", "test_browser", "test_load_peak", "test_stream")
+LONGEST = ("features/compare/test_architectures", "browser", "features/memory/test_load_peak", "stream/test_stream")
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]
@@ -42,9 +42,9 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]
 
 
 def _group(path: str) -> str:
-    """``features/compare/test_spec``, of an absolute path or one from the root."""
+    """``features/compare/test_spec``, of an absolute path or one from the root; what it shares a process with."""
     file = str(Path(path).with_suffix("")).rpartition("tests/")[2]
-    return TOGETHER.get(file, file)
+    return TOGETHER.get(file) or TOGETHER.get(file.partition("/")[0]) or file
 
 
 @pytest.hookimpl(optionalhook=True)

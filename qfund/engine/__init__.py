@@ -13,14 +13,12 @@ import msgspec
 
 from qfund.core.errors import InvalidInput, QfundError, StoreError
 from qfund.core.feature import lazily
+from qfund.core.progress import Progress
 from qfund.core.request import Request
 from qfund.engine.kinds import kind_of
 
 if TYPE_CHECKING:
     from qfund.engine.store import Store
-
-#: ``(phase, share)``: what is being done, and the share of the whole job that is done, 0 to 1.
-Progress = Callable[[str, float], None]
 
 Measure = Callable[[Any, Progress], Any]
 

@@ -5,15 +5,12 @@ import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from qfund.core.errors import WorkerDied
-from qfund.engine import messages
+from qfund.engine import child, messages
 
 #: Seconds that a worker has to end by itself before it is killed.
 GRACE = 2.0
-
-_ROOT = Path(__file__).resolve().parent.parent.parent
 
 _REMEDY = "Start it again: a fresh worker takes over."
 
@@ -34,7 +31,7 @@ class Process:
                 list(command),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                env=_environment(),
+                env=child.environment(),
                 start_new_session=True,
             )
         except OSError as error:
@@ -101,11 +98,3 @@ class Process:
                 os.killpg(self._popen.pid, number)
         elif self.alive():
             self._popen.terminate()
-
-
-def _environment() -> dict[str, str]:
-    environment = {"OMP_WAIT_POLICY": "passive"} | dict(os.environ)  # idle threads shall not spin beside the web server
-    if _ROOT.name not in ("site-packages", "dist-packages"):
-        # A checkout that is not installed: the worker finds it from whatever folder the server was started in.
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
-    return environment

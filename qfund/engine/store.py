@@ -52,7 +52,7 @@ _reports = sa.Table(
     sa.Column("document", sa.LargeBinary(2**31 - 1), nullable=False),  # a length, so that MySQL takes a LONGBLOB
 )
 
-#: The results of every kind that nobody lists; those above, of comparisons, are. It came later: a database of this SCHEMA may lack it.
+#: Results of the kinds that nobody lists; those above are listed. It came later: a database of this SCHEMA may lack it.
 _documents = sa.Table(
     "qfund_documents",
     _tables,

@@ -7,8 +7,6 @@ stream, because they get other file descriptors.
 
 import argparse
 import contextlib
-import ctypes
-import errno
 import importlib
 import math
 import os
@@ -19,22 +17,19 @@ import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 import msgspec
 
-from qfund.core.errors import EngineError, InvalidSpec, OutOfBudget, QfundError, UnknownName
+from qfund.core.errors import InvalidSpec, OutOfBudget, QfundError, UnknownName
 from qfund.core.feature import Kind, lazily
 from qfund.core.names import look_up
-from qfund.engine import messages
+from qfund.engine import child, messages
 from qfund.engine.kinds import KINDS
 from qfund.precisions import backends
 
 #: Seconds between two progress events of one phase.
 INTERVAL = 0.1
-
-_M_MMAP_THRESHOLD = -3  # malloc.h
 
 
 class Channel:
@@ -96,36 +91,10 @@ def leave() -> NoReturn:
     os._exit(0)
 
 
-def take_streams() -> tuple[BinaryIO, BinaryIO]:
-    """The original standard input and output. What is left in their places: the null device and standard error."""
-    incoming, outgoing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.close(null)
-    os.dup2(2, 1)
-    return incoming, outgoing
-
-
 def settle() -> None:
-    """Memory manners, where the system has them."""
-    with contextlib.suppress(AttributeError, OSError, TypeError):
-        # glibc would raise this threshold with the first large tensors and then keep what they free. Not lower: each
-        # temporary of a few megabytes would be mapped and zeroed anew, which doubles the time of a comparison.
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 16 << 20)
-    with contextlib.suppress(OSError):
-        # When memory runs out the kernel shall end this process, and not the web server.
-        Path("/proc/self/oom_score_adj").write_text("500")
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether Python, torch or the system had no memory left to give."""
-    names = {kind.__name__ for kind in type(error).__mro__}
-    if names & {"MemoryError", "OutOfMemoryError"}:
-        return True
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    text = str(error)
-    return isinstance(error, RuntimeError) and ("allocate memory" in text or "not enough memory" in text)
+    """Memory manners. A threshold lower than 16 MiB would map and zero each temporary of a few megabytes anew, which
+    doubles the time of a comparison."""
+    child.settle(mapped=16 << 20, expendable=500)
 
 
 def failure_of(error: BaseException) -> messages.Failed:
@@ -133,18 +102,13 @@ def failure_of(error: BaseException) -> messages.Failed:
     if isinstance(error, QfundError):
         return messages.failure(error)
     traceback.print_exception(error)
-    if out_of_memory(error):
-        told: QfundError = OutOfBudget(
+    if child.out_of_memory(error):
+        exhausted = OutOfBudget(
             "This needs more memory than there is.",
             "Choose a smaller model, a shorter context or fewer tokens, or use a machine with more memory.",
         )
-        return messages.failure(told, spent=True)
-    what = " ".join(str(error).split())[:500]
-    told = EngineError(
-        f"The measurement failed unexpectedly: {type(error).__name__}{': ' * bool(what)}{what}",
-        "This is an error of qfund or of a library under it; the server's log has the details.",
-    )
-    return messages.failure(told)
+        return messages.failure(exhausted, spent=True)
+    return messages.failure(child.unexpected("The measurement", error, "the server's log has the details"))
 
 
 def warm(kinds: Mapping[str, Kind]) -> None:
@@ -190,7 +154,7 @@ def main() -> NoReturn:
     compare = KINDS["compare"]
     parser.add_argument("--measure", default=compare.measure, metavar="MODULE:FUNCTION", help="in place of %(default)s")
     kinds = KINDS | {"compare": replace(compare, measure=parser.parse_args().measure)}
-    channel = Channel(*take_streams())
+    channel = Channel(*child.take_streams())
     settle()
     backends.quiet()
     channel.send(messages.Ready())

@@ -452,11 +452,12 @@ import os, resource, sys
 from pathlib import Path
 from qfund.core.errors import StoreError
 from qfund.features.compare.request.report import from_json
+from qfund.engine.kinds import KINDS
 from qfund.engine.store import Store
 report = from_json(Path(sys.argv[2]).read_bytes())
 resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
 try:
-    Store(sys.argv[1]).put("large", report)
+    Store(sys.argv[1]).put(KINDS["compare"], "large", report)
 except StoreError as error:
     print(error.message, "|", error.remedy)
 """
@@ -491,17 +492,18 @@ def test_a_read_only_place_can_be_read(open_folder: Path, report: Report, in_use
     script = """
 import os, sys
 from qfund.core.errors import StoreError
+from qfund.engine.kinds import KINDS
 from qfund.engine.store import Store
 from tests.features.compare.reports import make_report
-report = make_report()
+report, compare = make_report(), KINDS["compare"]
 store = Store(sys.argv[1])
-store.get("no import is left to do")
+store.get(compare, "no import is left to do")
 if os.geteuid() == 0:
     os.seteuid(65534)  # permissions do not bind root
-assert store.get("key") == report
-assert [saved.key for saved in store.saved()] == ["key"]
+assert store.get(compare, "key") == report
+assert [saved.key for saved in store.listed(compare)] == ["key"]
 try:
-    store.put("another", report)
+    store.put(compare, "another", report)
 except StoreError as error:
     print(error.message, "|", error.remedy)
 """

@@ -1,4 +1,4 @@
-"""Two more kinds of jobs, of a few lines each. ``python -m tests.engine.toys`` is the real worker that knows them too."""
+"""Two more kinds of jobs. ``python -m tests.engine.toys`` is the real worker that knows them too."""
 
 import os
 import threading

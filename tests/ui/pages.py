@@ -18,6 +18,7 @@ from qfund.engine import key_of
 from qfund.engine.jobs import Job
 from qfund.engine.store import Store
 from qfund.ui import services
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -95,7 +96,7 @@ def server(monkeypatch: pytest.MonkeyPatch, cold: bool = False) -> Iterator[None
 
 def app(query: Mapping[str, str | list[str]] | None = None) -> AppTest:
     """The app at a link, before its first run."""
-    at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30)
+    at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=PATIENCE)
     for name, values in (query or {}).items():
         at.query_params[name] = values
     return at
@@ -107,6 +108,9 @@ def opened(page: str, asked: Any = None, to_query: Callable[[Any], Query] | None
     at.switch_page(page).run()
     assert not at.exception
     return at
+
+
+Open = Callable[..., AppTest]
 
 
 def texts(at: AppTest, more: Sequence[str] = ()) -> str:

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from qfund.core.errors import ERRORS, EngineError, QfundError
+from qfund.engine.messages import Failed
 
 
 class Job(msgspec.Struct, frozen=True, tag="job"):
@@ -68,17 +68,6 @@ class Ran(msgspec.Struct, frozen=True, tag="ran"):
     problem: str | None = None
 
 
-class Failed(msgspec.Struct, frozen=True, tag="failed"):
-    """``error`` is a name of ``qfund.core.errors.ERRORS``."""
-
-    error: str
-    message: str
-    remedy: str
-
-    def exception(self) -> QfundError:
-        return ERRORS.get(self.error, EngineError)(self.message, self.remedy)
-
-
 Event: TypeAlias = Imported | Entered | Loaded | Ran | Failed
 
 _events: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
@@ -96,13 +85,3 @@ def job(text: bytes) -> Job:
 def event(text: bytes) -> Event:
     """Raises ``msgspec.DecodeError`` for anything else."""
     return _events.decode(text)
-
-
-def failure(error: QfundError) -> Failed:
-    name = next(kind.__name__ for kind in type(error).__mro__ if ERRORS.get(kind.__name__) is kind)
-    return Failed(name, _unicode(error.message), _unicode(error.remedy))
-
-
-def _unicode(text: str) -> str:
-    """Without lone surrogates, which file names may have and JSON may not."""
-    return text.encode(errors="replace").decode()

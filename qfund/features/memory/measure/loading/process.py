@@ -5,7 +5,6 @@ speaks ``messages``, and exits at once when its standard input ends: its parent 
 """
 
 import contextlib
-import ctypes
 import gc
 import os
 import signal
@@ -15,39 +14,23 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
-from qfund.core.errors import EngineError, OutOfBudget, QfundError
+from qfund.core.errors import OutOfBudget, QfundError
+from qfund.engine import child
+from qfund.engine.messages import Failed, failure
 from qfund.features.memory.measure.loading import messages
-from qfund.features.memory.measure.loading.messages import Entered, Event, Failed, Imported, Job, Loaded, Ran
-
-_M_MMAP_THRESHOLD = -3  # malloc.h
+from qfund.features.memory.measure.loading.messages import Entered, Event, Imported, Job, Loaded, Ran
 
 #: Seconds at the start and at the end in which nothing happens but samples.
 _REST = 0.05
 
 
 def settle() -> None:
-    """Memory manners, where the system has them."""
-    with contextlib.suppress(AttributeError, OSError, TypeError):
-        # glibc would raise this threshold (its own initial value) with the first large tensors, and then keep what they
-        # free, which would look needed. Temporary tensors take somewhat longer so.
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 128 << 10)
-    with contextlib.suppress(OSError):
-        # When memory runs out the kernel shall end this process, and neither its parent nor the web server.
-        Path("/proc/self/oom_score_adj").write_text("900")
+    """Memory manners. The threshold is glibc's own initial value, so that what is freed never looks needed; temporary
+    tensors take somewhat longer so."""
+    child.settle(mapped=128 << 10, expendable=900)
     with contextlib.suppress(ValueError):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
-
-
-def take_streams() -> tuple[BinaryIO, BinaryIO]:
-    """The original standard input and output; libraries get the null device and standard error in their places."""
-    incoming, outgoing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.close(null)
-    os.dup2(2, 1)
-    return incoming, outgoing
 
 
 def perform(job: Job, announce: Callable[[Event], None], go: Callable[[], object]) -> None:
@@ -104,26 +87,22 @@ def perform(job: Job, announce: Callable[[Event], None], go: Callable[[], object
 
 
 def failure_of(error: Exception) -> Failed:
-    """What is reported of an exception; the traceback of one that nobody foresaw goes to standard error."""
+    """What people are told of an exception; the traceback of one that nobody foresaw goes to standard error."""
     if isinstance(error, QfundError):
-        return messages.failure(error)
-    names = {kind.__name__ for kind in type(error).__mro__}
-    if names & {"MemoryError", "OutOfMemoryError"} or "allocate memory" in str(error):
-        failure: QfundError = OutOfBudget(
-            "The memory ran out while the model was loaded.",
-            "Choose a smaller model or fewer ways, or use a machine with more memory.",
+        return failure(error)
+    if child.out_of_memory(error):
+        return failure(
+            OutOfBudget(
+                "The memory ran out while the model was loaded.",
+                "Choose a smaller model or fewer ways, or use a machine with more memory.",
+            )
         )
-    else:
-        traceback.print_exception(error)
-        failure = EngineError(
-            f"Loading failed unexpectedly: {type(error).__name__}: {' '.join(str(error).split())[:500]}",
-            "This is an error of qfund or of a library under it; the traceback on standard error has the details.",
-        )
-    return messages.failure(failure)
+    traceback.print_exception(error)
+    return failure(child.unexpected("Loading", error, "the traceback on standard error has the details"))
 
 
 def main() -> None:
-    incoming, outgoing = take_streams()
+    incoming, outgoing = child.take_streams()
     settle()
     job = messages.job(incoming.readline())
     start = threading.Event()

@@ -1,6 +1,5 @@
 """One load in a process of its own, watched by another one; both are gone when it is over, however it ends."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -8,14 +7,15 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
 from qfund.core.errors import EngineError, QfundError, TimedOut, WorkerDied
+from qfund.engine import child
+from qfund.engine.messages import Failed
 from qfund.features.memory.measure.loading import messages, sampler
-from qfund.features.memory.measure.loading.messages import Entered, Event, Failed, Imported, Job, Loaded, Ran
+from qfund.features.memory.measure.loading.messages import Entered, Event, Imported, Job, Loaded, Ran
 
 #: Seconds between two samples.
 INTERVAL = 0.005
@@ -26,8 +26,6 @@ LIMIT = 3600.0
 FORWARD_LIMIT = 600.0
 
 _LOADER = (sys.executable, "-m", "qfund.features.memory.measure.loading.process")
-
-_ROOT = Path(__file__).resolve().parents[5]
 
 #: Clock in seconds, resident and shared bytes.
 Sample = tuple[float, int, int]
@@ -119,7 +117,7 @@ def _child(command: Sequence[str]) -> Iterator["subprocess.Popen[bytes]"]:
     standard input does.
     """
     try:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment())
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=child.environment())
     except OSError as error:
         raise WorkerDied(
             f"A process to measure in cannot be started: {error}.", "See that memory and processes are left."
@@ -155,13 +153,6 @@ def _limit(process: "subprocess.Popen[bytes]", seconds: float, what: str, remedy
         raise
     finally:
         timer.cancel()
-
-
-def _environment() -> dict[str, str]:
-    environment = {"OMP_WAIT_POLICY": "passive"} | dict(os.environ)
-    if _ROOT.name not in ("site-packages", "dist-packages"):  # a checkout that is not installed
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
-    return environment
 
 
 def _tell(process: "subprocess.Popen[bytes]", line: bytes) -> None:

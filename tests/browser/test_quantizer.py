@@ -6,9 +6,7 @@ import pytest
 from playwright.sync_api import Locator, expect
 
 from qfund.features.compare.request.examples import EXAMPLE
-from tests.browser.test_browser import PATIENCE, Arrive, Server, Visit, arrive, chromium, fresh, heading, server
-
-__all__ = ["arrive", "chromium", "fresh", "server"]  # fixtures
+from tests.browser.visit import Arrive, Server, Visit
 
 
 def figure(visit: Visit, label: str) -> Locator:
@@ -16,12 +14,12 @@ def figure(visit: Visit, label: str) -> Locator:
 
 
 def says(visit: Visit, label: str, value: str) -> None:
-    expect(figure(visit, label)).to_have_text(value, timeout=PATIENCE)
+    visit.sees(figure(visit, label).filter(has_text=re.compile(f"^{re.escape(value)}$")))
 
 
 def test_a_link_is_the_first_request_to_a_fresh_server(arrive: Arrive, fresh: Server) -> None:
     visit = arrive(at=fresh).open("/formats?format=bf16&number=1/7").drawn()
-    heading(visit, "Number formats")
+    visit.heading("Number formats")
     expect(visit.page.get_by_test_id("stTopNavSection").filter(has_text="Learn")).to_be_visible()
     says(visit, "Value", "0.142578125")
     assert visit.query()["number"] == ["1/7"] and visit.query()["bits"] == ["0x3E12"]
@@ -41,13 +39,13 @@ def test_the_course_by_hand(arrive: Arrive) -> None:
     expect(page).to_have_url(re.compile(r"[?&]s=3\.5&z=-70"))
     # Another weight is worked through, and stands in the link.
     page.get_by_role("button", name="Integers, row 1, column 3").click()
-    expect(page.get_by_text("Worked through: w[0, 2]")).to_be_visible()
+    visit.sees("Worked through: w[0, 2]")
     expect(page).to_have_url(re.compile(r"cell=0%2C2"))
     expect(page.locator(".read")).to_contain_text("w[0, 2] = 728.6")
     # What cannot be is told, and nothing is lost.
     page.get_by_role("spinbutton", name="Scale, exactly").fill("0")
     page.get_by_role("spinbutton", name="Scale, exactly").press("Enter")
-    expect(page.get_by_text("The scale 0 is not positive.")).to_be_visible()
+    visit.sees("The scale 0 is not positive.")
     says(visit, "Mean squared error", "170.88")
     page.get_by_role("button", name="As the rule chooses").click()
     says(visit, "Mean squared error", "1.573")
@@ -55,25 +53,30 @@ def test_the_course_by_hand(arrive: Arrive) -> None:
     expect(page).not_to_have_url(re.compile(r"[?&]s="))
 
 
+#: JavaScript: the pixels of ``canvas``, as one text.
+PIXELS = "Array.from(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data).join()"
+
+
 def test_a_slider_redraws_maps_and_figures(arrive: Arrive) -> None:
     visit = arrive().open(f"/quantiser?source=model&model={EXAMPLE.model}&bits=4").drawn()
     page = visit.page
     maps = page.locator(".map canvas")
     expect(maps).to_have_count(4)
-    pixels = (
-        "(canvas) => Array.from(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data).join()"
-    )
-    before = [maps.nth(place).evaluate(pixels) for place in range(4)]
+    before = [maps.nth(place).evaluate(f"canvas => {PIXELS}") for place in range(4)]
     error = figure(visit, "Mean squared error").inner_text()
     page.get_by_role("slider", name="Scale", exact=True).press("PageUp")
-    expect(figure(visit, "Mean squared error")).not_to_have_text(error, timeout=PATIENCE)
-    expect(page).to_have_url(re.compile(r"[?&]s="), timeout=PATIENCE)
-    after = [maps.nth(place).evaluate(pixels) for place in range(4)]
-    assert before[0] == after[0], "the weights stay what they are"
-    assert all(one != other for one, other in zip(before[1:], after[1:], strict=True))
+    expect(figure(visit, "Mean squared error")).not_to_have_text(error)
+    expect(page).to_have_url(re.compile(r"[?&]s="))
+    for place in (1, 2, 3):
+        page.wait_for_function(
+            f"([place, before]) => {{ const canvas = document.querySelectorAll('.map canvas')[place]; "
+            f"return {PIXELS} !== before; }}",
+            arg=[place, before[place]],
+        )
+    assert maps.nth(0).evaluate(f"canvas => {PIXELS}") == before[0], "the weights stay what they are"
     page.reload()
     visit.drawn()
-    expect(figure(visit, "Mean squared error")).not_to_have_text(error, timeout=PATIENCE)
+    expect(figure(visit, "Mean squared error")).not_to_have_text(error)
 
 
 def test_bits_are_turned_over(arrive: Arrive) -> None:
@@ -91,9 +94,7 @@ def test_bits_are_turned_over(arrive: Arrive) -> None:
     says(visit, "Kind", "integer")
     page.get_by_role("textbox", name="Number").fill("66246")
     page.get_by_role("textbox", name="Number").press("Enter")
-    expect(page.get_by_test_id("stCode").filter(has_text="FP16")).to_contain_text(
-        re.compile(r"FP16\s+inf"), timeout=PATIENCE
-    )
+    expect(page.get_by_test_id("stCode").filter(has_text="FP16")).to_contain_text(re.compile(r"FP16\s+inf"))
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, True), (390, False)])
@@ -102,13 +103,12 @@ def test_bits_are_turned_over(arrive: Arrive) -> None:
 )
 def test_pages_fit_every_width(arrive: Arrive, path: str, width: int, dark: bool) -> None:
     visit = arrive(width=width, dark=dark).open(path).drawn()
-    expect(visit.page.get_by_test_id("stMetric").first).to_be_visible()
-    wide = visit.page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth")
-    assert wide <= width, f"{path} scrolls sideways"
+    expect(visit.page.get_by_test_id("stMetric").nth(0)).to_be_visible()
+    visit.fits()
     assert not visit.page.get_by_test_id("stException").count()
     for section in ("What each can hold", "Where real weights fall") if path.startswith("/formats") else ():
-        visit.page.get_by_role("tab", name=section).click()
+        visit.section(section)
         # The chart of the section before may still be there, hidden.
-        expect(visit.page.get_by_test_id("stPlotlyChart").filter(visible=True)).to_have_count(1, timeout=PATIENCE)
-        assert visit.drawn().page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth") <= width
+        visit.sees(visit.page.get_by_test_id("stPlotlyChart"))
+        visit.drawn().fits()
     assert (visit.query().get("section") == ["weights"]) == path.startswith("/formats")

@@ -1,0 +1,68 @@
+"""What a process of qfund's own, the worker or one that loads, does with its streams, its memory and its exceptions."""
+
+import contextlib
+import ctypes
+import errno
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+from qfund.core.errors import EngineError, QfundError
+
+_ROOT = Path(__file__).resolve().parents[2]
+
+_M_MMAP_THRESHOLD = -3  # malloc.h
+
+
+def environment() -> dict[str, str]:
+    """For the parent: what such a process is started with."""
+    variables = {"OMP_WAIT_POLICY": "passive"} | dict(os.environ)  # idle threads shall not spin beside the web server
+    if _ROOT.name not in ("site-packages", "dist-packages"):
+        # A checkout that is not installed: it is found from whatever folder the parent was started in.
+        variables["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
+    return variables
+
+
+def take_streams() -> tuple[BinaryIO, BinaryIO]:
+    """The original standard input and output. What is left in their places: the null device and standard error."""
+    incoming, outgoing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    os.dup2(2, 1)
+    return incoming, outgoing
+
+
+def settle(mapped: int, expendable: int) -> None:
+    """Memory manners, where the system has them.
+
+    Args:
+        mapped: bytes from which on glibc gives freed memory back to the system. Its own threshold would rise with the
+            first large tensors, and then it would keep what they free.
+        expendable: 0 to 1000. When memory runs out the kernel shall end this process, and not the web server.
+    """
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, mapped)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(str(expendable))
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether Python, torch or the system had no memory left to give."""
+    if isinstance(error, QfundError):
+        return False
+    if {kind.__name__ for kind in type(error).__mro__} & {"MemoryError", "OutOfMemoryError"}:
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    text = str(error)
+    return "allocate memory" in text or (isinstance(error, RuntimeError) and "not enough memory" in text)
+
+
+def unexpected(what: str, error: BaseException, details: str) -> EngineError:
+    """``what`` failed by an exception that nobody foresaw; ``details`` says where its traceback is."""
+    text = " ".join(str(error).split())[:500]
+    return EngineError(
+        f"{what} failed unexpectedly: {type(error).__name__}{': ' * bool(text)}{text}",
+        f"This is an error of qfund or of a library under it; {details}.",
+    )

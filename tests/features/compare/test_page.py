@@ -1,0 +1,347 @@
+"""The page Compare without a browser: what a link asks for reaches the engine, and whatever happens is told."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from qfund.checkpoints import catalog
+from qfund.core.errors import EngineError, ModelNotFound, QueueFull, StoreError, WorkerDied
+from qfund.engine import key_of
+from qfund.engine.store import Store
+from qfund.features.compare.request import examples
+from qfund.features.compare.request.link import to_query
+from qfund.features.compare.request.report import Report
+from qfund.features.compare.request.spec import Spec, like_llama_cpp
+from qfund.features.compare.view import choices
+from qfund.inputs.texts import SECOND_HALF, NamedText
+from qfund.precisions.table import PRECISIONS, unavailable
+from qfund.ui import pickers, services
+from tests.features.compare.pages import COMPARE, CORPUS, FULL, HALF, JUDGED, section, texts
+from tests.features.compare.reports import full_report, make_report
+from tests.ui.pages import FakeJobs, Open, query
+
+
+def test_the_first_page_shows_the_shipped_comparison(opened: Open, jobs: FakeJobs) -> None:
+    at = opened()
+    assert "pydoc-llama: FP32 against BF16, FP16 and INT8 weight-only" in texts(at)
+    assert HALF in texts(at)
+    assert "23 November 2026" in texts(at) and "torch 2.13.0+cpu" in texts(at)
+    assert not jobs.submitted
+
+
+def test_the_address_holds_every_parameter(opened: Open) -> None:
+    at = opened()
+    assert query(at) == to_query(examples.EXAMPLE)
+
+
+def test_a_link_reaches_the_engine_whole_and_only_by_a_click(opened: Open, jobs: FakeJobs) -> None:
+    at = opened(to_query(FULL))
+    assert not jobs.submitted
+    assert "Not measured yet" in texts(at)
+    at.button(key="compare").click().run()
+    assert jobs.submitted == [FULL]
+    assert not at.exception
+
+
+def test_choices_reach_the_engine(opened: Open, jobs: FakeJobs) -> None:
+    at = opened()
+    at.selectbox(key="choice_model").set_value("dummy")
+    at.selectbox(key="choice_reference").set_value("bf16")
+    at.multiselect(key="choice_precisions").set_value(["nf4", "int8", "fp16"])
+    at.pills(key="choice_also").set_value(["embeddings"])
+    at.toggle(key="choice_libraries").set_value(True)
+    at.selectbox(key="choice_tokens").set_value(1024)
+    at.segmented_control(key="choice_source").set_value("Your own text").run()
+    assert "These choices are not the comparison shown below" in texts(at)
+    assert at.query_params["model"] == "pydoc-llama"
+    at.text_area(key="choice_text").set_value("1 0 0 1").run()
+    at.button(key="compare").click().run()
+    (spec,) = jobs.submitted
+    assert spec == Spec("dummy", "bf16", ("fp16", "int8", "nf4"), "1 0 0 1", 1024, also=("embeddings",), libraries=True)
+    assert at.query_params["also"] == "embeddings" and at.query_params["libraries"] == "1"
+    assert at.query_params["model"] == "dummy"
+    assert at.query_params["text"] == "1 0 0 1"
+
+
+@pytest.mark.parametrize("spec", [CORPUS, Spec("dummy", precisions=("bf16",), context=8, scoring=SECOND_HALF)])
+def test_a_link_reaches_the_choices_of_texts_and_positions_and_goes_back(
+    opened: Open, jobs: FakeJobs, spec: Spec
+) -> None:
+    at = opened(to_query(spec))
+    assert at.number_input(key="choice_stride").value == spec.stride
+    assert at.selectbox(key="choice_scoring").value == spec.scoring
+    assert at.segmented_control(key="choice_source").value == (choices.OWN_FILES if spec.texts else choices.EVALUATION)
+    if spec.texts:
+        assert "2 of your texts, each read on its own: a.txt, b *c*.txt" in texts(at)
+    at.button(key="compare").click().run()
+    assert jobs.submitted == [spec]
+
+
+def test_positions_are_chosen_and_llama_cpps_by_one_button(opened: Open, jobs: FakeJobs) -> None:
+    at = opened()
+    at.number_input(key="choice_stride").set_value(9)
+    at.button(key="like_llama_cpp").click().run()
+    assert (
+        at.selectbox(key="choice_scoring").value == SECOND_HALF and at.number_input(key="choice_stride").value is None
+    )
+    at.button(key="compare").click().run()
+    assert jobs.submitted == [like_llama_cpp(examples.EXAMPLE)]
+    assert at.query_params["scoring"] == "second-half"
+
+
+def test_files_are_read_each_on_its_own(opened: Open, jobs: FakeJobs) -> None:
+    at = opened()
+    at.segmented_control(key="choice_source").set_value(choices.OWN_FILES).run()
+    at.button(key="compare").click().run()
+    assert "No file is given" in texts(at) and not jobs.submitted
+    (picker,) = at.file_uploader
+    picker.set_value([("b.txt", "Ä 1".encode(), "text/plain"), ("a.txt", b"0 1", "text/plain")]).run()
+    at.button(key="compare").click().run()
+    (spec,) = jobs.submitted
+    assert spec == replace(examples.EXAMPLE, texts=(NamedText("a.txt", "0 1"), NamedText("b.txt", "Ä 1")))
+    at.file_uploader[0].set_value([("c.txt", b"\xff\xfe", "text/plain")]).run()
+    assert "no UTF-8 text" in texts(at) and "c.txt" not in texts(at)
+    at.file_uploader[0].set_value([("d.txt", b"x" * 400_001, "text/plain")]).run()
+    at.button(key="compare").click().run()
+    assert "The files have 400,001 characters together" in texts(at) and len(jobs.submitted) == 1
+
+
+def test_what_is_stored_is_shown_at_once(opened: Open, jobs: FakeJobs, store: Store) -> None:
+    spec = Spec("dummy", "bf16", ("fp32", "int8"), max_tokens=1024, context=2)
+    store.put(COMPARE, key_of(spec), make_report(spec))
+    at = opened()
+    at.selectbox(key="choice_model").set_value("dummy")
+    at.selectbox(key="choice_reference").set_value("bf16")
+    at.multiselect(key="choice_precisions").set_value(["fp32", "int8"])
+    at.selectbox(key="choice_tokens").set_value(1024)
+    at.number_input(key="choice_context").set_value(2)
+    at.button(key="compare").click().run()
+    assert not jobs.submitted
+    assert "dummy: BF16 against FP32 and INT8 weight-only" in texts(at)
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ({"p": ["bf61", "int8"]}, "Ignored unknown precision 'bf61'"),
+        ({"tokens": ["many"]}, "Ignored tokens='many' in the link"),
+        ({"tokens": ["0"]}, "Ignored tokens='0'"),
+        ({"ref": ["fp99"]}, "Unknown precision 'fp99'"),
+        ({"v": ["9"]}, "version '9'"),
+        ({"colour": ["red"]}, "Ignored unknown link parameter: colour"),
+        ({"text": ["x" * 5000]}, "it has 5,000 characters; this page takes 4,000"),
+    ],
+)
+def test_a_bad_link_is_told_and_the_rest_of_it_used(opened: Open, query: dict[str, list[str]], told: str) -> None:
+    at = opened({"model": ["dummy"], **query})
+    assert told in at.warning[0].value.replace("\\", "")
+    assert at.query_params["model"] == "dummy"
+    assert at.selectbox(key="choice_model").value == "dummy"
+
+
+def test_an_unknown_model_says_what_there_is(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # the real catalog
+    monkeypatch.setattr(services, "jobs", FakeJobs)
+    at = opened({"model": ["pydoc-lama"]})
+    assert "Did you mean: pydoc-llama?" in texts(at)
+
+
+def test_an_unknown_model_that_is_typed_changes_nothing(
+    opened: Open, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = opened()
+    monkeypatch.setattr(catalog, "identity", lambda spec: catalog.locate(spec.model).name)
+    # AppTest cannot type what is not among the options.
+    monkeypatch.setattr(choices, "draft", lambda: Spec("no such model"))
+    at.button(key="compare").click().run()
+    assert "Unknown model 'no such model'" in texts(at)
+    assert not jobs.submitted
+    assert at.query_params["model"] == "pydoc-llama"
+
+
+def test_no_candidate_is_an_error_with_a_remedy(opened: Open, jobs: FakeJobs) -> None:
+    at = opened()
+    at.multiselect(key="choice_precisions").set_value([]).run()
+    at.button(key="compare").click().run()
+    assert "No candidate precision is named" in texts(at) and not jobs.submitted
+
+
+def test_what_this_device_cannot_run_is_told_and_never_started(opened: Open, jobs: FakeJobs) -> None:
+    at = opened()
+    picker = at.multiselect(key="choice_precisions")
+    assert "TF32 (needs a CUDA GPU)" in picker.options
+    assert picker.options[-1] == "As stored (for quantised checkpoints)"
+    picker.set_value(["tf32", "bf16"]).run()
+    for _ in range(2):  # when it is chosen, and when it is asked for all the same
+        (said,) = (error.value.replace("\\", "") for error in at.error)
+        assert "TF32 needs an NVIDIA GPU" in said and "Choose another precision" in said
+        at.button(key="compare").click().run()
+    assert not jobs.submitted and not at.exception
+
+
+def test_a_link_to_what_this_device_cannot_run_says_so(opened: Open) -> None:
+    at = opened(to_query(Spec("dummy", "tf32", ("bf16",), also=("head",), libraries=True)))
+    assert "TF32 needs an NVIDIA GPU" in at.error[0].value.replace("\\", "")
+    assert at.pills(key="choice_also").value == ["head"] and at.toggle(key="choice_libraries").value
+
+
+def test_sets_hold_what_runs_on_a_cpu() -> None:
+    for names in choices.PRESETS.values():
+        assert len(names) > 1 and not [name for name in names if unavailable(PRECISIONS[name], "cpu")]
+    assert sorted(pickers.WITH_STORED) == sorted(PRECISIONS)
+
+
+def test_an_empty_text_is_refused(opened: Open, jobs: FakeJobs) -> None:
+    at = opened()
+    at.segmented_control(key="choice_source").set_value("Your own text").run()
+    at.text_area(key="choice_text").set_value("  \n ").run()
+    at.button(key="compare").click().run()
+    assert "The text is empty" in texts(at) and not jobs.submitted
+
+
+def test_a_longer_text_than_the_page_takes_never_reaches_the_engine(opened: Open, jobs: FakeJobs) -> None:
+    at = opened()
+    at.segmented_control(key="choice_source").set_value("Your own text").run()
+    at.text_area(key="choice_text").set_value("x" * 100_000).run()
+    at.button(key="compare").click().run()
+    assert all(len(spec.text or "") <= link.MAX_TEXT for spec in jobs.submitted)
+
+
+def test_a_running_job_shows_phase_and_share_and_can_be_cancelled(opened: Open, jobs: FakeJobs) -> None:
+    job = jobs.set(FULL, state="running", phase="loading *BF16*", share=0.25)
+    at = opened(to_query(FULL))
+    (bar,) = at.progress
+    assert bar.value == 25
+    assert str(bar.text).replace("\\", "") == "Loading *BF16* · 25%"
+    at.button(key=f"cancel_{job.key}").click().run()
+    assert jobs.cancelled == [job.key]
+    assert not at.exception
+
+
+def test_a_waiting_job_says_its_place(opened: Open, jobs: FakeJobs) -> None:
+    jobs.set(FULL, state="queued", position=3)
+    (bar,) = opened(to_query(FULL)).progress
+    assert bar.text == "Waiting: number 3 in the queue"
+
+
+def test_the_report_before_stays_while_another_one_runs(opened: Open) -> None:
+    at = opened()
+    at.selectbox(key="choice_model").set_value("dummy").run()
+    at.button(key="compare").click().run()
+    assert at.progress
+    assert "Meanwhile, the comparison before" in texts(at) and HALF in texts(at)
+
+
+def test_a_failed_job_is_told_without_a_traceback(opened: Open, jobs: FakeJobs) -> None:
+    error = WorkerDied("The worker ![x](http://evil.example/x.png) died.", "Try a smaller model.")
+    jobs.set(FULL, state="failed", error=error)
+    at = opened(to_query(FULL))
+    shown = at.error[0].value
+    assert "Try a smaller model" in shown.replace("\\", "")
+    assert "![x](" not in shown, "what others wrote is not Markdown"
+    assert "Traceback" not in texts(at) and not at.exception
+    assert at.button(key="compare")
+
+
+def test_after_a_failure_nothing_invites(opened: Open, jobs: FakeJobs) -> None:
+    jobs.set(FULL, state="failed", error=WorkerDied("The worker died.", "Try a smaller model."))
+    assert "Not measured yet" not in texts(opened(to_query(FULL)))
+
+
+def test_a_cancelled_job_invites_to_start_again(opened: Open, jobs: FakeJobs) -> None:
+    jobs.set(FULL, state="cancelled", error=EngineError("The comparison was cancelled.", "Compare again."))
+    at = opened(to_query(FULL))
+    assert "The comparison was cancelled" in texts(at) and "Not measured yet" in texts(at)
+
+
+def test_a_full_queue_is_told(opened: Open, jobs: FakeJobs) -> None:
+    jobs.refuse = QueueFull("The queue is full (8 waiting).", "Try again in a few minutes.")
+    at = opened(to_query(FULL))
+    at.button(key="compare").click().run()
+    assert "The queue is full (8 waiting)" in texts(at)
+
+
+def test_a_broken_store_is_told_and_the_page_works(opened: Open, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(key: str) -> Report | None:
+        raise StoreError("The disk is full.", "Free some space.")
+
+    monkeypatch.setattr(store, "get", refuse)
+    at = opened()
+    assert "The disk is full" in at.warning[0].value.replace("\\", "")
+    assert HALF in texts(at)
+
+
+def test_a_report_that_could_not_be_saved_is_shown_and_says_so(opened: Open, jobs: FakeJobs) -> None:
+    jobs.set(FULL, state="done", result=make_report(FULL), warning="This result was not saved. The disk is full.")
+    at = opened(to_query(FULL))
+    assert "This result was not saved" in texts(at)
+    assert "dummy: BF16 against FP32 and INT8 weight-only" in texts(at)
+
+
+def test_a_margin_comes_with_a_link_and_stays_when_the_visitor_goes_elsewhere(opened: Open, store: Store) -> None:
+    store.put(COMPARE, key_of(JUDGED), full_report(JUDGED))
+    at = opened(to_query(JUDGED) | {"ppl": ["0.5"], "changed": [""], "kl": ["0.1"]})
+    assert at.number_input(key="margin_ppl").value == 0.5 and at.number_input(key="margin_kl").value == 0.1
+    assert at.number_input(key="margin_changed").value is None
+    assert not at.warning and "NF4 is within your margin" in texts(at)
+    assert "tokens changed" not in texts(at), "an empty margin asks for nothing"
+    link_shown = next(code.value for code in at.code if "model=dummy" in code.value)
+    assert "ppl=0.5" in link_shown and "changed=&" in link_shown and "kl=0.1" in link_shown
+    at.query_params.clear()
+    at.switch_page("pages/guide.py").run()
+    at.switch_page("pages/compare.py").run()
+    assert at.query_params["ppl"] == "0.5" and at.number_input(key="margin_ppl").value == 0.5
+
+
+@pytest.mark.parametrize("value", ["-1", "101", "many", "nan"])
+def test_a_margin_that_cannot_be_is_told(opened: Open, value: str) -> None:
+    at = opened({"changed": [value]})
+    assert f"Ignored changed='{value}' in the link" in at.warning[0].value.replace("\\", "")
+    assert at.number_input(key="margin_changed").value == 2
+
+
+def test_a_visitor_who_comes_back_finds_what_was_there(opened: Open, store: Store) -> None:
+    store.put(COMPARE, key_of(FULL), make_report(FULL))
+    at = opened(to_query(FULL))
+    at.query_params.clear()  # as a click on another page does
+    at.switch_page("pages/guide.py").run()
+    at.switch_page("pages/compare.py").run()
+    assert "dummy: BF16 against FP32 and INT8 weight-only" in texts(at)
+    assert at.query_params["model"] == "dummy"
+
+
+def test_a_page_that_cannot_be_opened_leads_back(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(spec: Spec) -> str:
+        if spec.model != examples.EXAMPLE.model:
+            raise ModelNotFound("There is no folder /nowhere.", "Check the path.")
+        return "an identity"
+
+    monkeypatch.setattr(catalog, "identity", refuse)
+    at = opened({"model": ["/nowhere"]})
+    assert "There is no folder /nowhere" in texts(at)
+    at.button(key="example").click().run()
+    assert HALF in texts(at)
+    assert at.query_params["model"] == at.selectbox(key="choice_model").value == "pydoc-llama"
+
+
+def test_what_cannot_be_opened_is_told_once(opened: Open, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(spec: Spec) -> str:
+        raise ModelNotFound("There is no folder /nowhere.", "Check the path.")
+
+    monkeypatch.setattr(catalog, "identity", refuse)
+    at = opened({"model": ["/nowhere"]})
+    at.button(key="compare").click().run()
+    assert len(at.error) == 1 and at.button(key="example")
+
+
+def test_the_link_of_a_local_folder_says_that_it_opens_only_here(opened: Open, store: Store, tmp_path: Path) -> None:
+    spec = replace(FULL, model=str(tmp_path))
+    store.put(COMPARE, key_of(spec), make_report(spec))
+    assert "names a folder on this machine" in texts(opened(to_query(spec), **section("Data")))
+    assert "names a folder" not in texts(opened(**section("Data")))
+
+
+def test_the_reference_is_named_once_in_the_invitation(opened: Open) -> None:
+    spec = Spec("dummy", "bf16", ("bf16", "int8"), max_tokens=5)
+    assert "loads dummy in BF16 and INT8 weight-only, runs" in texts(opened(to_query(spec)))

@@ -15,8 +15,6 @@ from tests.ui import pages
 from tests.ui.pages import FakeJobs, Open
 
 
-
-
 @pytest.fixture
 def jobs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> pages.FakeJobs:
     """The ``FakeJobs`` of the test's own file where it has some that answer."""
@@ -49,7 +47,6 @@ def page_server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch,
 @pytest.fixture
 def cold() -> None:
     """A server's first request is this page; see ``pages.server``."""
-
 
 
 @pytest.fixture

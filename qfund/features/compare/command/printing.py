@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from qfund.commandline.table import Option
 from qfund.commandline.tables import folded
-from qfund.features.compare.request.report import Report
 from qfund.features.compare.request.decision import Margin, decide
+from qfund.features.compare.request.report import Report
 
 _BESIDE = 4  # candidates whose columns fit beside each other in a terminal
 
@@ -44,7 +44,7 @@ def text(found: Report, margin: Margin) -> str:
 
 
 def _head(found: Report) -> Iterator[str]:
-    from qfund.features.compare.words import candidates, report, statistics
+    from qfund.features.compare.words import candidates, report
 
     yield report.title(found)
     yield report.provenance(found)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from qfund.core.errors import InvalidInput
 from qfund.core.names import look_up
-from qfund.precisions.quantizers.codebook import NF4_VALUES
+from qfund.precisions.levels import NF4_VALUES
 
 #: A number of any size, or what is none: ±inf, nan, and −0.0.
 Number: TypeAlias = "Fraction | float"

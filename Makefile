@@ -32,6 +32,10 @@ format: $(DEV_READY)  ## mend style and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(DEV_READY)  ## write what is drawn from the code: docs/architecture.md, docs/commands.md
+	$(BIN)/python -m tests.architecture
+	$(BIN)/python -m qfund.commandline.docs >docs/commands.md
+
 setup: $(DEV_READY)  ## only set up, for developing
 
 clean:  ## remove the environment and the caches
@@ -50,4 +54,4 @@ $(DEV_READY): requirements-dev.txt $(READY)
 	$(BIN)/pip install --disable-pip-version-check --requirement requirements-dev.txt
 	@touch $@
 
-.PHONY: help run test lint format setup clean
+.PHONY: help run test lint format docs setup clean

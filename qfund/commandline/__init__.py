@@ -1,1 +1,1 @@
-
+"""What sub-commands share: options, texts, progress, tables."""

@@ -1,1 +1,1 @@
-
+"""What models are given: texts, prompts and pictures, in chunks. No torch."""

@@ -1,1 +1,1 @@
-
+"""What lies in memory: loading and its cache, skeletons, footprints, and one forward's inputs and outputs."""

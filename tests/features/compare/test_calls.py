@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from qfund import engine
+from qfund.commandline.parser import parse
 from qfund.features.compare import link
 from qfund.features.compare.request.spec import Spec, checked
 from qfund.features.compare.view import calls

@@ -50,7 +50,7 @@ def _head(found: Report) -> Iterator[str]:
     yield report.provenance(found)
     yield from report.notes(found)
     yield from (f"! {alarm}" for alarm in candidates.reference_alarms(found))
-    if whole := words.whole_phrase(found):
+    if whole := report.whole_phrase(found):
         yield whole
 
 

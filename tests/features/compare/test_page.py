@@ -9,8 +9,8 @@ from qfund.checkpoints import catalog
 from qfund.core.errors import EngineError, ModelNotFound, QueueFull, StoreError, WorkerDied
 from qfund.engine import key_of
 from qfund.engine.store import Store
-from qfund.features.compare.request import examples
 from qfund.features.compare import link
+from qfund.features.compare.request import examples
 from qfund.features.compare.request.link import to_query
 from qfund.features.compare.request.report import Report
 from qfund.features.compare.request.spec import Spec, like_llama_cpp

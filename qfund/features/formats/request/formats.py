@@ -10,7 +10,7 @@ import numpy as np
 
 from qfund.core.names import look_up
 from qfund.features.formats.request.numbers import floor_log2, power_of_two
-from qfund.precisions.quantizers.codebook import NF4_VALUES
+from qfund.precisions.levels import NF4_VALUES
 
 FLOAT, INTEGER, CODEBOOK = "float", "integer", "codebook"
 

@@ -16,7 +16,6 @@ How often they cover: ``benchmarks/coverage.py``.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,26 +161,11 @@ def _wilson(share: float, se: float, quantile: float, worth: float) -> tuple[flo
     return min(share, middle - half), max(share, middle + half)
 
 
-@lru_cache(maxsize=4096)
 def t_quantile(probability: float, freedom: int) -> float:
-    """Student's t with a whole number of degrees of freedom, for a probability of at least 0.5."""
-    low, high = 0.0, math.pi / 2
-    for _ in range(60):  # the angle arctan(t/√ν), in which the distribution is a finite sum
-        middle = (low + high) / 2
-        low, high = (middle, high) if _t_inside(middle, freedom) < 2 * probability - 1 else (low, middle)
-    return math.sqrt(freedom) * math.tan((low + high) / 2)
+    """Of Student's t."""
+    from scipy.special import stdtrit  # takes a while to import, and most of what imports this module needs it later
 
-
-def _t_inside(angle: float, freedom: int) -> float:
-    """P(|t| < √ν·tan angle): Abramowitz and Stegun, 26.7.3 and 26.7.4."""
-    sine, cosine = math.sin(angle), math.cos(angle)
-    odd = freedom % 2
-    term = cosine if odd else 1.0
-    total = term if freedom > 1 else 0.0
-    for step in range(3 if odd else 2, freedom - 1, 2):
-        term *= cosine**2 * (step - 1) / step
-        total += term
-    return 2 / math.pi * (angle + sine * total) if odd else sine * total
+    return float(stdtrit(freedom, probability))
 
 
 def widened(value: float, low: float, high: float, blocks: int, comparisons: int) -> tuple[float, float]:

@@ -64,7 +64,7 @@ class Precision:
     @property
     def base(self) -> str:
         """What people call the base: ``FP32``."""
-        return _BASES[self.dtype]
+        return BASES[self.dtype]
 
     @property
     def effective_bits(self) -> float:
@@ -98,7 +98,7 @@ class Precision:
         )
 
 
-_BASES = {"float64": "FP64", "float32": "FP32", "bfloat16": "BF16", "float16": "FP16", "auto": "as stored"}
+BASES = {"float64": "FP64", "float32": "FP32", "bfloat16": "BF16", "float16": "FP16", "auto": "as stored"}
 
 #: Families in the order in which they are shown, and what each has in common.
 FAMILIES = {

@@ -13,7 +13,7 @@ from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.errors import OutOfBudget
 from qfund.core.progress import Progress
 from qfund.core.units import bytes_text
-from qfund.models import loading
+from qfund.models.environment import torch_device
 from qfund.precisions.precision import Precision
 from qfund.precisions.table import PRECISIONS
 from qfund.stream import head
@@ -70,7 +70,7 @@ class Streamed:
             NothingConverted: the model has no module that a way's precision converts.
         """
         self._checkpoint, self._also, self._tiles = checkpoint, also, tiles
-        self._device = loading.the_device()
+        self._device = torch_device()
         self._frames: dict[tuple[str, str | None], Frame] = {}
         self.walkers = [Walker(way, self._frame(way.row, way.attention)) for way in ways]
         # The weights of each base dtype are loaded by the frame of a cast.

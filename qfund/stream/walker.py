@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from qfund.core.errors import QfundError
-from qfund.models import loading
+from qfund.models.forward import arguments, arithmetic
 from qfund.precisions.precision import Precision
 from qfund.stream.frame import Frame
 from qfund.stream.passes import Call, Pass
@@ -120,7 +120,7 @@ class Walker:
     def running(self) -> Iterator[None]:
         """In its arithmetic and with its threads; the time counts."""
         threads = torch.get_num_threads()
-        with loading.arithmetic(self.way.row):
+        with arithmetic(self.way.row):
             if self.way.threads:
                 torch.set_num_threads(self.way.threads)
             started = time.perf_counter()
@@ -144,8 +144,8 @@ class Walker:
 
     def _pass(self, batch: Arguments, number: int, device: torch.device) -> Pass:
         model = self.frame.model
-        arguments = loading.arguments(model, batch, device)
-        return Pass(lambda: model(**arguments), number, self.way)
+        given = arguments(model, batch, device)
+        return Pass(lambda: model(**given), number, self.way)
 
 
 def _examples(batch: Arguments) -> list[Arguments]:

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from qfund.checkpoints import checkpoint
+from qfund.checkpoints import checkpoint, headers, identity
 from qfund.checkpoints.catalog import CATALOG
 from qfund.core.errors import CorruptCheckpoint, ModelNotFound, QfundError, UnsafeCheckpoint, UnsupportedModel
 from qfund.features.compare.measure.compare import compare
@@ -97,14 +97,14 @@ def test_headers_are_what_the_file_holds(folder: Path) -> None:
 
 
 def test_the_identity_follows_the_content_and_nothing_else(folder: Path) -> None:
-    before = checkpoint.content_id(folder)
+    before = identity.content_id(folder)
     (folder / "README.md").write_text("words")
     (folder / "model.safetensors").touch()
-    assert checkpoint.content_id(folder) == before == checkpoint.content_id(CATALOG["dummy"].folder)
+    assert identity.content_id(folder) == before == identity.content_id(CATALOG["dummy"].folder)
     weights = load_file(folder / "model.safetensors")
     weights["head.bias"] += 1
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    assert checkpoint.content_id(folder) != before
+    assert identity.content_id(folder) != before
 
 
 def test_missing_tensors_are_named(folder: Path) -> None:
@@ -214,7 +214,7 @@ def test_headers_that_lie(tmp_path: Path, content: bytes, said: str) -> None:
     file.write_bytes(content)
     start = time.perf_counter()
     with pytest.raises(CorruptCheckpoint) as caught:
-        checkpoint.read_header(file)
+        headers.read_header(file)
     assert said in caught.value.message and len(caught.value.message) < 1000
     assert time.perf_counter() - start < 1
 
@@ -231,7 +231,7 @@ def test_headers_that_are_unusual_and_true(tmp_path: Path) -> None:
     }
     file = tmp_path / "model.safetensors"
     file.write_bytes(header(json.dumps(rows) + " " * 1000, 17))
-    found = checkpoint.read_header(file)
+    found = headers.read_header(file)
     assert {name: (tensor.dtype, tensor.shape, tensor.bytes) for name, tensor in found.items()} == {
         "b": ("F32", (2,), 8),
         "empty": ("F32", (0, 2**40), 0),
@@ -250,9 +250,9 @@ def named(size: int) -> bytes:
 
 def test_the_largest_header_is_read_quickly(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
-    file.write_bytes(named(checkpoint.LARGEST_HEADER))
+    file.write_bytes(named(headers.LARGEST_HEADER))
     start = time.perf_counter()
-    assert len(checkpoint.read_header(file)) > 200_000
+    assert len(headers.read_header(file)) > 200_000
     assert time.perf_counter() - start < 10  # 1 s where nothing else runs
 
 
@@ -263,7 +263,7 @@ def test_a_hundred_megabytes_of_header_are_not_read(tmp_path: Path) -> None:
         target.truncate(101 * 2**20)
     start = time.perf_counter()
     with pytest.raises(CorruptCheckpoint, match="header of 104,857,600 bytes"):
-        checkpoint.read_header(file)
+        headers.read_header(file)
     assert time.perf_counter() - start < 0.1
 
 
@@ -273,7 +273,7 @@ def test_headers_take_little_memory(tmp_path: Path) -> None:
     file.write_bytes(named(10**6))
     tracemalloc.start()
     try:
-        checkpoint.read_header(file)
+        headers.read_header(file)
         assert tracemalloc.get_traced_memory()[1] < 15 * 10**6
     finally:
         tracemalloc.stop()
@@ -312,7 +312,7 @@ def test_no_header_gives_anything_but_tensors_or_our_error(
     content = header(rows, data)[:cut]
     file.write_bytes(content)
     try:
-        found = checkpoint.read_header(file)
+        found = headers.read_header(file)
     except CorruptCheckpoint:
         return
     weights = len(content) - 8 - int.from_bytes(content[:8], "little")
@@ -329,7 +329,7 @@ def test_no_bytes_give_anything_but_tensors_or_our_error(
     for text in (content, len(content).to_bytes(8, "little") + content):
         file.write_bytes(text)
         with contextlib.suppress(CorruptCheckpoint):
-            assert checkpoint.read_header(file) == {}
+            assert headers.read_header(file) == {}
 
 
 @pytest.mark.parametrize(

@@ -39,10 +39,12 @@ from qfund.features.lesson.request.lesson import (
     checked,
 )
 from qfund.models import environment, footprint, forward, inputs, prequantized, tasks
+from qfund.models.cache import default_budget
 from qfund.models.footprint import Footprint
-from qfund.models.loading import default_budget, read
+from qfund.models.loading import read
 from qfund.models.skeleton import predict
-from qfund.precisions.quantizers import walk
+from qfund.precisions.quantizers.plan import plan_of
+from qfund.precisions.quantizers.quantizer import dtype_name, quantizer_of
 from qfund.precisions.table import PRECISIONS
 from qfund.version import VERSION
 
@@ -97,8 +99,8 @@ def lesson(request: LessonRequest, progress: Progress = lambda phase, share: Non
     rounding = _rounding(model, second)
     copying = Copying(
         **seen,
-        name_after=walk.dtype_name(named.dtype),
-        original_after=walk.dtype_name(model.dtype),
+        name_after=dtype_name(named.dtype),
+        original_after=dtype_name(model.dtype),
         values_kept=_digest(model) == untouched,
         model_bytes=footprint.stored(model).bytes,
         copy_bytes=after.bytes,
@@ -316,7 +318,7 @@ class _Runs:
             self._problems[dtype] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             return
         self.outputs[dtype] = output
-        self._returned[dtype] = walk.dtype_name(output.dtype)
+        self._returned[dtype] = dtype_name(output.dtype)
 
     def _forward(self, model: Any, dtype: str) -> Tensor:
         row = next(row for row in PRECISIONS.values() if row.dtype == dtype and row.quantizer is None)
@@ -392,7 +394,7 @@ def _input(prepared: inputs.Prepared, batch: inputs.Batch) -> str:
 def _looked_at(model: nn.Module) -> LookedAt | None:
     """The largest weight that quantisers convert; None where there is none, or it is not finite."""
     try:
-        groups = walk.plan_of(model, PRECISIONS["int8"]).groups
+        groups = plan_of(model, PRECISIONS["int8"]).groups
     except NothingConverted:
         return None
     parameters = dict(model.named_parameters(remove_duplicate=False))
@@ -412,7 +414,7 @@ def _looked_at(model: nn.Module) -> LookedAt | None:
 
 def _in_format(weight: Tensor, name: str) -> WeightFormat:
     row = PRECISIONS[name]
-    quantizer = walk.quantizer_of(row)
+    quantizer = quantizer_of(row)
     step = None
     if quantizer is None:
         back = weight.to(getattr(torch, row.dtype)).float()

@@ -8,6 +8,7 @@ import importlib.util
 import logging
 import os
 from dataclasses import dataclass, replace
+from pkgutil import resolve_name
 from typing import Any
 
 _SUFFIX = "_bf16"
@@ -37,8 +38,7 @@ class Implementation:
 
     def load(self) -> Any:
         """The converter; imports torch and the library, which takes seconds."""
-        module, _, name = self.target.partition(":")
-        return getattr(importlib.import_module(module), name)
+        return resolve_name(self.target)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,8 @@ from qfund.features.compare.request.report import SCHEMA, NoiseRun, PrecisionRes
 from qfund.features.compare.request.spec import Spec, checked
 from qfund.models import environment, inputs, tasks
 from qfund.models import opened as models_opened
+from qfund.models.cache import model_cache
 from qfund.models.comparison.positions import Candidate, Comparison
-from qfund.models.loading import model_cache
 from qfund.models.skeleton import predict
 from qfund.precisions.precision import STORED, Precision
 from qfund.precisions.table import PRECISIONS

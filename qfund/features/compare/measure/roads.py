@@ -17,8 +17,10 @@ from qfund.features.compare.measure.ranges import Watch
 from qfund.features.compare.request.report import Range
 from qfund.features.compare.request.spec import Spec
 from qfund.models import footprint, inputs, tasks
+from qfund.models.cache import ModelCache
 from qfund.models.footprint import Footprint
-from qfund.models.loading import LoadedModel, ModelCache, arguments, arithmetic, explained
+from qfund.models.forward import arguments, arithmetic, explained
+from qfund.models.loading import LoadedModel
 from qfund.models.opened import groups
 from qfund.precisions.precision import Precision
 from qfund.precisions.table import PRECISIONS

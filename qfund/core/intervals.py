@@ -122,25 +122,25 @@ def difference(one: Scatter, other: Scatter) -> Scatter:
     return Scatter(one.value - other.value, one.influence - other.influence, one.strata, min(one.worth, other.worth))
 
 
-def interval(found: Scatter, share: bool = False, level: float = LEVEL) -> tuple[float, float] | None:
+def interval(mean: Scatter, share: bool = False, level: float = LEVEL) -> tuple[float, float] | None:
     """The interval that covers the expectation at ``level``; None for fewer than ``MIN_BLOCKS`` blocks.
 
     ``share`` says that the mean is one of zeros and ones: Wilson's interval with as many independent positions as the
     blocks' scatter is worth stands for t's, so that "none of 1,000" has an upper bound.
     """
-    if found.blocks < MIN_BLOCKS:
+    if mean.blocks < MIN_BLOCKS:
         return None
-    quantile = t_quantile((1 + level) / 2, found.freedom)
-    se = math.sqrt(found.variance)
+    quantile = t_quantile((1 + level) / 2, mean.freedom)
+    se = math.sqrt(mean.variance)
     if share:
-        low, high = _wilson(found.value, se, quantile, found.worth)
+        low, high = _wilson(mean.value, se, quantile, mean.worth)
     else:
-        low, high = found.value - quantile * se, found.value + quantile * se
+        low, high = mean.value - quantile * se, mean.value + quantile * se
     if se:
-        scaled = found.influence / np.abs(found.influence).max()
+        scaled = mean.influence / np.abs(mean.influence).max()
         skewness = float((scaled**3).sum()) / float((scaled**2).sum()) ** 1.5
-        low = min(low, found.value - se * _hall(quantile, skewness))
-        high = max(high, found.value - se * _hall(-quantile, skewness))
+        low = min(low, mean.value - se * _hall(quantile, skewness))
+        high = max(high, mean.value - se * _hall(-quantile, skewness))
     return (max(0.0, low), min(1.0, high)) if share else (low, high)
 
 
@@ -163,7 +163,7 @@ def _wilson(share: float, se: float, quantile: float, worth: float) -> tuple[flo
 
 def t_quantile(probability: float, freedom: int) -> float:
     """Of Student's t."""
-    from scipy.special import stdtrit  # takes a while to import, and most of what imports this module needs it later
+    from scipy.special import stdtrit  # here, since it takes longer to import than all else in this module
 
     return float(stdtrit(freedom, probability))
 

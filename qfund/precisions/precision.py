@@ -20,9 +20,9 @@ class Precision:
         meaning: what it is, in one line.
         arithmetic: what the multiplications run in, so that nobody has to guess what "bf16" means here.
         sqnr_floor: dB of signal to quantisation noise that well-behaved (normal) weights must reach in tests.
-        quantizer: lazy ``"module:object"`` of a ``qfund.precisions.quantizers.quantizer.Quantizer``, or None for a cast.
-        product: lazy ``"module:object"`` of a ``qfund.precisions.quantizers.quantizer.Product`` where activations are quantised
-            too, as they come; None where the weights are dequantised before the multiplication.
+        quantizer: lazy ``"module:object"`` of a ``quantizers.quantizer.Quantizer``, or None for a cast.
+        product: lazy ``"module:object"`` of a ``quantizers.quantizer.Product`` where activations are quantised too, as
+            they come; None where the weights are dequantised before the multiplication.
         granularity: which weights share one scale, and the dtype of the scales.
         group: how many weights of a row share one, where that is less than the row.
         storage: how the codes lie in memory.

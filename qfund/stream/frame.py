@@ -62,7 +62,7 @@ class Slot:
 
 
 class Frame:
-    """A model as ``from_pretrained`` builds it in a dtype, or as ``walk.quantize_model`` converts it: without weights.
+    """A model as ``from_pretrained`` builds it in a dtype, or as ``quantize_model`` converts it: without weights.
 
     Attributes:
         model: its parameters and the buffers that the checkpoint holds are absent; other buffers are real.

@@ -73,7 +73,7 @@ class Quantized:
 
 
 def quantize(job: Job, quantizer: Quantizer) -> tuple[Stored, int]:
-    """What ``walk.quantize`` gives, in pieces of some rows where a quantiser takes each row by itself."""
+    """What ``conversion.quantize`` gives, in pieces of some rows where a quantiser takes each row by itself."""
     matrix = job.view.flat(job.tensor)
     rows, columns = matrix.shape
     step = max(1, _PIECE // columns)

@@ -107,13 +107,13 @@ def plan_conversion(
     groups: list[tuple[Weight, ...]] = []
     left: dict[str, LeftModule] = {}
     for shared in users.values():
-        asked = every_matrix or any(user.role in also for user in shared)
-        reasons = [] if every_matrix else [reason for user in shared if (reason := user.why_left(asked, product))]
+        requested = every_matrix or any(user.role in also for user in shared)
+        reasons = [] if every_matrix else [reason for user in shared if (reason := user.why_left(requested, product))]
         if not reasons:
             groups.append(tuple(user.weight(product) for user in shared))
             continue
         for user in shared:
-            why = user.why_left(asked, product) or f"shares its weight with {_others(user, shared)}"
+            why = user.why_left(requested, product) or f"shares its weight with {_others(user, shared)}"
             left.setdefault(user.name, LeftModule(user.name or "(the model itself)", type(user.module).__name__, why))
     order = {name: place for place, (name, _) in enumerate(model.named_modules())}
     return Plan(tuple(groups), tuple(sorted(left.values(), key=lambda row: order.get(row.name, -1))))
@@ -155,12 +155,12 @@ class _User:
         layer = isinstance(self.module, nn.Linear | Conv1D)
         return Weight(self.name, self.key, self.view, product and layer and self.why_left(True, True) is None)
 
-    def why_left(self, asked: bool, product: bool) -> str | None:
+    def why_left(self, requested: bool, product: bool) -> str | None:
         module = self.module
-        if self.head and not asked:
+        if self.head and not requested:
             return "the output head: errors there go straight to the logits (converted when asked for: head)"
         if isinstance(module, nn.Embedding):
-            return None if asked else "an embedding: a look-up, not a multiplication (converted when asked for)"
+            return None if requested else "an embedding: a look-up, not a multiplication (converted when asked for)"
         if isinstance(module, nn.Linear | Conv1D) and self.key == "weight":
             if product and (self.elsewhere or isinstance(module, NonDynamicallyQuantizableLinear)):
                 return "its parent multiplies with its weight itself, so its activations are out of reach"

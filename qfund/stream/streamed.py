@@ -282,7 +282,7 @@ class Streamed:
                 for forward in walker.passes[batch] if batch < len(walker.passes) else ():
                     walker.step(forward)
                     if forward.at is not None:
-                        raise NotStreamable(f"it goes on to {one.at.name} after its head")
+                        raise NotStreamable(f"it goes on to {forward.at.name} after its head")
             listener.output(batch, self._outputs(batch))
 
     def _in_parts(self, unit: Unit) -> bool:

@@ -88,7 +88,7 @@ def open_tokenizer(checkpoint: Checkpoint) -> Any:
 def special_tokens(tokenizer: Any, text: str) -> tuple[list[int], list[int]]:
     """What the tokenizer puts before and after a text."""
     sample = text.strip()[:200]
-    bare, whole = (tokenizer(sample, addspecial_tokens=added)["input_ids"] for added in (False, True))
+    bare, whole = (tokenizer(sample, add_special_tokens=added)["input_ids"] for added in (False, True))
     start = next((i for i in range(len(whole) - len(bare) + 1) if whole[i : i + len(bare)] == bare), 0)
     return whole[:start], whole[start + len(bare) :]
 

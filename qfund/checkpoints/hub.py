@@ -7,14 +7,11 @@ from pathlib import Path
 
 from huggingface_hub import HfApi, hf_hub_download, hf_hub_url, snapshot_download
 from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError, RevisionNotFoundError
-from huggingface_hub.utils import (  # type: ignore[attr-defined]
-    build_hf_headers,
-    get_session,
-    hf_raise_for_status,
-)
+from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status  # type: ignore[attr-defined]
 
 from qfund.checkpoints import checkpoint
-from qfund.checkpoints.checkpoint import INDEX, LARGEST_JSON, WEIGHTS, Checkpoint, StoredTensor
+from qfund.checkpoints.checkpoint import INDEX, LARGEST_JSON, WEIGHTS, Checkpoint
+from qfund.checkpoints.headers import StoredTensor, header_length, parse_header
 from qfund.core.errors import (
     CorruptCheckpoint,
     ModelNotFound,
@@ -49,7 +46,7 @@ def download(
         OutOfBudget: its weights are larger than ``largest``.
     """
     progress(f"asking the Hub for {repository}", 0.0)
-    with _told(repository, revision):
+    with _explained(repository, revision):
         commit, files = _files(repository, revision)
         weights = _weights(repository, files)
         if (total := sum(weights.values())) > largest:
@@ -92,7 +89,7 @@ def read_headers(
         CorruptCheckpoint: config, index or a header is malformed.
     """
     progress(f"asking the Hub for {repository}", 0.0)
-    with _told(repository, revision):
+    with _explained(repository, revision):
         commit, files = _files(repository, revision)
         _weights(repository, files)
         if "config.json" not in files:
@@ -149,8 +146,8 @@ def _document(repository: str, commit: str, name: str, files: Mapping[str, int])
 def _header(repository: str, commit: str, name: str, size: int) -> dict[str, StoredTensor]:
     where = f"{name} of {repository}"
     url = hf_hub_url(repository, name, revision=commit)
-    length = checkpoint.header_length(_range(url, 0, 8, where), size, where)
-    return checkpoint.parse_header(_range(url, 8, 8 + length, where), size - 8 - length, where)
+    length = header_length(_range(url, 0, 8, where), size, where)
+    return parse_header(_range(url, 8, 8 + length, where), size - 8 - length, where)
 
 
 def _range(url: str, start: int, end: int, where: str) -> bytes:
@@ -174,7 +171,7 @@ def _range(url: str, start: int, end: int, where: str) -> bytes:
 
 
 @contextmanager
-def _told(repository: str, revision: str | None) -> Iterator[None]:
+def _explained(repository: str, revision: str | None) -> Iterator[None]:
     """Errors of the client and of the transport in our words."""
     try:
         yield

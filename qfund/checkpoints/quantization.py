@@ -1,33 +1,10 @@
 """How a checkpoint is quantised already, as its config.json says. No torch."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from qfund.core.errors import CorruptCheckpoint
-
-#: transformers' names of methods → what people call them.
-_NAMES = {
-    "aqlm": "AQLM",
-    "auto-round": "AutoRound",
-    "awq": "AWQ",
-    "bitnet": "BitNet",
-    "eetq": "EETQ",
-    "fbgemm_fp8": "FBGEMM FP8",
-    "fp8": "FP8",
-    "fp_quant": "FP-Quant",
-    "gptq": "GPTQ",
-    "higgs": "HIGGS",
-    "hqq": "HQQ",
-    "modelopt": "ModelOpt",
-    "mxfp4": "MXFP4",
-    "mxfp8": "MXFP8",
-    "nvfp4": "NVFP4",
-    "quanto": "Quanto",
-    "quark": "Quark",
-    "spqr": "SpQR",
-    "vptq": "VPTQ",
-}
 
 #: What methods call the list of modules that they leave alone.
 _KEPT = ("modules_to_not_convert", "llm_int8_skip_modules", "modules_in_block_to_not_quantize", "ignore")
@@ -76,10 +53,11 @@ def _read(settings: Any, key: str) -> Quantization:
         method = "bitsandbytes"  # as its first versions wrote it
     if not isinstance(method, str) or not method:
         raise _corrupt(f"{key} names no quant_method")
-    name, found = _NAMES.get(method, method), _Settings(settings, key)
-    short, more = _DESCRIBED.get(method, _others)(found)
-    label = f"{name} {short}".strip()
-    kept = next((found.names(list_) for list_ in _KEPT if settings.get(list_)), ())
+    format_ = _FORMATS.get(method, _Format(method))
+    given = _Settings(settings, key)
+    short, more = format_.describe(given)
+    label = f"{format_.name} {short}".strip()
+    kept = next((given.names(name) for name in _KEPT if settings.get(name)), ())
     return Quantization(method, label, ", ".join([label, *more]), kept, settings)
 
 
@@ -184,13 +162,10 @@ def _compressed_tensors(given: _Settings) -> _Words:
     groups = given.part("config_groups")
     for name in groups.values:
         group = groups.part(name)
-        said = [
-            f"{what} {_compressed(part)}"
-            for what, part in (("weights", group.part("weights")), ("activations", group.part("input_activations")))
-            if part.values
-        ]
-        more.append(" and ".join(said))
-    return given.text("format") or "", [words for words in more if words]
+        parts = (("weights", group.part("weights")), ("activations", group.part("input_activations")))
+        if words := [f"{what} {_compressed(part)}" for what, part in parts if part.values]:
+            more.append(" and ".join(words))
+    return given.text("format") or "", more
 
 
 def _compressed(part: _Settings) -> str:
@@ -207,14 +182,36 @@ def _others(given: _Settings) -> _Words:
     return _bits(given), _groups(given)
 
 
-_DESCRIBED = {
-    "awq": _gptq,
-    "bitsandbytes": _bitsandbytes,
-    "compressed-tensors": _compressed_tensors,
-    "fp8": _fp8,
-    "gptq": _gptq,
-    "hqq": _hqq,
-    "mxfp4": _mxfp4,
-    "quanto": _quanto,
-    "torchao": _torchao,
+@dataclass(frozen=True, slots=True)
+class _Format:
+    """A published format: what people call it, and what its settings say in a few words, and in more."""
+
+    name: str
+    describe: Callable[[_Settings], _Words] = _others
+
+
+#: By transformers' name of the method.
+_FORMATS = {
+    "aqlm": _Format("AQLM"),
+    "auto-round": _Format("AutoRound"),
+    "awq": _Format("AWQ", _gptq),
+    "bitnet": _Format("BitNet"),
+    "bitsandbytes": _Format("bitsandbytes", _bitsandbytes),
+    "compressed-tensors": _Format("compressed-tensors", _compressed_tensors),
+    "eetq": _Format("EETQ"),
+    "fbgemm_fp8": _Format("FBGEMM FP8"),
+    "fp8": _Format("FP8", _fp8),
+    "fp_quant": _Format("FP-Quant"),
+    "gptq": _Format("GPTQ", _gptq),
+    "higgs": _Format("HIGGS"),
+    "hqq": _Format("HQQ", _hqq),
+    "modelopt": _Format("ModelOpt"),
+    "mxfp4": _Format("MXFP4", _mxfp4),
+    "mxfp8": _Format("MXFP8"),
+    "nvfp4": _Format("NVFP4"),
+    "quanto": _Format("Quanto", _quanto),
+    "quark": _Format("Quark"),
+    "spqr": _Format("SpQR"),
+    "torchao": _Format("torchao", _torchao),
+    "vptq": _Format("VPTQ"),
 }

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qfund.checkpoints import catalog, checkpoint
-from qfund.checkpoints.checkpoint import StoredTensor
+from qfund.checkpoints.headers import StoredTensor
 from qfund.core.errors import InvalidInput, ModelNotFound, UnsupportedModel
 from qfund.core.names import unknown
 

@@ -11,8 +11,8 @@ class Estimate:
     independent (llama.cpp's convention); None where the metric is no mean, or n < 2.
 
     ``low`` and ``high`` bound the 95 % interval that respects that tokens of one text are not independent: it comes
-    from how ``blocks`` blocks of neighbouring chunks scatter (see ``qfund.core.intervals``). None where there are too few of
-    them, or the metric is no mean.
+    from how ``blocks`` blocks of neighbouring chunks scatter (see ``intervals``). None where there are too few of them,
+    or the metric is no mean.
     """
 
     value: float

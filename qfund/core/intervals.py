@@ -16,7 +16,6 @@ How often they cover: ``benchmarks/coverage.py``.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,25 +122,25 @@ def difference(one: Scatter, other: Scatter) -> Scatter:
     return Scatter(one.value - other.value, one.influence - other.influence, one.strata, min(one.worth, other.worth))
 
 
-def interval(found: Scatter, share: bool = False, level: float = LEVEL) -> tuple[float, float] | None:
+def interval(mean: Scatter, share: bool = False, level: float = LEVEL) -> tuple[float, float] | None:
     """The interval that covers the expectation at ``level``; None for fewer than ``MIN_BLOCKS`` blocks.
 
     ``share`` says that the mean is one of zeros and ones: Wilson's interval with as many independent positions as the
     blocks' scatter is worth stands for t's, so that "none of 1,000" has an upper bound.
     """
-    if found.blocks < MIN_BLOCKS:
+    if mean.blocks < MIN_BLOCKS:
         return None
-    quantile = t_quantile((1 + level) / 2, found.freedom)
-    se = math.sqrt(found.variance)
+    quantile = t_quantile((1 + level) / 2, mean.freedom)
+    se = math.sqrt(mean.variance)
     if share:
-        low, high = _wilson(found.value, se, quantile, found.worth)
+        low, high = _wilson(mean.value, se, quantile, mean.worth)
     else:
-        low, high = found.value - quantile * se, found.value + quantile * se
+        low, high = mean.value - quantile * se, mean.value + quantile * se
     if se:
-        scaled = found.influence / np.abs(found.influence).max()
+        scaled = mean.influence / np.abs(mean.influence).max()
         skewness = float((scaled**3).sum()) / float((scaled**2).sum()) ** 1.5
-        low = min(low, found.value - se * _hall(quantile, skewness))
-        high = max(high, found.value - se * _hall(-quantile, skewness))
+        low = min(low, mean.value - se * _hall(quantile, skewness))
+        high = max(high, mean.value - se * _hall(-quantile, skewness))
     return (max(0.0, low), min(1.0, high)) if share else (low, high)
 
 
@@ -162,26 +161,11 @@ def _wilson(share: float, se: float, quantile: float, worth: float) -> tuple[flo
     return min(share, middle - half), max(share, middle + half)
 
 
-@lru_cache(maxsize=4096)
 def t_quantile(probability: float, freedom: int) -> float:
-    """Student's t with a whole number of degrees of freedom, for a probability of at least 0.5."""
-    low, high = 0.0, math.pi / 2
-    for _ in range(60):  # the angle arctan(t/√ν), in which the distribution is a finite sum
-        middle = (low + high) / 2
-        low, high = (middle, high) if _t_inside(middle, freedom) < 2 * probability - 1 else (low, middle)
-    return math.sqrt(freedom) * math.tan((low + high) / 2)
+    """Of Student's t."""
+    from scipy.special import stdtrit  # here, since it takes longer to import than all else in this module
 
-
-def _t_inside(angle: float, freedom: int) -> float:
-    """P(|t| < √ν·tan angle): Abramowitz and Stegun, 26.7.3 and 26.7.4."""
-    sine, cosine = math.sin(angle), math.cos(angle)
-    odd = freedom % 2
-    term = cosine if odd else 1.0
-    total = term if freedom > 1 else 0.0
-    for step in range(3 if odd else 2, freedom - 1, 2):
-        term *= cosine**2 * (step - 1) / step
-        total += term
-    return 2 / math.pi * (angle + sine * total) if odd else sine * total
+    return float(stdtrit(freedom, probability))
 
 
 def widened(value: float, low: float, high: float, blocks: int, comparisons: int) -> tuple[float, float]:

@@ -43,7 +43,7 @@ class Chunking:
     Attributes:
         context: tokens of a chunk, at most, special ones included.
         stride: text tokens from the start of a chunk to that of the next; None for as many as a chunk has room for.
-        scoring: a name of ``spec.SCORINGS``.
+        scoring: a name of ``texts.SCORINGS``.
         before, after: special tokens that the tokenizer puts around a text.
         predicts_next: whether the output at a position predicts the token after it, and not the token itself.
     """
@@ -87,6 +87,10 @@ class Chunking:
         if len(text) < self.least:
             return []
         return list(self._halves(text) if self.scoring == SECOND_HALF else self._windows(text))
+
+    def unread(self, text: Tokens) -> int:
+        """How many tokens at the end of a text fill no chunk, where only whole chunks are read."""
+        return (len(self.before) + len(text)) % self.context if self.scoring == SECOND_HALF else 0
 
     def _windows(self, text: Tokens) -> Iterator[Chunk]:
         """Chunks that begin ``stride`` tokens after each other. What a chunk shares with the one before is context.

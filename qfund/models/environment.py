@@ -1,4 +1,4 @@
-"""Where a report is measured: versions, processor, threads."""
+"""Where models run and reports are measured: device, versions, processor, threads."""
 
 import os
 import platform
@@ -9,8 +9,25 @@ import torch
 
 from qfund.checkpoints import catalog
 from qfund.core.environment import Environment
+from qfund.core.errors import InvalidSpec
 
 _PACKAGES = ("torch", "transformers", "safetensors", "tokenizers", "numpy")
+
+
+def torch_device() -> torch.device:
+    """The device that models run on.
+
+    Raises:
+        InvalidSpec: ``QFUND_DEVICE`` cannot be used here.
+    """
+    try:
+        found = torch.device(catalog.device())
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        raise InvalidSpec(
+            f"QFUND_DEVICE={catalog.device()} cannot be used here: {str(error).rstrip('.')}.", "Set it to cpu."
+        ) from error
+    return found
 
 
 def describe(model_id: str, revision: str | None) -> Environment:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from qfund.core.tensors import DtypeShare, TensorRow
 from qfund.models.counting import stored_parts
-from qfund.precisions.quantizers import walk
-from qfund.precisions.quantizers.quantizer import Layout
+from qfund.precisions.quantizers.conversion import Part
+from qfund.precisions.quantizers.quantizer import Layout, dtype_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,28 +81,28 @@ def stored(model: nn.Module) -> Footprint:
     return Footprint(tuple(rows))
 
 
-def _tensors(model: nn.Module) -> Iterable[tuple[str, Tensor, walk.Part]]:
+def _tensors(model: nn.Module) -> Iterable[tuple[str, Tensor, Part]]:
     for prefix, module in model.named_modules():
-        quantized: dict[str, walk.Part] = getattr(type(module), "quantized", {})
+        quantized: dict[str, Part] = getattr(type(module), "quantized", {})
         for key, parameter in module.named_parameters(recurse=False):
             yield f"{prefix}.{key}".lstrip("."), parameter, _plain("weight", parameter.dtype, parameter.numel())
         for key, buffer in module.named_buffers(recurse=False):
             yield f"{prefix}.{key}".lstrip("."), buffer, quantized.get(key) or _plain("buffer", buffer.dtype, 0)
 
 
-def _plain(kind: str, dtype: torch.dtype, elements: int) -> walk.Part:
+def _plain(kind: str, dtype: torch.dtype, elements: int) -> Part:
     """A tensor that is what it says."""
-    name = walk.dtype_name(dtype)
-    return walk.Part(kind, name, name, elements)
+    name = dtype_name(dtype)
+    return Part(kind, name, name, elements)
 
 
-def tensor_row(name: str, layout: Layout, part: walk.Part, shared: str | None) -> TensorRow:
+def tensor_row(name: str, layout: Layout, part: Part, shared: str | None) -> TensorRow:
     """``shared`` names the tensor where these bytes and parameters are counted."""
     return TensorRow(
         name=name,
         shape=layout.shape,
         dtype=part.element,
-        storage=walk.dtype_name(layout.dtype),
+        storage=dtype_name(layout.dtype),
         logical=part.logical,
         parameters=0 if shared else part.elements,
         bytes=0 if shared else layout.bytes,

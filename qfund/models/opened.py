@@ -12,7 +12,8 @@ from qfund.core.progress import Progress
 from qfund.core.request import Request
 from qfund.core.units import bytes_text
 from qfund.models import prequantized, tasks
-from qfund.models.loading import LoadedModel, model_cache
+from qfund.models.cache import model_cache
+from qfund.models.loading import LoadedModel
 from qfund.models.skeleton import Skeletons
 from qfund.precisions.precision import STORED
 from qfund.precisions.table import PRECISIONS, precision, require

@@ -1,25 +1,22 @@
 """A model without weights: what it will store in any precision of one base dtype, known from shapes alone."""
 
-import importlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 from transformers.core_model_loading import build_glob_alternation
 
 from qfund.checkpoints.checkpoint import Checkpoint
-from qfund.core.errors import CorruptCheckpoint, UnsupportedModel
 from qfund.core.tensors import TensorRow
 from qfund.models.footprint import Footprint, tensor_row
-from qfund.models.tasks import model_class, read_config
+from qfund.models.meta import build
 from qfund.precisions.precision import Precision
-from qfund.precisions.quantizers import walk
-from qfund.precisions.quantizers.quantizer import Layout, Quantizer
-
-_MOST = 10_000  # layers or experts; a config that promises more would be built for hours
+from qfund.precisions.quantizers.conversion import Part, parts_of
+from qfund.precisions.quantizers.heads import heads_of, output_heads
+from qfund.precisions.quantizers.plan import Plan, View, Weight, plan_conversion, plan_of
+from qfund.precisions.quantizers.quantizer import Layout, Quantizer, dtype_name, quantizer_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +37,9 @@ class Skeleton:
         Raises:
             UnsupportedModel: the architecture cannot be built.
         """
-        self.model = _build(checkpoint, dtype)
+        self.model = build(checkpoint, dtype)
         self._slots = tuple(_slots(self.model, dtype))
-        self._plans: dict[tuple[bool, bool, tuple[str, ...]], walk.Plan] = {}
+        self._plans: dict[tuple[bool, bool, tuple[str, ...]], Plan] = {}
 
     @property
     def kinds(self) -> dict[str, str]:
@@ -53,8 +50,7 @@ class Skeleton:
     @property
     def places(self) -> dict[str, str]:
         """Parameter or buffer → the part of a footprint that it is when it is not quantised (``plan.PARTS``)."""
-        parts = (part for part in self.model.modules() if isinstance(part, PreTrainedModel))
-        heads = {id(head) for part in parts if (head := part.get_output_embeddings()) is not None}
+        heads = output_heads(self.model)
         layers = {weight.name for group in self._plan(False, False, ()).groups for weight in group}
         modules = dict(self.model.named_modules())
 
@@ -62,7 +58,7 @@ class Skeleton:
             module = modules[slot.module]
             if slot.row.kind == "buffer":
                 return "buffers"
-            if id(module) in heads:
+            if module in heads:
                 return "head"
             if isinstance(module, nn.Embedding):
                 return "embeddings"
@@ -85,20 +81,20 @@ class Skeleton:
         """
         return Footprint(tuple(self._rows(row, also)))
 
-    def _plan(self, product: bool, every_matrix: bool, also: tuple[str, ...]) -> walk.Plan:
-        asked = product, every_matrix, also
-        if asked not in self._plans:
-            self._plans[asked] = walk.plan(self.model, also, product, every_matrix)
-        return self._plans[asked]
+    def _plan(self, product: bool, every_matrix: bool, also: tuple[str, ...]) -> Plan:
+        key = product, every_matrix, also
+        if key not in self._plans:
+            self._plans[key] = plan_conversion(self.model, also, product, every_matrix)
+        return self._plans[key]
 
     def _rows(self, row: Precision, also: tuple[str, ...]) -> Iterator[TensorRow]:
-        quantizer = walk.quantizer_of(row)
+        quantizer = quantizer_of(row)
         codes = _Codes(quantizer) if quantizer else None
         groups = self._plan(row.product is not None, row.every_matrix, also).groups if quantizer else ()
         if quantizer and not groups:
-            walk.plan_of(self.model, row, also)  # raises
+            plan_of(self.model, row, also)  # raises
         if row.head:
-            walk.heads_of(self.model, row)  # raises where there is none
+            heads_of(self.model, row)  # raises where there is none
         converted = {weight.name: (weight, group[0]) for group in groups for weight in group}
         later: list[TensorRow] = []  # what stands for converted weights comes after the module's own
         module = ""
@@ -132,44 +128,6 @@ class Skeletons:
         return self._built[row.dtype].footprint(row, tuple(also))
 
 
-def must_have_its_vocabulary(checkpoint: Checkpoint) -> None:
-    """Refuse, from headers alone, weights whose vocabulary is not the one in config.json.
-
-    Raises:
-        CorruptCheckpoint: with both sizes.
-        UnsupportedModel: the architecture cannot be built.
-    """
-    if checkpoint.quantization is not None:  # shapes are those of codes
-        return
-    model = _build(checkpoint, torch.float32)
-    prefix = f"{model.base_model_prefix}."
-    places = [found for found in (_input_embeddings(model), model.get_output_embeddings()) if found is not None]
-    for name, module in model.named_modules():
-        if not any(module is place for place in places):
-            continue
-        weight = getattr(module, "weight", None)
-        for key in (f"{name}.weight", f"{prefix}{name}.weight", f"{name}.weight".removeprefix(prefix)):
-            stored = checkpoint.tensors.get(key)
-            if stored and isinstance(weight, torch.Tensor) and stored.shape != tuple(weight.shape):
-                raise CorruptCheckpoint(
-                    f"The vocabulary of {checkpoint.folder.name} differs: {key} is {_times(stored.shape)} in the "
-                    f"weights, and {_times(weight.shape)} by config.json.",
-                    "Put the config.json of these weights beside them, or save the model again with its tokenizer.",
-                )
-
-
-def _input_embeddings(model: Any) -> nn.Module | None:
-    try:
-        found: nn.Module | None = model.get_input_embeddings()
-    except NotImplementedError:  # there is no one place for them
-        return None
-    return found
-
-
-def _times(shape: Iterable[int]) -> str:
-    return " × ".join(f"{size:,}" for size in shape)
-
-
 def predict(checkpoint: Checkpoint, row: Precision, also: Iterable[str] = ()) -> Footprint:
     """``Skeletons.footprint`` for one precision."""
     return Skeletons(checkpoint).footprint(row, also)
@@ -180,14 +138,14 @@ class _Codes:
 
     def __init__(self, quantizer: Quantizer) -> None:
         self._quantizer = quantizer
-        self._known: dict[tuple[str, walk.View, Layout], list[tuple[str, TensorRow]]] = {}
+        self._known: dict[tuple[str, View, Layout], list[tuple[str, TensorRow]]] = {}
 
-    def rows(self, weight: walk.Weight, first: walk.Weight, layout: Layout) -> Iterator[TensorRow]:
+    def rows(self, weight: Weight, first: Weight, layout: Layout) -> Iterator[TensorRow]:
         """Of one parameter at one of its places; ``first`` is the place where its bytes are counted."""
         key = weight.key, weight.view, layout
         if key not in self._known:
             shape, dtype = torch.Size(layout.shape), layout.dtype
-            parts = walk.parts_of(weight.key, shape, dtype, weight.view, self._quantizer)
+            parts = parts_of(weight.key, shape, dtype, weight.view, self._quantizer)
             layouts = self._quantizer.layout(weight.view.shape(shape), dtype)
             stored = zip(parts.items(), layouts.values(), strict=True)
             self._known[key] = [
@@ -220,8 +178,8 @@ def _slots(model: Any, dtype: torch.dtype) -> Iterator[_Slot]:
             name = f"{prefix}.{key}".lstrip(".")
             layout = Layout(kept(name, tensor), tuple(tensor.shape))
             elements = tensor.numel() if kind == "weight" else 0
-            dtype_name, owner = walk.dtype_name(layout.dtype), owners.setdefault(id(tensor), name)
-            part = walk.Part(kind, dtype_name, dtype_name, elements)
+            element, owner = dtype_name(layout.dtype), owners.setdefault(id(tensor), name)
+            part = Part(kind, element, element, elements)
             yield _Slot(name, prefix, layout, tensor_row(name, layout, part, None if owner == name else owner))
 
 
@@ -237,39 +195,3 @@ def _kept(model: Any, dtype: torch.dtype) -> Any:
         return plan[by_group[match.lastgroup]] if match and match.lastgroup else tensor.dtype
 
     return kept
-
-
-def _build(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
-    _must_end(checkpoint.config.items())
-    config = read_config(checkpoint)
-    class_ = _class(checkpoint, config)
-    try:
-        with torch.device("meta"):
-            return class_._from_config(config, dtype=dtype)
-    except Exception as error:  # architectures raise whatever their code raises, ImportError for a missing library
-        raise UnsupportedModel(
-            f"{checkpoint.architecture} cannot be built from its config.json: {type(error).__name__}: {error}",
-            "Check the file, install what the model needs, or choose another model.",
-        ) from error
-
-
-def _must_end(settings: Iterable[tuple[str, Any]]) -> None:
-    for key, value in settings:
-        if isinstance(value, dict):
-            _must_end(value.items())
-        elif isinstance(value, int) and value > _MOST and ("layer" in key or "expert" in key) and "dim" not in key:
-            raise UnsupportedModel(f"config.json says {key} = {value}.", "Check the file, or choose another model.")
-
-
-def _class(checkpoint: Checkpoint, config: Any) -> Any:
-    """The architecture's class, also where transformers does not export it."""
-    try:
-        return model_class(checkpoint)
-    except UnsupportedModel:
-        file = type(config).__module__.replace(".configuration_", ".modeling_")
-        if not file.startswith("transformers.models."):
-            raise
-        found = getattr(importlib.import_module(file), checkpoint.architecture, None)
-        if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
-            raise
-        return found

@@ -20,9 +20,9 @@ class Precision:
         meaning: what it is, in one line.
         arithmetic: what the multiplications run in, so that nobody has to guess what "bf16" means here.
         sqnr_floor: dB of signal to quantisation noise that well-behaved (normal) weights must reach in tests.
-        quantizer: lazy ``"module:object"`` of a ``qfund.precisions.quantizers.quantizer.Quantizer``, or None for a cast.
-        product: lazy ``"module:object"`` of a ``qfund.precisions.quantizers.quantizer.Product`` where activations are quantised
-            too, as they come; None where the weights are dequantised before the multiplication.
+        quantizer: lazy ``"module:object"`` of a ``quantizers.quantizer.Quantizer``, or None for a cast.
+        product: lazy ``"module:object"`` of a ``quantizers.quantizer.Product`` where activations are quantised too, as
+            they come; None where the weights are dequantised before the multiplication.
         granularity: which weights share one scale, and the dtype of the scales.
         group: how many weights of a row share one, where that is less than the row.
         storage: how the codes lie in memory.
@@ -64,7 +64,7 @@ class Precision:
     @property
     def base(self) -> str:
         """What people call the base: ``FP32``."""
-        return _BASES[self.dtype]
+        return BASES[self.dtype]
 
     @property
     def effective_bits(self) -> float:
@@ -98,7 +98,7 @@ class Precision:
         )
 
 
-_BASES = {"float64": "FP64", "float32": "FP32", "bfloat16": "BF16", "float16": "FP16", "auto": "as stored"}
+BASES = {"float64": "FP64", "float32": "FP32", "bfloat16": "BF16", "float16": "FP16", "auto": "as stored"}
 
 #: Families in the order in which they are shown, and what each has in common.
 FAMILIES = {

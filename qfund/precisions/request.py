@@ -12,7 +12,7 @@ from qfund.precisions.table import PRECISIONS, precision
 MAX_TEXT = 20_000  # characters of one text
 
 
-class Asked(Protocol):
+class PrecisionsRequest(Protocol):
     """A frozen dataclass that names these as ``qfund.features.compare.request.spec.Spec`` does."""
 
     @property
@@ -27,7 +27,7 @@ class Asked(Protocol):
     def also(self) -> tuple[str, ...]: ...
 
 
-Request = TypeVar("Request", bound=Asked)
+Request = TypeVar("Request", bound=PrecisionsRequest)
 
 
 def canonical(request: Request) -> Request:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from qfund.core.errors import UnavailablePrecision
 from qfund.core.names import look_up
-from qfund.precisions.precision import _BASES, CAST, CODEBOOK, FLOAT, INTEGER, MEANING, STORED, Precision
+from qfund.precisions.precision import BASES, CAST, CODEBOOK, FLOAT, INTEGER, MEANING, STORED, Precision
 
 _DEQUANTIZED = "weights are dequantised before each multiplication, which runs in {base}"
 
@@ -313,7 +313,7 @@ _ROWS = (
 
 def _on_base(row: Precision, dtype: str) -> Precision:
     """The row with its arithmetic said for its base."""
-    base = _BASES[dtype].lower()
+    base = BASES[dtype].lower()
     return replace(row, dtype=dtype, arithmetic=row.arithmetic.format(base=base))
 
 

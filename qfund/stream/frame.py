@@ -13,8 +13,10 @@ from transformers.pytorch_utils import Conv1D
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.models import loading
 from qfund.precisions.precision import Precision
-from qfund.precisions.quantizers import walk
 from qfund.precisions.quantizers.absent import absent
+from qfund.precisions.quantizers.conversion import convert_empty
+from qfund.precisions.quantizers.heads import widen_heads
+from qfund.precisions.quantizers.plan import Weight
 from qfund.stream.units import Unit
 
 
@@ -60,7 +62,7 @@ class Slot:
 
 
 class Frame:
-    """A model as ``from_pretrained`` builds it in a dtype, or as ``walk.quantize_model`` converts it: without weights.
+    """A model as ``from_pretrained`` builds it in a dtype, or as ``quantize_model`` converts it: without weights.
 
     Attributes:
         model: its parameters and the buffers that the checkpoint holds are absent; other buffers are real.
@@ -89,8 +91,8 @@ class Frame:
             dtype_plan=self.model._get_dtype_plan(getattr(torch, row.dtype)),
             weight_mapping=get_model_conversion_mapping(self.model),  # type: ignore[arg-type]
         )
-        self.conversion = walk.convert_empty(self.model, row, also) if row.quantizer else None
-        walk.widen_heads(self.model, row)
+        self.conversion = convert_empty(self.model, row, also) if row.quantizer else None
+        widen_heads(self.model, row)
         owners: dict[int, str] = {}
         empties: dict[int, Tensor] = {}
         self._slots: dict[str, list[Slot]] = {}
@@ -119,7 +121,7 @@ class Frame:
         """What the unit takes when it is filled, tied places once."""
         return sum({slot.owner: slot.empty.nbytes for slot in self.slots(unit)}.values())
 
-    def quantized(self, unit: Unit) -> dict[str, list[walk.Weight]]:
+    def quantized(self, unit: Unit) -> dict[str, list[Weight]]:
         """Weights that are quantised in this unit: a weight's first place in the model → all of its places here."""
         if self.conversion is None:
             return {}

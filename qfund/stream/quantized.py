@@ -12,8 +12,9 @@ from torch import Tensor
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.errors import CorruptCheckpoint
 from qfund.precisions.precision import Precision
-from qfund.precisions.quantizers import walk
-from qfund.precisions.quantizers.quantizer import Quantizer
+from qfund.precisions.quantizers import conversion
+from qfund.precisions.quantizers.plan import LINEAR, View
+from qfund.precisions.quantizers.quantizer import Quantizer, quantizer_of
 from qfund.stream.disk import Disk
 
 Stored = dict[str, Tensor]
@@ -27,7 +28,7 @@ class Job:
     """A weight that is to be quantised: the name of its first place in the model, and its values."""
 
     name: str
-    view: walk.View
+    view: View
     tensor: Tensor
 
 
@@ -48,7 +49,7 @@ class Quantized:
         Raises:
             CorruptCheckpoint: a value is NaN or infinite, which no scale can hold.
         """
-        quantizer = walk.quantizer_of(row)
+        quantizer = quantizer_of(row)
         assert quantizer is not None and row.quantizer is not None
         key = self._checkpoint.id, row.quantizer, row.dtype, unit, *(job.name for job in jobs)
         kept = self._disk.read(key) if self._disk.limit else None
@@ -72,20 +73,20 @@ class Quantized:
 
 
 def quantize(job: Job, quantizer: Quantizer) -> tuple[Stored, int]:
-    """What ``walk.quantize`` gives, in pieces of some rows where a quantiser takes each row by itself."""
+    """What ``conversion.quantize`` gives, in pieces of some rows where a quantiser takes each row by itself."""
     matrix = job.view.flat(job.tensor)
     rows, columns = matrix.shape
     step = max(1, _PIECE // columns)
     if step >= rows or not quantizer.by_rows(columns):
-        return walk.quantize(job.name, job.tensor, job.view, quantizer)
+        return conversion.quantize(job.name, job.tensor, job.view, quantizer)
 
     def piece(start: int) -> tuple[Stored, int]:
-        return walk.quantize(job.name, matrix[start : start + step], walk.LINEAR, quantizer)
+        return conversion.quantize(job.name, matrix[start : start + step], LINEAR, quantizer)
 
     try:
         pieces = list(_pool().map(piece, range(0, rows, step)))
     except CorruptCheckpoint:
-        walk.quantize(job.name, job.tensor, job.view, quantizer)  # raises it with all that is wrong
+        conversion.quantize(job.name, job.tensor, job.view, quantizer)  # raises it with all that is wrong
         raise
     joined = {key: torch.cat([stored[key] for stored, _ in pieces]) for key in pieces[0][0]}
     return joined, sum(clipped for _, clipped in pieces)

@@ -19,8 +19,7 @@ from transformers.core_model_loading import (
     rename_source_key,
 )
 
-from qfund.checkpoints import checkpoint as checkpoints_checkpoint
-from qfund.checkpoints.checkpoint import Checkpoint
+from qfund.checkpoints.checkpoint import Checkpoint, places
 from qfund.core.errors import CorruptCheckpoint, ModelNotFound
 from qfund.stream.frame import Frame, Slot
 from qfund.stream.units import BLOCK, Unit
@@ -57,7 +56,7 @@ class Reader:
         """``frame`` is any that is not converted: it tells which tensors of the checkpoint make which weights."""
         self.bytes_read = 0
         self._checkpoint = checkpoint
-        self._places = checkpoints_checkpoint.places(checkpoint.folder)
+        self._places = places(checkpoint.folder)
         self._makes = _makes(checkpoint, frame)
         self._names: dict[str, list[str]] = defaultdict(list)
         for slot in frame.every_slot.values():

@@ -7,13 +7,13 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.errors import OutOfBudget
 from qfund.core.progress import Progress
 from qfund.core.units import bytes_text
-from qfund.models import loading
+from qfund.models.environment import torch_device
 from qfund.precisions.precision import Precision
 from qfund.precisions.table import PRECISIONS
 from qfund.stream import head
@@ -23,8 +23,9 @@ from qfund.stream.frame import Frame
 from qfund.stream.passes import Pass, stops
 from qfund.stream.quantized import Job, Quantized
 from qfund.stream.reader import Reader
+from qfund.stream.tiled import TiledHead
 from qfund.stream.units import BLOCK, EMBEDDING, HEAD, Unit
-from qfund.stream.walker import Arguments, NotStreamable, UnknownTail, Walker, Way
+from qfund.stream.walker import Arguments, NotStreamable, Walker, Way
 
 
 class Listener(Protocol):
@@ -51,7 +52,7 @@ class Streamed:
         walkers: one for each way, in their order.
         units: what is read, run and dropped together.
         reader: counts the bytes that were read.
-        quantised: makes the codes, and counts what was clipped.
+        quantized: makes the codes, and counts what was clipped.
     """
 
     def __init__(
@@ -62,15 +63,15 @@ class Streamed:
         layers: bool = True,
         tiles: bool = True,
     ) -> None:
-        """``also``: kinds of modules that quantisers convert too (``qfund.precisions.request.ALSO``). Without ``layers``, embeddings
-        and single layers stay in memory; without ``tiles``, a large head gives its logits at once.
+        """``also``: kinds of modules that quantisers convert too (``precisions.request.ALSO``). Without ``layers``,
+        embeddings and single layers stay in memory; without ``tiles``, a large head gives its logits at once.
 
         Raises:
             CorruptCheckpoint: tensors missing or of other shapes than the architecture's.
             NothingConverted: the model has no module that a way's precision converts.
         """
         self._checkpoint, self._also, self._tiles = checkpoint, also, tiles
-        self._device = loading.the_device()
+        self._device = torch_device()
         self._frames: dict[tuple[str, str | None], Frame] = {}
         self.walkers = [Walker(way, self._frame(way.row, way.attention)) for way in ways]
         # The weights of each base dtype are loaded by the frame of a cast.
@@ -90,7 +91,7 @@ class Streamed:
     def needs(self) -> dict[str, int]:
         """Bytes that each unit takes at its peak, without hidden states: what was read of it, one base dtype, and one
         quantised form. What stays in memory is under ``""``, in every form."""
-        walked = [frame for frames in self._by_dtype().values() for frame in frames]
+        walked = self._every_walked
         found = {"": sum(frame.bytes(self.units.resident) for frame in walked)}
         for unit in self.units.streamed.values():
             read = self.reader.bytes(self._any, unit)
@@ -139,7 +140,7 @@ class Streamed:
                 stack.enter_context(torch.random.fork_rng(devices=[]))
                 stack.enter_context(self.reader)
                 for frame in self._every_walked:
-                    stack.enter_context(stops(frame.model, self.units.streamed, self._teller(frame, listener)))
+                    stack.enter_context(stops(frame.model, self.units.streamed, self._after_blocks(listener)))
                 self._walk(listener, progress)
         finally:
             for walker in self.walkers:
@@ -162,24 +163,28 @@ class Streamed:
                 frames.append(walker.frame)
         return found
 
-    def _teller(self, frame: Frame, listener: Listener) -> Callable[[Unit, Pass, Any], None]:
-        def passed(unit: Unit, one: Pass, output: Any) -> None:
+    def _after_blocks(self, listener: Listener) -> Callable[[Unit, Pass, Any], None]:
+        def passed(unit: Unit, forward: Pass, output: Any) -> None:
             if unit.kind == BLOCK and (hidden := _hidden(output)) is not None:
-                listener.block(unit.name, one.way, one.batch, hidden)
+                listener.block(unit.name, forward.way, forward.batch, hidden)
 
         return passed
 
     def _walk(self, listener: Listener, progress: Progress) -> None:
         steps, done = len(self.units.streamed) + 1, set[str]()
         progress("reading what stays in memory", 0.0)
-        self._fill_resident()
+        self._fill_all(self.units.resident)
         for walker in self.walkers:
-            for one in walker.every_pass:
-                walker.step(one)
-        while unit := next((one.at for walker in self.walkers for one in walker.every_pass if one.at), None):
+            for forward in walker.every_pass:
+                walker.step(forward)
+        while unit := next(
+            (forward.at for walker in self.walkers for forward in walker.every_pass if forward.at), None
+        ):
             done.add(unit.name)
             progress(f"running {unit.name}", len(done) / steps)
-            if unit.kind == HEAD and all(one.at is unit for walker in self.walkers for one in walker.every_pass):
+            if unit.kind == HEAD and all(
+                forward.at is unit for walker in self.walkers for forward in walker.every_pass
+            ):
                 self._at_the_head(unit, listener)
                 return
             self._through(unit)
@@ -191,7 +196,7 @@ class Streamed:
 
     def _waiting(self, unit: Unit, frame: Frame) -> Iterable[tuple[Walker, Pass]]:
         walkers = (walker for walker in self.walkers if walker.frame is frame)
-        return [(walker, one) for walker in walkers for one in walker.every_pass if one.at is unit]
+        return [(walker, forward) for walker in walkers for forward in walker.every_pass if forward.at is unit]
 
     def _through(self, unit: Unit) -> None:
         """Let all forwards that wait before this unit go through it, and drop its weights."""
@@ -200,44 +205,46 @@ class Streamed:
         if self._raw[0] is not unit:  # a layer may be used several times in a row
             self._raw = (None, {})
             self._raw = unit, self.reader.read(self._any, unit)
-        for dtype, frames in self._by_dtype().items():
-            base = self.reader.load(self._loaders[dtype], unit, self._raw[1])
-            for frame in frames:
-                frame.fill(unit, self._tensors(frame, unit, base))
-                for walker, one in self._waiting(unit, frame):
-                    walker.step(one)
-                frame.clear(unit)
-                _give_back(frame.bytes(unit))
-            del base
+        for frame in self._filled_in_turn(unit, self._raw[1]):
+            for walker, forward in self._waiting(unit, frame):
+                walker.step(forward)
+            frame.clear(unit)
+            _give_back(frame.bytes(unit))
 
     def _looked_up(self, unit: Unit) -> bool:
         """Go through an embedding by those of its rows alone that are asked for; False where that cannot be done."""
         waiting = [pair for frame in self._every_walked for pair in self._waiting(unit, frame)]
-        ids = [one.call[0][0] if one.call[0] else None for _, one in waiting]
+        ids = [forward.call[0][0] if forward.call[0] else None for _, forward in waiting]
         if not all(isinstance(part, Tensor) and not part.is_floating_point() for part in ids):
             return False
         if not all(walker.frame.plain_embedding(unit) for walker, _ in waiting):
             return False
-        asked = torch.cat([part.flatten() for part in ids if part is not None]).unique()
-        rows = self.reader.rows(self._any.slots(unit)[0], asked.cpu())
+        tokens = torch.cat([part.flatten() for part in ids if part is not None]).unique()
+        rows = self.reader.rows(self._any.slots(unit)[0], tokens.cpu())
         if rows is None:
             return False
         for frame in self._every_walked:
             (slot,) = frame.slots(unit)
             slot.put_rows(rows.to(self._device, slot.empty.dtype))
-            for walker, one in self._waiting(unit, frame):
-                (part, *rest), named = one.call
-                walker.step(one, ((torch.searchsorted(asked, part.contiguous()), *rest), named))
+            for walker, forward in self._waiting(unit, frame):
+                (part, *rest), named = forward.call
+                walker.step(forward, ((torch.searchsorted(tokens, part.contiguous()), *rest), named))
             slot.clear()
         return True
 
-    def _fill_resident(self) -> None:
-        unit = self.units.resident
+    def _fill_all(self, unit: Unit) -> None:
         raw = self.reader.read(self._any, unit)
+        for _ in self._filled_in_turn(unit, raw):
+            pass
+
+    def _filled_in_turn(self, unit: Unit, raw: Mapping[str, Tensor]) -> Iterator[Frame]:
+        """Every frame, as soon as it holds the unit; one base dtype is in memory at a time."""
         for dtype, frames in self._by_dtype().items():
             base = self.reader.load(self._loaders[dtype], unit, raw)
             for frame in frames:
                 frame.fill(unit, self._tensors(frame, unit, base))
+                yield frame
+            del base
 
     def _tensors(self, frame: Frame, unit: Unit, base: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What a frame holds of a unit: base weights as they are, but codes in place of those that are quantised."""
@@ -266,19 +273,16 @@ class Streamed:
         """The last step: whole logits of one batch at a time, or of all batches a part of the vocabulary at a time."""
         self._raw = (None, {})
         if self._in_parts(unit):
-            self._by_tiles(unit, listener)
+            for part in TiledHead(unit, self.reader, self._loaders, self.walkers, self._device).logits():
+                listener.tile(*part)
             return
-        raw = self.reader.read(self._any, unit)
-        for dtype, frames in self._by_dtype().items():
-            base = self.reader.load(self._loaders[dtype], unit, raw)
-            for frame in frames:
-                frame.fill(unit, self._tensors(frame, unit, base))
+        self._fill_all(unit)
         for batch in range(len(self.walkers[0].passes)):
             for walker in self.walkers:
-                for one in walker.passes[batch] if batch < len(walker.passes) else ():
-                    walker.step(one)
-                    if one.at is not None:
-                        raise NotStreamable(f"it goes on to {one.at.name} after its head")
+                for forward in walker.passes[batch] if batch < len(walker.passes) else ():
+                    walker.step(forward)
+                    if forward.at is not None:
+                        raise NotStreamable(f"it goes on to {forward.at.name} after its head")
             listener.output(batch, self._outputs(batch))
 
     def _in_parts(self, unit: Unit) -> bool:
@@ -287,80 +291,6 @@ class Streamed:
             return False
         weight = next(slot for slot in self._any.slots(unit) if slot.key == "weight")
         return weight.empty.numel() > head.WHOLE and not any(frame.quantized(unit) for frame in self._every_walked)
-
-    def _parts(self, unit: Unit) -> Iterable[tuple[int, int, dict[str, tuple[Tensor, Tensor | None]]]]:
-        """First token, the vocabulary's size, and by base dtype weight and bias of each part of a head."""
-        slots = {slot.key: slot for slot in self._any.slots(unit)}
-        vocabulary, width = slots["weight"].empty.shape
-        for start, end in head.tiles(vocabulary, width):
-            rows = torch.arange(start, end)
-            weight = self.reader.rows(slots["weight"], rows)
-            bias = self.reader.rows(slots["bias"], rows) if "bias" in slots else None
-            if weight is None or (bias is None and "bias" in slots):
-                raise UnknownTail("its head is not stored as it is used")
-            parts: dict[str, tuple[Tensor, Tensor | None]] = {}
-            for name, loader in self._loaders.items():
-                made = {slot.key: slot.empty.dtype for slot in loader.slots(unit)}
-                parts[name] = (
-                    weight.to(self._device, made["weight"]),
-                    None if bias is None else bias.to(self._device, made["bias"]),
-                )
-            yield start, vocabulary, parts
-
-    def _by_tiles(self, unit: Unit, listener: Listener) -> None:
-        every_call = [one.call for walker in self.walkers for one in walker.every_pass]
-        if not all(args and not named for args, named in every_call):
-            raise UnknownTail("its head is called in an unknown way")
-        given = {walker.way.name: walker.given() for walker in self.walkers}
-        tails = self._tails(unit, {name: batches[0][0][:1, :_PROBED] for name, batches in given.items()})
-        for walker in self.walkers:  # what else they hold is not needed any more
-            walker.leave()
-        for start, vocabulary, parts in self._parts(unit):
-            for batch in range(len(given[self.walkers[0].way.name])):
-                logits: dict[str, Any] = {}
-                for walker in self.walkers:
-                    name = walker.way.name
-                    if batch < len(given[name]):
-                        with walker.running():
-                            made = [tails[name](_product(walker, hidden, parts)) for hidden in given[name][batch]]
-                        logits[name] = made if walker.way.singly else made[0]
-                listener.tile(batch, start, vocabulary, logits)
-
-    def _tails(self, unit: Unit, given: Mapping[str, Tensor]) -> dict[str, head.Tail]:
-        """What each way does with its head's output, tried out on a few positions of its first forward, which ends with
-        that.
-
-        Raises:
-            UnknownTail: it is nothing known.
-        """
-        made: dict[str, list[Tensor]] = {name: [] for name in given}
-        for _, _, parts in self._parts(unit):
-            for walker in self.walkers:
-                with walker.running():
-                    made[walker.way.name].append(_product(walker, given[walker.way.name], parts))
-        found: dict[str, head.Tail] = {}
-        for walker in self.walkers:
-            before, first = torch.cat(made[walker.way.name], -1), walker.every_pass[0]
-            try:
-                walker.answer(first, unit, before)
-            except NotStreamable as error:
-                raise UnknownTail(str(error)) from error
-            logits = getattr(first.output, "logits", None)
-            tail = head.find_tail(walker.frame.model.config, before, logits) if isinstance(logits, Tensor) else None
-            if tail is None:
-                raise UnknownTail("what it does with its head's output is unknown")
-            found[walker.way.name] = tail
-        return found
-
-
-def _product(walker: Walker, hidden: Tensor, parts: Mapping[str, tuple[Tensor, Tensor | None]]) -> Tensor:
-    """What a part of the head gives: [examples, positions, part]."""
-    weight, bias = parts[walker.way.row.dtype]
-    if walker.way.row.head:
-        wide = getattr(torch, walker.way.row.head)
-        hidden, weight, bias = hidden.to(wide), weight.to(wide), None if bias is None else bias.to(wide)
-    made: Tensor = nn.functional.linear(hidden, weight, bias)
-    return made
 
 
 def _give_back(size: int) -> None:
@@ -372,8 +302,6 @@ def _give_back(size: int) -> None:
 
 
 _LARGE = 8 * 1024**2  # bytes of a block
-
-_PROBED = 4  # positions
 
 
 def _cast(dtype: str) -> Precision:

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import nn
-from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
+
+from qfund.precisions.quantizers.heads import output_heads
 
 BLOCK, EMBEDDING, LAYER, HEAD = "block", "embedding", "layer", "head"
 
@@ -46,11 +47,11 @@ def find(model: nn.Module, layers: bool = True) -> Units:
     blocks = [Unit(names[block], BLOCK, _below(names[block], block)) for block in _blocks(model)]
     inside = {name for block in blocks for name in block.modules}
     found = list(blocks)
-    heads = {id(head) for part in model.modules() if isinstance(part, PreTrainedModel) for head in _head(part)}
+    heads = output_heads(model)
     for module, name in names.items():
         if name in inside:
             continue
-        if id(module) in heads and len(heads) == 1 and type(module) is nn.Linear:
+        if module in heads and len(heads) == 1 and type(module) is nn.Linear:
             found.append(Unit(name, HEAD, (name,)))
         elif layers and sum(weight.numel() for weight in module.parameters(recurse=False)) > _SMALL:
             if isinstance(module, nn.Embedding):
@@ -61,12 +62,6 @@ def find(model: nn.Module, layers: bool = True) -> Units:
     order = {name: place for place, name in enumerate(names.values())}
     streamed = {unit.name: unit for unit in sorted(found, key=lambda unit: order[unit.name])}
     return Units(streamed, Unit("", "resident", tuple(name for name in names.values() if name not in inside)))
-
-
-def _head(part: PreTrainedModel) -> Iterator[nn.Module]:
-    head = part.get_output_embeddings()
-    if head is not None:
-        yield head
 
 
 def _blocks(module: nn.Module) -> Iterator[nn.Module]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from qfund.core.errors import QfundError
-from qfund.models import loading
+from qfund.models.forward import arguments, arithmetic
 from qfund.precisions.precision import Precision
 from qfund.stream.frame import Frame
 from qfund.stream.passes import Call, Pass
@@ -65,7 +65,7 @@ class Walker:
 
     @property
     def every_pass(self) -> list[Pass]:
-        return [one for parts in self.passes for one in parts]
+        return [forward for parts in self.passes for forward in parts]
 
     def start(self, batches: Sequence[Arguments], device: torch.device) -> None:
         """Make its forwards."""
@@ -77,11 +77,11 @@ class Walker:
 
     def leave(self) -> None:
         """End its forwards where they are."""
-        for one in self.every_pass:
-            one.leave()
+        for forward in self.every_pass:
+            forward.leave()
         self.passes = []
 
-    def step(self, one: Pass, call: Call | None = None) -> None:
+    def step(self, forward: Pass, call: Call | None = None) -> None:
         """Let a forward go on to its next stop.
 
         Raises:
@@ -89,7 +89,7 @@ class Walker:
         """
         try:
             with self.running():
-                one.step(call)
+                forward.step(call)
         except (QfundError, MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # models raise whatever their code and torch's kernels raise
@@ -98,7 +98,7 @@ class Walker:
             why = " ".join(str(error).split())[:300]
             raise NotStreamable(f"it stopped with {type(error).__name__}: {why}", self.way.name) from error
 
-    def answer(self, one: Pass, unit: Unit, output: Tensor) -> None:
+    def answer(self, forward: Pass, unit: Unit, output: Tensor) -> None:
         """Let a forward go on from a linear layer that gives ``output`` without being run.
 
         Raises:
@@ -110,7 +110,7 @@ class Walker:
             slot.put_rows(torch.zeros((1, *slot.empty.shape[1:]), dtype=slot.empty.dtype, device=output.device))
         handle = module.register_forward_hook(lambda *_: output)
         try:
-            self.step(one)
+            self.step(forward)
         finally:
             handle.remove()
             for slot in slots:
@@ -120,7 +120,7 @@ class Walker:
     def running(self) -> Iterator[None]:
         """In its arithmetic and with its threads; the time counts."""
         threads = torch.get_num_threads()
-        with loading.arithmetic(self.way.row):
+        with arithmetic(self.way.row):
             if self.way.threads:
                 torch.set_num_threads(self.way.threads)
             started = time.perf_counter()
@@ -133,19 +133,19 @@ class Walker:
 
     def output(self, batch: int) -> Any:
         """What the forwards of a batch gave, which is let go here."""
-        outputs = [one.output for one in self.passes[batch]]
-        for one in self.passes[batch]:
-            one.output = None
+        outputs = [forward.output for forward in self.passes[batch]]
+        for forward in self.passes[batch]:
+            forward.output = None
         return outputs if self.way.singly else outputs[0]
 
     def given(self) -> list[list[Tensor]]:
         """What the unit before which all forwards wait is given, batch by batch."""
-        return [[one.call[0][0] for one in parts] for parts in self.passes]
+        return [[forward.call[0][0] for forward in parts] for parts in self.passes]
 
     def _pass(self, batch: Arguments, number: int, device: torch.device) -> Pass:
         model = self.frame.model
-        arguments = loading.arguments(model, batch, device)
-        return Pass(lambda: model(**arguments), number, self.way)
+        given = arguments(model, batch, device)
+        return Pass(lambda: model(**given), number, self.way)
 
 
 def _examples(batch: Arguments) -> list[Arguments]:

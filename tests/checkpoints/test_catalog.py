@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from qfund.checkpoints import catalog, checkpoint
 from qfund.checkpoints.catalog import CATALOG, identity, locate
+from qfund.checkpoints.identity import content_id
 from qfund.core.errors import InvalidSpec, ModelNotFound, UnknownName
 from qfund.features.compare.measure.compare import compare
 from qfund.features.compare.request import report
@@ -58,7 +59,7 @@ def test_only_hub_ids_have_revisions() -> None:
 
 def test_the_identity_tells_weights_revisions_and_devices_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     dummy_id = identity(Spec("dummy"))
-    assert checkpoint.content_id(CATALOG["dummy"].folder) in dummy_id
+    assert content_id(CATALOG["dummy"].folder) in dummy_id
     assert identity(Spec("a/b")) != identity(Spec("a/b", revision="x"))
     monkeypatch.setenv("QFUND_DEVICE", "cuda")
     assert identity(Spec("dummy")) != dummy_id

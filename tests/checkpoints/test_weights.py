@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from qfund.checkpoints import catalog, checkpoint, hub, weights
+from qfund.checkpoints import catalog, headers, hub, weights
 from qfund.checkpoints.weights import TILE, Part
 from qfund.core.errors import InvalidInput, InvalidSpec, ModelNotFound, QfundError, UnknownName, UnsupportedModel
 
@@ -66,7 +66,7 @@ def test_float8_is_read(tmp_path: Path, dtype: torch.dtype) -> None:
 
 
 def test_layers_are_in_order() -> None:
-    stored = {f"layers.{place}.w": checkpoint.StoredTensor("F32", (2, 2), 16) for place in (10, 9, 2)}
+    stored = {f"layers.{place}.w": headers.StoredTensor("F32", (2, 2), 16) for place in (10, 9, 2)}
     assert list(weights.matrices(stored)) == ["layers.2.w", "layers.9.w", "layers.10.w"]
 
 

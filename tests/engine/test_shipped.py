@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from qfund.checkpoints import catalog, checkpoint
+from qfund.checkpoints import catalog, identity
 from qfund.checkpoints.catalog import CATALOG
 from qfund.core.errors import InvalidSpec, UnknownName
 from qfund.core.estimate import Estimate
@@ -44,7 +44,7 @@ def test_what_ships_is_of_these_weights_and_this_version(each: measured.Shipped)
     """Fails while models/<name>/measured is out of date: run python -m training.measured."""
     found = ships(each.request, whole=each.whole)
     if not isinstance(found, Plan):  # which says no versions: nothing was run
-        assert found.environment.model_id == checkpoint.content_id(CATALOG[each.request.model].folder)
+        assert found.environment.model_id == identity.content_id(CATALOG[each.request.model].folder)
         assert found.environment.versions and found.environment.python and found.environment.cpu
 
 
@@ -111,7 +111,7 @@ def test_another_byte_in_the_weights_and_nothing_ships(monkeypatch: pytest.Monke
 def test_what_ships_is_no_part_of_the_model(tmp_path: Path) -> None:
     shutil.copytree(CATALOG["dummy"].folder, tmp_path / "dummy")
     shutil.rmtree(tmp_path / "dummy" / shipped.FOLDER)
-    assert checkpoint.content_id(tmp_path / "dummy") == checkpoint.content_id(CATALOG["dummy"].folder)
+    assert identity.content_id(tmp_path / "dummy") == identity.content_id(CATALOG["dummy"].folder)
 
 
 Edit = Callable[[bytes], bytes]

@@ -117,7 +117,7 @@ def png_16_bit(pixels: np.ndarray, color_type: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize(("colour_type", "channels"), [(0, 1), (2, 3), (6, 4)])
+@pytest.mark.parametrize(("color_type", "channels"), [(0, 1), (2, 3), (6, 4)])
 def test_16_bits_are_rounded_to_8_and_not_clipped(color_type: int, channels: int) -> None:
     pixels = np.full((4, 4, channels), 200 * 257, dtype=np.uint16)
     pixels[0, 0, : min(channels, 3)] = 100 * 257

@@ -15,7 +15,7 @@ from qfund.core.errors import NothingConverted
 from qfund.models import footprint, loading, skeleton
 from qfund.models.loading import load
 from qfund.precisions.precision import MEANING, STORED, Precision
-from qfund.precisions.quantizers import walk
+from qfund.precisions.quantizers.plan import Plan, plan_conversion
 from qfund.precisions.table import PRECISIONS, unavailable
 from tests import independent
 from tests.features.compare.test_architectures import ALL, CASES, CASTS, measured
@@ -95,8 +95,8 @@ def _plain(name: str, dtype: str) -> Any:
 
 
 @lru_cache(maxsize=16)
-def _plan(name: str, dtype: str, product: bool, every_matrix: bool, also: tuple[str, ...]) -> walk.Plan:
-    return walk.plan(_plain(name, dtype), also, product, every_matrix)
+def _plan(name: str, dtype: str, product: bool, every_matrix: bool, also: tuple[str, ...]) -> Plan:
+    return plan_conversion(_plain(name, dtype), also, product, every_matrix)
 
 
 def _formula(name: str, row: Precision, also: tuple[str, ...]) -> int:

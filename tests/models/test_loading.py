@@ -14,8 +14,9 @@ from qfund.checkpoints.catalog import CATALOG
 from qfund.checkpoints.checkpoint import Checkpoint, read
 from qfund.core.errors import InvalidSpec, OutOfBudget, UnavailablePrecision
 from qfund.core.tensors import TensorRow
+from qfund.models.cache import ModelCache, default_budget
 from qfund.models.footprint import Footprint
-from qfund.models.loading import LoadedModel, ModelCache, default_budget, load
+from qfund.models.loading import LoadedModel, load
 from qfund.models.opened import groups
 from qfund.precisions.precision import Precision
 from qfund.precisions.table import PRECISIONS

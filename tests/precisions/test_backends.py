@@ -4,23 +4,21 @@ import importlib
 import math
 import subprocess
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 import transformers
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from qfund.core.errors import NothingConverted
 from qfund.models import counting, footprint
-from qfund.precisions.backends import BACKENDS, Implementation, conversion, implementations, latency, unavailable
-from qfund.precisions.backends.latency import latencies, spread
+from qfund.precisions.backends import BACKENDS, Implementation, conversion, implementations, unavailable
 from qfund.precisions.precision import MEANING
-from qfund.precisions.quantizers import walk
+from qfund.precisions.quantizers.conversion import quantize_model
+from qfund.precisions.quantizers.plan import LINEAR, plan_conversion
+from qfund.precisions.quantizers.quantizer import quantizer_of
 from qfund.precisions.table import PRECISIONS
 from tests.tiny import checkpoints
 
@@ -162,8 +160,8 @@ def expected_bytes(row: Implementation, rows: int, columns: int, base: int) -> i
 def test_conversion(row: Implementation, architecture: str, dtype: torch.dtype) -> None:
     """Every module is converted or listed with a reason; bytes are those of the formulas, to the byte; it runs."""
     model = model_of(architecture, dtype)
-    names = walk.plan(model).converted
-    shapes = {name: walk.LINEAR.shape(conversion.as_linear(model.get_submodule(name)).weight.shape) for name in names
+    names = plan_conversion(model).converted
+    shapes = {name: LINEAR.shape(conversion.as_linear(model.get_submodule(name)).weight.shape) for name in names
               if isinstance(model.get_submodule(name), nn.Linear | Conv1D)}  # fmt: skip
     before, reference = counting.stored_bytes(model), run(model)
     fits = [name for name in shapes if fits_in(row, *shapes[name], model.get_submodule(name), dtype, architecture)]
@@ -214,7 +212,7 @@ def fits_in(
 @pytest.mark.parametrize("precision", ["int4_g64", "int4_g128"])
 def test_wide_groups_in_a_model_that_has_them(precision: str) -> None:
     model = model_of("llama", wide=True)
-    names = walk.plan(model).converted
+    names = plan_conversion(model).converted
     before, row = counting.stored_bytes(model), row_of("torchao", precision)
     shapes = [model.get_submodule(name).weight.shape for name in names]
     assert row.load().apply(model, names).left == ()
@@ -236,7 +234,7 @@ def test_gpt2_becomes_linear_layers_that_compute_the_same() -> None:
 def test_falcon_runs_although_its_linear_does_what_torchao_cannot() -> None:
     model = model_of("falcon")
     reference = run(model)
-    names = walk.plan(model).converted
+    names = plan_conversion(model).converted
     assert row_of("torchao", "int8").load().apply(model, names).converted == names
     assert sqnr(reference, run(model)) > 30
 
@@ -244,12 +242,12 @@ def test_falcon_runs_although_its_linear_does_what_torchao_cannot() -> None:
 def test_weights_that_a_model_reads_itself_are_left() -> None:
     """Mamba's ``dt_proj.weight @ …`` cannot run on a subclass; T5 would cast its activations to uint8, and run on."""
     model = model_of("mamba")
-    found = row_of("torchao", "int8").load().apply(model, walk.plan(model).converted)
+    found = row_of("torchao", "int8").load().apply(model, plan_conversion(model).converted)
     reasons = {left.name.rpartition(".")[2]: left.why for left in found.left}
     assert "multiplies by its weight" in reasons["dt_proj"]
     assert run(model).isfinite().all()
     model = model_of("t5")
-    found = row_of("bitsandbytes", "nf4").load().apply(model, walk.plan(model).converted)
+    found = row_of("bitsandbytes", "nf4").load().apply(model, plan_conversion(model).converted)
     assert {left.name.rpartition(".")[2] for left in found.left} == {"wo"}
     assert "dtype" in found.left[0].why
 
@@ -313,7 +311,7 @@ def test_weights_that_are_not_what_is_stored_are_a_problem(precision: str, colum
     converter = row_of("bitsandbytes", precision).load()
     found = converter.apply(model, ("0",))
     stored = sys.modules[type(converter).__module__].stored_values(model[0])
-    ours = walk.quantizer_of(PRECISIONS[precision])
+    ours = quantizer_of(PRECISIONS[precision])
     assert ours is not None
     assert torch.equal(stored, ours.dequantize(ours.quantize(weight), (48, columns), torch.float32))
     x = torch.eye(columns)
@@ -361,7 +359,7 @@ def test_what_a_library_raises_or_skips_is_the_reason(monkeypatch: pytest.Monkey
 @every_row(HERE)
 def test_conversion_inside_inference_mode_is_the_same(row: Implementation) -> None:
     one, other = model_of("gpt2", torch.bfloat16), model_of("gpt2", torch.bfloat16)
-    names = walk.plan(one).converted
+    names = plan_conversion(one).converted
     row.load().apply(one, names)
     with torch.inference_mode():
         row.load().apply(other, names)
@@ -374,7 +372,7 @@ def test_settings_of_the_process_are_left_alone(row: Implementation) -> None:
     import torch._inductor.config as inductor
 
     before = (torch.get_float32_matmul_precision(), inductor.coordinate_descent_tuning, torch.get_num_threads())
-    row.load().apply(model_of("gpt2", torch.bfloat16), walk.plan(model_of("gpt2")).converted)
+    row.load().apply(model_of("gpt2", torch.bfloat16), plan_conversion(model_of("gpt2")).converted)
     after = (torch.get_float32_matmul_precision(), inductor.coordinate_descent_tuning, torch.get_num_threads())
     assert after == before
 
@@ -383,7 +381,7 @@ def test_settings_of_the_process_are_left_alone(row: Implementation) -> None:
 def test_saving_after_a_forward_does_not_corrupt_the_model(precision: str) -> None:
     """With bitsandbytes' own setting, on a CPU with AVX512-BF16, the second of these outputs is noise."""
     model = model_of("llama", torch.bfloat16, wide=True)
-    row_of("bitsandbytes", precision).load().apply(model, walk.plan(model).converted)
+    row_of("bitsandbytes", precision).load().apply(model, plan_conversion(model).converted)
     first = run(model)
     model.state_dict()
     assert torch.equal(run(model), first)
@@ -394,7 +392,7 @@ def test_saving_after_a_forward_does_not_corrupt_the_model(precision: str) -> No
 
 def test_a_converted_tensor_claims_one_dtype_and_stores_others() -> None:
     model = model_of("llama")
-    row_of("torchao", "int8").load().apply(model, walk.plan(model).converted)
+    row_of("torchao", "int8").load().apply(model, plan_conversion(model).converted)
     rows = [row for row in counting.stored_parts(model) if row.name == "model.layers.0.self_attn.q_proj.weight"]
     assert [(row.part, row.claims, row.dtype, row.bytes, row.kind) for row in rows] == [
         ("qdata", "float32", "int8", 32 * 32, "weight"),
@@ -405,7 +403,7 @@ def test_a_converted_tensor_claims_one_dtype_and_stores_others() -> None:
 
 def test_bitsandbytes_parts() -> None:
     model = model_of("llama")
-    row_of("bitsandbytes", "nf4").load().apply(model, walk.plan(model).converted)
+    row_of("bitsandbytes", "nf4").load().apply(model, plan_conversion(model).converted)
     rows = [row for row in counting.stored_parts(model) if row.name == "model.layers.0.self_attn.q_proj.weight"]
     assert [(row.part, row.claims, row.dtype, row.bytes, row.kind) for row in rows] == [
         ("", "uint8", "uint8", 512, "weight"),
@@ -431,7 +429,7 @@ def test_plain_models_weigh_what_transformers_says() -> None:
 @pytest.mark.parametrize("precision", ["int4_asym", "nvfp4", "nf4"])
 def test_our_own_stored_form_weighs_what_its_footprint_says(precision: str) -> None:
     model = model_of("llama")
-    walk.quantize_model(model, PRECISIONS[precision])
+    quantize_model(model, PRECISIONS[precision])
     assert counting.stored_bytes(model) == footprint.stored(model).bytes
 
 
@@ -479,7 +477,7 @@ def test_torchao_while_loading_and_after_store_the_same(architecture: str, preci
     row = row_of("torchao", precision)
     direct = loaded(architecture, transformers.TorchAoConfig(row.load().config()))
     after = model_of(architecture)
-    row.load().apply(after, walk.plan(after).converted)
+    row.load().apply(after, plan_conversion(after).converted)
     assert_same(stored_values(direct), stored_values(after))
 
 
@@ -493,12 +491,12 @@ def test_torchao_while_loading_where_it_differs() -> None:
     direct = loaded("gpt2", transformers.TorchAoConfig(int8.config()))
     assert counting.stored_bytes(direct) == counting.stored_bytes(model_of("gpt2"))
     after = model_of("gpt2")
-    assert len(int8.apply(after, walk.plan(after).converted).converted) == 8
+    assert len(int8.apply(after, plan_conversion(after).converted).converted) == 8
     int4 = row_of("torchao", "int4").load()
     with pytest.raises(RuntimeError):
         loaded("llama", transformers.TorchAoConfig(int4.config()))
     after = model_of("llama")
-    assert {left.name.rpartition(".")[2] for left in int4.apply(after, walk.plan(after).converted).left} == {
+    assert {left.name.rpartition(".")[2] for left in int4.apply(after, plan_conversion(after).converted).left} == {
         "down_proj"
     }
 
@@ -511,7 +509,7 @@ def test_bitsandbytes_while_loading_and_after_store_the_same(architecture: str, 
     bits = {"load_in_8bit": True} if precision == "int8" else {"load_in_4bit": True, "bnb_4bit_quant_type": precision}
     config = transformers.BitsAndBytesConfig(**bits)
     direct, after = loaded(architecture, config), model_of(architecture)
-    row_of("bitsandbytes", precision).load().apply(after, walk.plan(after).converted)
+    row_of("bitsandbytes", precision).load().apply(after, plan_conversion(after).converted)
     assert_same(stored_values(direct), stored_values(after))
 
 
@@ -532,9 +530,9 @@ def test_weights_are_those_of_our_own_quantizers(row: Implementation, dtype: tor
     if row.base == "bfloat16" and dtype != torch.bfloat16:
         pytest.skip("this format needs bf16")
     model, converter = model_of("llama", dtype, wide=True), row.load()
-    quantizer = walk.quantizer_of(PRECISIONS[row.precision])
+    quantizer = quantizer_of(PRECISIONS[row.precision])
     assert quantizer is not None
-    names = walk.plan(model).converted
+    names = plan_conversion(model).converted
     weights = {name: model.get_submodule(name).weight.detach().clone() for name in names}
     converter.apply(model, names)
     for name, weight in weights.items():
@@ -563,67 +561,6 @@ def test_outputs_are_those_of_our_own_quantizers(row: Implementation, dtype: tor
     library, ours = (model_of(architecture, dtype, wide=architecture == "llama") for _ in range(2))
     if architecture == "gpt2" and ("g64" in row.precision or "g128" in row.precision or four_bits(row)):
         pytest.skip("GPT-2 is too narrow here")
-    row.load().apply(library, walk.plan(library).converted)
-    walk.quantize_model(ours, PRECISIONS[row.precision + ("_bf16" if dtype == torch.bfloat16 else "")])
+    row.load().apply(library, plan_conversion(library).converted)
+    quantize_model(ours, PRECISIONS[row.precision + ("_bf16" if dtype == torch.bfloat16 else "")])
     assert sqnr(run(ours), run(library)) > (100 if dtype == torch.float32 else 30)
-
-
-# --- latency ----------------------------------------------------------------------------------------------------------
-
-
-class Clock:
-    """Time that passes only when a model runs."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.calls: list[str] = []
-
-    def __call__(self) -> float:
-        return self.now
-
-    def model(self, name: str, *seconds: float) -> Callable[[], object]:
-        """Takes those times, one after the other, again and again."""
-
-        def call() -> None:
-            taken = self.calls.count(name)
-            self.calls.append(name)
-            self.now += seconds[taken % len(seconds)]
-
-        return call
-
-
-def test_rounds_are_interleaved_and_the_order_changes() -> None:
-    clock = Clock()
-    models = {name: clock.model(name, 1.0) for name in "abc"}
-    found = latencies(models, rounds=4, seconds_budget=1e9, clock=clock)
-    assert "".join(clock.calls) == "abc" + "abc" + "acb" + "cab" + "cba"
-    assert {row.rounds for row in found.values()} == {4}
-
-
-def test_the_warm_up_is_not_counted_and_ratios_are_taken_within_rounds() -> None:
-    clock = Clock()
-    # The machine becomes ten times slower after two rounds; the ratio never changes.
-    models = {"fp32": clock.model("fp32", 99, 1, 1, 10, 10, 10), "int8": clock.model("int8", 1, 2, 2, 20, 20, 20)}
-    found = latencies(models, rounds=5, seconds_budget=1e9, clock=clock)
-    assert found["fp32"] == latency.Latency(latency.Spread(10, 1, 10), latency.Spread(1, 1, 1), 5)
-    assert found["int8"] == latency.Latency(latency.Spread(20, 2, 20), latency.Spread(2, 2, 2), 5)
-
-
-def test_a_budget_ends_it_but_one_round_is_always_measured() -> None:
-    for budget, rounds in ((0.0, 1), (4.5, 2), (1e9, 7)):
-        clock = Clock()
-        models = {name: clock.model(name, 1.0) for name in "ab"}
-        assert latencies(models, rounds=7, seconds_budget=budget, clock=clock)["b"].rounds == rounds
-
-
-@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=40))
-def test_a_spread_holds_its_median(values: list[float]) -> None:
-    found = spread(values)
-    assert min(values) <= found.low <= found.median <= found.high <= max(values)
-
-
-@pytest.mark.parametrize(("count", "cut"), [(1, 0), (5, 0), (6, 0), (8, 0), (9, 1), (12, 2), (15, 3), (20, 5), (25, 7)])
-def test_the_interval_is_that_of_the_sign_test(count: int, cut: int) -> None:
-    """Ranks from the tables of the binomial distribution (n = 9: 2nd to 8th, n = 20: 6th to 15th)."""
-    found = spread([float(value) for value in range(count)])
-    assert (found.low, found.high) == (cut, count - 1 - cut)

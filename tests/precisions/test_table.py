@@ -8,7 +8,7 @@ from torch import Tensor
 
 from qfund.core.errors import UnavailablePrecision, UnknownName
 from qfund.precisions.precision import CAST, FAMILIES, MEANING, STORED, Precision
-from qfund.precisions.quantizers import walk
+from qfund.precisions.quantizers.quantizer import quantizer_of
 from qfund.precisions.table import PRECISIONS, require, unavailable
 
 NAMED = (
@@ -58,7 +58,7 @@ def test_a_variant_is_the_same_format_on_another_base(name: str) -> None:
 @pytest.mark.parametrize("name", QUANTIZING)
 def test_effective_bits_are_those_of_what_is_stored(name: str) -> None:
     row = PRECISIONS[name]
-    quantizer = walk.quantizer_of(row)
+    quantizer = quantizer_of(row)
     assert quantizer is not None
     shape, dtype = (4096, 8192), getattr(torch, row.dtype)
     bits = 8 * sum(layout.bytes for layout in quantizer.layout(shape, dtype).values()) / (shape[0] * shape[1])
@@ -73,7 +73,7 @@ def sqnr(signal: Tensor, noisy: Tensor) -> float:
 
 def stored_and_back(weight: Tensor, row: Precision) -> Tensor:
     """A weight as a model holds it in that precision."""
-    quantizer, found = walk.quantizer_of(row), weight.to(getattr(torch, row.dtype))
+    quantizer, found = quantizer_of(row), weight.to(getattr(torch, row.dtype))
     if quantizer is None:
         return found
     rows, columns = weight.shape

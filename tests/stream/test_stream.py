@@ -27,8 +27,11 @@ from qfund.features.compare.measure.compare import compare
 from qfund.features.compare.measure.drift import Drift
 from qfund.features.compare.request.spec import Spec
 from qfund.models import footprint, inputs, loading, tasks
+from qfund.models.forward import arguments, arithmetic
 from qfund.models.skeleton import Skeletons
-from qfund.precisions.quantizers import walk
+from qfund.precisions.quantizers import conversion
+from qfund.precisions.quantizers.plan import LINEAR
+from qfund.precisions.quantizers.quantizer import quantizer_of
 from qfund.precisions.table import PRECISIONS
 from qfund.stream import head, quantized, reader, units
 from qfund.stream.disk import Disk
@@ -95,9 +98,9 @@ def whole(
     model = loading.load(found, row, also).model
     given = []
     for batch in batches:
-        with torch.inference_mode(), torch.random.fork_rng(devices=[]), loading.arithmetic(row):
+        with torch.inference_mode(), torch.random.fork_rng(devices=[]), arithmetic(row):
             torch.manual_seed(0)
-            given.append(tensors(model(**loading.arguments(model, batch, torch.device("cpu")))))
+            given.append(tensors(model(**arguments(model, batch, torch.device("cpu")))))
     return given
 
 
@@ -378,13 +381,13 @@ def test_pieces_of_a_weight_are_quantized_as_the_whole(
 ) -> None:
     monkeypatch.setattr("qfund.stream.quantized._PIECE", 3 * 128)
     row = PRECISIONS[name]
-    quantizer = walk.quantizer_of(row)
+    quantizer = quantizer_of(row)
     assert quantizer is not None
     weight = torch.randn(20, 128, generator=torch.Generator().manual_seed(1)).to(getattr(torch, row.dtype))
     weight[7] *= 300
     for values in (weight, weight[:, :70].contiguous()):
-        stored, clipped = quantize(Job("w", walk.LINEAR, values), quantizer)
-        expected, count = walk.quantize("w", values, walk.LINEAR, quantizer)
+        stored, clipped = quantize(Job("w", LINEAR, values), quantizer)
+        expected, count = conversion.quantize("w", values, LINEAR, quantizer)
         assert clipped == count and stored.keys() == expected.keys()
         for key, tensor in stored.items():
             assert tensor.dtype == expected[key].dtype
@@ -394,10 +397,10 @@ def test_pieces_of_a_weight_are_quantized_as_the_whole(
 def test_a_weight_that_is_not_finite_is_named() -> None:
     weight = torch.ones(4096, 256)
     weight[4000, 3] = torch.nan
-    quantizer = walk.quantizer_of(PRECISIONS["int8"])
+    quantizer = quantizer_of(PRECISIONS["int8"])
     assert quantizer is not None
     with pytest.raises(CorruptCheckpoint, match=r"1 of the 1,048,576 values of layer\.weight are NaN or infinite"):
-        quantize(Job("layer.weight", walk.LINEAR, weight), quantizer)
+        quantize(Job("layer.weight", LINEAR, weight), quantizer)
 
 
 class TestDisk:

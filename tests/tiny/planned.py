@@ -13,7 +13,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from qfund.precisions.quantizers import walk
+from qfund.precisions.quantizers.conversion import quantize_model
 from qfund.precisions.table import PRECISIONS
 from tests.tiny import checkpoints
 from tests.tiny.checkpoints import CHECKPOINTS, VOCABULARY, WIDTH, Tiny
@@ -371,7 +371,7 @@ def loaded_bytes(name: str, precision: str) -> int:
     model = class_.from_pretrained(folder(name), dtype=getattr(torch, row.dtype))
     if row.quantizer is None:
         return int(model.get_memory_footprint())
-    walk.quantize_model(model, row)
+    quantize_model(model, row)
     tensors = [tensor for tensor in (*model.parameters(), *model.buffers()) if tensor.numel()]
     return sum({tensor.data_ptr(): tensor.numel() * tensor.element_size() for tensor in tensors}.values())
 

@@ -1,7 +1,7 @@
-"""What a metric computes of positions: means and their links, maxima, percentiles; double precision NumPy on short arrays.
+"""What a metric computes of positions: means and their links, maxima, percentiles; NumPy on short arrays of doubles.
 
-Where an input has several texts, every mean is the mean of the texts' own means, so that a long text counts no more than a
-short one; maxima and percentiles are those of all positions together.
+Where an input has several texts, every mean is the mean of the texts' own means, so that a long text counts no more
+than a short one; maxima and percentiles are those of all positions together.
 """
 
 import math

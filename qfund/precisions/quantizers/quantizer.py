@@ -2,10 +2,13 @@
 
 import math
 from collections.abc import Mapping
+from pkgutil import resolve_name
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+
+from qfund.precisions.precision import Precision
 
 Shape = tuple[int, int]
 
@@ -64,3 +67,18 @@ class Product(Protocol):
     ) -> Tensor:
         """[…, in] → […, out], in the dtype of ``x``."""
         ...
+
+
+def quantizer_of(row: Precision) -> Quantizer | None:
+    """The quantiser that a row of the table names, imported now; None for a cast."""
+    return resolve_name(row.quantizer) if row.quantizer else None
+
+
+def product_of(row: Precision) -> Product | None:
+    """How the row multiplies quantised activations, imported now; None where it leaves activations alone."""
+    return resolve_name(row.product) if row.product else None
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """``float32``."""
+    return str(dtype).removeprefix("torch.")

@@ -16,7 +16,7 @@ from qfund.core.errors import CorruptCheckpoint, InvalidInput, UnsupportedModel
 from qfund.features.compare.measure.compare import compare
 from qfund.features.compare.request.spec import Spec, like_llama_cpp
 from qfund.inputs.texts import SECOND_HALF, NamedText
-from qfund.models import inputs, loading, skeleton, tasks
+from qfund.models import inputs, loading, tasks, vocabulary
 from tests import independent
 from tests.features.compare.test_architectures import CASES, TEXT
 from tests.tiny import checkpoints
@@ -275,7 +275,7 @@ def test_a_vocabulary_that_differs_from_the_weights_is_refused_before_anything_i
     path = tmp_path / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"vocab_size": size}))
     if name == "llama-untied":  # its embeddings fit; only its head does not
-        monkeypatch.setattr(skeleton, "_input_embeddings", lambda model: None)
+        monkeypatch.setattr(vocabulary, "_input_embeddings", lambda model: None)
     with pytest.raises(CorruptCheckpoint, match=rf"The vocabulary of .* differs: .*{tensor}") as caught:
         compare(Spec(str(tmp_path), precisions=("bf16",), text=TEXT))
     assert "300 × 32 in the weights" in caught.value.message and blame in caught.value.message

@@ -18,11 +18,14 @@ from qfund.features.compare.request.spec import Spec
 from qfund.features.compare.view import choices
 from qfund.inputs.texts import SECOND_HALF
 from qfund.models import footprint, skeleton
-from qfund.models.loading import LoadedModel, arithmetic, load
+from qfund.models.forward import arithmetic
+from qfund.models.loading import LoadedModel, load
 from qfund.precisions.precision import MEANING, STORED, Precision
-from qfund.precisions.quantizers import walk
 from qfund.precisions.quantizers.activations import BF16_INPUTS, FP16_INPUTS
 from qfund.precisions.quantizers.cast import BF16, FP16
+from qfund.precisions.quantizers.conversion import quantize_model
+from qfund.precisions.quantizers.heads import heads_of
+from qfund.precisions.quantizers.plan import plan_of
 from qfund.precisions.table import PRECISIONS
 from qfund.ui import pickers
 from tests import independent
@@ -218,7 +221,7 @@ def test_a_model_without_an_output_head_has_none_to_widen() -> None:
     for refused in (lambda: skeleton.predict(found, row), lambda: load(found, row)):
         with pytest.raises(NothingConverted, match="would change nothing in BertModel: its output head is not there"):
             refused()
-    assert walk.heads_of(_plain("bert-encoder"), PRECISIONS["bf16"]) == {}
+    assert heads_of(_plain("bert-encoder"), PRECISIONS["bf16"]) == {}
 
 
 @pytest.mark.parametrize("row", [replace(row, name="x") for row in ROWS if row.product], ids=lambda row: row.label)
@@ -228,12 +231,12 @@ def test_where_inputs_are_out_of_reach_weights_are_rounded_all_the_same(row: Pre
         ("mixtral", {"q_proj", "k_proj", "v_proj", "o_proj", "lm_head"}, {"experts", "gate", "embed_tokens"}),
         ("mamba", {"in_proj", "x_proj", "out_proj", "lm_head"}, {"dt_proj", "conv1d", "mixer", "embeddings"}),
     ):
-        weights = [weight for group in walk.plan_of(_plain(name), row).groups for weight in group]
+        weights = [weight for group in plan_of(_plain(name), row).groups for weight in group]
         assert {weight.module.rpartition(".")[2] for weight in weights if weight.inputs} == reached
         assert {weight.module.rpartition(".")[2] for weight in weights if not weight.inputs} == others
-        (note,) = walk.quantize_model(_plain(name), row).notes
+        (note,) = quantize_model(_plain(name), row).notes
         assert "out of reach (first of " in note and "embed" not in note
-    assert walk.quantize_model(_plain("llama"), row).notes == ()
+    assert quantize_model(_plain("llama"), row).notes == ()
 
 
 def test_the_meanings_of_bf16_lose_less_the_less_they_round() -> None:

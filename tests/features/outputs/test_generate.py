@@ -18,7 +18,7 @@ from qfund.features.outputs.measure.generate import _Prompt, _Text, generate
 from qfund.features.outputs.request import generation
 from qfund.features.outputs.request.generation import NOT_FINITE, Generation, GenerationRequest
 from qfund.inputs import prompts
-from qfund.models.loading import ModelCache
+from qfund.models.cache import ModelCache
 from tests.engine.shipping import ships
 from tests.tiny import checkpoints
 
@@ -251,7 +251,7 @@ def test_a_budget_for_one_candidate_at_a_time_changes_nothing(monkeypatch: pytes
     folder = checkpoints.folder("llama")
     whole = ask(folder, "bf16", "int8", "int4")
     bytes_ = plain(folder).get_memory_footprint()
-    monkeypatch.setattr("qfund.models.loading._cache", ModelCache(int(bytes_ * 2.1)))
+    monkeypatch.setattr("qfund.models.cache._cache", ModelCache(int(bytes_ * 2.1)))
     assert ask(folder, "bf16", "int8", "int4").examples == whole.examples
 
 

@@ -32,8 +32,9 @@ from qfund.features.captions.request import (
 from qfund.inputs import picture_files, shapes
 from qfund.models import environment
 from qfund.models import opened as models_opened
+from qfund.models.cache import model_cache
 from qfund.models.comparison.positions import Candidate, Comparison
-from qfund.models.loading import LoadedModel, model_cache
+from qfund.models.loading import LoadedModel
 from qfund.precisions.table import PRECISIONS
 from qfund.version import VERSION
 

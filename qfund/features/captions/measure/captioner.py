@@ -13,7 +13,7 @@ from transformers import GenerationConfig
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.errors import UnsupportedModel
 from qfund.models import forward, inputs
-from qfund.models.loading import arithmetic, explained
+from qfund.models.forward import arithmetic, explained
 from qfund.models.tasks import read_config, task_of
 from qfund.precisions.precision import Precision
 
@@ -52,28 +52,28 @@ class Captioner:
                 "Choose shapes-blip, or another BLIP or vision encoder with a text decoder.",
             )
         self._checkpoint, self._config = checkpoint, read_config(checkpoint)
-        self.tokenizer = inputs._tokenizer(checkpoint)
+        self.tokenizer = inputs.open_tokenizer(checkpoint)
         self._is_blip = checkpoint.architecture == "BlipForConditionalGeneration"
         if self._is_blip:
             text = self._config.text_config
             self._start, ends, pad = text.bos_token_id, [text.sep_token_id], text.pad_token_id
         else:
             decoder, generation = self._config.decoder, _generation_config(checkpoint)
-            self._start = inputs._decoder_start(checkpoint, self._config)
+            self._start = inputs.decoder_start(checkpoint, self._config)
             ends = _first_named("eos_token_id", generation, self._config, decoder)
             pad = next(iter(_first_named("pad_token_id", generation, self._config, decoder)), None)
         self._ends = [token for token in ends if isinstance(token, int)]
         self._pad = pad if isinstance(pad, int) else self._ends[0] if self._ends else 0
         # The token that starts a caption takes a position too; the last one that is made takes none.
-        self.longest = min([wanted, *inputs._position_limits(self._config)])
+        self.longest = min([wanted, *inputs.position_limits(self._config)])
 
     def pixel_values(self, images: Sequence[Image.Image]) -> Tensor:
         """[pictures, channels, height, width]."""
-        return inputs._pixel_values(self._checkpoint, self._config, list(images))[0]
+        return inputs.pixel_values(self._checkpoint, images, self._config)[0]
 
     def batching(self, image: Image.Image) -> tuple[int, str]:
         """How many pictures make a batch, and in words how they are made ready."""
-        values, said = inputs._pixel_values(self._checkpoint, self._config, [image])
+        values, said = inputs.pixel_values(self._checkpoint, [image], self._config)
         logits = self.longest * (self._config.get_text_config(decoder=True).vocab_size or 1)
         return max(1, min(32, _BATCH_VALUES // values.numel(), _BATCH_LOGITS // logits)), said
 

@@ -21,8 +21,8 @@ from qfund.features.compare.measure.runs import Outcome, Run
 from qfund.features.compare.request.report import SCHEMA, NoiseRun, PrecisionResult, Report, Saturation
 from qfund.features.compare.request.spec import Spec, checked
 from qfund.models import environment, inputs, tasks
+from qfund.models.cache import model_cache
 from qfund.models.comparison.positions import Candidate, Comparison
-from qfund.models.loading import model_cache
 from qfund.models.opened import opened as open_model
 from qfund.models.skeleton import predict
 from qfund.precisions.precision import STORED, Precision

@@ -13,12 +13,12 @@ from qfund.checkpoints import catalog
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.errors import QfundError
 from qfund.core.estimate import Estimate
+from qfund.features.compare.measure.latency import Latency, latencies
 from qfund.features.compare.request.report import LibraryRun
 from qfund.models.counting import stored_bytes
 from qfund.models.loading import LoadedModel, read
 from qfund.precisions import backends
 from qfund.precisions.backends import Implementation
-from qfund.precisions.backends.latency import Latency, latencies
 from qfund.precisions.table import PRECISIONS
 
 ROUNDS = 9

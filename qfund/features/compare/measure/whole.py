@@ -14,7 +14,9 @@ from qfund.features.compare.measure.ranges import Watch
 from qfund.features.compare.measure.runs import Outcome, Run
 from qfund.features.compare.request.spec import Spec
 from qfund.models import inputs, tasks
-from qfund.models.loading import LoadedModel, ModelCache, arguments, arithmetic, explained
+from qfund.models.cache import ModelCache
+from qfund.models.forward import arguments, arithmetic, explained
+from qfund.models.loading import LoadedModel
 from qfund.models.opened import groups
 from qfund.precisions.precision import Precision
 from qfund.precisions.table import PRECISIONS

@@ -8,8 +8,8 @@ from qfund.core.errors import InvalidSpec
 from qfund.core.names import look_up
 from qfund.inputs.texts import ALL, MAX_NAME, MAX_TEXT, MAX_TEXTS, SCORINGS, SECOND_HALF, NamedText
 from qfund.precisions.precision import STORED
-from qfund.precisions.request import ALSO
-from qfund.precisions.table import PRECISIONS, precision
+from qfund.precisions.request import canonical
+from qfund.precisions.table import PRECISIONS
 
 MAX_TOKENS = 1_000_000
 
@@ -68,34 +68,18 @@ def checked(spec: Spec) -> Spec:
         UnknownName: a precision that is not in the table.
         InvalidSpec: a value out of range.
     """
-    if not spec.model.strip() or len(spec.model) > 1024 or "\0" in spec.model:
-        raise InvalidSpec("No model is named.", "Name a catalog model, a folder or a Hub id (owner/name).")
-    precision(spec.reference)
-    if not spec.precisions:
-        raise InvalidSpec("No candidate precision is named.", f"Choose among: {', '.join(PRECISIONS)}.")
-    for name in spec.precisions:
-        precision(name)
+    spec = canonical(spec)
     if not 1 <= spec.max_tokens <= MAX_TOKENS:
         raise InvalidSpec(f"max_tokens is {spec.max_tokens}.", f"Give a number from 1 to {MAX_TOKENS:,}.")
     if spec.context is not None and not 2 <= spec.context <= MAX_CONTEXT:
         raise InvalidSpec(f"context is {spec.context}.", f"Give a number of tokens from 2 to {MAX_CONTEXT:,}.")
     if spec.text is not None and len(spec.text) > MAX_TEXT:
         raise InvalidSpec(f"The text has {len(spec.text):,} characters.", f"Give at most {MAX_TEXT:,}.")
-    for name in spec.also:
-        look_up(ALSO, name, "kind of module")
     _check_chunks(spec)
     _check_texts(spec)
-    ordered = tuple(name for name in PRECISIONS if name in spec.precisions)
-    if all(PRECISIONS[name].family == STORED for name in ordered):  # nothing else can stand beside it
-        spec = replace(spec, reference=ordered[0])
-    return replace(
-        spec,
-        model=spec.model.strip(),
-        precisions=ordered,
-        revision=spec.revision or None,
-        also=tuple(name for name in ALSO if name in spec.also),
-        texts=tuple(sorted(spec.texts, key=lambda named: named.name)),
-    )
+    if all(PRECISIONS[name].family == STORED for name in spec.precisions):  # nothing else can stand beside it
+        spec = replace(spec, reference=spec.precisions[0])
+    return replace(spec, texts=tuple(sorted(spec.texts, key=lambda named: named.name)))
 
 
 def _check_chunks(spec: Spec) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from qfund.features.lesson.request.notebook import Cast, Copies, DirectLoad
 from qfund.models import footprint
-from qfund.precisions.quantizers import walk
+from qfund.precisions.quantizers.quantizer import dtype_name
 
 #: Elements that are compared at once.
 _PIECE = 4 * 1024**2
@@ -48,8 +48,8 @@ class CastCopy:
         }
         self.copies = Copies(
             **shared,
-            name_after=walk.dtype_name(second_name.dtype),
-            original_after=walk.dtype_name(original.dtype),
+            name_after=dtype_name(second_name.dtype),
+            original_after=dtype_name(original.dtype),
             values_kept=_digest(original) == bits,
             model_bytes=footprint.stored(original).bytes,
             copy_bytes=self.after.bytes,

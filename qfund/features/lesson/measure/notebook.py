@@ -29,8 +29,9 @@ from qfund.features.lesson.request.notebook import (
     checked,
 )
 from qfund.models import environment, inputs, prequantized, tasks
+from qfund.models.cache import default_budget
 from qfund.models.footprint import Footprint
-from qfund.models.loading import default_budget, read
+from qfund.models.loading import read
 from qfund.models.skeleton import predict
 from qfund.precisions.table import PRECISIONS
 from qfund.version import VERSION

@@ -8,7 +8,7 @@ from torch import Tensor
 from qfund.features.lesson.measure.copies import pieces
 from qfund.features.lesson.request.notebook import TOP, Output
 from qfund.models import forward, inputs, tasks
-from qfund.precisions.quantizers import walk
+from qfund.precisions.quantizers.quantizer import dtype_name
 from qfund.precisions.table import PRECISIONS
 
 
@@ -32,7 +32,7 @@ class Forwards:
             self._problems[dtype] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             return
         self.outputs[dtype] = output
-        self._returned[dtype] = walk.dtype_name(output.dtype)
+        self._returned[dtype] = dtype_name(output.dtype)
 
     def _forward(self, model: Any, dtype: str) -> Tensor:
         row = next(row for row in PRECISIONS.values() if row.dtype == dtype and row.quantizer is None)

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from qfund.core.errors import NothingConverted
 from qfund.features.lesson.request.notebook import FORMATS, Bin, WeightFormat, WeightInFormats
-from qfund.precisions.quantizers import walk
+from qfund.precisions.quantizers.plan import plan_of
+from qfund.precisions.quantizers.quantizer import quantizer_of
 from qfund.precisions.table import PRECISIONS
 
 #: Rows and octaves of a weight that are looked at.
@@ -18,7 +19,7 @@ _ROWS, _OCTAVES = 1024, 14
 def in_formats(model: nn.Module) -> WeightInFormats | None:
     """The largest weight that quantisers convert; None where there is none, or it is not finite."""
     try:
-        groups = walk.plan_of(model, PRECISIONS["int8"]).groups
+        groups = plan_of(model, PRECISIONS["int8"]).groups
     except NothingConverted:
         return None
     parameters = dict(model.named_parameters(remove_duplicate=False))
@@ -38,7 +39,7 @@ def in_formats(model: nn.Module) -> WeightInFormats | None:
 
 def _in_format(weight: Tensor, name: str) -> WeightFormat:
     row = PRECISIONS[name]
-    quantizer = walk.quantizer_of(row)
+    quantizer = quantizer_of(row)
     step = None
     if quantizer is None:
         back = weight.to(getattr(torch, row.dtype)).float()

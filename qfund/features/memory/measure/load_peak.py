@@ -29,8 +29,8 @@ from qfund.features.memory.request.load_peak import (
     pairs,
 )
 from qfund.models import environment, prequantized, tasks
+from qfund.models.cache import default_budget
 from qfund.models.footprint import Footprint
-from qfund.models.loading import default_budget
 from qfund.models.skeleton import predict
 from qfund.precisions import backends
 from qfund.precisions.table import PRECISIONS, require

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from qfund.checkpoints import catalog, checkpoint
-from qfund.checkpoints.checkpoint import Checkpoint, StoredTensor
+from qfund.checkpoints.checkpoint import Checkpoint
+from qfund.checkpoints.headers import StoredTensor
 from qfund.core.errors import InvalidSpec
 from qfund.core.names import look_up
 from qfund.core.request import model_name

@@ -23,8 +23,7 @@ from qfund.features.outputs.request.classes import (
 )
 from qfund.inputs import pictures
 from qfund.models import environment, inputs, tasks
-from qfund.models.forward import run
-from qfund.models.loading import explained
+from qfund.models.forward import explained, run
 from qfund.models.opened import Opened, opened
 from qfund.precisions.precision import Precision
 from qfund.precisions.table import PRECISIONS

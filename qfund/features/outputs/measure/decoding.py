@@ -14,7 +14,7 @@ from transformers import GenerationConfig, LogitsProcessorList
 from transformers.generation import logits_process as processors
 
 from qfund.core.errors import UnsupportedModel
-from qfund.models.loading import arithmetic, explained
+from qfund.models.forward import arithmetic, explained
 from qfund.precisions.precision import Precision
 
 

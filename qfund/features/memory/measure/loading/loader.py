@@ -17,7 +17,8 @@ from qfund.features.memory.request.load_peak import WAYS
 from qfund.models import skeleton, tasks
 from qfund.models.loading import read
 from qfund.precisions import backends
-from qfund.precisions.quantizers import walk
+from qfund.precisions.quantizers.conversion import quantize_model
+from qfund.precisions.quantizers.plan import plan_of
 from qfund.precisions.table import PRECISIONS
 
 
@@ -49,7 +50,7 @@ class Loader:
 
     def _quantize(self, phases: Phases, model: Any, *others: Any) -> None:
         phases.enter("quantising", model, *others)
-        walk.quantize_model(model, self.row)
+        quantize_model(model, self.row)
 
     def _direct(self, phases: Phases) -> list[Any]:
         return [self._read(phases, self.row.dtype)]
@@ -99,7 +100,7 @@ class Loader:
         model = self._read(phases, "float32")
         if self.row.dtype != "float32":
             self._cast_to(phases, model)
-        names = frozenset(walk.plan_of(model, self.row).converted)  # what qfund converts too: not the head
+        names = frozenset(plan_of(model, self.row).converted)  # what qfund converts too: not the head
 
         def wanted(module: Any, name: str) -> bool:
             return name in names and isinstance(module, nn.Linear) and self.converter.unfit(module) is None

@@ -16,8 +16,11 @@ from qfund.core.errors import CorruptCheckpoint, NothingConverted
 from qfund.models import footprint
 from qfund.models.loading import LoadedModel, load
 from qfund.precisions.precision import CAST, MEANING, Precision
-from qfund.precisions.quantizers import walk
+from qfund.precisions.quantizers import conversion
+from qfund.precisions.quantizers.conversion import quantize_model
 from qfund.precisions.quantizers.integer import INT8_PER_CHANNEL
+from qfund.precisions.quantizers.plan import plan_conversion, plan_of
+from qfund.precisions.quantizers.quantizer import quantizer_of
 from qfund.precisions.table import PRECISIONS
 from tests import independent
 from tests.features.compare.test_architectures import CASES, batches_of
@@ -49,10 +52,10 @@ def test_forward_equals_bit_for_bit_a_float_model_with_rounded_weights(name: str
 
 def _restored(name: str, row: Precision, also: tuple[str, ...] = ()) -> Any:
     """A plain float model whose weights were quantised and dequantised one by one."""
-    quantizer = walk.quantizer_of(row)
+    quantizer = quantizer_of(row)
     assert quantizer is not None
     model = independent.load(checkpoints.folder(name), getattr(torch, row.dtype))
-    for group in walk.plan_of(model, row, also).groups:
+    for group in plan_of(model, row, also).groups:
         weight = group[0]
         parameter = model.get_submodule(weight.module).get_parameter(weight.key)
         matrix = parameter.detach()
@@ -153,7 +156,7 @@ class Mixed(nn.Module):
 
 
 def test_plan_says_of_every_weight_what_becomes_of_it() -> None:
-    found = walk.plan(Mixed())
+    found = plan_conversion(Mixed())
     assert found.converted == ("plain", "twin", "convolution", "attention.out_proj")
     assert [len(group) for group in found.groups] == [2, 1, 1], "one parameter of two modules is one group"
     why = {row.name: (row.kind, row.why) for row in found.left}
@@ -171,7 +174,7 @@ def test_plan_says_of_every_weight_what_becomes_of_it() -> None:
 
 
 def test_what_cannot_have_its_activations_quantized_is_left_by_rows_that_do() -> None:
-    found = walk.plan(Mixed(), product=True)
+    found = plan_conversion(Mixed(), product=True)
     assert found.converted == ("plain", "twin")
     why = {row.name: row.why for row in found.left}
     assert why["convolution"] == "a convolution: its activations are not quantised"
@@ -190,7 +193,7 @@ def test_every_layer_with_quantized_activations_is_really_called(name: str, monk
 
         return product
 
-    monkeypatch.setattr(walk, "product_of", watched)
+    monkeypatch.setattr(conversion, "product_of", watched)
     model, found = _quantized(name, PRECISIONS["int8_dynamic"])
     independent.run(model, batches_of(name)[:1])
     assert found.converted
@@ -240,7 +243,7 @@ def test_weights_that_are_not_finite_are_refused_by_name(value: float) -> None:
     model: Any = checkpoints.build(checkpoints.CHECKPOINTS["llama"])
     model.get_submodule("model.layers.1.mlp.up_proj").weight.data[3, 4] = value
     with pytest.raises(CorruptCheckpoint, match=r"1 of the 1,536 values of model.layers.1.mlp.up_proj.weight"):
-        walk.quantize_model(model, INT8)
+        quantize_model(model, INT8)
 
 
 def test_clipped_weights_are_counted_by_name() -> None:
@@ -249,8 +252,8 @@ def test_clipped_weights_are_counted_by_name() -> None:
     model[0].weight.data.fill_(1.0)
     model[0].weight.data[0, :3] = torch.tensor([7.9, -7.9, 6.9])
     model[1].weight.data.fill_(1.0)
-    assert walk.quantize_model(copy.deepcopy(model), PRECISIONS["mxfp4"]).saturated == {"0.weight": 2}
-    assert walk.quantize_model(model, PRECISIONS["int4"]).saturated == {}
+    assert quantize_model(copy.deepcopy(model), PRECISIONS["mxfp4"]).saturated == {"0.weight": 2}
+    assert quantize_model(model, PRECISIONS["int4"]).saturated == {}
 
 
 def test_gpt_oss_stacks_its_experts_the_other_way_round() -> None:
@@ -262,10 +265,10 @@ def test_gpt_oss_stacks_its_experts_the_other_way_round() -> None:
     model: Any = checkpoints.build(checkpoints.Tiny("GptOssForCausalLM", lambda: config))
     experts = model.get_submodule("model.layers.0.mlp.experts")
     before = experts.down_proj.detach().clone()  # [2, 64, 32]
-    plan = walk.quantize_model(model, PRECISIONS["int4"]).plan
+    plan = quantize_model(model, PRECISIONS["int4"]).plan
     assert "model.layers.0.mlp.experts" in plan.converted
     assert experts.down_proj_scale.shape == (2 * 32, 64 // 32)
-    quantizer = walk.quantizer_of(PRECISIONS["int4"])
+    quantizer = quantizer_of(PRECISIONS["int4"])
     assert quantizer is not None
     for expert in range(2):
         matrix = before[expert].T.contiguous()
@@ -281,7 +284,7 @@ def test_a_weight_that_its_parent_reads_is_dequantized_there_too() -> None:
     model = nn.ModuleDict({"attention": nn.MultiheadAttention(8, 2)}).eval().requires_grad_(False)
     states = torch.randn(5, 1, 8)
     before, _ = model["attention"](states, states, states)
-    plan = walk.quantize_model(model, INT8)
+    plan = quantize_model(model, INT8)
     assert plan.plan.converted == ("attention.out_proj",)
     after, _ = model["attention"](states, states, states)
     assert 0 < (after - before).abs().max() < 0.02
@@ -290,7 +293,7 @@ def test_a_weight_that_its_parent_reads_is_dequantized_there_too() -> None:
 def test_a_model_with_nothing_to_convert_is_refused_and_left_alone() -> None:
     model = nn.Sequential(nn.Embedding(4, 2), nn.BatchNorm2d(2))
     with pytest.raises(NothingConverted, match=r"in Sequential: .* Embedding"):
-        walk.quantize_model(model, INT8)
+        quantize_model(model, INT8)
     assert isinstance(model[0].weight, nn.Parameter)
 
 
@@ -302,14 +305,14 @@ def test_a_heads_weights_stay_where_only_a_part_of_the_model_knows_it() -> None:
     model = checkpoints.build(checkpoints.Tiny(tiny.architecture, lambda: config))
     head = "text_decoder.cls.predictions.decoder"
     assert model.get_submodule(head).weight is not model.get_input_embeddings().weight
-    left = {row.name: row.why for row in walk.plan(model).left}
+    left = {row.name: row.why for row in plan_conversion(model).left}
     assert left[head].startswith("the output head")
 
 
 def test_a_cast_has_no_quantizer_and_a_row_names_its_own() -> None:
-    assert all((walk.quantizer_of(row) is None) == (row.quantizer is None) for row in PRECISIONS.values())
+    assert all((quantizer_of(row) is None) == (row.quantizer is None) for row in PRECISIONS.values())
     assert all(row.quantizer is None for row in PRECISIONS.values() if row.family == CAST)
-    assert walk.quantizer_of(INT8) is INT8_PER_CHANNEL
+    assert quantizer_of(INT8) is INT8_PER_CHANNEL
 
 
 def test_activations_are_quantized_where_the_row_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,7 +327,7 @@ def test_activations_are_quantized_where_the_row_says_so(monkeypatch: pytest.Mon
         return product
 
     plain, _ = _quantized("gpt2")
-    monkeypatch.setattr(walk, "product_of", watched)
+    monkeypatch.setattr(conversion, "product_of", watched)
     model, plan = _quantized("gpt2", PRECISIONS["int8_dynamic"])
     inputs = batches_of("gpt2")[:1]
     ours, theirs = independent.run(model, inputs), independent.run(plain, inputs)

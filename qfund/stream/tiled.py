@@ -1,0 +1,110 @@
+"""A head so large that its logits are made a part of the vocabulary at a time."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from qfund.stream import head
+from qfund.stream.frame import Frame
+from qfund.stream.reader import Reader
+from qfund.stream.units import Unit
+from qfund.stream.walker import NotStreamable, UnknownTail, Walker
+
+#: By base dtype, weight [part, width] and bias [part] of a part of the head.
+Part = Mapping[str, tuple[Tensor, Tensor | None]]
+
+_PROBED = 4  # positions
+
+
+class TiledHead:
+    """The head before which every forward of the walkers waits. ``loaders`` are frames of casts, by base dtype."""
+
+    def __init__(
+        self, unit: Unit, reader: Reader, loaders: Mapping[str, Frame], walkers: Sequence[Walker], device: torch.device
+    ) -> None:
+        self._unit, self._reader, self._loaders = unit, reader, loaders
+        self._walkers, self._device = walkers, device
+
+    def logits(self) -> Iterator[tuple[int, int, int, dict[str, Any]]]:
+        """Batch, first token, the vocabulary's size, and by way logits [examples, positions, part] (a list with those
+        of each example, where a way runs them singly): each part for all batches before the next.
+
+        Raises:
+            UnknownTail: the model does with its head what is nothing known.
+        """
+        calls = [forward.call for walker in self._walkers for forward in walker.every_pass]
+        if not all(args and not named for args, named in calls):
+            raise UnknownTail("its head is called in an unknown way")
+        hidden = {walker.way.name: walker.given() for walker in self._walkers}
+        tails = self._tails({name: batches[0][0][:1, :_PROBED] for name, batches in hidden.items()})
+        for walker in self._walkers:  # what else they hold is not needed any more
+            walker.leave()
+        for start, vocabulary, part in self._parts():
+            for batch in range(len(hidden[self._walkers[0].way.name])):
+                logits: dict[str, Any] = {}
+                for walker in self._walkers:
+                    name = walker.way.name
+                    if batch < len(hidden[name]):
+                        with walker.running():
+                            made = [tails[name](_product(walker, states, part)) for states in hidden[name][batch]]
+                        logits[name] = made if walker.way.singly else made[0]
+                yield batch, start, vocabulary, logits
+
+    def _parts(self) -> Iterable[tuple[int, int, Part]]:
+        """First token, the vocabulary's size, and weights of each part."""
+        slots = {slot.key: slot for slot in next(iter(self._loaders.values())).slots(self._unit)}
+        vocabulary, width = slots["weight"].empty.shape
+        for start, end in head.tiles(vocabulary, width):
+            rows = torch.arange(start, end)
+            weight = self._reader.rows(slots["weight"], rows)
+            bias = self._reader.rows(slots["bias"], rows) if "bias" in slots else None
+            if weight is None or (bias is None and "bias" in slots):
+                raise UnknownTail("its head is not stored as it is used")
+            parts: dict[str, tuple[Tensor, Tensor | None]] = {}
+            for name, loader in self._loaders.items():
+                dtypes = {slot.key: slot.empty.dtype for slot in loader.slots(self._unit)}
+                parts[name] = (
+                    weight.to(self._device, dtypes["weight"]),
+                    None if bias is None else bias.to(self._device, dtypes["bias"]),
+                )
+            yield start, vocabulary, parts
+
+    def _tails(self, hidden: Mapping[str, Tensor]) -> dict[str, head.Tail]:
+        """What each way does with its head's output, tried out on a few positions of its first forward, which ends with
+        that.
+
+        Raises:
+            UnknownTail: it is nothing known.
+        """
+        products: dict[str, list[Tensor]] = {name: [] for name in hidden}
+        for _, _, part in self._parts():
+            for walker in self._walkers:
+                with walker.running():
+                    products[walker.way.name].append(_product(walker, hidden[walker.way.name], part))
+        return {
+            walker.way.name: self._tail(walker, torch.cat(products[walker.way.name], -1)) for walker in self._walkers
+        }
+
+    def _tail(self, walker: Walker, before: Tensor) -> head.Tail:
+        first = walker.every_pass[0]
+        try:
+            walker.answer(first, self._unit, before)
+        except NotStreamable as error:
+            raise UnknownTail(str(error)) from error
+        logits = getattr(first.output, "logits", None)
+        tail = head.find_tail(walker.frame.model.config, before, logits) if isinstance(logits, Tensor) else None
+        if tail is None:
+            raise UnknownTail("what it does with its head's output is unknown")
+        return tail
+
+
+def _product(walker: Walker, hidden: Tensor, parts: Part) -> Tensor:
+    """What a part of the head gives: [examples, positions, part]."""
+    weight, bias = parts[walker.way.row.dtype]
+    if walker.way.row.head:
+        wide = getattr(torch, walker.way.row.head)
+        hidden, weight, bias = hidden.to(wide), weight.to(wide), None if bias is None else bias.to(wide)
+    product: Tensor = nn.functional.linear(hidden, weight, bias)
+    return product

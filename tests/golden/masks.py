@@ -95,6 +95,8 @@ def loading(text: str) -> str:
     """What was measured while loading, without amounts of memory and without what a busy machine makes of them."""
     text = re.sub(r"(?<![\w.])[\d.,]+ (?:[KMG]i)?B\b", "<size>", text)
     lines = [line for line in text.splitlines() if not any(sign in line for sign in _BUSY)]
+    if not any(line == "{" for line in lines):  # a table is as wide as its times
+        lines = [re.sub(" +", " ", line).strip() for line in lines]
     return re.sub("\n{3,}", "\n\n", "\n".join(lines))
 
 

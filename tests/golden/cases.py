@@ -121,6 +121,14 @@ FOLDER: dict[str, Content] = {
     "texts/b.md": "Sort a list – in place.".encode(),
 }
 FOLDER |= {"texts/inner/c.txt": b"Raise an exception if the socket is closed.", "texts/.hidden": b"x"}
+#: Reports as somebody sends them, of what ships.
+SHIPPED: dict[str, Content] = {
+    name: json.dumps(json.loads((MODELS / file).read_bytes())["result"]).encode()
+    for name, file in (
+        ("report.json", "pydoc-llama/measured/compare.json"),
+        ("many.json", "pydoc-llama/measured/compare-every.json"),
+    )
+}
 #: Of what is called BF16 or FP16, and of each family of quantisers.
 MEANINGS = "bf16_weights bf16_inputs bf16_autocast bf16_fp32_head fp16_weights"
 LOW = "int8 int4 int4_dynamic nf4 fp8_e4m3 mxfp4 int2"
@@ -198,6 +206,9 @@ _ONE = (
     Case("plan-also", "plan ./classifier --precision int4,nf4", CLASSIFIER),
     Case("fits-cpu", "fits pydoc-llama --budget 24GB --device cpu --context 64"),
     Case("fits-also", "fits pydoc-llama --budget 8MiB --precision int8 int4 --also head"),
+    Case("show", "show report.json", SHIPPED),
+    Case("show-margin", "show report.json --margin-tokens 0.1 --margin-perplexity 0.01%", SHIPPED),
+    Case("show-many", "show many.json", SHIPPED),
     Case("ls-models", "ls models"),
     Case("ls-precisions", "ls precisions"),
     Case("ls-metrics", "ls metrics"),

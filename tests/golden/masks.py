@@ -52,7 +52,7 @@ def _summed(value: list[Any]) -> str | None:
 
 
 def _field(name: str, value: Any) -> Any:
-    if value is None:
+    if value is None or (name == "note" and any(sign in value for sign in _BUSY)):
         return None
     if name in NAMED and len(text := json.dumps(value)) > _LONG:
         return f"{len(value)} rows, digest {sha256(text.encode()).hexdigest()}"
@@ -94,8 +94,9 @@ def placed(text: str, folders: Mapping[str, str]) -> str:
 def loading(text: str) -> str:
     """What was measured while loading, without amounts of memory and without what a busy machine makes of them."""
     text = re.sub(r"(?<![\w.])[\d.,]+ (?:[KMG]i)?B\b", "<size>", text)
-    text = re.sub(r'"note": (?:null|"[^"]*")', '"note": "<note>"', text)
     lines = [line for line in text.splitlines() if not any(sign in line for sign in _BUSY)]
+    if not any(line == "{" for line in lines):  # a table is as wide as its times
+        lines = [re.sub(" +", " ", line).strip() for line in lines]
     return re.sub("\n{3,}", "\n\n", "\n".join(lines))
 
 

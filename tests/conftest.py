@@ -33,6 +33,9 @@ TOGETHER = {"models/test_footprint": "features/compare/test_architectures", "bro
 #: What takes longest, longest first: it begins first, so that no process is left alone with it in the end.
 LONGEST = ("features/compare/test_architectures", "browser", "features/memory/test_load_peak", "stream/test_stream")
 
+for _name in {*TOGETHER, *TOGETHER.values(), *LONGEST}:
+    assert any(Path(__file__).parent.glob(f"{_name}*")), f"{_name} has moved"
+
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]
     """Deals out whole files: what a module makes once is made in one process."""

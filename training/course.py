@@ -1,6 +1,6 @@
 """Compute what the course's published figures are today:  python -m training.course
 
-No weights are fetched: sizes follow from configurations (``measure.plan``), the toy model from its seed.
+No weights are fetched: sizes follow from configurations (``memory.measure.plan``), the toy model from its seed.
 """
 
 import copy

@@ -6,12 +6,10 @@ Prints one JSON line per evaluation and writes tokenizer, weights (fp32 safetens
 and ``training.json`` (recipe, figures). The run is seeded; thread count and CPU still change the last bits.
 """
 
-import argparse
 import json
 import math
 import os
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,6 +18,7 @@ from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from qfund.inputs.pydoc_text import digest, join, name_order, python_version, read_unit, unit_names
+from training.descent import Descent, parser
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # on shared cores: four times the tokens per second
 
@@ -127,15 +126,9 @@ def held_out_loss(model: LlamaForCausalLM, tokens: torch.Tensor) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("models/pydoc-llama"))
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--minutes", type=float, default=math.inf, help="finish the schedule by then, at the latest")
-    parser.add_argument("--evaluate-every", type=int, default=300)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--rate", type=float, default=2e-3)
-    parser.add_argument("--dropout", type=float, default=0.1)
-    options = parser.parse_args()
+    options = parser(
+        __doc__, "models/pydoc-llama", steps=3000, evaluate_every=300, batch=8, rate=2e-3, dropout=0.1
+    ).parse_args()
 
     torch.manual_seed(0)
     generator = np.random.default_rng(0)
@@ -155,21 +148,14 @@ def main() -> None:
     print(json.dumps({"training_tokens": len(training), "held_out_tokens": len(evaluation)}), flush=True)
 
     model = make_model(options.dropout)
-    matrices = [parameter for parameter in model.parameters() if parameter.dim() >= 2]
-    vectors = [parameter for parameter in model.parameters() if parameter.dim() < 2]
-    optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}],
-        lr=options.rate,
-        betas=(0.9, 0.95),
-        fused=True,
-    )
-    started, step, best, log = time.monotonic(), 0, math.inf, []
+    descent = Descent(model, options.rate, least=0.05, decay=0.1, beta=0.95)
+    started, best, log = time.monotonic(), math.inf, []
     model.train()
     while True:
-        share = max(step / options.steps, (time.monotonic() - started) / 60 / options.minutes)
-        if (step and step % options.evaluate_every == 0) or share >= 1:
+        share = max(descent.steps / options.steps, (time.monotonic() - started) / 60 / options.minutes)
+        if (descent.steps and descent.steps % options.evaluate_every == 0) or share >= 1:
             loss = held_out_loss(model, evaluation)
-            log.append({"step": step, "perplexity": round(math.exp(loss), 3)})
+            log.append({"step": descent.steps, "perplexity": round(math.exp(loss), 3)})
             log[-1]["cpu_minutes"] = round(time.process_time() / 60, 1)
             print(json.dumps(log[-1]), flush=True)
             if loss < best:
@@ -177,26 +163,19 @@ def main() -> None:
                 model.save_pretrained(options.out)
         if share >= 1:
             break
-        rate = options.rate * min(1.0, (step + 1) / 100) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * share)))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
         starts = torch.from_numpy(generator.integers(0, len(training) - CONTEXT - 1, options.batch))
         window = training[starts[:, None] + torch.arange(CONTEXT + 1)]
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(window[:, :-1]).logits
         loss_now = functional.cross_entropy(logits.float().flatten(0, 1), window[:, 1:].flatten())
-        optimizer.zero_grad(set_to_none=True)
-        loss_now.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        step += 1
+        descent.step(loss_now, share)
 
     record = {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "training_tokens": len(training),
         "held_out_tokens": len(evaluation),
         "held_out_perplexity": round(math.exp(best), 3),
-        "steps": step,
+        "steps": descent.steps,
         "batch": options.batch,
         "context": CONTEXT,
         "peak_rate": options.rate,

@@ -7,13 +7,11 @@ Prints one JSON line per evaluation and writes tokenizer, image processor, weigh
 The run is seeded; thread count and CPU still change the last bits.
 """
 
-import argparse
 import json
 import math
 import os
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,6 +20,7 @@ from transformers import BlipConfig, BlipForConditionalGeneration, BlipImageProc
 
 from qfund.inputs import shapes
 from qfund.inputs.shapes import Picture, Scene
+from training.descent import Descent, parser
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # on shared cores: several times faster
 
@@ -132,15 +131,9 @@ def exact_share(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("models/shapes-blip"))
-    parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--minutes", type=float, default=math.inf, help="finish the schedule by then, at the latest")
-    parser.add_argument("--evaluate-every", type=int, default=500)
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
+    options = parser(
+        __doc__, "models/shapes-blip", steps=6000, evaluate_every=500, batch=64, rate=1e-3, threads=2
+    ).parse_args()
 
     torch.manual_seed(0)
     torch.set_num_threads(options.threads)
@@ -150,40 +143,26 @@ def main() -> None:
     tokenizer.save_pretrained(options.out)
     make_image_processor().save_pretrained(options.out)
     held = shapes.held_out(range(1000))
-    matrices = [parameter for parameter in model.parameters() if parameter.dim() >= 2]
-    vectors = [parameter for parameter in model.parameters() if parameter.dim() < 2]
-    optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}],
-        lr=options.rate,
-        betas=(0.9, 0.98),
-        fused=True,
-    )
-    started, step, log, running = time.monotonic(), 0, [], math.nan
+    descent = Descent(model, options.rate, least=0.03, decay=0.05, beta=0.98)
+    started, log, running = time.monotonic(), [], math.nan
     model.train()
     while True:
-        share = max(step / options.steps, (time.monotonic() - started) / 60 / options.minutes)
+        share = max(descent.steps / options.steps, (time.monotonic() - started) / 60 / options.minutes)
         done = share >= 1
-        if done or (step and step % options.evaluate_every == 0):
+        if done or (descent.steps and descent.steps % options.evaluate_every == 0):
             accuracy = exact_share(model, tokenizer, held if done else held[:400])
-            log.append({"step": step, "loss": round(running, 4), "held_out_exact": round(accuracy, 4)})
+            log.append({"step": descent.steps, "loss": round(running, 4), "held_out_exact": round(accuracy, 4)})
             log[-1]["cpu_minutes"] = round(time.process_time() / 60, 1)
             print(json.dumps(log[-1]), flush=True)
         if done:
             break
-        rate = options.rate * min(1.0, (step + 1) / 100) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * share)))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        drawn = training_pictures(step, options.batch)
+        drawn = training_pictures(descent.steps, options.batch)
         text = tokenizer([picture.caption for picture in drawn], padding=True, return_tensors="pt")
         ids, mask = text["input_ids"], text["attention_mask"]
         labels = ids.masked_fill(mask == 0, IGNORED)
         loss = model(pixel_values=pixels(drawn), input_ids=ids, attention_mask=mask, labels=labels).loss
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        descent.step(loss, share)
         running = loss.item() if math.isnan(running) else 0.97 * running + 0.03 * loss.item()
-        step += 1
 
     model.save_pretrained(options.out)
     record = {
@@ -192,7 +171,7 @@ def main() -> None:
         "held_out_pictures": len(held),
         "held_out_scenes": len(shapes.split()[1]),
         "training_scenes": len(shapes.split()[0]),
-        "steps": step,
+        "steps": descent.steps,
         "batch": options.batch,
         "peak_rate": options.rate,
         "cpu_minutes": log[-1]["cpu_minutes"],

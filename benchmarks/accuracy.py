@@ -17,7 +17,6 @@ from qfund.checkpoints import catalog
 from qfund.inputs import evaluation
 
 TOKENS, CONTEXT, BATCH = 16_384, 256, 16
-
 Array = NDArray[np.float64]
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from benchmarks.side_by_side import in_turn, show
 
 ROUNDS = 5
-
 FOLDER = Path(__file__).resolve().parent.parent / "models" / "pydoc-llama"
 
 NOTEBOOK = """

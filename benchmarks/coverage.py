@@ -22,12 +22,9 @@ from qfund.core.metrics.positions import Positions, Texts
 from qfund.core.metrics.table import METRICS
 
 Array = NDArray[np.float64]
-
 REPLICATES = 2000
-
 #: Of the variance, what all positions of a chunk have in common.
 COMMON = 0.1
-
 #: How what chunks have in common goes on from one to the next, in the texts that are printed last.
 DRIFT = 0.6
 
@@ -55,7 +52,6 @@ CASES = (
     Case("ln PPL ratio, heavy tails", "surprise", "ln_perplexity_ratio", lambda z: np.sinh(1.5 * z), 0.0),
     Case("top-1 of 0.9", "same_top1", "top1_agreement", _share(0.9), 0.9),
 )
-
 #: Shown, and not promised: a tail beyond what was seen, and shares of which few chunks hold an exception.
 HARD = (
     Case("KL, σ 1.5", "kl", "kl_mean", lambda z: np.exp(1.5 * z), math.exp(1.5**2 / 2)),

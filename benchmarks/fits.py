@@ -22,11 +22,8 @@ from qfund.features.memory.request.sizing import activations_of, behind_windows
 from qfund.models import tasks
 
 _SIZES: dict[str, Any] = {"vocab_size": 32_000, "num_hidden_layers": 3, "hidden_size": 512, "num_attention_heads": 8}
-
 _WIDE: dict[str, Any] = {**_SIZES, "intermediate_size": 1408, "num_key_value_heads": 2}
-
 _PLAIN: dict[str, Any] = {**_SIZES, "intermediate_size": 2048}
-
 MODELS: dict[str, dict[str, Any]] = {
     "LlamaForCausalLM": _WIDE,
     "MistralForCausalLM": {**_WIDE, "sliding_window": 256},
@@ -39,7 +36,6 @@ MODELS: dict[str, dict[str, Any]] = {
     "MambaForCausalLM": {"vocab_size": 32_000, "hidden_size": 256, "num_hidden_layers": 2},
     "T5ForConditionalGeneration": {"d_model": 512, "d_kv": 64, "d_ff": 2048, "num_layers": 3, "num_heads": 8},
 }
-
 WORK = ((1, 128), (1, 1024), (4, 512))
 
 

@@ -12,9 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-
 SPAN = 16.0
-
 CODES = 65535
 
 

@@ -23,9 +23,7 @@ from qfund.checkpoints import catalog
 from qfund.inputs import evaluation
 
 CONTEXT, BATCH = 256, 8
-
 FIRST = CONTEXT // 2
-
 #: As printed there, of the earlier model: n, PPL, ln ratio, KLD mean, max, 99 %, median, RMS Δp %, same top %.
 PRINTED = {
     "F16": (24_511, 34.3803, -1e-6, None, 0.000058, 0.000032, 0.0, 0.011, 99.967),
@@ -33,7 +31,6 @@ PRINTED = {
     "Q8_0": (24_511, 34.3878, 0.00022, 0.000224, 0.00345, 0.00094, 0.000185, 0.308, 98.715),
     "Q4_0": (24_511, 34.991, 0.0176, 0.0203, 0.391, 0.082, 0.0170, 3.06, 88.94),
 }
-
 #: Plain PyTorch's there: KLD mean, RMS Δp %, same top %.
 MEANINGS = {
     "bf16 weights only": (7.2e-6, 0.058, 99.78),
@@ -43,12 +40,9 @@ MEANINGS = {
     "logits rounded to bf16": (3.8e-5, 0.200, 98.98),
     "autocast bf16": (7.0e-5, 0.235, 98.97),
 }
-
 #: KLD max, 99.9 % and min of the fp32 model against itself, coded, there.
 CODING = (5.77e-5, 4.75e-5, -5.61e-5)
-
 COLUMNS = ("PPL", "ln ratio", "KLD", "KLD max", "KLD 99 %", "KLD median", "RMS Δp %", "same top %")
-
 Round = Callable[[Tensor], Tensor]
 
 
@@ -87,7 +81,6 @@ def q4_0(values: Tensor) -> Tensor:
 
 
 HALF, BRAIN = cast(torch.float16), cast(torch.bfloat16)
-
 WAYS = (
     Way("F32"),
     Way("F16", HALF, HALF),

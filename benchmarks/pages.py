@@ -22,16 +22,11 @@ from benchmarks.serving import ROOT, served
 from benchmarks.side_by_side import in_turn, show
 
 ROUNDS = 20
-
 EMPTY = "import streamlit as st\n"
-
 TEXT = "import streamlit as st\nst.title('A page')\nst.write('Some text.')\nst.html('<i class=\"drawn\">end</i>')\n"
-
 # Conditions in the browser that say how far a page is.
 ELEMENTS = "document.querySelector('.drawn, [data-qfund-drawn]') !== null"
-
 CHARTS = "document.querySelectorAll('[data-testid=stPlotlyChart] .cartesianlayer > *').length >= 2"
-
 CHROMIUM = os.environ.get("QFUND_CHROMIUM", "/usr/bin/chromium")
 
 

@@ -19,10 +19,8 @@ from types import SimpleNamespace
 from benchmarks.side_by_side import in_turn, show
 
 ROUNDS = 5
-
 #: accelerate's names of what it sizes.
 THEIR_NAMES = {"fp32": "float32", "fp16": "float16", "int8": "int8", "int4": "int4"}
-
 LLAMA_70B = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
@@ -48,7 +46,6 @@ estimate.estimate_command(Namespace(
     dtypes=["float32", "float16", "int8", "int4"],
 ))
 """
-
 #: Runs the command line and then says on standard error how much memory it took at most.
 OURS = """
 import atexit, sys

@@ -23,7 +23,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the worker runs
 
 #: Timed in turns with the reference.
 TIMED = EVERY_PRECISION.precisions
-
 TOKENS = 1024
 
 

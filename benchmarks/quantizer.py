@@ -21,11 +21,8 @@ from benchmarks.serving import ROOT, served
 from benchmarks.side_by_side import in_turn, show
 
 ROUNDS = 40
-
 AIM = 0.150  # s
-
 LINK = "/quantiser?source=model&model=pydoc-llama&part=tile&per=tensor"
-
 WRITES = '''
 import streamlit as st
 
@@ -46,9 +43,7 @@ def draw():
 draw()
 st.html("<i data-qfund-drawn></i>")
 '''
-
 CHROMIUM = os.environ.get("QFUND_CHROMIUM", "/usr/bin/chromium")
-
 #: Moves the slider to ``place`` and gives the milliseconds until maps and figures have answered and a frame is drawn.
 MOVE = """
 async (place) => {

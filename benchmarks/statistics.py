@@ -27,13 +27,9 @@ from qfund.inputs import evaluation
 from qfund.models.comparison.positions import Candidate, Comparison
 
 TOKENS, CONTEXT, BATCH = 4096, 256, 4
-
 AIM = 1e-9
-
 LAST_DIGITS = 1e-14  # absolute
-
 Wide = NDArray[np.longdouble]
-
 Vectors = dict[str, Wide]
 
 

@@ -39,9 +39,7 @@ from qfund.models.loading import load
 from qfund.precisions.table import PRECISIONS
 
 PRECISIONS_ASKED = ("bf16", "fp16", "int8", "int4")
-
 WIDTH, INNER, HEADS, SHARED, VOCABULARY = 2048, 5632, 32, 4, 32_000
-
 CHUNK = 512
 
 

@@ -28,11 +28,8 @@ from qfund.features.compare.view.token_map import payload
 from tests.features.compare.reports import full_report, long_tokens
 
 COUNTS = (16_384, 65_536)
-
 ROUNDS = 5
-
 DRAWN = "document.querySelector('.tiles canvas')?.width > 1 || performance.getEntriesByName('qfund-tiles').length > 0"
-
 #: One span a token in a block of text that scrolls, painted once: what a text of as many tokens would take as words.
 SPANS = """count => {
   const began = performance.now()

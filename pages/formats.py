@@ -6,9 +6,6 @@ from qfund.features.formats.view import page
 from qfund.ui import shell
 
 shell.require()
-
 st.title("Number formats", anchor=False)
-
 st.caption("The same weight in 64 bits, 16, 8 or 4: which numbers exist, and which one a number becomes.")
-
 page.draw()

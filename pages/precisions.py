@@ -6,9 +6,6 @@ from qfund.features.precisions import view as page
 from qfund.ui import shell
 
 shell.require()
-
 st.title("Precisions", anchor=False)
-
 st.caption("Fewer bits, more damage: where the line runs, and what every name stands for.")
-
 page.draw()

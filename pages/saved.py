@@ -6,9 +6,6 @@ from qfund.features.saved import view as page
 from qfund.ui import shell
 
 shell.require()
-
 st.title("Saved comparisons", anchor=False)
-
 st.caption("Measured on this server, newest first. Opening one computes nothing.")
-
 page.draw()

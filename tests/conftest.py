@@ -13,14 +13,10 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 _HOME = tempfile.mkdtemp(prefix="qfund-tests-")
-
 os.environ["QFUND_HOME"] = _HOME
-
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
-
 # A busy machine is no reason to fail.
 settings.register_profile("qfund", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
 settings.load_profile("qfund")
 
 # Before torch is imported: each process has its share of the cores, and so have the workers that it starts.
@@ -29,7 +25,6 @@ if processes := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
 
 #: Files (or folders) that run in one process, because they share what is slow to make: comparisons, a browser.
 TOGETHER = {"models/test_footprint": "features/compare/test_architectures", "browser": "browser"}
-
 #: What takes longest, longest first: it begins first, so that no process is left alone with it in the end.
 LONGEST = ("features/compare/test_architectures", "browser", "features/memory/test_load_peak", "stream/test_stream")
 

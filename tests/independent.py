@@ -20,7 +20,6 @@ from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
 Array = NDArray[np.float64]
-
 Ints = NDArray[np.int64]
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}

@@ -32,7 +32,6 @@ FLAN_T5_SMALL: dict[str, Any] = {
     "vocab_size": 32128,
     "tie_word_embeddings": False,
 }
-
 _UNTIED = (
     "transformers 5 ties the output head to the embeddings, transformers 4 held both: with the head's own weights the "
     "figure is the published one."

@@ -30,7 +30,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the worker runs
 
 #: Of a comparison that times.
 RUNS = 3
-
 #: Pictures with their captions, the worst first.
 PICTURES = 200
 

@@ -23,13 +23,9 @@ from training.descent import Descent, parser
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # on shared cores: four times the tokens per second
 
 CONTEXT = 256
-
 VOCABULARY = 2048
-
 END = "<|endoftext|>"
-
 HELD_OUT_SHARE = 0.05
-
 LARGEST_HELD_OUT = 0.03  # of its group: a very large unit stays in training
 
 

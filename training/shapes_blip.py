@@ -25,15 +25,10 @@ from training.descent import Descent, parser
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # on shared cores: several times faster
 
 START, END, PADDING, UNKNOWN = "[CLS]", "[SEP]", "[PAD]", "[UNK]"
-
 LONGEST = 16  # tokens of a caption that the model has positions for
-
 MEAN, DEVIATION = 0.5, 0.25
-
 HIDDEN = 128
-
 ALONE = 0.15  # share of training pictures with one thing only
-
 IGNORED = -100
 
 

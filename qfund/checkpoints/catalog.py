@@ -11,7 +11,6 @@ from qfund.core.names import unknown
 from qfund.core.request import Request
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
-
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 
 

@@ -14,7 +14,6 @@ from qfund.core.errors import CorruptCheckpoint
 LARGEST_HEADER = 16 * 1024**2
 
 _MOST_DIMENSIONS = 64  # as many as torch has
-
 #: safetensors' dtypes and their bits.
 _BITS = {
     **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
@@ -24,7 +23,6 @@ _BITS = {
     **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
     "F4": 4,
 }
-
 AGAIN = "Download or save the file again."
 
 
@@ -81,9 +79,7 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 _ROWS = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
 _ROW = msgspec.json.Decoder(_Row)
-
 _METADATA = msgspec.json.Decoder(dict[str, str] | None)
 
 

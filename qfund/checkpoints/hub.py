@@ -23,9 +23,7 @@ from qfund.core.errors import (
 from qfund.core.units import bytes_text
 
 _WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]
-
 _IGNORED = ["*/*", "*consolidated*"]  # copies in other formats and frameworks
-
 _AT_ONCE = 8  # connections
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 #: Files above this size are identified by header, size and time of change instead of their whole content.
 _HASHED_WHOLE = 256 * 1024**2
-
 _TICK = 2_000_000_000  # ns; some file systems stamp to two seconds
 
 _NOT_CONTENT = ("README.md", "training.json", ".gitattributes")

@@ -24,10 +24,8 @@ _DTYPES: dict[str, Any] = {
     "F8_E4M3": ml_dtypes.float8_e4m3fn,
     "F8_E5M2": ml_dtypes.float8_e5m2,
 }
-
 #: Rows and columns of a tile.
 TILE = 256
-
 #: The most weights that are read at once: 4096 × 4096.
 MOST = 4096**2
 

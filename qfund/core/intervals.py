@@ -21,17 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 Vector = NDArray[np.float64]
-
 Index = NDArray[np.int64]
-
 LEVEL = 0.95
-
 #: Fewer blocks give no interval: too little is known of how they scatter.
 MIN_BLOCKS = 8
-
 #: Neighbouring chunks are merged to at most this many blocks: more would be taken as independent that are not.
 MOST_BLOCKS = 10
-
 #: As many sums by chunk are kept in a report, so that other blocks can be made of them.
 KEPT = 256
 

@@ -10,9 +10,7 @@ from qfund.core.errors import UnknownName
 Row = TypeVar("Row")
 
 _SHOWN = 10
-
 _LISTED = ("model", "precision", "metric")  # kinds that `qfund ls` knows
-
 _GGUF = re.compile(r"i?q(\d)_[\w]+$")
 
 

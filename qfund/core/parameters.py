@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 Query = dict[str, list[str]]
 
 Asked = TypeVar("Asked")
-
 #: What a parameter means, or None where that is nothing, and a sentence for each thing that had to be ignored.
 Meant = tuple[Any, list[str]]
 

@@ -16,9 +16,7 @@ PALETTE = (
     "#999933",
     "#661100",
 )
-
 OTHER = "#8A8F98"
-
 QUIET = "#747B86"  # text that reads on white and on the dark theme
 
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from qfund.engine.store import Store
 
 Measure = Callable[[Any, Progress], Any]
-
 Identify = Callable[[Any], str]
 
 

@@ -22,18 +22,13 @@ if TYPE_CHECKING:
     from qfund.engine.store import Store
 
 CAPACITY = 8  # jobs that may wait
-
 TIME_LIMIT = 1800.0  # seconds
-
 #: Finished jobs that are remembered, and how many of them may hold a result (the store has them all).
 KEEP_FINISHED = 50
-
 KEEP_RESULTS = 8
-
 COMMAND = (sys.executable, "-m", "qfund.engine.worker")
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
-
 _log = logging.getLogger(__name__)
 
 

@@ -55,11 +55,9 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 
 
 Request: TypeAlias = Measure | Warm
-
 Event: TypeAlias = Ready | Progress | Partial | Done | Failed
 
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
-
 _events: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
 

@@ -29,19 +29,16 @@ from qfund.core.home import home
 
 #: Version of the tables below; ``Kind.schema`` is that of the documents in them.
 SCHEMA = 1
-
 #: Seconds that a writer waits for another one.
 BUSY = 20.0
 
 _tables = sa.MetaData()
-
 _meta = sa.Table(
     "qfund_meta",
     _tables,
     sa.Column("name", sa.String(64), primary_key=True),
     sa.Column("value", sa.Text, nullable=False),
 )
-
 _reports = sa.Table(
     "qfund_reports",
     _tables,
@@ -51,7 +48,6 @@ _reports = sa.Table(
     sa.Column("summary", sa.Text, nullable=False),
     sa.Column("document", sa.LargeBinary(2**31 - 1), nullable=False),  # a length, so that MySQL takes a LONGBLOB
 )
-
 #: Results of the kinds that nobody lists; those above are listed. It came later: a database of this SCHEMA may lack it.
 _documents = sa.Table(
     "qfund_documents",
@@ -217,7 +213,6 @@ class Store:
 
 
 _ELSEWHERE = "Or keep it elsewhere: set QFUND_HOME to a folder, or QFUND_DATABASE_URL."
-
 _CAUSES = (
     (
         ("not a database", "malformed", "unsupported file format"),

@@ -18,23 +18,16 @@ from qfund.core.errors import InvalidInput
 from qfund.core.units import bytes_text
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
-
 #: Endings of such files, for a dialogue that chooses some.
 ENDINGS = ("png", "jpg", "jpeg", "webp", "gif", "bmp")
-
 MAX_BYTES = 10 * 1024**2  # the same in .streamlit/config.toml
-
 MAX_PIXELS = 32_000_000
-
 #: Longest side of what is kept, in pixels: more than captioners read (224 or 384).
 LONGEST = 512
-
 _MAX_NAME = 100  # characters
 
 _REMEDY = "Give a PNG, JPEG, WebP, GIF or BMP picture."
-
 _SMALLER = "Save it smaller, and give it again."
-
 #: What people give besides, by how such a file begins.
 _OTHERS = (
     (rb".{4}ftyp(heic|heix|hevc|mif1|msf1)", "a HEIC photo"),
@@ -44,7 +37,6 @@ _OTHERS = (
     (rb"%PDF", "a PDF document"),
     (rb"\s*(<\?xml.{0,400})?<svg", "an SVG drawing"),
 )
-
 # A decoded picture takes up to four bytes a pixel, so never several at once.
 _one_at_a_time = threading.Lock()
 

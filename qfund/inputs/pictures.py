@@ -5,9 +5,7 @@ from PIL import Image, ImageDraw
 from qfund.inputs.shapes import Picture
 
 _SIZE = 224
-
 _COLORS = {"red": (213, 60, 50), "green": (0, 158, 115), "blue": (0, 114, 178), "yellow": (230, 190, 30)}
-
 _SHAPES = ("circle", "square", "triangle")
 
 

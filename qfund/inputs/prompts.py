@@ -7,16 +7,11 @@ from qfund.checkpoints.catalog import CATALOG, Source
 from qfund.inputs import pydoc_text
 
 COUNT = 60
-
 _WORDS = 4  # of the docstring, after its signature
-
 _LONGEST = 120  # characters of a signature: longer ones are lists of arguments, and little else
-
 _LEAST = 12  # words of a docstring that is worth going on with
-
 #: A line that separates texts of several lines each, where people write them.
 BETWEEN = "---"
-
 _BEGINNING = re.compile(rf"(?:def|class) [^\n]{{1,{_LONGEST}}}:\n(?=\S)")
 
 

@@ -24,9 +24,7 @@ from typing import Any
 # Left out of the corpus: tests and data, and packages that distributions split off or later versions drop, so that a
 # held-out unit is found on (nearly) every Python.
 _SKIPPED_FOLDERS = frozenset({"site-packages", "dist-packages", "__pycache__", "test", "tests", "idle_test"})
-
 _SKIPPED_TOP = frozenset({"lib2to3", "pydoc_data", "idlelib", "turtledemo", "distutils", "ensurepip", "tkinter"})
-
 _C_MODULES = tuple(
     """
 _bisect _codecs _collections _csv _datetime _decimal _elementtree _functools _hashlib _heapq _io _json _locale
@@ -35,7 +33,6 @@ array atexit builtins cmath errno faulthandler fcntl gc itertools marshal math m
 time unicodedata zlib
 """.split()  # noqa: SIM905 - a list of this length reads better as words
 )
-
 _SHORTEST = 20  # characters: a shorter docstring says nothing a language model could learn
 
 

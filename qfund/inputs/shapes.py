@@ -14,7 +14,6 @@ from PIL import Image, ImageDraw
 
 #: Width and height in pixels.
 SIZE = 64
-
 COLORS = {
     "red": (220, 40, 40),
     "orange": (240, 140, 35),
@@ -25,28 +24,18 @@ COLORS = {
     "white": (240, 240, 240),
     "black": (25, 25, 25),
 }
-
 SHAPES = ("circle", "square", "triangle", "cross")
-
 RELATIONS = ("above", "left of")
-
 #: Every word of a caption.
 WORDS = ("a", "an", *COLORS, *SHAPES, *(word for relation in RELATIONS for word in relation.split()))
 
 _HELD_OUT_SHARE = 0.1
-
 _HELD_OUT_SEED = 2
-
 _GROUNDS = ((128, 128, 128), (100, 110, 120), (150, 140, 130), (120, 135, 110))
-
 _GROUND_JITTER = 12
-
 _COLOR_JITTER = 26
-
 _RADIUS = (6.5, 12.0)
-
 _NOISE = (5.0, 22.0)  # standard deviation of a channel of 0 … 255, one for each picture
-
 _FINER = 2  # drawn larger and scaled down, for soft edges
 
 

@@ -13,14 +13,11 @@ class NamedText:
 
 
 MAX_TEXT = 4_000_000  # characters, of all texts together
-
 MAX_TEXTS = 1000
-
 MAX_NAME = 200  # characters of a text's name
 
 #: Which positions are scored.
 ALL, SECOND_HALF = "all", "second-half"
-
 SCORINGS = {
     ALL: "every position",
     SECOND_HALF: "the second half of each whole chunk, where every token has context, as llama.cpp does",

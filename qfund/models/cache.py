@@ -15,7 +15,6 @@ from qfund.precisions.precision import Precision
 
 #: Checkpoint id, precision, and what else was quantised.
 Key = tuple[str, ...]
-
 Loader = Callable[[Checkpoint, Precision, Sequence[str]], LoadedModel]
 
 

@@ -55,5 +55,4 @@ class DummyModel(PreTrainedModel):
 
 
 AutoConfig.register(DummyConfig.model_type, DummyConfig, exist_ok=True)
-
 AutoModelForCausalLM.register(DummyConfig, DummyModel, exist_ok=True)

@@ -62,7 +62,6 @@ class Footprint:
 
 #: What a library's codes may claim to be.
 _CODES = ("int8", "uint8", "int16", "int32")
-
 _KINDS = ("weight", "scale", "buffer")
 
 

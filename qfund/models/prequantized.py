@@ -22,7 +22,6 @@ from qfund.models.tasks import model_class
 logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-
 #: Modules of these packages hold quantised weights, and nothing else.
 _LIBRARIES = ("bitsandbytes.", "gptqmodel.", "hqq.", "optimum.quanto.", "transformers.integrations.")
 

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 CAST, INTEGER, FLOAT, CODEBOOK, STORED = "float cast", "integer", "float quantised", "codebook", "as stored"
-
 MEANING = "16-bit meanings"
 
 

@@ -7,17 +7,11 @@ from qfund.core.names import look_up
 from qfund.precisions.precision import BASES, CAST, CODEBOOK, FLOAT, INTEGER, MEANING, STORED, Precision
 
 _DEQUANTIZED = "weights are dequantised before each multiplication, which runs in {base}"
-
 _INTEGERS = "qfund.precisions.quantizers.integer:"
-
 _FLOATS = "qfund.precisions.quantizers.float8:"
-
 _MICRO = "qfund.precisions.quantizers.microscaling:"
-
 _CODES = "qfund.precisions.quantizers.codebook:"
-
 _PRODUCTS = "qfund.precisions.quantizers.activations:"
-
 _CASTS = "qfund.precisions.quantizers.cast:"
 
 

@@ -16,9 +16,7 @@ from qfund.core.home import home
 
 #: Raised whenever a quantiser gives other codes for a weight.
 FORMAT = 1
-
 DEFAULT_GIB = 4.0
-
 _ABANDONED = 3600.0  # seconds after which an unfinished file belongs to nobody
 
 Codes = dict[str, Tensor]

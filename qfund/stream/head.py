@@ -10,7 +10,6 @@ Tail = Callable[[Tensor], Tensor]
 
 #: Heads of at most this many weights are run whole.
 WHOLE = 16 * 1024**2
-
 #: Weights of one part.
 TILE = 4 * 1024**2
 

@@ -18,7 +18,6 @@ from qfund.precisions.quantizers.quantizer import Quantizer, quantizer_of
 from qfund.stream.disk import Disk
 
 Stored = dict[str, Tensor]
-
 #: Weights of one piece: its temporaries stay in a core's cache.
 _PIECE = 256 * 1024
 

@@ -39,9 +39,7 @@ _DTYPES = {
     "F8_E4M3": torch.float8_e4m3fn,
     "F8_E5M2": torch.float8_e5m2,
 }
-
 _LINE = 64  # bytes of a cache line
-
 _AGAIN = "Download or save the checkpoint again."
 
 

@@ -9,10 +9,8 @@ from transformers.pytorch_utils import Conv1D
 from qfund.precisions.quantizers.heads import output_heads
 
 BLOCK, EMBEDDING, LAYER, HEAD = "block", "embedding", "layer", "head"
-
 #: Single layers outside of the blocks stay in memory up to this many weights.
 _SMALL = 1024**2
-
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, Conv1D)
 
 

@@ -26,9 +26,7 @@ OVERVIEW: dict[str, Any] = {
 }
 
 TALL = 30  # rows of a table that is what its page is for, shown at once
-
 ROWS = 14  # rows of a table that stand on a page without scrolling within it
-
 HEIGHT = 530  # pixels of a longer one
 
 

@@ -39,7 +39,6 @@ OFFERED = tuple(
         key=lambda name: PRECISIONS[name].variant_of is not None,
     )
 )
-
 HUB_ID = "a Hub id (owner/name)"
 
 

@@ -7,7 +7,6 @@ from qfund.core import parameters
 from qfund.core.parameters import Meant, Parameter, Query, count, last, text
 
 _FURTHEST = 10_000_000  # rows and columns
-
 _EXTENTS = {"tile": False, "whole": True}
 
 

@@ -137,7 +137,6 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
     max_leaves=8,
 )
-
 ROW = st.fixed_dictionaries(
     {},
     optional={
@@ -146,13 +145,11 @@ ROW = st.fixed_dictionaries(
         "data_offsets": st.lists(st.integers(0, 24), min_size=2, max_size=2) | JSON,
     },
 )
-
 TRUE_ROW = st.builds(
     lambda shape, start: row(start, start + 4 * math.prod(shape), shape),
     st.lists(st.integers(0, 3), max_size=2),
     st.integers(0, 12),
 )
-
 HEADERS = st.dictionaries(st.sampled_from("abc") | st.just("__metadata__"), TRUE_ROW | ROW | JSON, max_size=3) | JSON
 
 

@@ -33,9 +33,7 @@ from tests.features.compare.reports import make_report
 from training import measured
 
 EVERYTHING = list(measured.everything())
-
 LESSON = Asked("dummy").lesson
-
 MOST = 3_000_000  # bytes of everything together
 
 

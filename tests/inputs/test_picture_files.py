@@ -18,7 +18,6 @@ from qfund.inputs import picture_files
 from qfund.inputs.picture_files import LONGEST, MAX_BYTES, decode, is_ready, read
 
 ROOT = Path(__file__).resolve().parents[2]
-
 RED, GREEN = (220, 30, 40), (20, 180, 60)
 
 

@@ -22,7 +22,6 @@ from qfund.precisions.precision import Precision
 from qfund.precisions.table import PRECISIONS
 
 FP32, BF16, FP16, INT8 = (PRECISIONS[name] for name in ("fp32", "bf16", "fp16", "int8"))
-
 SIZES = {"fp32": 40, "bf16": 20, "fp16": 20, "int8": 10}
 
 

@@ -25,7 +25,6 @@ from qfund.models.prequantized import load_stored, readable
 from tests.tiny import checkpoints
 
 CPU = torch.device("cpu")
-
 #: Rows of whole blocks: bitsandbytes' CPU kernel unpacks others wrongly.
 TINY = checkpoints.Tiny(
     "LlamaForCausalLM",
@@ -40,13 +39,9 @@ TINY = checkpoints.Tiny(
     ),
     checkpoints.byte_level,
 )
-
 LINEARS = 14  # two layers of q, k, v, o, gate, up, down
-
 WEIGHTS = 2 * (64 * 64 * 2 + 64 * 32 * 2 + 64 * 128 * 3)  # in those
-
 ROWS = 2 * (64 * 2 + 32 * 2 + 128 * 2 + 64)  # of those
-
 FLOATS = 2 * 300 * 64 + 5 * 64  # in embedding, head and norms
 
 

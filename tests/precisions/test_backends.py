@@ -23,15 +23,11 @@ from qfund.precisions.table import PRECISIONS
 from tests.tiny import checkpoints
 
 pytest.importorskip("torchao")
-
 pytest.importorskip("bitsandbytes")
 
 ROWS = [row for backend in BACKENDS.values() for row in backend.rows]
-
 HERE = [row for row in ROWS if "cpu" in row.devices]
-
 DTYPES = (torch.float32, torch.bfloat16)
-
 ARCHITECTURES = ("llama", "gpt2", "opt", "bert-masked", "t5", "vit-classifier", "mixtral")
 
 

@@ -15,7 +15,6 @@ from qfund.precisions.quantizers.codebook import FP4, NF4, Codebook
 from qfund.precisions.quantizers.packing import unpack
 
 BOTH = pytest.mark.parametrize("quantizer", [NF4, FP4], ids=lambda quantizer: quantizer.element)
-
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 
 

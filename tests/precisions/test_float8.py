@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from qfund.precisions.quantizers.float8 import FP8_E4M3, FP8_E5M2, Float8PerRow
 
 BOTH = pytest.mark.parametrize("quantizer", [FP8_E4M3, FP8_E5M2], ids=lambda quantizer: quantizer.element)
-
 #: Every finite number of each format.
 GRIDS = {
     quantizer.dtype: (every := torch.arange(256, dtype=torch.uint8).view(quantizer.dtype).double())[every.isfinite()]

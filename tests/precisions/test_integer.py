@@ -44,11 +44,8 @@ from qfund.precisions.quantizers.packing import pack, packed_layout, unpack
 from qfund.precisions.quantizers.quantizer import Product, Quantizer
 
 FORMATS: dict[str, Integer] = {name: found for name, found in vars(integer).items() if isinstance(found, Integer)}
-
 FLOATS = [torch.float32, torch.bfloat16]
-
 each_format = pytest.mark.parametrize("name", FORMATS)
-
 each_float = pytest.mark.parametrize("dtype", FLOATS, ids=str)
 
 
@@ -399,7 +396,6 @@ PRODUCTS: dict[str, tuple[Product, Quantizer]] = {
     "INT4_DYNAMIC": (INT4_DYNAMIC, INT4_G32),
     "FP8_DYNAMIC": (FP8_DYNAMIC, FP8_E4M3),
 }
-
 each_product = pytest.mark.parametrize("name", PRODUCTS)
 
 

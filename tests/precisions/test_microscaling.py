@@ -14,13 +14,9 @@ from qfund.precisions.quantizers.microscaling import MX, MXFP4, MXFP8, NVFP4, NV
 from qfund.precisions.quantizers.packing import unpack
 
 Microscaled = MX | NVFloat4
-
 NAMES: dict[Microscaled, str] = {MXFP8: "mxfp8", MXFP4: "mxfp4", NVFP4: "nvfp4"}
-
 ALL = pytest.mark.parametrize("quantizer", NAMES, ids=NAMES.get)
-
 E2M1 = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0], dtype=torch.float64)
-
 E4M3 = torch.arange(127, dtype=torch.uint8).view(torch.float8_e4m3fn).double()
 
 
@@ -115,9 +111,7 @@ def _torchaos_nvfp4(weight: Tensor) -> Any:
 
 
 SHAPES = pytest.mark.parametrize("shape", [(256, 256), (64, 1024), (3, 96), (1, 32)])
-
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-
 SIZES = pytest.mark.parametrize("size", [0.02, 1e-30, 1e30])
 
 

@@ -16,7 +16,6 @@ NAMED = (
     *("int8", "int8_dynamic", "int8_g32", "int4", "int4_asym", "int4_g64", "int4_g128", "int6", "int5", "int3", "int2"),
     *("fp8_e4m3", "fp8_e5m2", "nf4", "fp4", "mxfp8", "mxfp4", "nvfp4"),
 )
-
 QUANTIZING = [name for name, row in PRECISIONS.items() if row.quantizer]
 
 

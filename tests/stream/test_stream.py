@@ -42,9 +42,7 @@ from qfund.stream.walker import NotStreamable, UnknownTail, Way
 from tests.tiny import checkpoints, planned
 
 ROOT = Path(__file__).resolve().parents[2]
-
 ROWS = ("fp32", "bf16", "fp16", "int8", "int4_asym", "nf4_bf16", "nvfp4", "int8_dynamic", "bf16_autocast")
-
 TEXT = checkpoints.TEXT * 2
 
 

@@ -22,7 +22,6 @@ one, two, three. Return the number of items in a list; if the list is empty, ret
 for the format overflow, and numbers that are too small vanish. "Precision" is not accuracy (said the fox)."""
 
 VOCABULARY = 300
-
 WIDTH = 32
 
 
@@ -143,9 +142,7 @@ _DECODER = {
     "eos_token_id": 0,
     "pad_token_id": 2,
 }
-
 _GROUPED = {**_DECODER, "num_key_value_heads": 2, "head_dim": 8}
-
 _BERT = {
     "vocab_size": VOCABULARY,
     "hidden_size": WIDTH,
@@ -156,9 +153,7 @@ _BERT = {
     "type_vocab_size": 2,
     "pad_token_id": 0,
 }
-
 _ROBERTA = {**_BERT, "max_position_embeddings": 34, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
-
 _GPT2 = {
     "vocab_size": VOCABULARY,
     "n_embd": WIDTH,
@@ -168,7 +163,6 @@ _GPT2 = {
     "bos_token_id": 0,
     "eos_token_id": 0,
 }
-
 _T5 = {
     "vocab_size": VOCABULARY,
     "d_model": WIDTH,
@@ -178,7 +172,6 @@ _T5 = {
     "num_heads": 4,
     "decoder_start_token_id": 0,
 }
-
 _BART = {
     "vocab_size": VOCABULARY,
     "d_model": WIDTH,
@@ -192,7 +185,6 @@ _BART = {
     "decoder_start_token_id": 2,
     "forced_eos_token_id": None,
 }
-
 _VIT = {
     "hidden_size": WIDTH,
     "intermediate_size": 48,
@@ -201,7 +193,6 @@ _VIT = {
     "image_size": 32,
     "patch_size": 8,
 }
-
 _BLIP_TEXT = {
     "vocab_size": VOCABULARY,
     "hidden_size": WIDTH,

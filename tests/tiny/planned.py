@@ -19,7 +19,6 @@ from tests.tiny import checkpoints
 from tests.tiny.checkpoints import CHECKPOINTS, VOCABULARY, WIDTH, Tiny
 
 _library: Any = transformers  # whose configurations are annotated too narrowly
-
 _DECODER: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": WIDTH,
@@ -32,7 +31,6 @@ _DECODER: dict[str, Any] = {
     "eos_token_id": 0,
     "pad_token_id": 2,
 }
-
 _ENCODER: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": WIDTH,
@@ -46,7 +44,6 @@ _ENCODER: dict[str, Any] = {
     "cls_token_id": 1,
     "sep_token_id": 2,
 }
-
 _SEQ2SEQ: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "d_model": WIDTH,
@@ -63,7 +60,6 @@ _SEQ2SEQ: dict[str, Any] = {
     "decoder_start_token_id": 2,
     "forced_eos_token_id": None,
 }
-
 _SOUND: dict[str, Any] = {
     "vocab_size": 40,
     "hidden_size": WIDTH,
@@ -77,7 +73,6 @@ _SOUND: dict[str, Any] = {
     "num_conv_pos_embeddings": 8,
     "num_conv_pos_embedding_groups": 2,
 }
-
 _SIGHT: dict[str, Any] = {
     "hidden_size": WIDTH,
     "intermediate_size": 48,
@@ -86,7 +81,6 @@ _SIGHT: dict[str, Any] = {
     "image_size": 32,
     "patch_size": 8,
 }
-
 _READ: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": WIDTH,
@@ -98,7 +92,6 @@ _READ: dict[str, Any] = {
     "eos_token_id": 2,
     "pad_token_id": 1,
 }
-
 _EXPERTS: dict[str, Any] = {"num_experts_per_tok": 2, "moe_intermediate_size": 16}
 
 
@@ -354,12 +347,9 @@ AWKWARD = {
     "stored-buffers": "GPT-2 with its attention masks, as OpenAI stored them",
     "new-head": "a BERT encoder opened as a classifier",
 }
-
 NAMES = (*CHECKPOINTS, *ALONE, *AWKWARD)
-
 #: Precisions that stand for all: the casts, and one of every way to store codes.
 CASTS = ("fp32", "bf16", "fp16")
-
 QUANTIZED = ("int8", "int4", "int4_asym_bf16", "nf4", "nvfp4", "mxfp4_bf16")
 
 

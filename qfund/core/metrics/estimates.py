@@ -65,7 +65,6 @@ def percentiles(positions: Positions) -> dict[str, tuple[float, ...]]:
 
 #: The reference's largest probability, where one bucket ends and the next begins.
 CONFIDENCES = (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)
-
 #: What is told of each bucket.
 BUCKETED = ("kl_mean", "top1_agreement", "perplexity_ratio")
 

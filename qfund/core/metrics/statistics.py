@@ -34,14 +34,10 @@ def _decibel(noise: float) -> float:
 
 
 _LARGEST_EXPONENT = math.log(sys.float_info.max)
-
 ITSELF = Link(lambda value: value, lambda value: 1.0)
-
 #: Infinite beyond floats.
 EXP = Link(_exp, _exp)
-
 ROOT = Link(lambda value: math.sqrt(max(0.0, value)), lambda value: 0.5 / math.sqrt(value) if value > 0 else 0.0)
-
 #: Of noise over signal; infinite where there is no noise.
 DECIBEL = Link(_decibel, lambda value: 10 / math.log(10) / value if value > 0 else 0.0)
 

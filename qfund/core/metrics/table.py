@@ -53,11 +53,8 @@ class Metric:
 
 
 _LESSON = "the lesson's notebook: (a − b).abs() over all logits"
-
 _LLAMA = "llama.cpp, perplexity --kl-divergence; in double precision from exact log-probabilities"
-
 _EXLLAMA = "exllamav3, eval/model_diff; in double precision from exact log-probabilities"
-
 _SQNR = "signal-to-quantisation-noise ratio, as torch.ao.ns and exllamav3 compute it"
 
 _ROWS = (

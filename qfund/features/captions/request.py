@@ -19,19 +19,12 @@ from qfund.precisions.precision import STORED
 from qfund.precisions.table import PRECISIONS, precision
 
 MODEL = "shapes-blip"
-
 DEFAULT_PRECISIONS = ("bf16", "int8", "int4", "int3", "int2")
-
 DEFAULT_SAMPLES = 500
-
 MAX_SAMPLES = 2000
-
 MAX_PICTURES = 16
-
 DEFAULT_TOKENS = 30
-
 MAX_TOKENS = 256
-
 _Z = 1.959964  # of 95 %
 
 

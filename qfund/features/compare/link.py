@@ -20,11 +20,8 @@ from qfund.ui.address import base, current_query, names_a_folder
 MAX_TEXT = 4000  # characters of an own text that this page takes; the command line takes longer ones
 
 LONGEST = 8000  # characters of an encoded link: browsers, servers and messengers cut longer ones
-
 _SHOWN = "shown"  # Spec
-
 _QUERY = "query"  # the query parameters that ``_SHOWN`` was read from or written to
-
 _PROBLEMS = "link_problems"
 
 _MARGIN = "margin"  # Margin

@@ -19,9 +19,7 @@ SECTIONS = {
     "ranges": ":material/show_chart: What each can hold",
     "weights": ":material/bar_chart: Where real weights fall",
 }
-
 _LONGEST = 120  # characters of a number in a link
-
 _CHOICES = {"scaling": SCALINGS, "section": SECTIONS}
 
 

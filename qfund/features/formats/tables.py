@@ -16,20 +16,15 @@ from qfund.features.formats.request.rounding import cast, decode, encode
 
 #: How weights come into a format.
 RAW, SCALED = "raw", "scaled"
-
 SCALINGS = {
     RAW: "cast as they are",
     SCALED: "scaled first: the largest weight becomes the format's largest number, where it has 8 bits or fewer",
 }
-
 #: Formats that quantisers scale for.
 _SCALED_BITS = 8
-
 #: Formats whose different values are counted, and weights that are looked at in double precision at once.
 _COUNTED_BITS, _AT_ONCE = 16, 2**20
-
 _WIDE = 60  # decimals, as in the course
-
 _ALIGNED = (Fraction(1, 10**20), Fraction(10**15))  # numbers whose decimals are written under each other
 
 

@@ -10,7 +10,6 @@ from qfund.ui.address import Address
 
 #: What can be opened, in order.
 SECTIONS = (*QUESTIONS, THEN_AND_NOW)
-
 Guesses = tuple[tuple[str, int], ...]
 
 

@@ -24,7 +24,6 @@ _SHORT = {
     "scales": "scales",
     "buffers": "buffers",
 }
-
 _DTYPES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
 

@@ -22,11 +22,8 @@ _USES = {
     "activations": PALETTE[4],
     "runtime": OTHER,
 }
-
 _MORE, _LESS = PALETTE[4], PALETTE[2]
-
 _PHASES = {"reading": PALETTE[5], "copying": PALETTE[3], "casting": PALETTE[4], "quantising": PALETTE[2]}
-
 _BAND = 0.3  # opacity of a phase
 
 

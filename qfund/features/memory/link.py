@@ -18,7 +18,6 @@ from qfund.precisions.table import PRECISIONS
 from qfund.ui.address import Address
 
 MACHINE = "machine"
-
 #: Names of the sections as they stand in an address, and their titles.
 SECTIONS = {
     "fits": ":material/fit_screen: Will it fit?",
@@ -27,7 +26,6 @@ SECTIONS = {
     "modules": ":material/dashboard: Modules",
     "data": ":material/download: Data",
 }
-
 #: Any budget: rows of a workload are computed on the page, from what does not depend on it.
 _ANY = Workload(budget=budgets.LARGEST)
 
@@ -83,7 +81,6 @@ class Asked:
 
 
 _NAMES = tuple(name for name, row in PRECISIONS.items() if row.family != STORED)
-
 _PARAMETERS = {
     "model": text("model"),
     "rev": text("revision"),

@@ -21,7 +21,6 @@ from qfund.features.memory.request.sizing import ESTIMATE, EXACT
 from qfund.precisions.table import PRECISIONS
 
 MEASURED = "measured"
-
 _FLOATS = {"float64", "float32", "bfloat16", "float16"}
 
 

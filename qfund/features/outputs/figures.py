@@ -16,9 +16,7 @@ _OUTCOMES = {
     UNUSUAL: ("damage, unusual error", PALETTE[1]),
     NOT_FINITE: ("not finite", PALETTE[9]),
 }
-
 _PALE = "#DCEAF4"
-
 _SHOWN = 26  # characters of a label on an axis
 
 

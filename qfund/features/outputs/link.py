@@ -24,11 +24,8 @@ VIEWS = {
     "classes": ":material/category: Classes",
     "embeddings": ":material/scatter_plot: Embeddings",
 }
-
 LONGEST = 8000  # characters of an encoded link: browsers, servers and messengers cut longer ones
-
 MAX_TEXT = 4000  # characters of one text on this page; the command line takes longer ones
-
 MAX_TEXTS = 64  # texts on this page
 
 
@@ -110,7 +107,6 @@ def _temperature(short: str, values: list[str]) -> Meant:
 
 
 _MANY = {"prompt": "prompts", "text": "texts", "sentence": "sentences", "stop": "stop"}
-
 _PARAMETERS = {
     "view": text("view", VIEWS),
     "model": text("model", longest=MAX_TEXT),
@@ -127,7 +123,6 @@ _PARAMETERS = {
     "also": names("also", ALSO),
     **{short: _many(field) for short, field in _MANY.items()},
 }
-
 #: What stands in an address only where its view is open.
 _OF_VIEW = {
     "text": ("prompt", "tokens", "temperature", "seed", "stop", "look", "example"),

@@ -24,7 +24,6 @@ from qfund.ui.drawn import once
 from qfund.ui.states import empty, literal
 
 _EITHER = "Either"
-
 _BASES = ("FP32", "BF16", _EITHER)
 
 

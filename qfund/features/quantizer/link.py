@@ -13,13 +13,9 @@ from qfund.ui.address import Address
 
 #: Where the numbers come from.
 SOURCES = {"course": "The course's 3 × 3", "model": "Weights of a model", "typed": "My own numbers"}
-
 _MAPPINGS = {"asymmetric": False, "symmetric": True}
-
 _LONGEST = 2000  # characters of a typed matrix that go into a link
-
 _FURTHEST = 10_000_000
-
 EXAMPLE_TEXT = "0.5  -1.2   3.3  0.02\n1.7   0.9  -2.4  0.4"
 
 

@@ -22,7 +22,6 @@ from qfund.features.quantizer.request.linear import (
 
 #: Text, or {"over": tokens, "under": tokens}.
 Token: TypeAlias = "str | dict[str, list[Token]]"
-
 Formula: TypeAlias = list[list[Token]]
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

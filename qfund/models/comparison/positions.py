@@ -19,9 +19,7 @@ from qfund.core.metrics.positions import TOP_K, Positions
 from qfund.models.comparison.logits import Distribution, Logits, count_by_code
 
 _LOW, _WIDTH, _BINS = -12.0, 0.1, 160  # the histogram: 1e-12 … 1e4 in tenths of a decade
-
 TOP = 5  # of the token map
-
 #: KL divergences of some positions by candidate, [positions] → the numbers of those to be kept in full.
 Choose = Callable[[Mapping[str, Vector]], NDArray[np.int64]]
 

@@ -15,7 +15,6 @@ from qfund.models.tasks import read_config
 DEFAULT_CONTEXT = 512
 
 _LIMITS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_target_positions")
-
 # Positions start after the padding index in these, so that many rows of the position table are not usable.
 _OFFSET_POSITIONS = (
     "roberta",

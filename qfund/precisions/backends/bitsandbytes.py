@@ -102,9 +102,6 @@ def _sizes(module: nn.Linear) -> tuple[int, int, bool]:
 
 
 INT8 = Int8(threshold=6.0)
-
 INT8_DYNAMIC = Int8(threshold=0.0)
-
 NF4 = Bits4("nf4")
-
 FP4 = Bits4("fp4")

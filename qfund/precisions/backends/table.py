@@ -60,18 +60,13 @@ class Backend:
 
 
 _ONE_BYTE = "torchao stores every weight in a whole byte, whatever the width: the bytes are those of int8 in groups."
-
 _PER_ROW = "One scale per output channel; an all-zero row becomes NaN."
-
 _OUTLIERS = "LLM.int8() with its default threshold of 6: activations are int8 too, but for columns with larger values."
-
 _FP16_INPUTS = "Weights and activations pass through fp16 on the way to int8."
-
 _CODES = (
     "Blocks of 64, absmax in fp32. The repacking for CPUs with AVX512-BF16 is off: it corrupts a model that is saved. "
     "CPUs with AVX-512 read wrong scales where a row's length is a multiple of 16 and not of 64."
 )
-
 _MX = (
     "A prototype; activations are quantised to the same format, and products are emulated, not run in it. Stored "
     "scales are padded to tiles of 128 × 4."

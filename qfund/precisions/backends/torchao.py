@@ -90,39 +90,22 @@ def _mx(dtype: torch.dtype) -> TorchAo:
 
 # set_inductor_config=False: the default changes the settings of torch.compile for the whole process.
 INT8 = TorchAo(lambda: Int8WeightOnlyConfig(set_inductor_config=False))
-
 INT8_G32 = TorchAo(lambda: Int8WeightOnlyConfig(granularity=PerGroup(32), set_inductor_config=False), 32)
-
 INT8_DYNAMIC = TorchAo(lambda: Int8DynamicActivationInt8WeightConfig(set_inductor_config=False))
-
 INT6 = _intx(6)
-
 INT5 = _intx(5)
-
 INT4 = _intx(4)
-
 INT4_ASYM = _intx(4, mapping=MappingType.ASYMMETRIC)
-
 INT4_G64 = _intx(4, 64)
-
 INT4_G128 = _intx(4, 128)
-
 INT3 = _intx(3)
-
 INT2 = _intx(2)
-
 INT4_DYNAMIC = TorchAo(lambda: Int8DynamicActivationIntxWeightConfig(_int(4), PerGroup(32)), 32)
-
 FP8_E4M3 = TorchAo(lambda: Float8WeightOnlyConfig(set_inductor_config=False))
-
 FP8_E5M2 = TorchAo(lambda: Float8WeightOnlyConfig(torch.float8_e5m2, set_inductor_config=False))
-
 FP8_DYNAMIC = TorchAo(
     lambda: Float8DynamicActivationFloat8WeightConfig(granularity=PerRow(), set_inductor_config=False)
 )
-
 NVFP4 = TorchAo(NVFP4WeightOnlyConfig, group=16, rows=16)
-
 MXFP8 = _mx(torch.float8_e4m3fn)
-
 MXFP4 = _mx(torch.float4_e2m1fn_x2)

@@ -84,13 +84,9 @@ class Rounded:
 
 
 BF16_INPUTS = Rounded(torch.bfloat16)
-
 FP16_INPUTS = Rounded(torch.float16)
-
 INT8_DYNAMIC = int8_dynamic
-
 INT4_DYNAMIC = int4_dynamic
-
 FP8_DYNAMIC = fp8_dynamic
 
 

@@ -41,5 +41,4 @@ class Cast:
 
 
 BF16 = Cast(torch.bfloat16)
-
 FP16 = Cast(torch.float16)

@@ -99,7 +99,6 @@ def multiply_blocks(values: Tensor, scale: Tensor, block: int) -> None:
 
 
 NF4 = Codebook("nf4", NF4_VALUES)
-
 #: bitsandbytes' ``fp4`` (its ``functional.get_4bit_type``), by code: a sign bit and eight magnitudes in twelfths. Its
 #: smallest is 1/192: this is not the e2m1 of MXFP4 and NVFP4.
 FP4 = Codebook("fp4", tuple(sign * x / 12 for sign in (1, -1) for x in (0, 0.0625, 8, 12, 4, 6, 2, 3)))

@@ -61,5 +61,4 @@ class Float8PerRow:
 
 
 FP8_E4M3 = Float8PerRow(torch.float8_e4m3fn)
-
 FP8_E5M2 = Float8PerRow(torch.float8_e5m2)

@@ -130,21 +130,12 @@ def _extremes(groups: Tensor) -> tuple[Tensor, Tensor]:
 
 
 INT8_PER_CHANNEL = Integer(bits=8, fp32_scale=True)
-
 INT8_G32 = Integer(bits=8, group=32, fp32_scale=True)
-
 INT6_G32 = Integer(bits=6, group=32)
-
 INT5_G32 = Integer(bits=5, group=32)
-
 INT4_G32 = Integer(bits=4, group=32)
-
 INT4_G32_ASYM = Integer(bits=4, group=32, symmetric=False)
-
 INT4_G64 = Integer(bits=4, group=64)
-
 INT4_G128 = Integer(bits=4, group=128)
-
 INT3_G32 = Integer(bits=3, group=32)
-
 INT2_G32 = Integer(bits=2, group=32)

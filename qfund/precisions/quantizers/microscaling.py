@@ -191,9 +191,6 @@ def _widened(scale: Tensor, block: int, columns: int) -> Tensor:
 
 
 _E2M1 = E2M1()
-
 MXFP8 = MX(E4M3())
-
 MXFP4 = MX(_E2M1)
-
 NVFP4 = NVFloat4()

@@ -33,20 +33,15 @@ class View:
 
 
 LINEAR = View(lambda weight: weight, lambda matrix, shape: matrix)
-
 #: GPT-2's Conv1D holds [in, out].
 TRANSPOSED = View(lambda weight: weight.T, lambda matrix, shape: matrix.T)
-
 CONVOLUTION = View(lambda weight: weight.flatten(1), lambda matrix, shape: matrix.reshape(shape))
-
 #: Stacked experts: [experts, out, in], or [experts, in, out].
 EXPERTS = View(lambda weight: weight.flatten(0, 1), lambda matrix, shape: matrix.reshape(shape))
-
 EXPERTS_TRANSPOSED = View(
     lambda weight: weight.transpose(1, 2).flatten(0, 1),
     lambda matrix, shape: matrix.reshape(shape[0], shape[2], shape[1]).transpose(1, 2),
 )
-
 _EXPERT_WEIGHTS = ("gate_up_proj", "up_proj", "down_proj")
 
 

@@ -53,7 +53,6 @@ from tests.tiny import checkpoints
 from training import measured, shapes_blip
 
 PHOTO = GivenPicture("photo.png", picture_files.to_png(Image.effect_noise((90, 60), 80).convert("RGB")))
-
 ENDS = {"blip": 3, "vision-gpt2": -1}
 
 

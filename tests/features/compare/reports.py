@@ -31,7 +31,6 @@ from qfund.precisions.precision import STORED, Precision
 from qfund.precisions.table import PRECISIONS
 
 PIECES = ("Return", " the", " number", " of", " items", "\n", " in", " a", " list", ".")
-
 _ITEMSIZE = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 
 

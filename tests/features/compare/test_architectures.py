@@ -32,9 +32,7 @@ from tests import independent
 from tests.tiny import checkpoints
 
 CASTS = ("fp32", "bf16", "fp16")
-
 ALL = (*CASTS, "int8")
-
 TEXT = checkpoints.TEXT + "\nNaïve café — 日本 🙂, und Ähnliches.\n"
 
 
@@ -68,13 +66,9 @@ def _both_ends(ids: torch.Tensor) -> independent.Batch:
 
 
 _CAUSAL = Case("causal language model", 64, batch=independent.causal, left=("lm_head",))
-
 _WITH_BOS = replace(_CAUSAL, before=(1,))
-
 _SEQ2SEQ = Case("sequence-to-sequence model", batch=independent.sequence_to_sequence, left=("lm_head",))
-
 _BERT = Case("", 40, before=(2,), after=(3,))
-
 _ROBERTA = Case("", 40, before=(0,), after=(2,))
 
 CASES: dict[str, Case] = {
@@ -119,7 +113,6 @@ CASES: dict[str, Case] = {
     "blip": Case("vision-to-text model", left=("text_decoder.cls.predictions.decoder",)),
     "vision-gpt2": Case("vision-to-text model", left=("decoder.lm_head",)),
 }
-
 #: Those whose outputs are distributions over tokens.
 PREDICTING = [
     name for name, case in CASES.items() if case.task.endswith(("language model", "sequence model", "text model"))

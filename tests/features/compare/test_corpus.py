@@ -22,9 +22,7 @@ from tests.features.compare.test_architectures import CASES, TEXT
 from tests.tiny import checkpoints
 
 SENTENCES = [f"{sentence}." for sentence in TEXT.replace("\n", " ").split(". ")]
-
 FOLDER = (NamedText("a", TEXT), NamedText("b", SENTENCES[0]), NamedText("c", " ".join(SENTENCES[2:4])))
-
 #: One of every kind of model that reads text.
 KINDS = (
     "llama",

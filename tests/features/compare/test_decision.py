@@ -27,7 +27,6 @@ BF16 = {
     "top1_agreement": share(0.99, 0.988, 0.992),
     "perplexity_ratio": ratio(1.0004, 1.0001, 1.0007),
 }
-
 NOISE = {
     "kl_mean": Estimate(1e-12, 0, 10_000, "nat"),
     "top1_agreement": share(0.9999, None, None),

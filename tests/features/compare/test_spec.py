@@ -16,7 +16,6 @@ from qfund.precisions import request
 from qfund.precisions.table import PRECISIONS
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=60)
-
 NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20).filter(str.strip)
 
 
@@ -39,17 +38,13 @@ SPECS = st.builds(
     also=st.lists(st.sampled_from(list(request.ALSO))).map(tuple),
     libraries=st.booleans(),
 )
-
 SPECS = st.builds(_scored, SPECS, st.none() | st.integers(1, 131_072), st.sampled_from(list(inputs_texts.SCORINGS)))
-
 SPECS = st.builds(
     lambda spec, texts: replace(spec, texts=() if spec.text is not None else tuple(texts)),
     SPECS,
     st.lists(st.builds(NamedText, NAMES, TEXT), max_size=4, unique_by=lambda named: named.name),
 ).map(checked)
-
 DEFAULT = checked(Spec("somewhere/else", "bf16", ("int8",), "other text", 77, 12, "main", stride=5))
-
 FOLDER = checked(replace(DEFAULT, text=None, texts=(NamedText("a.txt", "A text."),)))
 
 

@@ -39,9 +39,7 @@ TORCH = {
     "fp8_e4m3": torch.float8_e4m3fn,
     "fp8_e5m2": torch.float8_e5m2,
 }
-
 SMALL = [row for row in FORMATS.values() if row.bits <= 16]
-
 FLOATS = [row for row in FORMATS.values() if row.kind == FLOAT]
 
 

@@ -32,7 +32,6 @@ from tests.features.memory.plans import PLAN, make_peaks
 from training import course
 
 ROOT = Path(__file__).resolve().parents[3]
-
 ARCHITECTURES = {
     "dummy": "DummyModel",
     "pydoc-llama": "LlamaForCausalLM",

@@ -15,9 +15,7 @@ from qfund.features.memory.request.plan import PARTS, HeaderPlan, Plan, PlanEntr
 from qfund.features.memory.request.sizing import rows
 
 LINEAR, EMBEDDINGS, NORM, BUFFERS = 1000, 200, 10, 40
-
 ALL = LINEAR + EMBEDDINGS + NORM
-
 STORED = 4 * (ALL + EMBEDDINGS)
 
 
@@ -54,7 +52,6 @@ MODULES = (
     PlannedModule("model.rotary", "Rotary", 0),
     PlannedModule("lm_head", "Linear", 0),
 )
-
 PLAN = Plan(
     model="pydoc-llama",
     revision=None,
@@ -72,7 +69,6 @@ PLAN = Plan(
     modules=MODULES,
     notes=("lm_head.weight is stored although it is tied.",),
 )
-
 HEADERS = HeaderPlan(
     model="pydoc-llama",
     revision=None,
@@ -92,7 +88,6 @@ HEADERS = HeaderPlan(
 )
 
 _FORWARD = (Phase(100.0, 0.0),)
-
 SHAPE = Shape(
     cache=(CacheLayers("full attention", 2, 8, 8),),
     states=(),
@@ -103,7 +98,6 @@ SHAPE = Shape(
     trained=4096,
     checked=True,
 )
-
 WEIGHTS = tuple(
     Weights(
         entry.precision,

@@ -61,9 +61,7 @@ GIB = 1024**3
 LLAMA_3_8B = transformers.LlamaConfig(
     hidden_size=4096, num_hidden_layers=32, num_attention_heads=32, num_key_value_heads=8, max_position_embeddings=8192
 )
-
 LLAMA_2_7B = transformers.LlamaConfig(hidden_size=4096, num_hidden_layers=32, num_attention_heads=32)
-
 GEMMA_3_4B = transformers.Gemma3TextConfig(
     hidden_size=2560,
     num_hidden_layers=34,
@@ -137,9 +135,7 @@ _DECODER: dict[str, Any] = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
-
 _GROUPED = {**_DECODER, "num_key_value_heads": 2}
-
 _LATENT = {
     **_DECODER,
     "kv_lora_rank": 16,
@@ -152,11 +148,8 @@ _LATENT = {
     "first_k_dense_replace": 1,
     "num_experts_per_tok": 2,
 }
-
 _GROUPS = {"n_group": 2, "topk_group": 1}
-
 _SCAN = {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 4, "mamba_n_groups": 2}
-
 _DELTA = {
     "linear_key_head_dim": 8,
     "linear_value_head_dim": 8,
@@ -164,9 +157,7 @@ _DELTA = {
     "linear_num_value_heads": 4,
     "layer_types": ["linear_attention", "full_attention"],
 }
-
 _EXPERTS = {"num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 16}
-
 _ALTERNATE = ["sliding_attention", "full_attention"]
 
 #: Class of a model, and what its config says.
@@ -232,7 +223,6 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
-
 _HEADS = {"GPT2": "LMHeadModel", "T5": "ForConditionalGeneration", "Bart": "ForConditionalGeneration"}
 
 
@@ -399,14 +389,12 @@ SHAPE = Shape(
     trained=32_768,
     checked=True,
 )
-
 WEIGHTS = tuple(
     Weights(
         name, int(1e9 * PRECISIONS[name].effective_bits / 8), {}, 0 if PRECISIONS[name].quantizer is None else 10**7
     )
     for name in ("fp64", "fp32", "bf16", "fp16", "int8_bf16", "int4_bf16", "int2_bf16")
 )
-
 _workloads = st.builds(
     Workload,
     budget=st.integers(2**20, 2**44),

@@ -44,9 +44,7 @@ from qfund.precisions.table import PRECISIONS
 from tests.tiny import checkpoints
 
 ROOT = Path(__file__).resolve().parents[3]
-
 MIB = 1024**2
-
 linux = pytest.mark.skipif(not sampler.available(), reason="no /proc")
 
 

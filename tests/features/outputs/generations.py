@@ -16,9 +16,7 @@ from qfund.features.outputs.request.generation import (
 )
 
 CREATED = "2026-01-02T03:04:05+00:00"
-
 HOSTILE = "<img src=https://elsewhere.example/x>![x](https://elsewhere.example/y)"
-
 ENVIRONMENT = Environment(
     {"torch": "2.13.0", "transformers": "5.23.0"}, "3.11", "Linux", "cpu", "a CPU, 2 cores", 2, "sha256:abc"
 )

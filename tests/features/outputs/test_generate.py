@@ -23,7 +23,6 @@ from tests.engine.shipping import ships
 from tests.tiny import checkpoints
 
 PROMPT = "The quick brown fox"
-
 ENCODER_DECODERS = ("t5", "bart")
 
 

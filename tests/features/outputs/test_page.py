@@ -74,9 +74,7 @@ said = partial(pages.texts, more=("info", "text", "metric"))
 TEXT = Asked(
     precisions=("bf16", "int4"), prompts=("def f():\nA",), new_tokens=7, temperature=0.5, seed=3, stop=("\n\n",)
 )
-
 CLASSES = Asked("classes", "dummy", precisions=("bf16", "int4"), texts=("one", HOSTILE))
-
 EMBEDDINGS = Asked(
     "embeddings", "dummy", precisions=("bf16", "int4"), query="q", sentences=("a", "b", HOSTILE), pooling="last"
 )

@@ -43,11 +43,8 @@ _VALUES = st.one_of(
     st.floats(-2, 2, width=32),
     st.sampled_from([0.0, -0.0, 2.0**-133, 2.0**-23, 0.5, -0.5, 1.0, 127.5, -128.0]),
 )
-
 _SHAPES = st.tuples(st.integers(1, 5), st.sampled_from([1, 2, 5, 32, 64, 96, 128, 256]))
-
 _MATRICES = _SHAPES.flatmap(lambda shape: hnp.arrays(np.float32, shape, elements=_VALUES))
-
 _SCHEMES = st.builds(
     Scheme, bits=st.sampled_from(BITS), symmetric=st.booleans(), granularity=st.sampled_from(sorted(GRANULARITIES))
 )

@@ -18,7 +18,6 @@ from qfund.models.tasks import read_config, task_of
 from qfund.precisions.precision import Precision
 
 _BATCH_VALUES = 2 * 1024**2  # pixel values of one batch
-
 _BATCH_LOGITS = 32 * 1024**2  # elements of one batch's logits
 
 

@@ -12,7 +12,6 @@ from qfund.ui.states import failed, literal
 
 #: Numbers of drawn pictures on offer; a link may name any other.
 SAMPLES = (24, 100, 500, 1000, 2000)
-
 DRAWN, OWN = "Drawn by qfund", "Your own"
 
 

@@ -16,11 +16,8 @@ from qfund.inputs import picture_files, shapes
 from qfund.ui.states import literal
 
 STEP = 12  # pictures that are shown at first, and more with every click
-
 _ALL = "All, the worst first"
-
 _MARK = "background:color-mix(in srgb,#D55E00 26%,transparent);border-bottom:2px solid #D55E00;border-radius:2px"
-
 _QUIET = "color:color-mix(in srgb,currentColor 68%,transparent);font-size:.82em"
 
 Chooses = Callable[[PictureCaptions], bool]

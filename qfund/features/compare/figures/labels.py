@@ -21,7 +21,6 @@ def pixels(values: "pd.Series[float]", range_: Sequence[float], length: int) -> 
 
 
 CHARACTER, _LINE, _MARK = 6.6, 14.0, 6.0  # pixels: of a label's letter and line, and from a mark's middle to its rim
-
 #: Where a label can stand beside its mark, the first that is free is taken: Plotly's name, and the label's left and
 #: lower edge in pixels from the middle of the mark, in widths of the label and pixels, heights and pixels.
 _PLACES = {
@@ -34,7 +33,6 @@ _PLACES = {
     "top left": (-1, -5, 0, _MARK),
     "bottom right": (0, 5, -1, -_MARK),
 }
-
 Box: TypeAlias = tuple[float, float, float, float]  # left, bottom, right, top
 
 

@@ -22,7 +22,6 @@ from qfund.precisions.backends import Implementation
 from qfund.precisions.table import PRECISIONS
 
 ROUNDS = 9
-
 SECONDS = 20.0  # for one candidate and its libraries; a round that has begun is finished
 
 #: Runs a model on the batch that is timed, and gives the outputs that are compared.

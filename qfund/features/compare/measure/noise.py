@@ -13,7 +13,6 @@ from qfund.stream.walker import Way
 
 #: Positions that it is measured on, at least one batch: the floor needs no more.
 POSITIONS = 1024
-
 #: Weights of the largest model that is also run in FP64.
 _DOUBLE = 100_000_000
 

@@ -14,15 +14,11 @@ from qfund.features.compare.request.report import Range
 
 #: The model's name for itself: ``named_modules`` calls it "".
 ROOT = "(the model itself)"
-
 #: Where a model is given something that is not finite, nothing in it is to blame.
 INPUTS = "(the model's inputs)"
-
 #: They compute nothing: the lists have no forward, the others give on what they, or their last part, were given.
 _LISTS = (nn.ModuleList, nn.ModuleDict)
-
 _PASSING = (*_LISTS, nn.Identity, nn.Dropout, nn.Sequential)
-
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 

@@ -21,10 +21,8 @@ Vector = NDArray[np.float64]
 
 #: Positions from the start of which everything is kept.
 SHOWN = 1024
-
 #: Positions that a report keeps as colours; the statistics are over all of them.
 TILES = 65_536
-
 #: Positions of large disagreement of which everything is kept, shared by the candidates; each has ``LEAST`` or more.
 WORST, LEAST = 192, 8
 

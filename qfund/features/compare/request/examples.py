@@ -5,7 +5,6 @@ from qfund.precisions.precision import MEANING, STORED
 from qfund.precisions.table import PRECISIONS, unavailable
 
 EXAMPLE = Spec("pydoc-llama")
-
 #: The example in every precision that a CPU runs, but for what else is called BF16 or FP16: those say where a loss
 #: comes from, not what to choose, and stand in one spot of a picture of bits against damage.
 EVERY_PRECISION = Spec(

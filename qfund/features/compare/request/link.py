@@ -17,9 +17,7 @@ LINK_VERSION = 1
 # The link: short names, candidates as repeats of ``p``, texts as repeats of ``file`` (names) and of ``content``.
 # Every parameter is written but those that came later, which are written where they are not what they were before.
 _NUMBERS = {"tokens": "max_tokens", "context": "context"}
-
 _STRINGS = {"model": "model", "ref": "reference", "text": "text", "rev": "revision"}
-
 QUERY_NAMES = frozenset({"v", "p", "also", "libraries", "stride", "scoring", "file", "content", *_NUMBERS, *_STRINGS})
 
 

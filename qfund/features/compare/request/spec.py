@@ -14,9 +14,7 @@ from qfund.precisions.table import PRECISIONS
 MAX_TOKENS = 1_000_000
 
 MAX_CONTEXT = 131_072
-
 DEFAULT_CANDIDATES = ("bf16", "fp16", "int8")
-
 DEFAULT_TOKENS = 16_384
 
 

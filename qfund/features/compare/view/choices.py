@@ -18,21 +18,16 @@ from qfund.ui.states import failed, literal
 
 #: Amounts of text on offer; a link may name any other.
 TOKENS = (256, 1024, 4096, 16_384, 65_536)
-
 OWN_TEXT = "Your own text"
-
 OWN_FILES = "Your files"
-
 EVALUATION = "Evaluation text"
 
 _KEYS = (
     *("model", "reference", "precisions", "source", "text", "texts", "tokens"),
     *("context", "scoring", "stride", "revision", "also", "libraries"),
 )
-
 #: Characters of all files together that this page takes; the command line takes more.
 MAX_FILES = 400_000
-
 _SCORED = {ALL: "Every position", SECOND_HALF: "The second half of each chunk"}
 
 
@@ -59,9 +54,7 @@ PRESETS = {
 }
 
 _BEGAN_AT = "choices_began_at"
-
 _UNREAD = "files_unread"  # why files that were given are not the input
-
 _CANDIDATES = 560  # pixels of the candidates with their sets, so that they stand beside the reference
 
 

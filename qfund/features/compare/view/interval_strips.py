@@ -20,7 +20,6 @@ from qfund.features.compare.words.statistics import widened
 
 #: The sheet that everything here needs once on a page.
 LOOKS = Path(__file__).parent / "assets/interval_strips.css"
-
 #: State of a decision → sign, words and colour. The sign and the words tell it without the colour.
 STATES = {
     "indistinguishable": ("≈", "indistinguishable", PALETTE[2]),
@@ -29,17 +28,14 @@ STATES = {
     "inconclusive": ("?", "inconclusive", PALETTE[4]),
     "broken": ("!", "not finite", PALETTE[6]),
 }
-
 #: What is measured as damage: its name beside an axis, and what a share is a share of.
 NAMES = {
     "perplexity_ratio": "perplexity, % worse",
     "top1_agreement": "top token changed, %",
     "kl_mean": "KL divergence, nat",
 }
-
 #: Damage that can be negative: noise can make a perplexity better.
 SIGNED = frozenset({"perplexity_ratio"})
-
 #: The axis ends at this many margins; what lies beyond is an arrow at its end.
 _REACH = 2.0
 

@@ -16,13 +16,11 @@ from qfund.precisions.table import PRECISIONS
 
 #: How often a candidate of a report may be said to change perplexity though it does not: all of them together.
 FALSE_ALARMS = 0.05
-
 #: Predictions that a claim about perplexity needs: the error of a few says little about the error of the next few.
 ENOUGH = 30
 
 #: Activations that come within this factor of the largest number that their dtype holds are worth a word.
 LITTLE_HEADROOM = 2.0
-
 MUCH_HEADROOM = 1e4
 
 

@@ -13,7 +13,6 @@ from qfund.features.formats.request.numbers import floor_log2, power_of_two
 from qfund.precisions.levels import NF4_VALUES
 
 FLOAT, INTEGER, CODEBOOK = "float", "integer", "codebook"
-
 #: What becomes of a number that is too large.
 INFINITY, LARGEST = "infinity", "the largest"
 

@@ -13,7 +13,6 @@ Number: TypeAlias = "Fraction | float"
 
 #: The longest text of a typed number, and the furthest powers: exact arithmetic on longer ones would stop the page.
 LONGEST, FURTHEST, FURTHEST_OF_TWO = 120, 1500, 5000
-
 _PARTS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Fraction]], ...] = (
     (re.compile(r"([+-]?)(\d*\.?\d*)(?:e([+-]?\d+))?", re.ASCII), lambda found: _decimal(*found.groups())),
     (re.compile(r"([+-]?)2(?:\^|\*\*)\(?([+-]?\d+)\)?", re.ASCII), lambda found: _of_two(*found.groups())),

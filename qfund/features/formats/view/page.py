@@ -20,9 +20,7 @@ from qfund.ui import columns, pickers, weights_choice
 from qfund.ui.states import failed, literal, told
 
 _PAGE = "formats"
-
 _EXAMPLES = ("1/3", "0.1", "66246", "1e-8", "2^-24", "448.5")
-
 _SCALINGS = {RAW: "Cast as they are", SCALED: "Scaled first, below 16 bits"}
 
 
@@ -205,7 +203,6 @@ _NUMBER_COLUMNS: dict[str, Any] = {
     "error": st.column_config.NumberColumn("Relative error", format="%.3g"),
     "code": _text("Bits", "In hexadecimal."),
 }
-
 _RANGE_COLUMNS: dict[str, Any] = {
     "label": _text("Format", pinned=True),
     "bits": st.column_config.NumberColumn("Bits", format="%.0f"),
@@ -218,7 +215,6 @@ _RANGE_COLUMNS: dict[str, Any] = {
     "special": _text("Besides"),
     "meaning": _text("What it is for", width="large"),
 }
-
 _WEIGHT_COLUMNS: dict[str, Any] = {
     "label": _text("Format", pinned=True),
     "overflow": _percent("Overflow", "Beyond the format's largest number: infinite, or clamped to it."),

@@ -14,7 +14,6 @@ from qfund.precisions.quantizers.quantizer import dtype_name
 
 #: Elements that are compared at once.
 _PIECE = 4 * 1024**2
-
 #: Names of tensors that are told apart.
 _NAMED = 3
 

@@ -11,13 +11,10 @@ from qfund.core.request import model_name
 
 #: Tensors that are listed by name; the others are counted.
 LISTED = 40
-
 #: Logits of one position that are shown.
 TOP = 5
-
 #: Tokens that the three dtypes read.
 TOKENS = 256
-
 #: Formats in which a weight is looked at: two casts, an 8-bit float and 8-bit integers.
 FORMATS = ("bf16", "fp16", "fp8_e4m3", "int8")
 

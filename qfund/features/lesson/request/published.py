@@ -10,10 +10,8 @@ from pathlib import Path
 import msgspec
 
 FILE = Path(__file__).with_name("published.json")
-
 #: Relative difference up to which a figure comes out nearly.
 NEAR = 1e-3
-
 #: How a figure compares → what that means.
 VERDICTS = {
     "exactly": "The same figure, to the last digit that was published.",

@@ -19,10 +19,8 @@ from qfund.features.memory.request.plan import PlanRequest
 
 #: Of the plan: what the footprints of the page are about.
 PLANNED = ("fp32", "bf16", "int8", "int4")
-
 #: Candidates of the timing in turns.
 TIMED = ("bf16", "int8", "int8_dynamic")
-
 #: Tokens of a forward that is timed: a text at once, and as few as a comparison can take, about a step of generating.
 MANY, FEW = 512, 2
 
@@ -239,7 +237,6 @@ QUESTIONS: dict[str, Question] = {
 }
 
 THEN_AND_NOW = "then-and-now"
-
 PREDICTIONS: dict[str, Prediction] = {
     prediction.name: prediction for question in QUESTIONS.values() for prediction in question.predictions
 }

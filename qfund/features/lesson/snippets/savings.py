@@ -9,13 +9,9 @@ from qfund.models.counting import stored_bytes
 from qfund.models.dummy import DummyModel
 
 model = DummyModel.from_pretrained("models/dummy", dtype=torch.float32).eval()
-
 small = copy.deepcopy(model)
-
 quantize_(small, Int8WeightOnlyConfig(), lambda part, name: isinstance(part, torch.nn.Linear) and "head" not in name)
-
 before, after = stored_bytes(model), stored_bytes(small)  # get_memory_footprint() does not see into torchao's tensors
-
 print(f"{before:,} bytes, then {after:,}: {before / after:.2f} times smaller")
 
 ids, ratios = torch.tensor([[1, 0], [0, 1]]), []

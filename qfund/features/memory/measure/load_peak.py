@@ -38,13 +38,10 @@ from qfund.version import VERSION
 
 #: Seconds between two samples from which on something may have been missed.
 GAP = 0.1
-
 #: Bytes that a process has imported before it loads anything.
 IMPORTED = 512 * 1024**2
-
 #: Quantising one weight takes this many copies of it in fp32 for a moment.
 _TEMPORARIES = 4
-
 _READ = 16 * 1024**2
 
 

@@ -28,14 +28,10 @@ from qfund.models.tasks import Task
 #: Tokens of traces, each beside one that reads twice as many: one pair where what grows with the tokens dominates, one
 #: where its square may.
 _SHORT, _LONG = 32, 4096
-
 #: For models with states, whose reference scans loop over blocks of at most 256 tokens in Python, or over each token.
 _BLOCK = 256
-
 _TOKEN_BY_TOKEN = ("mamba", "falcon_mamba", "jamba", "zamba")
-
 _GENERATING = ("causal language model", "sequence-to-sequence model")
-
 #: transformers' names of what the arithmetic reads.
 _FIELDS = (
     *("model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_decoder_layers", "decoder_layers"),

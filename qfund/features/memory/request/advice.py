@@ -12,7 +12,6 @@ from qfund.precisions.table import PRECISIONS
 POOR = 15.0
 
 _STORED_BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16}
-
 _STORED_NAME = {"F64": "fp64", "F32": "fp32", "F16": "fp16", "BF16": "bf16"}
 
 

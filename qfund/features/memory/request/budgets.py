@@ -9,7 +9,6 @@ from qfund.core.errors import InvalidSpec
 from qfund.core.names import look_up
 
 SMALLEST = 2**20
-
 LARGEST = 2**50
 
 
@@ -32,7 +31,6 @@ class Gpu:
 # total (modal-client 2797 for L4 23034 and A10G 23028 MiB; the others as NVIDIA sells them), less 3 %: where both are
 # known, CUDA offers 0.7 % (H100) to 2.9 % (T4) less. The H200's 139 GiB are those of the one that this project borrows.
 _TOTAL = 0.97
-
 _GIB = 1024**3
 
 

@@ -15,9 +15,7 @@ from qfund.precisions.request import ALSO
 from qfund.precisions.table import PRECISIONS, precision
 
 DEFAULT_CONTEXT = 4096
-
 MAX_CONTEXT = 2**32
-
 MAX_BATCH = 65_536
 
 #: What is looked at unless precisions are named: casts and weight-only formats, on the base that people serve on.

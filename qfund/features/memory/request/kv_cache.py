@@ -36,7 +36,6 @@ class KvFormat:
 # Groups of 64 with two 16-bit numbers are transformers' QuantizedCache (quanto, HQQ); llama.cpp's q8_0 and q4_0 (groups
 # of 32 with one) come to the same 8.5 and 4.5 bits. fp8 is its Fp8QuantizedLayer: one fp32 scale a tensor.
 _GROUPED = "groups of 64 with a scale and a zero-point of 16 bits each"
-
 KV_FORMATS: dict[str, KvFormat] = {
     row.name: row
     for row in (
@@ -49,7 +48,6 @@ KV_FORMATS: dict[str, KvFormat] = {
         KvFormat("int4", 4, f"4-bit integers, {_GROUPED}: 4.5 bits", group=64, group_bytes=4),
     )
 }
-
 #: What ``kv`` may name; None is the dtype that the precision computes in.
 KV_CHOICES = ("fp32", "bf16", "fp16", "fp8", "int8", "int4")
 
@@ -92,13 +90,9 @@ class State:
 
 #: Models that keep what they remember elsewhere than in the caches that are counted here.
 _OTHER_MEMORY = {"rwkv", "xlstm", "recurrent_gemma", "xlnet", "reformer", "minimax", "deepseek_v4"}
-
 _STATES = ("linear_attention", "conv", "hybrid", "hybrid_sliding")
-
 _WINDOWED = ("sliding_attention", "chunked_attention", "hybrid_sliding")
-
 _WHOLE = ("full_attention", "indexed_attention", "hybrid")
-
 _NONE = ("dummy", "moe", "mlp")
 
 
@@ -289,7 +283,6 @@ _STATE_OF: dict[str, Callable[[Config], tuple[int, int]]] = {
 }
 
 SIZES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
-
 KV_OF = {"float64": "fp64", "float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
 

@@ -21,18 +21,13 @@ from qfund.precisions.precision import CAST, MEANING, STORED, Precision
 from qfund.precisions.table import PRECISIONS, precision
 
 DEFAULT_PRECISIONS = ("bf16", "int8")
-
 MAX_RUNS = 20
-
 #: Tokens of the forward after a load, where the model reads so many.
 FORWARD_TOKENS = 512
-
 #: Multiples of smaller weights are not exact: what Python and torch allocate on the way, up to a MiB, shows in them.
 SMALL = 64 * 1024**2
-
 #: Multiples of weights smaller than this say nothing.
 TINY = 4 * 1024**2
-
 NOT_SAMPLED = "not sampled on this system"
 
 

@@ -29,10 +29,8 @@ PARTS = {
     "scales": "scales and zero-points",
     "buffers": "what a model holds besides its weights",
 }
-
 #: Bytes of an element in the casts' dtypes.
 _ITEM = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
-
 _FLOATS = ("F64", "F32", "F16", "BF16")
 
 

@@ -14,7 +14,6 @@ from qfund.ui.pickers import OFFERED
 
 #: Tokens on offer; a link may name any other number.
 CONTEXTS = tuple(2**power for power in range(7, 21))
-
 AS_COMPUTED = "as computed"
 
 

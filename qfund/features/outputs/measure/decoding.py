@@ -95,7 +95,6 @@ def _as_list(value: Any) -> list[int]:
 #: What a checkpoint's generation config may ask of every step, in the order in which transformers does it: a field, and
 #: what makes the processor of its value, the length of the prompt, the longest text and the end tokens.
 _Made = Callable[[Any, int, int, list[int], Any], Any]
-
 _SETTINGS: tuple[tuple[str, _Made], ...] = (
     ("repetition_penalty", lambda value, *_: processors.RepetitionPenaltyLogitsProcessor(value)),
     ("no_repeat_ngram_size", lambda value, *_: processors.NoRepeatNGramLogitsProcessor(value)),
@@ -122,7 +121,6 @@ _SETTINGS: tuple[tuple[str, _Made], ...] = (
     ),
     ("suppress_tokens", lambda value, _b, _m, _e, on: processors.SuppressTokensLogitsProcessor(value, device=on)),
 )
-
 _NEUTRAL: tuple[Any, ...] = (None, 0, 1.0, [])
 
 

@@ -31,7 +31,6 @@ from qfund.models.opened import Opened, opened
 from qfund.precisions.table import PRECISIONS
 
 _WRITERS = ("causal language model", "sequence-to-sequence model")
-
 #: A text is decoded as a whole from this many tokens before its end: what a token adds depends on those near it.
 _WINDOW = 16
 

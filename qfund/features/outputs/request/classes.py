@@ -10,13 +10,9 @@ from qfund.core.estimate import Estimate
 from qfund.precisions import request as precisions_request
 
 SCHEMA = 1
-
 MAX_TEXTS = 64
-
 SHOWN = 8  # labels of an item that are kept, and those that any precision chose
-
 DEFAULT_PRECISIONS = ("bf16", "fp16", "int8", "int4", "int2", "nf4")
-
 DEFAULT_TEXTS = (
     "I could not put it down: the best evening I have had in years.",
     "It was fine, I suppose. Nothing that I would go back for.",
@@ -24,10 +20,8 @@ DEFAULT_TEXTS = (
     "Not bad at all, though I had hoped for more.",
     "Please tell me how to reset the password of my account.",
 )
-
 #: How logits become numbers that people read.
 SOFTMAX, SIGMOID, SCORE = "one of them", "any of them", "a score"
-
 READINGS = {
     SOFTMAX: "probabilities of all classes add up to 1",
     SIGMOID: "each class has a probability of its own; those of at least 50 % are chosen",

@@ -12,13 +12,9 @@ from qfund.core.names import look_up
 from qfund.precisions import request as precisions_request
 
 SCHEMA = 1
-
 MAX_TEXTS = 64
-
 DEFAULT_PRECISIONS = ("bf16", "fp16", "int8", "int4", "int2", "nf4")
-
 DEFAULT_QUERY = "Read a file line by line"
-
 DEFAULT_TEXTS = (
     "Open a file and return a stream of its lines",
     "Iterate over the lines of a text file",
@@ -29,7 +25,6 @@ DEFAULT_TEXTS = (
     "Convert a date to seconds since the epoch",
     "Draw a red circle above a blue square",
 )
-
 POOLINGS = {
     "mean": "the mean over all tokens of the text, special ones included; texts are read alone, so none is padding",
     "first": "the first token's ([CLS] of BERT and its kin)",

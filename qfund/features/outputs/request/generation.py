@@ -17,32 +17,23 @@ from qfund.core.estimate import Estimate
 from qfund.precisions import request as precisions_request
 
 SCHEMA = 1
-
 MAX_PROMPTS = 512
-
 MAX_NEW_TOKENS = 1024
-
 MAX_STOPS = 8
-
 DEFAULT_NEW_TOKENS = 48
-
 DEFAULT_PRECISIONS = ("bf16", "fp16", "int8", "int4", "int2", "nf4")
 
 #: Logits. A preference of at most this much is a tie: the token chosen was at most 1.28 times as likely as the other.
 TIE = 0.25
-
 #: Differences of two logits that moved by more than so many times what is usual are called unusual.
 USUAL = 2.0
-
 TIED, NOISE, UNUSUAL, NOT_FINITE = "tie", "noise", "unusual error", "not finite"
-
 KINDS = {
     TIED: "the reference itself was undecided: it preferred its token by at most 0.25 logits (1.28 times as likely)",
     NOISE: "no tie, and the error that this precision usually makes there is enough to overturn it",
     UNUSUAL: "no tie, and it took more than twice the error that this precision usually makes there",
     NOT_FINITE: "the logits are NaN or infinite",
 }
-
 #: Why a text ends where it does.
 ENDS = {
     "end": "the model ended it",

@@ -11,9 +11,7 @@ from qfund.features.outputs.words import percent, visible
 
 #: Tokens that stand beside each other; longer texts are cut here, and read in whole above.
 COLUMNS = 256
-
 _QUIET = "opacity:.55"
-
 _PROSE = (
     "white-space:pre-wrap;overflow-wrap:anywhere;font-family:var(--st-code-font,monospace);font-size:.86em;"
     "line-height:1.6;margin:0"

@@ -14,16 +14,11 @@ from qfund.ui import pickers
 from qfund.ui.pickers import FIELD, WITH_STORED, option_label
 
 OURS, OWN = "Held-out docstrings", "Your own"
-
 #: New tokens on offer; a link may name any other number.
 TOKENS = (8, 16, 32, 48, 64, 128, 256)
-
 _WANTED = "outputs_wanted"
-
 _LINE_END = "\\n"  # as people write it
-
 _START = "def open_url(url, timeout=None):\nOpen the"
-
 _ACTIONS = {
     "text": ("Write", ":material/edit_note:"),
     "classes": ("Classify", ":material/category:"),

@@ -16,14 +16,11 @@ from numpy.typing import NDArray
 from qfund.core.errors import InvalidInput
 
 Floats: TypeAlias = NDArray[np.float32]
-
 Codes: TypeAlias = NDArray[np.int8]
 
 #: Granularity → how many neighbours in a row share a scale: 0 for all of the matrix, None for all of the row.
 GRANULARITIES: dict[str, int | None] = {"tensor": 0, "channel": None, "g32": 32, "g64": 64, "g128": 128}
-
 BITS = (8, 7, 6, 5, 4, 3, 2)
-
 #: How a range becomes a scale; the two differ in more than it seems.
 CONVENTIONS = {
     "torchao": "Zero always belongs to the range. Symmetric: s = max|w| / ((q_max − q_min) / 2), /127.5 for 8 bits, so "
@@ -31,19 +28,13 @@ CONVENTIONS = {
     "course": "The textbook's: the range is that of the weights, with or without zero. Symmetric: s = max|w| / q_max, "
     "/127 for 8 bits, so −128 is never used. The weight is divided by s, z is added, and the sum is rounded.",
 }
-
 #: The smallest scale that is chosen, so that nothing is divided by zero: torchao's, of float32.
 LEAST_SCALE = float(np.finfo(np.float32).eps)
-
 _SMALLEST = float(np.finfo(np.float32).tiny)
-
 _LARGEST = float(np.finfo(np.float32).max)
-
 _SCALE_BYTES, _ZERO_POINT_BYTES = 4, 1
-
 #: Weights that are held in double precision at once.
 _AT_ONCE = 2**20
-
 #: Planes that a width is stored in, as ``quantizers.packing`` does: 3 bits are 2 + 1.
 _PLANES = (8, 4, 2, 1)
 

@@ -9,14 +9,10 @@ from qfund.features.quantizer.request.linear import Floats, checked
 
 #: The matrix that the course quantises by hand ("Quantization in Depth").
 COURSE = np.array([[191.6, -13.5, 728.6], [92.14, 295.5, -184], [0, 684.6, 245.5]], np.float32)
-
 #: The course's first scale and zero-point, chosen at random, with 8 bits: its mean squared error is 170.88.
 COURSE_SCALE, COURSE_ZERO_POINT = 3.5, -70
-
 LONGEST = 20_000  # characters
-
 MOST = 128  # rows and columns
-
 _SHOWN = 40  # characters of a text that a message repeats
 
 

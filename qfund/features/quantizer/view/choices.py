@@ -12,7 +12,6 @@ from qfund.ui import pickers, weights_choice
 from qfund.ui.states import failed, literal
 
 _PAGE = "quantiser"
-
 _PER = {
     "tensor": "Whole tensor",
     "channel": "Output channel (row)",
@@ -20,9 +19,7 @@ _PER = {
     "g64": "Group of 64",
     "g128": "Group of 128",
 }
-
 _AS = {"torchao": "torchao's", "course": "The course's"}
-
 _MAPPINGS = {False: "Asymmetric", True: "Symmetric"}
 
 

@@ -23,11 +23,8 @@ _ASSETS = Path(__file__).parent / "assets"
 
 #: Rows and columns of a picture; of larger matrices every n-th is shown.
 _SHOWN = 256
-
 _BINS = 120
-
 _FEW = 4096  # weights; among fewer the largest is seen
-
 _COLORS = {"low": PALETTE[1], "high": PALETTE[0], "weights": OTHER, "grid": PALETTE[0], "beyond": PALETTE[1]}
 
 

@@ -11,7 +11,6 @@ from qfund.features.quantizer.request.linear import Codes, Scheme
 
 #: Codes that are shown on their way into bytes.
 _SHOWN = 8
-
 _COURSE = np.array([[1, 0, 3, 2]], np.uint8)
 
 

@@ -69,7 +69,6 @@ class Ran(msgspec.Struct, frozen=True, tag="ran"):
 
 
 Event: TypeAlias = Imported | Entered | Loaded | Ran | Failed
-
 _events: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
 

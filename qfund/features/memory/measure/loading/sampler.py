@@ -17,7 +17,6 @@ import time
 
 #: Seconds, resident bytes, shared bytes (pages of files and shared memory).
 RECORD = struct.Struct("=dqq")
-
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 

@@ -19,17 +19,13 @@ from qfund.features.memory.measure.loading.messages import Entered, Event, Impor
 
 #: Seconds between two samples.
 INTERVAL = 0.005
-
 #: Seconds that one load may take, and the forward after it.
 LIMIT = 3600.0
-
 FORWARD_LIMIT = 600.0
-
 _LOADER = (sys.executable, "-m", "qfund.features.memory.measure.loading.process")
 
 #: Clock in seconds, resident and shared bytes.
 Sample = tuple[float, int, int]
-
 Kind = TypeVar("Kind", bound=Event)
 
 

@@ -1,5 +1,6 @@
 """Command lines to values: argparse, with help that fits a line and errors that say what to do."""
 
+import difflib
 import shutil
 import textwrap
 from argparse import ArgumentParser, ArgumentTypeError, HelpFormatter, Namespace
@@ -14,6 +15,8 @@ from qfund.core.names import look_up, unknown
 from qfund.version import VERSION
 
 WIDTH = 100  # characters of a line of help, at most
+
+_CLOSE = 0.75  # likeness of options that may be mistaken for each other, their dashes counted
 
 DESCRIPTION = "What lower precision costs a neural network, and what it buys."
 
@@ -116,16 +119,18 @@ class Parser(ArgumentParser):
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        if error := self._unknown_option():
-            raise error
-        raise UsageError(_sentence(message), f"See `{self.prog} --help`.")
+        see = f"See `{self.prog} --help`."
+        if name := self._unknown_option():
+            close = difflib.get_close_matches(name, self._option_string_actions, n=1, cutoff=_CLOSE)
+            raise UsageError(f"Unknown option {name}.", f"{f'Did you mean: {close[0]}? ' if close else ''}{see}")
+        raise UsageError(_sentence(message), see)
 
-    def _unknown_option(self) -> UsageError | None:
-        """For the first that no option of this command begins with: it is what is wrong, whatever argparse says."""
-        names = [name for name in self._option_string_actions if name.startswith("--")]
+    def _unknown_option(self) -> str | None:
+        """The first that no option of this command begins with: it is what is wrong, whatever argparse says."""
         given = self._given[: self._given.index("--")] if "--" in self._given else self._given
         for argument in given:
             name = argument.partition("=")[0]
-            if name.startswith("--") and " " not in argument and not any(each.startswith(name) for each in names):
-                return unknown(names, name, "option")
+            known = any(each.startswith(name) for each in self._option_string_actions)
+            if name.startswith("--") and " " not in argument and not known:
+                return name
         return None

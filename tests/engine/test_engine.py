@@ -859,9 +859,9 @@ def test_a_stored_result_that_cannot_be_read_is_absent(
     assert keep(store, key, asked, Shouted("WORDS"), weights) is None
     assert store.get(kind, key) == Shouted("WORDS")
     assert store.get(replace(kind, schema=4), key) is None
-    monkeypatch.setattr(msgspec.json, "encode", lambda result: document)
-    store.put(kind, key, None)
-    monkeypatch.undo()
+    with monkeypatch.context() as patched:
+        patched.setattr(msgspec.json, "encode", lambda result: document)
+        store.put(kind, key, None)
     assert store.get(kind, key) is None
     assert compute(asked, store=store, identify=weights) == store.get(kind, key) == Shouted("WORDS")
 

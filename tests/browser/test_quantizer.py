@@ -63,6 +63,7 @@ def test_a_slider_redraws_maps_and_figures(arrive: Arrive) -> None:
     page = visit.page
     maps = page.locator(".map canvas")
     expect(maps).to_have_count(4)
+    until(lambda: all("255" in maps.nth(place).evaluate(PIXELS) for place in range(4)))  # painted
     before = [maps.nth(place).evaluate(PIXELS) for place in range(4)]
     error = figure(visit, "Mean squared error").inner_text()
     page.get_by_role("slider", name="Scale", exact=True).press("PageUp")

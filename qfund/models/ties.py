@@ -1,4 +1,4 @@
-"""Weights that a config ties and a file stores twice: transformers ties them where the two are equal, and only there."""
+"""Weights that a config ties and a file stores twice: transformers ties them where the two are equal."""
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache

@@ -104,9 +104,7 @@ def plan_conversion(
         for key, parameter in module.named_parameters(recurse=False):
             if parameter.dim() >= 2 and not key.endswith("_bias"):
                 elsewhere = product and multiplies_by(code, name.rpartition(".")[2])
-                user = _User(
-                    name, module, key, parameter, module in heads, elsewhere, stack_of.get(id(parameter))
-                )
+                user = _User(name, module, key, parameter, module in heads, elsewhere, stack_of.get(id(parameter)))
                 users.setdefault(id(parameter), []).append(user)
     groups: list[tuple[Weight, ...]] = []
     left: dict[str, LeftModule] = {}

@@ -9,9 +9,8 @@ to the product that it is multiplied in. What cannot be followed is no stack.
 import ast
 import builtins
 import inspect
-import math
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import FunctionType, MethodType
@@ -80,9 +79,7 @@ class _Reading:
     def __init__(self, parts: Mapping[int, _Part], found: dict[int, set[Stack]]) -> None:
         self._parts, self._found = parts, found
 
-    def method(
-        self, module: nn.Module, name: str, args: Sequence[Any], named: Mapping[str, Any], depth: int
-    ) -> Any:
+    def method(self, module: nn.Module, name: str, args: Sequence[Any], named: Mapping[str, Any], depth: int) -> Any:
         function = inspect.unwrap(getattr(type(module), name))
         return self._function(function, (module, *args), named, depth)
 
@@ -104,8 +101,9 @@ class _Reading:
             return
         rows, columns = value.tensor.shape[-2:]
         strides = value.tensor.stride()[-2:]
-        whole = self._parts[value.parameter].tensor.numel()
-        if whole <= rows * columns or whole % (rows * columns) or strides not in ((columns, 1), (1, rows)):
+        parameter = self._parts[value.parameter].tensor
+        alone = parameter.dim() == 2 and parameter.numel() == rows * columns  # a matrix is no stack of one
+        if alone or parameter.numel() % (rows * columns) or strides not in ((columns, 1), (1, rows)):
             return
         outs, ins = (rows, columns) if outs_first else (columns, rows)
         turned = strides != (columns, 1)

@@ -17,6 +17,7 @@ from qfund.precisions.quantizers.conversion import Part, parts_of
 from qfund.precisions.quantizers.heads import heads_of, output_heads
 from qfund.precisions.quantizers.plan import Plan, View, Weight, plan_conversion, plan_of
 from qfund.precisions.quantizers.quantizer import Layout, Quantizer, dtype_name, quantizer_of
+from qfund.precisions.unconverted import unconverted
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,13 @@ class Skeleton:
         """
         return Footprint(tuple(self._rows(row, also)))
 
+    def stays(self, row: Precision, also: tuple[str, ...] = ()) -> str:
+        """What of the matrices a quantiser leaves, as the predicate of a sentence; empty where it is little."""
+        if row.quantizer is None or row.every_matrix:
+            return ""
+        found = unconverted(self._rows(row, also), self._plan(row.product is not None, False, also).left)
+        return found.phrase if found else ""
+
     def _plan(self, product: bool, every_matrix: bool, also: tuple[str, ...]) -> Plan:
         key = product, every_matrix, also
         if key not in self._plans:
@@ -123,9 +131,16 @@ class Skeletons:
             UnsupportedModel: the architecture cannot be built.
             NothingConverted: the model has no module that this precision converts.
         """
+        return self._on(row).footprint(row, tuple(also))
+
+    def stays(self, row: Precision, also: Iterable[str] = ()) -> str:
+        """As ``Skeleton.stays``."""
+        return self._on(row).stays(row, tuple(also))
+
+    def _on(self, row: Precision) -> Skeleton:
         if row.dtype not in self._built:
             self._built[row.dtype] = Skeleton(self._checkpoint, getattr(torch, row.dtype))
-        return self._built[row.dtype].footprint(row, tuple(also))
+        return self._built[row.dtype]
 
 
 def predict(checkpoint: Checkpoint, row: Precision, also: Iterable[str] = ()) -> Footprint:

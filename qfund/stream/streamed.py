@@ -69,6 +69,7 @@ class Streamed:
         Raises:
             CorruptCheckpoint: tensors missing or of other shapes than the architecture's.
             NothingConverted: the model has no module that a way's precision converts.
+            NotStreamable: weights are tied in some of the precisions only.
         """
         self._checkpoint, self._also, self._tiles = checkpoint, also, tiles
         self._device = torch_device()
@@ -77,6 +78,8 @@ class Streamed:
         # The weights of each base dtype are loaded by the frame of a cast.
         self._loaders = {way.row.dtype: self._frame(_cast(way.row.dtype), None) for way in ways}
         self._any = next(iter(self._loaders.values()))
+        if any(frame.tied != self._any.tied for frame in self._frames.values() if frame.conversion is None):
+            raise NotStreamable("what it ties is equal in some of the precisions only")
         self.units = stream_units.find(self._any.model, layers)
         self.reader = Reader(checkpoint, self._any)
         self.quantized = Quantized(checkpoint, Disk())

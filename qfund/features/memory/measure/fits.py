@@ -56,7 +56,7 @@ def fits(request: FitsRequest, progress: Progress = lambda phase, share: None) -
         weights=tuple(weights),
         stored=stored,
         rows=table,
-        choice=choose(table, request.workload, stored),
+        choice=choose(table, request.workload, stored, weights),
         refused=refused,
         warnings=warnings(shape, request.workload),
         notes=notes(shape),
@@ -86,8 +86,10 @@ def weights_of(
             f"{found.folder.name} is {found.quantization.label} already; what its library makes of it is not foretold.",
             "Name the original checkpoint.",
         )
-    footprint = (skeletons or Skeletons(found)).footprint(row, also)
-    return Weights(row.name, footprint.bytes, footprint.parts, _dequantized(footprint, row))
+    skeletons = skeletons or Skeletons(found)
+    footprint = skeletons.footprint(row, also)
+    stays = skeletons.stays(row, also)
+    return Weights(row.name, footprint.bytes, footprint.parts, _dequantized(footprint, row), stays)
 
 
 def _dequantized(footprint: Footprint, row: Precision) -> int:

@@ -60,6 +60,7 @@ def plan(
     reference = plain.footprint(PRECISIONS["fp32"])
     notes = [*_turned(found, plain), *_tied(found, reference)]
     entries: list[PlanEntry] = []
+    left_alone: list[str] = []
     not_planned: list[NotPlanned] = []
     for name in request.precisions:
         row = PRECISIONS[name]
@@ -70,6 +71,8 @@ def plan(
                 raise
             not_planned.append(NotPlanned(name, error.message))
             continue
+        if stays := skeleton(row.dtype).stays(row, request.also):
+            left_alone.append(f"{row.label}: {stays}.")
         notes += _kept(row, footprint)
         entries.append(_entry(row, footprint, reference.bytes, places, list(kinds)))
     parameters = dict.fromkeys(kinds, 0)
@@ -86,7 +89,7 @@ def plan(
         entries=tuple(entries),
         not_planned=tuple(not_planned),
         modules=tuple(PlannedModule(name, kinds[name], count) for name, count in parameters.items()),
-        notes=tuple(notes),
+        notes=(*left_alone, *notes),
     )
 
 

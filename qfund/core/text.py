@@ -1,4 +1,4 @@
-"""Text as files and people give it: UTF-8, with a byte order mark or without, in lines that end with ``\\n`` or ``\\r\\n``."""
+"""Text as files and people give it: UTF-8, a byte order mark before it or none, and lines that end at newlines."""
 
 _MARK = "\ufeff"
 

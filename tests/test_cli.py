@@ -230,7 +230,7 @@ def test_from_python_several_texts() -> None:
 def test_names_in_capitals_commas_and_standard_input(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO("0 1 1 0"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"0 1 1 0")))
     arguments = ("compare", "dummy", "--precision", "INT8,bf16", "--text-file", "-", "--json", "--no-store", "--quiet")
     assert run(*arguments) == 0
     printed = capsys.readouterr()

@@ -12,6 +12,7 @@ import msgspec
 from qfund.checkpoints import quantization
 from qfund.checkpoints.headers import AGAIN, StoredTensor, read_header, read_offsets, shortened
 from qfund.checkpoints.identity import content_id
+from qfund.checkpoints.pointers import must_be_no_pointer
 from qfund.checkpoints.quantization import Quantization
 from qfund.core.errors import CorruptCheckpoint, ModelNotFound, UnsafeCheckpoint, UnsupportedModel
 
@@ -60,6 +61,7 @@ def _read(folder: Path, identify: Callable[[Path], str] | None) -> Checkpoint:
     try:
         config = read_config(folder)
         index, paths = _weight_files(folder)
+        must_be_no_pointer(paths)
         headers = {path.name: read_header(path) for path in paths}
         found = assemble(folder, folder.name, config, index, headers)
         return replace(found, id=identify(folder)) if identify else found
@@ -131,6 +133,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         if (size := path.stat().st_size) > LARGEST_JSON:
             raise CorruptCheckpoint(f"{path} has {size:,} bytes; at most {LARGEST_JSON:,} are read.", AGAIN)
+        must_be_no_pointer([path])
         found = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise CorruptCheckpoint(f"{path} cannot be read as JSON: {error}.", "Download the checkpoint again.") from error

@@ -9,7 +9,7 @@ from transformers.models.auto import modeling_auto
 
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.errors import UnsafeCheckpoint, UnsupportedModel
-from qfund.models import dummy
+from qfund.models import bare, dummy
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +69,10 @@ def task_of(checkpoint: Checkpoint) -> Task:
     Raises:
         UnsupportedModel: by the architecture's name.
     """
-    architecture = checkpoint.architecture
+    architecture = stored_architecture(checkpoint)
     if architecture == dummy.DummyModel.__name__:
         return TASKS["causal language model"]
-    task = next((task for task in TASKS.values() if _lists(task.table, architecture)), None)
+    task = _task_of(architecture)
     if task is None and "auto_map" in checkpoint.config and not hasattr(transformers, architecture):
         raise UnsafeCheckpoint(
             f"{architecture} is code that comes with the checkpoint; qfund runs no such code.",
@@ -84,9 +84,38 @@ def task_of(checkpoint: Checkpoint) -> Task:
     return task
 
 
+def _task_of(architecture: str) -> Task | None:
+    return next((task for task in TASKS.values() if _lists(task.table, architecture)), None)
+
+
+def stored_architecture(checkpoint: Checkpoint) -> str:
+    """The architecture that the file holds: the one that config.json names, or its base where the head is not there."""
+    task = _task_of(checkpoint.architecture)
+    decodes = task is not None and task.name in ("causal language model", "sequence-to-sequence model")
+    return bare.stored_architecture(checkpoint, lambda: read_config(checkpoint), decodes)
+
+
+def notes_on_what_is_missing(checkpoint: Checkpoint) -> list[str]:
+    """That a head or a pooler is not there, where that is so."""
+    named, held, found = checkpoint.architecture, stored_architecture(checkpoint), []
+    if held != named:
+        found.append(f"config.json names {named}, but the file holds nothing of its head: it is read as {held}.")
+    if _has_no_pooler(checkpoint, held):
+        found.append("The checkpoint holds no pooler; hidden states need none.")
+    return found
+
+
+def _has_no_pooler(checkpoint: Checkpoint, architecture: str) -> bool:
+    """Whether it gives hidden states, and its pooler's weights are not there."""
+    task, class_ = _task_of(architecture), getattr(transformers, architecture, None)
+    if task is None or task.gives != "hidden states" or class_ is None or checkpoint.quantization is not None:
+        return False
+    return bare.lacks_pooler(checkpoint, class_, lambda: read_config(checkpoint))
+
+
 def _why_not(checkpoint: Checkpoint, task: Task) -> str | None:
     """Why a model whose head is of a supported kind is refused all the same."""
-    architecture, config = checkpoint.architecture, read_config(checkpoint)
+    architecture, config = stored_architecture(checkpoint), read_config(checkpoint)
     if task.name == "vision-to-text model" and architecture not in _CAPTIONERS:
         return f"of the vision-to-text models qfund runs {' and '.join(_CAPTIONERS)}"
     if task.name == "encoder" and getattr(config, "vocab_size", None) is None:
@@ -115,13 +144,14 @@ def _vocabularies(config: Any) -> set[int]:
 
 
 def model_class(checkpoint: Checkpoint) -> Any:
-    """The class that the checkpoint's architecture names: transformers' own, or the lesson's."""
+    """The class that the checkpoint's architecture names: transformers' own, or the lesson's; less what is not there."""
     if checkpoint.architecture == dummy.DummyModel.__name__:
         return dummy.DummyModel
+    architecture = stored_architecture(checkpoint)
     try:
-        found = getattr(transformers, checkpoint.architecture)
+        found = getattr(transformers, architecture)
         found.forward  # noqa: B018 - what stands in for a class whose libraries are missing raises here
-        return found
+        return bare.without_pooler(found) if _has_no_pooler(checkpoint, architecture) else found
     except (AttributeError, ImportError) as error:
         raise UnsupportedModel(
             f"{checkpoint.architecture} cannot be opened by transformers {transformers.__version__}: {error}.",

@@ -11,6 +11,7 @@ from qfund.core.errors import UnsupportedModel
 from qfund.models.bare import must_end
 from qfund.models.tasks import model_class, read_config
 
+
 def build(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
     """The model that config.json describes, in a dtype; buffers lie on the meta device too.
 

@@ -41,7 +41,12 @@ def no_pooler(name: str) -> str | None:
 CASES = {
     "no pooler": ("bert-encoder", no_pooler, "BertModel", "no pooler"),
     "only the base": ("roberta-masked", bare("roberta."), "RobertaModel", "nothing of its head"),
-    "base with its prefix": ("bert-classifier", lambda n: n if n.startswith("bert.") else None, "BertModel", "its head"),
+    "base with its prefix": (
+        "bert-classifier",
+        lambda n: n if n.startswith("bert.") else None,
+        "BertModel",
+        "its head",
+    ),
     "base of a classifier of tokens": ("distilbert-tokens", bare("distilbert."), "DistilBertModel", "its head"),
     "base of a decoder": ("llama-untied", bare("model."), "LlamaModel", "nothing of its head"),
 }
@@ -56,7 +61,9 @@ def test_hidden_states_need_neither_head_nor_pooler(case: str, tmp_path: Path) -
     model = getattr(transformers, architecture).from_pretrained(folder).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     with torch.inference_mode():
-        rows = [model(tokenizer(t, return_tensors="pt")["input_ids"]).last_hidden_state[0].double().mean(0) for t in TEXTS]
+        rows = [
+            model(tokenizer(t, return_tensors="pt")["input_ids"]).last_hidden_state[0].double().mean(0) for t in TEXTS
+        ]
     cosines = [float(torch.cosine_similarity(rows[0], row, 0)) for row in rows]
     assert found.reference.similarity[0] == pytest.approx(cosines, abs=1e-5)
     report = compare(Spec(str(folder), precisions=("bf16",), text=checkpoints.TEXT, max_tokens=40))

@@ -20,7 +20,7 @@ from qfund.features.compare.measure.gathered import REFERENCE, Gathered, output_
 from qfund.features.compare.measure.runs import Outcome, Run
 from qfund.features.compare.request.report import SCHEMA, NoiseRun, PrecisionResult, Report, Saturation
 from qfund.features.compare.request.spec import Spec, checked
-from qfund.models import environment, inputs, tasks
+from qfund.models import environment, inputs, multimodal, tasks
 from qfund.models.cache import model_cache
 from qfund.models.comparison.positions import Candidate, Comparison
 from qfund.models.opened import opened as open_model
@@ -67,7 +67,7 @@ def compare(spec: Spec, progress: Progress = lambda phase, share: None) -> Repor
         spec=spec,
         environment=environment.describe(found.id, opened.revision),
         model=ModelFacts(found.architecture, task.name, runs[REFERENCE].footprint.parameters, _stored_dtypes(found)),
-        input=prepared.facts,
+        input=replace(prepared.facts, notes=(*prepared.facts.notes, *_beside_text(spec, found, runs))),
         reference=reference,
         results=tuple(results),
         tokens=tokens.token_map(prepared, _asked(comparison, spec), task),
@@ -96,6 +96,14 @@ def _run(
             return answer
         why = answer
     return whole.measure_whole(spec, found, task, prepared.batches, sizes, model_cache(), why, progress)
+
+
+def _beside_text(spec: Spec, found: checkpoint.Checkpoint, runs: dict[str, Run]) -> list[str]:
+    """What of the model the text never ran, where it reads pictures or sound too."""
+    parts = multimodal.parts_beside_text(found)
+    stored = {PRECISIONS[spec.reference].label: runs[REFERENCE].footprint.tensors}
+    stored |= {PRECISIONS[name].label: runs[name].footprint.tensors for name in spec.precisions}
+    return [multimodal.sentence(parts, stored)] if parts else []
 
 
 def _asked(comparison: Comparison, spec: Spec) -> Comparison:

@@ -12,7 +12,7 @@ from qfund.features.memory.request.advice import choose, notes, warnings
 from qfund.features.memory.request.fits import Fits, FitsRequest, Weights, checked
 from qfund.features.memory.request.kv_cache import SIZES
 from qfund.features.memory.request.sizing import rows
-from qfund.models import tasks
+from qfund.models import multimodal, tasks
 from qfund.models.footprint import Footprint
 from qfund.models.skeleton import Skeletons
 from qfund.precisions.precision import Precision
@@ -59,8 +59,17 @@ def fits(request: FitsRequest, progress: Progress = lambda phase, share: None) -
         choice=choose(table, request.workload, stored, weights),
         refused=refused,
         warnings=warnings(shape, request.workload),
-        notes=notes(shape),
+        notes=(*notes(shape), *_beside_text(found, [one.precision for one in weights], skeletons, request.also)),
     )
+
+
+def _beside_text(
+    found: Checkpoint, precisions: Iterable[str], skeletons: Skeletons, also: Iterable[str]
+) -> Iterable[str]:
+    """What of the weights is there for pictures or sound, where the model reads them too."""
+    if parts := multimodal.parts_beside_text(found):
+        rows = (PRECISIONS[name] for name in precisions)
+        yield multimodal.sentence(parts, {row.label: skeletons.footprint(row, also).tensors for row in rows})
 
 
 def _stored_dtypes(found: Checkpoint) -> dict[str, int]:

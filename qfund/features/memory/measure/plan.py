@@ -7,7 +7,7 @@ import torch
 
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.errors import CorruptCheckpoint, NothingConverted
-from qfund.core.tensors import DtypeShare
+from qfund.core.tensors import DtypeShare, TensorRow
 from qfund.features.memory.request.plan import (
     PARTS,
     NotPlanned,
@@ -19,7 +19,7 @@ from qfund.features.memory.request.plan import (
     read,
     stored_bytes,
 )
-from qfund.models import prequantized
+from qfund.models import multimodal, prequantized
 from qfund.models.footprint import Footprint
 from qfund.models.skeleton import Skeleton
 from qfund.precisions.precision import STORED, Precision
@@ -59,6 +59,8 @@ def plan(
     places, kinds = plain.places, plain.kinds
     reference = plain.footprint(PRECISIONS["fp32"])
     notes = [*_turned(found, plain), *_tied(found, reference)]
+    parts = multimodal.parts_beside_text(found)
+    stored: dict[str, tuple[TensorRow, ...]] = {}
     entries: list[PlanEntry] = []
     left_alone: list[str] = []
     not_planned: list[NotPlanned] = []
@@ -74,7 +76,10 @@ def plan(
         if stays := skeleton(row.dtype).stays(row, request.also):
             left_alone.append(f"{row.label}: {stays}.")
         notes += _kept(row, footprint)
+        stored[row.label] = footprint.tensors
         entries.append(_entry(row, footprint, reference.bytes, places, list(kinds)))
+    if parts:
+        notes.append(multimodal.sentence(parts, stored))
     parameters = dict.fromkeys(kinds, 0)
     for tensor in reference.tensors:
         parameters[_module(tensor.name)] += tensor.parameters

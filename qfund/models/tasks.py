@@ -83,13 +83,9 @@ def task_of(checkpoint: Checkpoint) -> Task:
     architecture = stored_architecture(checkpoint)
     if architecture == dummy.DummyModel.__name__:
         return TASKS["causal language model"]
-<<<<<<< HEAD
     task = _task_of(architecture)
-=======
-    task = next((task for task in TASKS.values() if _lists(task.table, architecture)), None)
     if _is_multimodal(checkpoint):
         task = TASKS["causal language model"]
->>>>>>> f4
     if task is None and "auto_map" in checkpoint.config and not hasattr(transformers, architecture):
         raise UnsafeCheckpoint(
             f"{architecture} is code that comes with the checkpoint; qfund runs no such code.",
@@ -101,7 +97,6 @@ def task_of(checkpoint: Checkpoint) -> Task:
     return task
 
 
-<<<<<<< HEAD
 def _task_of(architecture: str) -> Task | None:
     return next((task for task in TASKS.values() if _lists(task.table, architecture)), None)
 
@@ -129,7 +124,8 @@ def _has_no_pooler(checkpoint: Checkpoint, architecture: str) -> bool:
     if task is None or task.gives != "hidden states" or class_ is None or checkpoint.quantization is not None:
         return False
     return bare.lacks_pooler(checkpoint, class_, lambda: read_config(checkpoint))
-=======
+
+
 def reads_text_alone(checkpoint: Checkpoint) -> bool:
     """Whether it is a causal language model that could read pictures or sound too, and is run without them."""
     return _is_multimodal(checkpoint) and _why_not(checkpoint, TASKS["causal language model"]) is None
@@ -141,7 +137,6 @@ def _is_multimodal(checkpoint: Checkpoint) -> bool:
     if architecture in _CAPTIONERS or not any(_lists(table, architecture) for table in _MULTIMODAL):
         return False
     return not read_config(checkpoint).is_encoder_decoder
->>>>>>> f4
 
 
 def _why_not(checkpoint: Checkpoint, task: Task) -> str | None:
@@ -188,7 +183,7 @@ def _vocabularies(config: Any) -> set[int]:
 
 
 def model_class(checkpoint: Checkpoint) -> Any:
-    """The class that the checkpoint's architecture names: transformers' own, or the lesson's; less what is not there."""
+    """The class that the checkpoint names: transformers' own, or the lesson's; less what is not there."""
     if checkpoint.architecture == dummy.DummyModel.__name__:
         return dummy.DummyModel
     architecture = stored_architecture(checkpoint)

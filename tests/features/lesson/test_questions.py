@@ -37,6 +37,8 @@ ARCHITECTURES = {
     "dummy": "DummyModel",
     "pydoc-llama": "LlamaForCausalLM",
     "shapes-blip": "BlipForConditionalGeneration",
+    "docstring-kinds": "DistilBertForSequenceClassification",
+    "docstring-vectors": "DistilBertModel",
 }
 
 

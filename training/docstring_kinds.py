@@ -70,7 +70,7 @@ def measure(folder: Path) -> None:
 
 
 def main() -> None:
-    parser = arguments(__doc__, "models/docstring-kinds", steps=500, batch=64, rate=5e-4)
+    parser = arguments(__doc__, "models/docstring-kinds", steps=500, batch=64, rate=7e-4)
     parser.add_argument("--encoder", type=Path, default=Path("models/docstring-vectors"))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

@@ -253,9 +253,8 @@ def test_a_report_that_was_sent_is_shown(tmp_path: Path, capsys: pytest.CaptureF
 def test_ls_lists_the_table(what: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("ls", what) == 0
     names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-    assert names == list(
-        {"models": ["pydoc-llama", "shapes-blip", "dummy"], "precisions": PRECISIONS, "metrics": METRICS}[what]
-    )
+    models = ["pydoc-llama", "shapes-blip", "docstring-kinds", "docstring-vectors", "dummy"]
+    assert names == list({"models": models, "precisions": PRECISIONS, "metrics": METRICS}[what])
 
 
 def test_ls_says_what_a_weight_takes_and_what_cannot_run_here(capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,10 +67,10 @@ def test_a_saved_comparison_says_what_was_asked_for_besides(opened: Open, store:
 
 
 def test_a_saved_list_that_cannot_be_read_says_why(opened: Open, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(limit: int = 200) -> list[object]:
+    def refuse(kind: object, limit: int = 200) -> list[object]:
         raise StoreError("The database file is damaged.", "Move it away.")
 
-    monkeypatch.setattr(store, "saved", refuse)
+    monkeypatch.setattr(store, "listed", refuse)
     assert "The database file is damaged" in texts(opened(page=SAVED))
 
 

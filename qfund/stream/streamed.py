@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from qfund.checkpoints.checkpoint import Checkpoint
-from qfund.core.errors import OutOfBudget
+from qfund.core.errors import OutOfBudget, about
 from qfund.core.progress import Progress
 from qfund.core.units import bytes_text
 from qfund.models.environment import torch_device
@@ -254,7 +254,9 @@ class Streamed:
         found = {slot.name: base[slot.name] for slot in frame.slots(unit) if slot.name in base}
         if groups := frame.quantized(unit):
             jobs = [Job(first, places[0].view, base[places[0].name]) for first, places in groups.items()]
-            for first, stored in self.quantized.of(frame.row, unit.name, jobs).items():
+            with about(frame.row.name):
+                made = self.quantized.of(frame.row, unit.name, jobs)
+            for first, stored in made.items():
                 for place in groups[first]:
                     found |= {f"{place.name}_{part}": tensor for part, tensor in stored.items()}
         return found if self._device.type == "cpu" else {name: part.to(self._device) for name, part in found.items()}

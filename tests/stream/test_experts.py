@@ -150,3 +150,29 @@ def test_what_stays_is_named_with_its_bytes() -> None:
     assert said.startswith("INT8 dynamic: ")
     assert f"({bytes_text(experts + 2 * 4 * 32 * 4)}) stay in FP32" in said  # the routers with them
     assert "model.layers.0.feed_forward.experts (96 KiB: stacked experts" in said
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8_bf16", "int4_bf16"])
+def test_a_router_that_is_cast_as_it_runs(precision: str, tmp_path: Path) -> None:
+    """Switch moves its router to float32 in the middle of a forward: codes are read in that dtype, and stay."""
+    config = _library.SwitchTransformersConfig(
+        **{"vocab_size": 300, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "num_experts": 4},
+        **{"num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 1, "num_decoder_layers": 2},
+    )
+    torch.manual_seed(0)
+    _library.SwitchTransformersForConditionalGeneration(config).save_pretrained(tmp_path)
+    found, row = checkpoint.read(tmp_path), PRECISIONS[precision]
+    ids = torch.randint(3, 300, (2, 8), generator=torch.Generator().manual_seed(1))
+    batches = [{"input_ids": ids, "decoder_input_ids": ids[:, :5]}]
+    expected = whole(found, precision, batches)[0]
+    assert expected[0].isfinite().all()
+    walked, heard = Streamed(found, [Way(precision, row)]), Heard()
+    walked.run(batches, heard)
+    assert_same(tensors(heard.outputs[0][precision]), expected)
+    model = loading.load(found, row).model
+    router = model.encoder.block[1].layer[1].mlp.router.classifier
+    before, stored = router.weight, {key: (tensor.dtype, tensor.clone()) for key, tensor in router.named_buffers()}
+    router.to(torch.float32)
+    assert router.weight.dtype == torch.float32
+    assert torch.equal(router.weight, before.float())
+    assert all(getattr(router, key).dtype == dtype for key, (dtype, _) in stored.items())

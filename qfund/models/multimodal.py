@@ -1,6 +1,7 @@
 """What of a language model is there for pictures or sound, which a text alone never runs, and what that weighs."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -34,7 +35,9 @@ def parts_beside_text(checkpoint: Checkpoint) -> tuple[str, ...]:
 def _language(decoder: nn.Module) -> set[nn.Module]:
     """What is in a decoder, but for models of another kind inside it: an encoder of pictures."""
     inner = [part for part in decoder.modules() if isinstance(part, PreTrainedModel)]
-    other = {module for part in inner if type(part.config) is not type(decoder.config) for module in part.modules()}
+    config: Any = decoder.config
+    others = [part for part in inner if type(part.config) is not type(config)]
+    other = {module for part in others for module in part.modules()}
     return {*decoder.modules()} - other
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sentencepiece import sentencepiece_model_pb2 as protobuf
 from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoTokenizer
 
 from qfund.checkpoints import checkpoint
 from qfund.core.errors import CorruptCheckpoint, InvalidInput, ModelError, UnsupportedModel
@@ -48,7 +49,7 @@ def words() -> bytes:
 
 
 def sentence_pieces() -> bytes:
-    found = protobuf.ModelProto()
+    found: Any = protobuf.ModelProto()  # type: ignore[attr-defined]
     found.trainer_spec.model_type = 1
     for number, piece in enumerate(("<unk>", "<s>", "</s>", "\u2581", *"adeghot", "\u2581the", "\u2581dog")):
         found.pieces.add(piece=piece, score=-float(number), type=2 if number == 0 else 3 if number < 3 else 1)
@@ -109,7 +110,7 @@ def test_the_libraries_of_a_sentencepiece_file_are_named(tmp_path: Path, monkeyp
         raise PackageNotFoundError(package)
 
     monkeypatch.setattr(opening, "version", none)
-    monkeypatch.setattr(opening.AutoTokenizer, "from_pretrained", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda *_, **__: 1 / 0)
     with pytest.raises(UnsupportedModel, match=r"SentencePiece file.*pip install sentencepiece protobuf"):
         reader(folder(tmp_path, {"tokenizer.model": sentence_pieces()}))
 

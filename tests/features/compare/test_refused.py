@@ -1,6 +1,7 @@
 """One precision that a model cannot have does not end the comparison of the others: it is named, with its reason."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -9,12 +10,13 @@ from safetensors.torch import load_file, save_file
 
 from qfund.core.errors import CorruptCheckpoint, NothingConverted, UnsupportedModel
 from qfund.features.compare.command.printing import text
-from qfund.features.compare.measure import compare as measuring
+from qfund.features.compare.measure import streamed, whole
 from qfund.features.compare.measure.compare import compare
 from qfund.features.compare.request.decision import Margin
 from qfund.features.compare.request.report import from_json, to_json
 from qfund.features.compare.request.spec import Spec
 from qfund.features.compare.words import report as words
+from qfund.precisions.precision import Precision
 from tests.tiny import checkpoints
 
 TEXT = checkpoints.TEXT[:200]
@@ -52,15 +54,15 @@ def test_weights_that_no_scale_can_hold_refuse_the_quantisers_only(tmp_path: Pat
 
 
 def test_one_that_the_model_does_not_run_in_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = measuring.whole.forward
+    run = whole.forward
 
-    def forward(model: object, batch: object, row: object) -> object:
-        if row.name == "int8":  # type: ignore[attr-defined]
+    def forward(model: Any, batch: Any, row: Precision) -> Any:
+        if row.name == "int8":
             raise UnsupportedModel("no kernel for it")
-        return run(model, batch, row)  # type: ignore[arg-type]
+        return run(model, batch, row)
 
-    monkeypatch.setattr(measuring.whole, "forward", forward)
-    monkeypatch.setattr(measuring.streamed, "streamed_or_why_not", lambda *_: "whole for once")
+    monkeypatch.setattr(whole, "forward", forward)
+    monkeypatch.setattr(streamed, "streamed_or_why_not", lambda *_: "whole for once")
     report = compare(Spec(str(checkpoints.folder("llama")), precisions=("bf16", "int8"), text=TEXT))
     assert [row.precision for row in report.results] == ["bf16"]
     assert report.refused == {"int8": "no kernel for it"}

@@ -624,8 +624,9 @@ def fake_measure(spec: Spec, progress: Callable[[str, float], None]) -> Report:
         return None  # type: ignore[return-value]
     found = make_report(spec)
     if what == "large":
-        row = replace(found.reference.tensors[0], name="层.βάρος 🦙\u2028" * 3)
-        found = replace(found, reference=replace(found.reference, tensors=(row,) * 60_000))
+        row = replace(found.reference.tensors[0], name="层.βάρος 🦙\u2028" * 3, bytes=0)
+        many = (*found.reference.tensors, *(row,) * 60_000)
+        found = replace(found, reference=replace(found.reference, tensors=many))
     return found
 
 

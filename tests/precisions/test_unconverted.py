@@ -1,5 +1,7 @@
 """What of the matrices a quantiser leaves is said with its bytes, where it is more than a few per cent."""
 
+from dataclasses import replace
+
 from qfund.core.tensors import LeftModule, TensorRow
 from qfund.features.compare.request.report import PrecisionResult
 from qfund.features.compare.words.candidates import memory_phrase
@@ -58,5 +60,5 @@ def test_the_choice_of_a_precision_says_so() -> None:
     weights = [Weights("int8", 1, {}, 0, "75 % of the bytes of its matrices stay in FP32")]
     chosen = choose([row], Workload(1), {}, weights)
     assert "to spare; in it 75 % of the bytes of its matrices stay in FP32." in chosen.sentence
-    refused = choose([Row("int8", *[nothing] * 6, False, -1, 0)], Workload(1), {}, weights)
+    refused = choose([replace(row, fits=False, headroom=-1, longest_context=0)], Workload(1), {}, weights)
     assert refused.sentence.endswith("; in it 75 % of the bytes of its matrices stay in FP32.")

@@ -23,6 +23,9 @@ _BITS = {
     **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
     "F4": 4,
 }
+_FLOATS = ("F64", "F32", "F16", "BF16")
+#: How a file begins in whose place Git LFS has left a pointer.
+POINTER = b"version https://git-lfs"
 AGAIN = "Download or save the file again."
 
 
@@ -39,6 +42,11 @@ class StoredTensor:
         return math.prod(self.shape)
 
     @property
+    def is_float(self) -> bool:
+        """Whether the elements are numbers that a model computes with."""
+        return self.dtype in _FLOATS
+
+    @property
     def is_coded(self) -> bool:
         """Whether the elements are codes of a quantised weight, not numbers: in 8 bits or fewer, or packed integers."""
         return self.dtype.startswith(("F8", "F6", "F4")) or self.dtype in ("I8", "U8", "I16", "U16", "I32", "U32")
@@ -52,7 +60,10 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
     """
     size = path.stat().st_size
     with path.open("rb") as file:
-        length = header_length(file.read(8), size, str(path))
+        start = file.read(8)
+        if start == POINTER[:8] and (start + file.read(len(POINTER))).startswith(POINTER):
+            raise CorruptCheckpoint(f"{path} is a pointer of Git LFS, not the file itself.", "Run `git lfs pull`.")
+        length = header_length(start, size, str(path))
         return parse_header(file.read(length), size - 8 - length, str(path))
 
 
@@ -134,9 +145,14 @@ def read_offsets(path: Path) -> dict[str, int]:
     """
     with path.open("rb") as file:
         length = header_length(file.read(8), path.stat().st_size, str(path))
-        rows = _ROWS.decode(file.read(length))
+        return parse_offsets(file.read(length))
+
+
+def parse_offsets(raw: bytes) -> dict[str, int]:
+    """The same of a header that was checked before."""
+    rows = _ROWS.decode(raw)
     rows.pop("__metadata__", None)
-    return {name: 8 + length + _ROW.decode(row).data_offsets[0] for name, row in rows.items()}
+    return {name: 8 + len(raw) + _ROW.decode(row).data_offsets[0] for name, row in rows.items()}
 
 
 def shortened(name: str) -> str:

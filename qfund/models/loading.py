@@ -15,7 +15,7 @@ from qfund.core.errors import CorruptCheckpoint, QfundError
 from qfund.core.tensors import LeftModule
 from qfund.models import footprint, prequantized
 from qfund.models.environment import torch_device
-from qfund.models.tasks import model_class, read_config
+from qfund.models.tasks import model_class, named, read_config
 from qfund.precisions.precision import STORED, Precision
 from qfund.precisions.quantizers.conversion import Conversion, quantize_model
 from qfund.precisions.quantizers.heads import widen_heads
@@ -141,6 +141,7 @@ def _pretrained(checkpoint: Checkpoint, dtype: str, folder: Path | None, **more:
             output_loading_info=True,
             ignore_mismatched_sizes=True,
             **more,
+            **named(checkpoint),
         )
     except (QfundError, MemoryError, torch.OutOfMemoryError):
         raise

@@ -46,7 +46,8 @@ def groups(reference: str, candidates: Sequence[str], sizes: Mapping[str, int], 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A checkpoint that is there, whose precisions can all run here. ``sizes``: precision → bytes to make room for."""
+    """A checkpoint that is there, whose precisions can all run here. ``sizes``: precision → bytes to make room for;
+    ``notes``: what the files hold besides the model, as soon as it is known."""
 
     source: catalog.Source
     found: checkpoint.Checkpoint
@@ -54,6 +55,7 @@ class Opened:
     revision: str | None
     also: tuple[str, ...]
     sizes: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def size(self, names: Sequence[str]) -> dict[str, int]:
         """Predict what these precisions take: bytes, of those that can be predicted; room is set aside for all.
@@ -64,6 +66,7 @@ class Opened:
         skeletons = Skeletons(self.found)
         rows = [PRECISIONS[name] for name in names]
         predicted = {row.name: skeletons.footprint(row, self.also).bytes for row in rows if row.family != STORED}
+        self.notes.extend(skeletons.notes)
         self.sizes.update({row.name: predicted.get(row.name, _room_as_stored(self.found)) for row in rows})
         return predicted
 

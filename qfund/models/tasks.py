@@ -8,6 +8,7 @@ import transformers
 from transformers.models.auto import modeling_auto
 
 from qfund.checkpoints.checkpoint import Checkpoint
+from qfund.checkpoints.recognition import key_mapping
 from qfund.core.errors import UnsafeCheckpoint, UnsupportedModel
 from qfund.models import dummy
 
@@ -127,6 +128,11 @@ def model_class(checkpoint: Checkpoint) -> Any:
             f"{checkpoint.architecture} cannot be opened by transformers {transformers.__version__}: {error}.",
             "Install what it needs, or choose another model.",
         ) from error
+
+
+def named(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What ``from_pretrained`` has to be told where the names in the files are not the model's."""
+    return {"key_mapping": key_mapping()} if checkpoint.wrapper else {}
 
 
 def read_config(checkpoint: Checkpoint) -> Any:

@@ -11,16 +11,11 @@ from typing import Self
 
 import torch
 from torch import Tensor
-from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.core_model_loading import (
-    WeightConverter,
-    WeightRenaming,
-    convert_and_load_state_dict_in_model,
-    rename_source_key,
-)
+from transformers.core_model_loading import convert_and_load_state_dict_in_model
 
 from qfund.checkpoints.checkpoint import Checkpoint, places
 from qfund.core.errors import CorruptCheckpoint, ModelNotFound
+from qfund.models.matching import makes
 from qfund.stream.frame import Frame, Slot
 from qfund.stream.units import BLOCK, Unit
 
@@ -55,7 +50,7 @@ class Reader:
         self.bytes_read = 0
         self._checkpoint = checkpoint
         self._places = places(checkpoint.folder)
-        self._makes = _makes(checkpoint, frame)
+        self._makes = makes(checkpoint.tensors, frame.model)
         self._names: dict[str, list[str]] = defaultdict(list)
         for slot in frame.every_slot.values():
             self._names[slot.owner].append(slot.name)
@@ -192,19 +187,3 @@ def _runs(numbers: Iterable[int]) -> Iterable[tuple[int, int]]:
         start, length = number, 1
     if length:
         yield start, length
-
-
-def _makes(checkpoint: Checkpoint, frame: Frame) -> dict[str, str]:
-    """Tensor of the checkpoint → the weight that it becomes, or the first of them, or a part of it."""
-    model = frame.model
-    state = model.state_dict()
-    rules = get_model_conversion_mapping(model)
-    renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
-    converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
-    found: dict[str, str] = {}
-    for key in checkpoint.tensors:
-        name, _ = rename_source_key(key, renamings, converters, model.base_model_prefix, state)
-        if name not in state and key in state:
-            name, _ = rename_source_key(key, [], [], model.base_model_prefix, state)
-        found[key] = name
-    return found

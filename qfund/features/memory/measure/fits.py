@@ -59,7 +59,7 @@ def fits(request: FitsRequest, progress: Progress = lambda phase, share: None) -
         choice=choose(table, request.workload, stored),
         refused=refused,
         warnings=warnings(shape, request.workload),
-        notes=notes(shape),
+        notes=(*notes(shape), *skeletons.notes),
     )
 
 

@@ -21,7 +21,7 @@ from qfund.features.memory.request.plan import (
 )
 from qfund.models import prequantized
 from qfund.models.footprint import Footprint
-from qfund.models.skeleton import Skeleton
+from qfund.models.skeleton import Skeleton, Skeletons
 from qfund.precisions.precision import STORED, Precision
 from qfund.precisions.table import PRECISIONS
 
@@ -46,19 +46,21 @@ def plan(
     for name in request.precisions:
         row = PRECISIONS[name]
         prequantized.check(found, row.family == STORED, row.label)
-    skeletons: dict[str, Skeleton] = {}
+    skeletons = Skeletons(found)
+    dtypes = ["float32"]
 
     def skeleton(dtype: str) -> Skeleton:
-        if dtype not in skeletons:
-            progress(f"building {found.architecture} without weights in {dtype}", len(skeletons) / 4)
-            skeletons[dtype] = Skeleton(found, getattr(torch, dtype))
-        return skeletons[dtype]
+        if dtype not in dtypes:
+            progress(f"building {found.architecture} without weights in {dtype}", len(dtypes) / 4)
+            dtypes.append(dtype)
+        return skeletons.skeleton(dtype)
 
+    progress(f"building {found.architecture} without weights in float32", 0.0)
     plain = skeleton("float32")
     _must_match(found, plain)
     places, kinds = plain.places, plain.kinds
     reference = plain.footprint(PRECISIONS["fp32"])
-    notes = [*_turned(found, plain), *_tied(found, reference)]
+    notes = [*_turned(found, plain), *_tied(found, reference), *skeletons.notes]
     entries: list[PlanEntry] = []
     not_planned: list[NotPlanned] = []
     for name in request.precisions:

@@ -1,5 +1,6 @@
 """How a checkpoint is quantised already, as its config.json says. No torch."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,17 @@ from qfund.core.errors import CorruptCheckpoint, UnsupportedModel
 
 #: What methods call the list of modules that they leave alone.
 _KEPT = ("modules_to_not_convert", "llm_int8_skip_modules", "modules_in_block_to_not_quantize", "ignore")
+
+
+#: What stands beside codes in the formats that transformers reads.
+_SCALES = re.compile(r"scale|zero|g_idx|absmax|quant_map|quant_state|SCB|codebook|offset|meta")
+_FACTS = re.compile(r"shape|format")
+
+
+def beside_codes(name: str) -> str | None:
+    """What a tensor of a quantised module is by its name: ``"scale"``, ``"buffer"`` for a fact such as the shape; None
+    for weights, as codes or as numbers."""
+    return "scale" if _SCALES.search(name) else "buffer" if _FACTS.search(name) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,11 @@ class Skeleton:
         self._plans: dict[tuple[bool, bool, tuple[str, ...]], Plan] = {}
 
     @property
+    def rows(self) -> dict[str, TensorRow]:
+        """Of parameters and buffers, by name, unquantised."""
+        return {slot.name: slot.row for slot in self._slots}
+
+    @property
     def kinds(self) -> dict[str, str]:
         """Module → class, of modules that hold tensors themselves, in the model's order."""
         held = dict.fromkeys(slot.module for slot in self._slots)

@@ -181,7 +181,7 @@ def _from_codes(found: _Steps, plan: Plan, entry: PlanEntry) -> None:
     base = PRECISIONS[entry.precision]
     left = f"left in {base.base}" if floats <= {base.dtype} else "left as floats"
     said = {
-        "quantised": f"weights as {base.bits}-bit codes",
+        "quantised": f"weights as {base.bits}-bit codes" if base.bits else "weights as codes",
         "layers": f"other layers, {left}",
         "embeddings": f"embeddings{' with the tied head' if tied(plan) else ''}, {left}",
         "head": f"output head, {left}",

@@ -8,6 +8,7 @@ import torch
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.errors import CorruptCheckpoint, NothingConverted
 from qfund.core.tensors import DtypeShare
+from qfund.features.memory.measure import stored
 from qfund.features.memory.request.plan import (
     PARTS,
     NotPlanned,
@@ -43,7 +44,8 @@ def plan(
     """
     request = checked(request)
     found, commit = known or read(request, progress)
-    for name in request.precisions:
+    names = _planned(found, request)
+    for name in names:
         row = PRECISIONS[name]
         prequantized.check(found, row.family == STORED, row.label)
     skeletons = Skeletons(found)
@@ -57,18 +59,24 @@ def plan(
 
     progress(f"building {found.architecture} without weights in float32", 0.0)
     plain = skeleton("float32")
-    _must_match(found, plain)
+    if found.quantization is None:
+        _must_match(found, plain)
     places, kinds = plain.places, plain.kinds
     reference = plain.footprint(PRECISIONS["fp32"])
     notes = [*_turned(found, plain), *_tied(found, reference), *skeletons.notes]
+    if found.quantization is not None:
+        notes = [stored.sentence(found), *skeletons.notes]
     entries: list[PlanEntry] = []
     not_planned: list[NotPlanned] = []
-    for name in request.precisions:
+    for name in names:
         row = PRECISIONS[name]
         try:
-            footprint = skeleton(row.dtype).footprint(row, request.also)
+            if row.family == STORED:
+                footprint = stored.footprint(found, plain)
+            else:
+                footprint = skeleton(row.dtype).footprint(row, request.also)
         except NothingConverted as error:
-            if len(not_planned) + 1 == len(request.precisions):
+            if len(not_planned) + 1 == len(names):
                 raise
             not_planned.append(NotPlanned(name, error.message))
             continue
@@ -90,6 +98,14 @@ def plan(
         modules=tuple(PlannedModule(name, kinds[name], count) for name, count in parameters.items()),
         notes=tuple(notes),
     )
+
+
+def _planned(found: Checkpoint, request: PlanRequest) -> tuple[str, ...]:
+    """The precisions to plan: of a checkpoint that is quantised already its own, unless others are asked for by name."""
+    every = checked(PlanRequest(request.model)).precisions
+    if found.quantization is not None and set(every) <= set(request.precisions):
+        return (stored.NAME,)
+    return request.precisions
 
 
 def _entry(
@@ -117,7 +133,7 @@ def _entry(
         bits_per_weight=footprint.bits_per_weight,
         bits_per_parameter=8 * total / parameters if parameters else 0.0,
         module_bytes=tuple(sum(dtypes.values()) for dtypes in held.values()),
-        module_dtypes=tuple(max(dtypes, key=dtypes.__getitem__) for dtypes in held.values()),
+        module_dtypes=tuple(max(dtypes, key=dtypes.__getitem__, default="float32") for dtypes in held.values()),
     )
 
 

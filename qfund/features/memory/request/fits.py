@@ -10,7 +10,6 @@ from qfund.core.names import look_up
 from qfund.core.request import model_name
 from qfund.features.memory.request.budgets import checked_budget
 from qfund.features.memory.request.kv_cache import KV_CHOICES, KV_FORMATS, CacheLayers, State
-from qfund.precisions.precision import STORED
 from qfund.precisions.request import ALSO
 from qfund.precisions.table import PRECISIONS, precision
 
@@ -116,12 +115,20 @@ class Weights:
         parts: bytes of weights, scales and buffers.
         dequantised: bytes of the largest quantised weight in the dtype that the precision computes in: it is there
             once, beside the codes, while it is multiplied. 0 where nothing is dequantised.
+        dtype: torch's name of the one that it computes in, where the precision does not say: a checkpoint that is
+            quantised already.
     """
 
     precision: str
     bytes: int
     parts: dict[str, int]
     dequantised: int = 0
+    dtype: str | None = None
+
+    @property
+    def computes_in(self) -> str:
+        """torch's name of a dtype."""
+        return self.dtype or PRECISIONS[self.precision].dtype
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,10 +250,7 @@ def checked(request: FitsRequest) -> FitsRequest:
     if not request.precisions:
         raise InvalidSpec("No precision is named.", f"Choose among: {', '.join(PRECISIONS)}.")
     for name in request.precisions:
-        if precision(name).family == STORED:
-            raise InvalidSpec(
-                f"The footprint of {name!r} cannot be foretold: its library decides it.", "Choose another precision."
-            )
+        precision(name)
     for name in request.also:
         look_up(ALSO, name, "kind of module")
     return replace(

@@ -20,7 +20,6 @@ from qfund.features.memory.request.fits import (
     Workload,
 )
 from qfund.features.memory.request.kv_cache import KV_FORMATS, KV_OF, SIZES, Config, kv_bytes, state_bytes
-from qfund.precisions.table import PRECISIONS
 
 EXACT, ESTIMATE = "exact", "estimate"
 
@@ -49,7 +48,7 @@ def total_bytes(shape: Shape, weights: Weights, workload: Workload, context: int
 
 
 def _parts(shape: Shape, weights: Weights, workload: Workload, context: int) -> dict[str, Amount]:
-    dtype = PRECISIONS[weights.precision].dtype
+    dtype = weights.computes_in
     batch = workload.batch
     alive = activations_of(shape, dtype).bytes(batch, context, workload.all_logits)
     alive += behind_windows(shape, batch, context, dtype) + weights.dequantised

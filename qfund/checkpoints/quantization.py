@@ -85,7 +85,9 @@ def of_checkpoint(name: str, config: Mapping[str, Any], tensors: Mapping[str, St
 def _entry(config: Mapping[str, Any]) -> tuple[str, Any] | None:
     """The part of a config.json that speaks of it, and its key. A model of several parts may say it in the part's."""
     parts = [part for part in config.values() if isinstance(part, dict)]
-    entries = ((key, part.get(key)) for part in (config, *parts) for key in ("quantization_config", "compression_config"))
+    entries = (
+        (key, part.get(key)) for part in (config, *parts) for key in ("quantization_config", "compression_config")
+    )
     return next(((key, value) for key, value in entries if value is not None), None)
 
 
@@ -93,7 +95,9 @@ def _for_mlx(config: Mapping[str, Any], entry: Any) -> bool:
     """MLX writes ``quantization``, and since 2024 the same as ``quantization_config`` without a method."""
     settings = config.get("quantization")
     named = isinstance(entry, dict) and ("quant_method" in entry or "load_in_4bit" in entry or "load_in_8bit" in entry)
-    return not named and any(isinstance(one, dict) and "bits" in one and "group_size" in one for one in (settings, entry))
+    return not named and any(
+        isinstance(one, dict) and "bits" in one and "group_size" in one for one in (settings, entry)
+    )
 
 
 def _read(settings: Any, key: str) -> Quantization:

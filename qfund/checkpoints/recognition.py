@@ -13,8 +13,12 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 #: What trainers write beside weights.
-_TRAINER = re.compile(r"training_args\.bin|(optimizer|scheduler|scaler|rng_state.*|random_states.*)\.\w+|trainer_state\.json")
-_VARIANT = re.compile(r"model\.(?!safetensors)([\w-]+?)(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.([\w-]+)\.json")
+_TRAINER = re.compile(
+    r"training_args\.bin|(optimizer|scheduler|scaler|rng_state.*|random_states.*)\.\w+|trainer_state\.json"
+)
+_VARIANT = re.compile(
+    r"model\.(?!safetensors)([\w-]+?)(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.([\w-]+)\.json"
+)
 _SHARD = re.compile(r"model-(\d+)-of-(\d+)\.safetensors")
 _PIECES = re.compile(r"global_step\d+|zero_to_fp32\.py|(pytorch_model|model)_fsdp_?\d*|zero_pp_rank_.*|.*\.distcp")
 #: Endings of files of weights in other formats than safetensors, and whose they are.
@@ -263,6 +267,13 @@ def without_wrapper(names: Iterable[str]) -> tuple[dict[str, str], str]:
     if clean and all(short.startswith(_PARALLEL) for short in clean):
         wrapper, clean = _PARALLEL, {short.removeprefix(_PARALLEL): name for short, name in clean.items()}
     return clean, wrapper
+
+
+def wrapper_sentence(wrapper: str) -> str:
+    return (
+        f"The names of the stored tensors carry `{wrapper}`, which a wrapper of torch has left in them; they are read "
+        "without it. transformers itself would find none of them: save the model again, unwrapped."
+    )
 
 
 def key_mapping() -> dict[str, str]:

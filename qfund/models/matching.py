@@ -13,6 +13,7 @@ from transformers.core_model_loading import WeightConverter, WeightRenaming, ren
 from qfund.checkpoints import ties
 from qfund.checkpoints.checkpoint import Checkpoint, not_floats
 from qfund.checkpoints.headers import shortened
+from qfund.checkpoints.recognition import wrapper_sentence
 from qfund.core.errors import CorruptCheckpoint
 from qfund.core.units import bytes_text
 
@@ -102,10 +103,7 @@ def sentences(checkpoint: Checkpoint, found: Matching) -> list[str]:
     """What whoever reads sizes of this model has to know."""
     said = []
     if checkpoint.wrapper:
-        said.append(
-            f"The names of the stored tensors carry `{checkpoint.wrapper}`, which a wrapper of torch has left in them; "
-            "they are read without it. transformers itself would find none of them: save the model again, unwrapped."
-        )
+        said.append(wrapper_sentence(checkpoint.wrapper))
     if checkpoint.quantization is None and (sentence := unread_sentence(checkpoint, found.unread)):
         said.append(sentence)
     if checkpoint.quantization is None and found.lacking:

@@ -9,6 +9,7 @@ from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.errors import InvalidInput, UnsupportedModel
 from qfund.inputs.chunks import Tokens
 from qfund.inputs.texts import InputRequest
+from qfund.models import configs
 from qfund.models.tasks import read_config
 
 #: Longest chunk unless the request asks for another.
@@ -69,7 +70,9 @@ def open_tokenizer(checkpoint: Checkpoint) -> Any:
     """Raises ``UnsupportedModel`` where the folder has none."""
     remedy = "Put the model's tokenizer files (tokenizer.json) beside its weights."
     try:
-        found = AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=False, local_files_only=True)
+        found = AutoTokenizer.from_pretrained(
+            checkpoint.folder, trust_remote_code=False, local_files_only=True, **configs.instead(checkpoint.config)
+        )
     except Exception as error:  # tokenizers raise whatever their libraries raise
         raise UnsupportedModel(
             f"{checkpoint.folder.name} holds no tokenizer that can be opened.",

@@ -60,16 +60,16 @@ def footprint(found: Checkpoint, plain: Skeleton) -> Footprint:
             kind, elements = ("weight", missing.pop(owner, 0)) if coded else (beside or "scale", 0)
         called = name if plainly else f"{owner}.{part.replace('.', '_')} (stored)"
         rows.append(
-            TensorRow(
-                called, tensor.shape, dtype, dtype, base if coded else dtype, elements, tensor.bytes, kind, None
-            )
+            TensorRow(called, tensor.shape, dtype, dtype, base if coded else dtype, elements, tensor.bytes, kind, None)
         )
     return Footprint(tuple(rows))
 
 
 def largest_coded(found: Footprint) -> int:
     """Weights of the largest module that is stored as codes."""
-    return max((row.parameters for row in found.tensors if row.kind == "weight" and row.dtype != row.logical), default=0)
+    return max(
+        (row.parameters for row in found.tensors if row.kind == "weight" and row.dtype != row.logical), default=0
+    )
 
 
 def _owner(name: str, owners: set[str]) -> tuple[str, str]:

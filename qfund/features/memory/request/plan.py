@@ -7,7 +7,7 @@ built without weights.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from qfund.checkpoints import catalog, checkpoint, ties
+from qfund.checkpoints import catalog, checkpoint, recognition, ties
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.checkpoints.headers import StoredTensor
 from qfund.core.errors import InvalidSpec
@@ -286,13 +286,17 @@ def _notes(found: Checkpoint) -> tuple[str, ...]:
     if (head := _tied_head(found)) is not None:
         embeddings = _embeddings(found, head)
         equal = embeddings is not None and ties.same(found, head, embeddings, whole=False).same
-        loaded = "it takes no memory of its own" if equal else "with other values than theirs, transformers does not tie it"
+        loaded = (
+            "it takes no memory of its own" if equal else "with other values than theirs, transformers does not tie it"
+        )
         if embeddings is None:
             loaded = "whether it takes memory of its own depends on whether its values are theirs"
         notes.append(
             f"The config ties the output head to the embeddings, yet {head} is stored "
             f"({found.tensors[head].bytes:,} bytes): loaded, {loaded}."
         )
+    if found.wrapper:
+        notes.append(recognition.wrapper_sentence(found.wrapper))
     if found.quantization:
         notes.append(f"The checkpoint is quantised already ({found.quantization.label}): its sizes are as stored.")
     return tuple(notes)

@@ -20,7 +20,6 @@ from qfund.ui import progress, services
 from qfund.ui.services import Answer
 from qfund.ui.states import failed, literal, told
 
-
 _STORED = next(row.name for row in PRECISIONS.values() if row.family == STORED)
 
 

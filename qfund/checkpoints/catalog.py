@@ -83,7 +83,7 @@ def locate(model: str, revision: str | None = None) -> Source:
     """
     if model in CATALOG:
         kind, folder = "shipped", CATALOG[model].folder
-    elif (path := _path(model)) is not None and (path.is_absolute() or model.startswith((".", "~")) or _is_dir(path)):
+    elif (path := _path(model)).is_absolute() or model.startswith((".", "~")) or _is_dir(path):
         _must_be_allowed("folder")
         if not _is_dir(path):
             raise ModelNotFound(
@@ -100,12 +100,12 @@ def locate(model: str, revision: str | None = None) -> Source:
     return Source(kind, model, folder, None)
 
 
-def _path(model: str) -> Path | None:
-    """None for what is no path: the home of a user that there is not."""
+def _path(model: str) -> Path:
+    """The home of a user that there is not stays as it is named."""
     try:
         return Path(model).expanduser()
     except RuntimeError:
-        return None
+        return Path(model)
 
 
 def _is_dir(path: Path) -> bool:

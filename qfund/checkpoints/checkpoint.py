@@ -184,9 +184,10 @@ def _must_not_be_empty(model: str, tensors: Mapping[str, StoredTensor]) -> None:
     empty = [name for name, tensor in tensors.items() if tensor.shape == (0,)]
     if empty:
         raise CorruptCheckpoint(
-            f"{len(empty):,} of {len(tensors):,} tensors of {model} are empty, {shortened(empty[0])} first: saved under "
-            "DeepSpeed's ZeRO-3, the weights were not gathered.",
-            "Set stage3_gather_16bit_weights_on_model_save, or run `python zero_to_fp32.py . OUT --safe_serialization`.",
+            f"{len(empty):,} of {len(tensors):,} tensors of {model} are empty, {shortened(empty[0])} first: they were "
+            "saved under DeepSpeed's ZeRO-3 without being gathered.",
+            "Set stage3_gather_16bit_weights_on_model_save, or run `python zero_to_fp32.py . OUT --safe_serialization`"
+            " where the training state lies.",
         )
 
 

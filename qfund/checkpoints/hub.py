@@ -142,7 +142,10 @@ def _files(repository: str, revision: str | None) -> tuple[str, dict[str, int]]:
 def _weights(repository: str, files: Mapping[str, int]) -> dict[str, int]:
     weights = {name: size for name, size in files.items() if name.endswith(".safetensors") and "/" not in name}
     if not weights:
-        raise _not_a_model(repository, files) or UnsafeCheckpoint(
+        known = _not_a_model(repository, files)
+        if known is not None and not isinstance(known, UnsafeCheckpoint):
+            raise known
+        raise UnsafeCheckpoint(
             f"{repository} has no safetensors weights; pickled ones could run any code, so qfund refuses.",
             "Choose a repository (or a revision, such as a refs/pr/… conversion) with safetensors.",
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qfund.core.errors import CorruptCheckpoint, QfundError, UnsafeCheckpoint, UnsupportedModel
+from qfund.core.errors import CorruptCheckpoint, ModelNotFound, QfundError, UnsafeCheckpoint, UnsupportedModel
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -90,8 +90,8 @@ def _adapter(found: Folder) -> QfundError | None:
     of = f" of {base}" if base else ""
     return UnsupportedModel(
         f"{found.where} holds an adapter (LoRA, PEFT): changes to the weights{of or ' of another model'}, not a model.",
-        "Merge it into its base model (PEFT's merge_and_unload(), then save_pretrained()) and name that folder; or name "
-        f"the base model{f', {base}' if base else ''}.",
+        "Merge it into its base model (PEFT's merge_and_unload(), then save_pretrained()) and name that folder; or "
+        f"name the base model{f', {base}' if base else ''}.",
     )
 
 
@@ -219,8 +219,8 @@ def _inner_folders(found: Folder) -> QfundError | None:
     inner = sorted(str(entry.parent) for entry in found.path.glob("*/config.json"))
     if not inner:
         return None
-    return UnsupportedModel(
-        f"{found.where} holds no config.json itself; {len(inner):,} of its folders {'do' if len(inner) > 1 else 'does'}.",
+    return ModelNotFound(
+        f"{found.where} holds no config.json itself; {len(inner):,} of its folders do{'es' * (len(inner) == 1)}.",
         f"Name one of them, such as {inner[-1]}.",
     )
 
@@ -245,7 +245,7 @@ _WITHOUT_WEIGHTS: tuple[Callable[[Folder], QfundError | None], ...] = (
     _inner_folders,
 )
 
-#: Names that torch's wrappers leave in those of weights: compile, FSDP, checkpointing. No architecture has such modules.
+#: Names that torch's wrappers leave in those of weights: compile, FSDP, checkpointing. No architecture has such.
 _WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 _WRAPPED = re.compile(rf"(?:^|(?<=\.))({'|'.join(_WRAPPERS)})\.")
 #: Of data parallelism: counts only where every name begins with it.

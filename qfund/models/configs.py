@@ -57,9 +57,10 @@ def must_make_sense(config: Mapping[str, Any]) -> None:
 def why_not_built(config: Mapping[str, Any]) -> str | None:
     """What in a config.json an architecture is known to fail on; None where nothing is found."""
     for part in _parts(config):
-        settings = (part.get("rope_scaling"), part.get("rope_parameters"))
-        for one in (*settings, *(inner for one in settings if isinstance(one, dict) for inner in one.values())):
-            kind = (one.get("rope_type") or one.get("type")) if isinstance(one, dict) else None
+        settings = [part[key] for key in ("rope_scaling", "rope_parameters") if isinstance(part.get(key), dict)]
+        settings += [inner for one in settings for inner in one.values() if isinstance(inner, dict)]  # by kind of layer
+        for one in settings:
+            kind = one.get("rope_type") or one.get("type")
             if kind is not None and kind not in ROPE_INIT_FUNCTIONS and kind != "default":
                 known = ", ".join(sorted({"default", *ROPE_INIT_FUNCTIONS}))
                 return f"its rope type {str(kind)[:100]!r} is not one that transformers knows ({known})."

@@ -149,7 +149,7 @@ def _owner(tensor: str) -> str:
 
 
 def _is_codes(part: StoredPart) -> bool:
-    """Whether it is a weight whose elements are codes: what it holds is not what it claims, or nothing to compute with."""
+    """Whether it is a weight whose elements are codes: it holds not what it claims, or nothing to compute with."""
     leaf = part.name.rpartition(".")[2]
     if part.kind == "scale" or beside_codes(leaf) is not None:
         return False

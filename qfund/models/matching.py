@@ -108,8 +108,8 @@ def sentences(checkpoint: Checkpoint, found: Matching) -> list[str]:
         said.append(sentence)
     if checkpoint.quantization is None and found.lacking:
         said.append(
-            f"{len(found.lacking):,} of the model's tensors are not stored, so that transformers would make them up and "
-            f"qfund does not run it: {_few(found.lacking)}."
+            f"{len(found.lacking):,} of the model's tensors are not stored; transformers would make them up, so qfund "
+            f"does not run it: {_few(found.lacking)}."
         )
     for name, source in found.untied.items():
         said.append(

@@ -67,8 +67,8 @@ def stored_phrase(report: Report) -> list[str]:
 
 
 def notes(report: Report) -> tuple[str, ...]:
-    """What a reader must know about the input, about the files, about what was quantised besides, and about a reference that is wider
-    than what is stored."""
+    """What a reader must know about the input, about the files, about what was quantised besides, and about a reference
+    that is wider than what is stored."""
     also = also_phrase(report.spec.also, [report.reference.precision, *(row.precision for row in report.results)])
     found = (*report.input.notes, *report.model.notes, *([f"{also}."] if also else []))
     stored = _stored(report)

@@ -101,7 +101,7 @@ def plan(
 
 
 def _planned(found: Checkpoint, request: PlanRequest) -> tuple[str, ...]:
-    """The precisions to plan: of a checkpoint that is quantised already its own, unless others are asked for by name."""
+    """The precisions to plan: of what is quantised already its own, unless others are asked for by name."""
     every = checked(PlanRequest(request.model)).precisions
     if found.quantization is not None and set(every) <= set(request.precisions):
         return (stored.NAME,)

@@ -106,6 +106,6 @@ def sentence(found: Checkpoint) -> str:
     assert found.quantization is not None
     return (
         f"The checkpoint is quantised already ({found.quantization.label}): its sizes are as stored. The library that "
-        "runs it may hold them otherwise, and some unpack weights as they run; other precisions would start from weights "
-        "that are gone."
+        "runs it may hold them otherwise, and some unpack weights as they run; other precisions would start from "
+        "weights that are gone."
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import transformers
+from transformers import GenerationConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from qfund.core.errors import UnsupportedModel
@@ -52,6 +53,35 @@ def must_make_sense(config: Mapping[str, Any]) -> None:
                     f"config.json says {key} = {repr(value)[:100]}, which is no size of a model.",
                     "Check the file, or download it again.",
                 )
+
+
+#: Of generation_config.json, what takes part in decoding: numbers, and tokens, of which there may be several.
+_NUMBERS = re.compile(r"num_\w+|\w*penalty|max_\w+|min_\w+|temperature|top_[kp]|typical_p|\w*_size|\w*_decay_factor")
+_TOKENS = re.compile(r"\w+_token_id|\w*suppress_tokens")
+
+
+def generation(folder: Path) -> GenerationConfig:
+    """The settings in generation_config.json, transformers' own where there is none.
+
+    Raises:
+        UnsupportedModel: it cannot be read, or a number in it is none.
+    """
+    if not (folder / "generation_config.json").is_file():
+        return GenerationConfig()
+    try:
+        found = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # transformers raises whatever its checks raise
+        raise UnsupportedModel(f"generation_config.json cannot be read: {error}", "Check the file.") from error
+    for name, value in vars(found).items():
+        several = value if isinstance(value, list | tuple) else [value]
+        numbers = _NUMBERS.fullmatch(name) and isinstance(value, str | list | dict)
+        tokens = _TOKENS.fullmatch(name) and not all(one is None or isinstance(one, int) for one in several)
+        if numbers or tokens:
+            raise UnsupportedModel(
+                f"generation_config.json says {name} = {repr(value)[:100]}, which is no number.",
+                "Check the file, or download it again.",
+            )
+    return found
 
 
 def why_not_built(config: Mapping[str, Any]) -> str | None:

@@ -144,6 +144,11 @@ class Skeletons:
         return self._built[dtype]
 
     @property
+    def unread(self) -> tuple[str, ...]:
+        """Stored tensors that no module reads, as far as a model was built."""
+        return next((one.matching.unread for one in self._built.values()), ())
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What whoever reads these footprints has to know of the files."""
         built = next(iter(self._built.values()), None)

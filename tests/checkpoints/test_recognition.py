@@ -87,7 +87,11 @@ def test_weights_that_are_no_numbers_of_a_model(name: str, tmp_path: Path) -> No
         ("module.model.a.weight", "model.a.weight", "module."),
         ("_orig_mod.model.a.weight", "model.a.weight", "_orig_mod."),
         ("module._orig_mod.a.weight", "a.weight", "module."),
-        ("_fsdp_wrapped_module.a.0._fsdp_wrapped_module._checkpoint_wrapped_module.b", "a.0.b", "_fsdp_wrapped_module."),
+        (
+            "_fsdp_wrapped_module.a.0._fsdp_wrapped_module._checkpoint_wrapped_module.b",
+            "a.0.b",
+            "_fsdp_wrapped_module.",
+        ),
         ("a.module.weight", "a.module.weight", ""),
     ],
 )

@@ -39,7 +39,9 @@ def test_a_tie_of_the_config_holds_where_the_values_are_equal(name: str, other: 
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"tie_word_embeddings": True}))
     held = load_file(folder / "model.safetensors")
-    source = next(key for key in ("model.embed_tokens.weight", "transformer.wte.weight", "shared.weight") if key in held)
+    source = next(
+        key for key in ("model.embed_tokens.weight", "transformer.wte.weight", "shared.weight") if key in held
+    )
     held["lm_head.weight"] = held[source].clone() + other
     save_file(held, folder / "model.safetensors", {"format": "pt"})
     counted, _ = truth(folder)

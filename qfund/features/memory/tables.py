@@ -11,6 +11,7 @@ import pandas as pd
 from qfund.core.tensors import TensorRow
 from qfund.core.units import bytes_text, seconds_text
 from qfund.drawing.columns import QUANTIZED_BITS
+from qfund.drawing.csv import csv
 from qfund.drawing.phrases import label
 from qfund.features.compare.tables.footprints import module_tree
 from qfund.features.memory.request.fits import PARTS as USES
@@ -267,7 +268,7 @@ def plan_csv(plan: Plan) -> bytes:
         for entry in plan.entries
         for part, count in {**entry.parts, "all": entry.predicted_bytes}.items()
     ]
-    return str(pd.DataFrame(rows).to_csv(index=False)).encode()
+    return csv(pd.DataFrame(rows))
 
 
 def curves(peaks: LoadPeaks, precision: str) -> pd.DataFrame:

@@ -47,7 +47,7 @@ def compare(spec: Spec, progress: Progress = lambda phase, share: None) -> Repor
     if spec.libraries:  # each library begins with a float model of its own, one candidate after the other
         for name in spec.precisions:
             sizes[name] += len(libraries.implementations(name)) * _base_bytes(found, name)
-    outcome = _run(spec, found, task, prepared, sizes, progress)
+    outcome = _run(spec, opened.as_read, task, prepared, sizes, progress)
     comparison, runs = outcome.gathered.comparison, outcome.runs
     reference = _result(spec.reference, runs[REFERENCE], predictions)
     reference = replace(

@@ -36,9 +36,8 @@ COMMANDS = (
 
 def corrupt(folder: Path, random: Random) -> str:
     """Do one thing to a checkpoint, and say which."""
-    return random.choice((_header_bytes, _header_entry, _truncated, _config, _config, _json_file, _gone))(
-        folder, random
-    )
+    ways = (_header_bytes, _header_entry, _truncated, _config, _config, _json_file, _gone)
+    return random.choice(ways)(folder, random)
 
 
 def _weights(folder: Path) -> tuple[Path, bytes, int]:

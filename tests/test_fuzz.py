@@ -1,4 +1,4 @@
-"""Whatever lies in a folder or stands in a link: a sentence, never a traceback. ``benchmarks/fuzz.py`` goes on longer."""
+"""Whatever lies in a folder or stands in a link: a sentence, never a traceback. ``benchmarks/fuzz.py`` does more."""
 
 from random import Random
 

@@ -3,7 +3,7 @@
     python -m benchmarks.fuzz 500          # so many checkpoints, each through every command
     python -m benchmarks.fuzz 500 7        # from another seed
 
-Everything is drawn from a seed. ``tests/test_fuzz.py`` runs a few of the same.
+Everything is drawn from a seed. ``tests/features/test_fuzz.py`` runs a few of the same.
 """
 
 import contextlib

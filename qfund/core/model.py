@@ -5,11 +5,9 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """``task`` is a name of ``qfund.models.tasks.TASKS``; ``parameters`` counts tied weights once; ``notes`` are
-    sentences about what its files hold besides: tensors that no module reads, names that were mended."""
+    """``task`` is a name of ``qfund.models.tasks.TASKS``; ``parameters`` counts tied weights once."""
 
     architecture: str
     task: str
     parameters: int
     checkpoint_dtypes: dict[str, int] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()

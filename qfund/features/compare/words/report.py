@@ -70,7 +70,7 @@ def notes(report: Report) -> tuple[str, ...]:
     """What a reader must know about the input, about the files, about what was quantised besides, and about a reference
     that is wider than what is stored."""
     also = also_phrase(report.spec.also, [report.reference.precision, *(row.precision for row in report.results)])
-    found = (*report.input.notes, *report.model.notes, *([f"{also}."] if also else []))
+    found = (*report.input.notes, *([f"{also}."] if also else []))
     stored = _stored(report)
     row = PRECISIONS.get(report.reference.precision)
     if not stored or row is None or row.quantizer or any(_STORED.get(name, ("", 99))[1] >= row.bits for name in stored):

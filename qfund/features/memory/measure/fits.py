@@ -47,9 +47,10 @@ def fits(request: FitsRequest, progress: Progress = lambda phase, share: None) -
         except NothingConverted as error:
             refused[name] = error.message
     progress("tracing a forward", 0.7)
-    shape = shape_of(found, task, {one.computes_in for one in weights})
+    dtypes = {stored.base_dtype(found)} if quantized else {PRECISIONS[one.precision].dtype for one in weights}
+    shape = shape_of(found, task, dtypes)
     table = rows(shape, weights, request.workload)
-    dtypes = _stored_dtypes(found)
+    held = _stored_dtypes(found)
     return Fits(
         qfund=VERSION,
         request=request,
@@ -57,9 +58,9 @@ def fits(request: FitsRequest, progress: Progress = lambda phase, share: None) -
         task=task.name,
         shape=shape,
         weights=tuple(weights),
-        stored=dtypes,
+        stored=held,
         rows=table,
-        choice=choose(table, request.workload, dtypes),
+        choice=choose(table, request.workload, held),
         refused=refused,
         warnings=warnings(shape, request.workload),
         notes=(*notes(shape), *([stored.sentence(found)] if quantized else []), *skeletons.notes),
@@ -89,7 +90,7 @@ def weights_of(
     if row.family == STORED:
         footprint, dtype = stored.footprint(found, skeletons.skeleton("float32")), stored.base_dtype(found)
         dequantized = stored.largest_coded(footprint) * SIZES[dtype]
-        return Weights(row.name, footprint.bytes, footprint.parts, dequantized, dtype)
+        return Weights(row.name, footprint.bytes, footprint.parts, dequantized)
     footprint = skeletons.footprint(row, also)
     return Weights(row.name, footprint.bytes, footprint.parts, _dequantized(footprint, row))
 

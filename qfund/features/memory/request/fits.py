@@ -115,20 +115,12 @@ class Weights:
         parts: bytes of weights, scales and buffers.
         dequantised: bytes of the largest quantised weight in the dtype that the precision computes in: it is there
             once, beside the codes, while it is multiplied. 0 where nothing is dequantised.
-        dtype: torch's name of the one that it computes in, where the precision does not say: a checkpoint that is
-            quantised already.
     """
 
     precision: str
     bytes: int
     parts: dict[str, int]
     dequantised: int = 0
-    dtype: str | None = None
-
-    @property
-    def computes_in(self) -> str:
-        """torch's name of a dtype."""
-        return self.dtype or PRECISIONS[self.precision].dtype
 
 
 @dataclass(frozen=True, slots=True)

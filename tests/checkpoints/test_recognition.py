@@ -1,7 +1,9 @@
 """Folders that are something else, and names that a wrapper has left its own in: each said for what it is."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -59,7 +61,7 @@ def changed(tmp_path: Path, change: object, **config: object) -> Path:
     return folder
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]], dict[str, Any], str]] = {
     "I64": (lambda held: {name: (tensor * 9).long() for name, tensor in held.items()}, {}, "in I64"),
     "C64": (lambda held: {name: tensor.to(torch.complex64) for name, tensor in held.items()}, {}, "in C64"),
     "BOOL": (lambda held: {name: tensor > 0 for name, tensor in held.items()}, {}, "in BOOL"),

@@ -133,7 +133,7 @@ def table() -> Iterator[str]:
     yield "`qfund plan` beside models that were really loaded: the difference in bytes, made by"
     yield "`python -m benchmarks.plan --table`. Casts are compared with transformers' `get_memory_footprint()`,"
     yield "quantised models with a count of every tensor that they hold. The models are small and random"
-    yield "(`tests/planned.py`); a dash stands where a precision would convert nothing."
+    yield "(`tests/tiny/planned.py`); a dash stands where a precision would convert nothing."
     yield ""
     columns = (*planned.CASTS, *planned.QUANTIZED)
     yield f"| model | architecture | fp32 bytes | {' | '.join(columns)} |"

@@ -230,7 +230,7 @@ def test_from_python_several_texts() -> None:
 def test_names_in_capitals_commas_and_standard_input(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO("0 1 1 0"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"0 1 1 0")))
     arguments = ("compare", "dummy", "--precision", "INT8,bf16", "--text-file", "-", "--json", "--no-store", "--quiet")
     assert run(*arguments) == 0
     printed = capsys.readouterr()
@@ -253,9 +253,8 @@ def test_a_report_that_was_sent_is_shown(tmp_path: Path, capsys: pytest.CaptureF
 def test_ls_lists_the_table(what: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("ls", what) == 0
     names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-    assert names == list(
-        {"models": ["pydoc-llama", "shapes-blip", "dummy"], "precisions": PRECISIONS, "metrics": METRICS}[what]
-    )
+    models = ["pydoc-llama", "shapes-blip", "docstring-kinds", "docstring-vectors", "dummy"]
+    assert names == list({"models": models, "precisions": PRECISIONS, "metrics": METRICS}[what])
 
 
 def test_ls_says_what_a_weight_takes_and_what_cannot_run_here(capsys: pytest.CaptureFixture[str]) -> None:

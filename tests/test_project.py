@@ -88,8 +88,11 @@ PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)", page.read_text("utf-8")):
+    text = page.read_text("utf-8")
+    for target in re.findall(r"\]\(([^)#]+)", text):
         assert (page.parent / target).exists(), target
+    for target in re.findall(r"`((?:benchmarks|docs|pages|qfund|tests|training)/[\w/.]*)`", text):
+        assert (ROOT / target).exists(), target
 
 
 def test_every_setting_is_documented() -> None:

@@ -45,6 +45,16 @@ CATALOG: dict[str, Entry] = {
             "A BLIP of 1.45 M parameters, trained by this project to caption pictures of shapes that it draws itself.",
         ),
         Entry(
+            "docstring-kinds",
+            "docstring-kinds: a small trained classifier",
+            "A DistilBERT of 0.76 M parameters, trained by this project to tell what kind of object a docstring is of.",
+        ),
+        Entry(
+            "docstring-vectors",
+            "docstring-vectors: a small trained sentence encoder",
+            "A DistilBERT of 0.74 M parameters, trained by this project to bring the halves of a docstring together.",
+        ),
+        Entry(
             "dummy",
             "dummy: the lesson's toy model",
             "Six layers of width 2 with random weights (seed 123): small enough to follow every number by hand.",

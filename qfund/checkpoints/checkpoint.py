@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 
 from qfund.checkpoints import quantization
-from qfund.checkpoints.headers import AGAIN, POINTER, StoredTensor, read_header, read_offsets, shortened
+from qfund.checkpoints.headers import AGAIN, StoredTensor, read_header, read_offsets, shortened
 from qfund.checkpoints.identity import content_id
+from qfund.checkpoints.pointers import must_be_no_pointer
 from qfund.checkpoints.quantization import Quantization
 from qfund.checkpoints.recognition import INDEX, WEIGHTS, folder_at, not_a_model, without_wrapper
 from qfund.core.errors import CorruptCheckpoint, ModelNotFound, UnsupportedModel
@@ -69,6 +70,7 @@ def _read(folder: Path, identify: Callable[[Path], str] | None) -> Checkpoint:
     try:
         config = read_config(folder)
         index, paths = _weight_files(folder)
+        must_be_no_pointer(paths)
         headers = {path.name: read_header(path) for path in paths}
         found = assemble(folder, folder.name, config, index, headers)
         return replace(found, id=identify(folder)) if identify else found
@@ -144,10 +146,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         if (size := path.stat().st_size) > LARGEST_JSON:
             raise CorruptCheckpoint(f"{path} has {size:,} bytes; at most {LARGEST_JSON:,} are read.", AGAIN)
-        text = path.read_text("utf-8-sig")
-        if text.startswith(POINTER.decode()):
-            raise CorruptCheckpoint(f"{path} is a pointer of Git LFS, not the file itself.", "Run `git lfs pull`.")
-        found = json.loads(text)
+        must_be_no_pointer([path])
+        found = json.loads(path.read_text("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise CorruptCheckpoint(f"{path} cannot be read as JSON: {error}.", "Download the checkpoint again.") from error
     if not isinstance(found, dict):

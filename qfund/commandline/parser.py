@@ -12,6 +12,7 @@ from qfund.commandline.table import Command, Exclusive, Option
 from qfund.commandline.tables import aligned
 from qfund.core.errors import UsageError
 from qfund.core.names import look_up, unknown
+from qfund.core.text import unmarked
 from qfund.version import VERSION
 
 WIDTH = 100  # characters of a line of help, at most
@@ -38,7 +39,7 @@ def parse(arguments: Sequence[str]) -> Namespace:
     if name.startswith("-"):
         return _front().parse_args(arguments or [name])
     entry = look_up(COMMANDS, name, "command")
-    return parser(name, entry.help, entry.load()).parse_args(arguments[1:])
+    return parser(name, entry.help, entry.load()).parse_args([unmarked(argument) for argument in arguments[1:]])
 
 
 def parser(name: str, does: str, command: Command) -> "Parser":

@@ -4,18 +4,19 @@ import sys
 from pathlib import Path
 
 from qfund.core.errors import InvalidInput
+from qfund.core.text import decoded, lines
 from qfund.inputs.prompts import BETWEEN, separated
 from qfund.inputs.texts import MAX_TEXT, MAX_TEXTS, NamedText
 
 
 def read(path: Path) -> str:
-    """A UTF-8 file; ``-`` is standard input.
+    """A UTF-8 file, with a byte order mark or without one; ``-`` is standard input.
 
     Raises:
         InvalidInput: it is not there, cannot be read, or is something else.
     """
     try:
-        return sys.stdin.read() if str(path) == "-" else path.read_text("utf-8")
+        return decoded(sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes())
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{path} cannot be read: it is no UTF-8 text.", "Give a UTF-8 text file.") from error
     except OSError as error:
@@ -34,8 +35,8 @@ def given(texts: list[str] | None, file: Path | None) -> tuple[str, ...] | None:
     if file is None:
         return None if texts is None else tuple(texts)
     content = read(file)
-    lines = content.splitlines()
-    return (*(texts or ()), *(separated(content) if BETWEEN in lines else filter(str.strip, lines)))
+    each = lines(content)
+    return (*(texts or ()), *(separated(content) if BETWEEN in each else filter(str.strip, each)))
 
 
 def read_folder(folder: Path) -> tuple[NamedText, ...]:

@@ -21,11 +21,16 @@ QfundError                  message + remedy; ``exit_code`` for the command line
     └── WorkerDied
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class QfundError(Exception):
-    """``message`` says what is wrong, ``remedy`` what to do about it; both are shown to people."""
+    """``message`` says what is wrong, ``remedy`` what to do about it; both are shown to people. ``precision`` is the
+    one of several that it is about, where it is about one."""
 
     exit_code = 1
+    precision: str | None = None
 
     def __init__(self, message: str, remedy: str = "") -> None:
         super().__init__(message, remedy)
@@ -106,6 +111,16 @@ class TimedOut(EngineError):
 
 class WorkerDied(EngineError):
     pass
+
+
+@contextmanager
+def about(precision: str) -> Iterator[None]:
+    """What is wrong with a model in this block is wrong with it in this precision: others may do."""
+    try:
+        yield
+    except (NothingConverted, UnsupportedModel, CorruptCheckpoint) as error:
+        error.precision = precision
+        raise
 
 
 def _all_errors(root: type[QfundError]) -> dict[str, type[QfundError]]:

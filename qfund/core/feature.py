@@ -41,6 +41,8 @@ class Kind:
         identify: ``(request) -> str``: the content of the model, and the device.
         schema: version of the stored results, raised whenever their meaning or shape changes.
         listed: type of a line of the listing of stored results, with ``of(key, result)``; None where nobody lists them.
+        consistent: ``(result) -> None``, or an ``EngineError`` for one whose numbers contradict each other; every
+            result goes through it before it is shown or stored. None where nothing is said twice.
         at_once: ``(request) -> object`` that files alone tell within milliseconds; None where there is nothing.
     """
 
@@ -53,9 +55,16 @@ class Kind:
     schema: int = 1
     listed: str | None = None
     at_once: str | None = None
+    consistent: str | None = None
 
     def checked(self, request: Any) -> Any:
         return lazily(self.check)(request) if self.check else request
+
+    def published(self, result: Any) -> Any:
+        """The result as it is. Raises ``EngineError`` where it contradicts itself."""
+        if self.consistent:
+            lazily(self.consistent)(result)
+        return result
 
     def read_request(self, document: "bytes | msgspec.Raw") -> Any:
         """Raises ``msgspec.DecodeError`` for a document of another shape."""

@@ -85,7 +85,7 @@ def compute(
         else:
             if found is not None:
                 return found
-    result = (measure or lazily(kind.measure))(request, progress or (lambda phase, share: None))
+    result = kind.published((measure or lazily(kind.measure))(request, progress or (lambda phase, share: None)))
     problem = keep(store, key, request, result, identify) if store is not None else None
     if problem:
         warn(problem)

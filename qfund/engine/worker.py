@@ -141,7 +141,7 @@ def answer(channel: Channel, line: bytes, kinds: Mapping[str, Kind]) -> bool:
         wanted = lazily(kind.result)
         if not isinstance(result, wanted):
             raise TypeError(f"{kind.measure} returned {type(result).__name__}, not a {wanted.__name__}")
-        channel.send(messages.Done(messages.document(result)))
+        channel.send(messages.Done(messages.document(kind.published(result))))
     except (Exception, SystemExit) as error:
         failed = failure_of(error)
         channel.send(failed)

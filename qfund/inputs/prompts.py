@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 
 from qfund.checkpoints.catalog import CATALOG, Source
+from qfund.core.text import lines
 from qfund.inputs import pydoc_text
 
 COUNT = 60
@@ -47,9 +48,9 @@ def _beginnings(text: str) -> Iterator[str]:
 def separated(text: str) -> tuple[str, ...]:
     """What stands between lines that are ``---``, without empty lines around it; nothing that is empty."""
     parts: list[list[str]] = [[]]
-    for line in text.splitlines():
+    for line in lines(text):
         if line.strip() == BETWEEN:
             parts.append([])
         else:
             parts[-1].append(line)
-    return tuple(part for lines in parts if (part := "\n".join(lines).strip("\n")).strip())
+    return tuple(part for held in parts if (part := "\n".join(held).strip("\n")).strip())

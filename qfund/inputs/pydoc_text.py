@@ -52,9 +52,14 @@ def _module_names() -> Iterator[str]:
         yield f"module:{relative.as_posix()}"
 
 
+def source(name: str) -> bytes:
+    """Of a module of the standard library: ``json/decoder.py``. Raises ``OSError`` where this Python has none."""
+    return (_stdlib() / name).read_bytes()
+
+
 def _module_text(name: str) -> str:
     try:
-        tree = ast.parse((_stdlib() / name).read_bytes())
+        tree = ast.parse(source(name))
     except (OSError, SyntaxError, ValueError):
         return ""
     found: list[tuple[int, str]] = []

@@ -17,6 +17,7 @@ from qfund.models import footprint, prequantized
 from qfund.models.configs import why_not_built
 from qfund.models.environment import torch_device
 from qfund.models.tasks import model_class, named, read_config
+from qfund.models.ties import tie_equal
 from qfund.precisions.precision import STORED, Precision
 from qfund.precisions.quantizers.conversion import Conversion, quantize_model
 from qfund.precisions.quantizers.heads import widen_heads
@@ -115,7 +116,9 @@ def frame(checkpoint: Checkpoint, dtype: str, attention: str | None = None) -> A
     """
     more = {} if attention is None else {"attn_implementation": attention}
     ghosts = {name: _Ghost(tensor.shape) for name, tensor in checkpoint.tensors.items()}
-    return _pretrained(checkpoint, dtype, None, config=read_config(checkpoint), state_dict=ghosts, **more)
+    model = _pretrained(checkpoint, dtype, None, config=read_config(checkpoint), state_dict=ghosts, **more)
+    tie_equal(checkpoint, model, getattr(torch, dtype))
+    return model
 
 
 class _Ghost:

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import nn
 from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
 from qfund.checkpoints import ties
 from qfund.checkpoints.checkpoint import Checkpoint, not_floats
@@ -16,25 +15,10 @@ from qfund.checkpoints.headers import shortened
 from qfund.checkpoints.recognition import wrapper_sentence
 from qfund.core.errors import CorruptCheckpoint
 from qfund.core.units import bytes_text
+from qfund.models.ties import weight_names
 
 #: How many names stand in a sentence.
 _FEW = 3
-
-
-def makes(names: Iterable[str], model: Any) -> dict[str, str]:
-    """Tensor of a checkpoint → the weight of the model that it becomes, or the first of them, or a part of it; or a
-    name that the model does not have."""
-    state = model.state_dict()
-    rules = get_model_conversion_mapping(model)
-    renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
-    converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
-    found: dict[str, str] = {}
-    for key in names:
-        name, _ = rename_source_key(key, renamings, converters, model.base_model_prefix, state)
-        if name not in state and key in state:
-            name, _ = rename_source_key(key, [], [], model.base_model_prefix, state)
-        found[key] = name
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +45,7 @@ def match(checkpoint: Checkpoint, model: Any) -> Matching:
         CorruptCheckpoint: nothing of what is stored is what the model needs.
         UnsupportedModel: a weight is stored in whole numbers.
     """
-    made = makes(checkpoint.tensors, model)
+    made = weight_names(checkpoint.tensors, model)
     state = model.state_dict()
     unread = tuple(key for key, name in made.items() if name not in state)
     if made and len(unread) == len(made):
@@ -137,7 +121,7 @@ def _nothing_fits(checkpoint: Checkpoint, model: Any) -> CorruptCheckpoint:
     while names and "." in names[0] and all(name.startswith(names[0].partition(".")[0] + ".") for name in names):
         prefix += names[0].partition(".")[0] + "."
         names = [name.partition(".")[2] for name in names]
-        if any(name in state for name in makes(names, model).values()):
+        if any(name in state for name in weight_names(names, model).values()):
             return CorruptCheckpoint(
                 f"{message} Without `{prefix}` before their names they would be.",
                 "Save the model itself, not what wraps it, or rename the tensors.",

@@ -1,7 +1,6 @@
 """An architecture without weights, on the meta device."""
 
 import importlib
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -9,10 +8,9 @@ from transformers import PreTrainedModel
 
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.errors import UnsupportedModel
+from qfund.models.bare import must_end
 from qfund.models.configs import why_not_built
 from qfund.models.tasks import model_class, read_config
-
-_MOST = 10_000  # layers or experts; a config that promises more would be built for hours
 
 
 def build(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
@@ -21,7 +19,7 @@ def build(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
     Raises:
         UnsupportedModel: the architecture cannot be built.
     """
-    _must_end(checkpoint.config.items())
+    must_end(checkpoint.config.items())
     config = read_config(checkpoint)
     class_ = _class(checkpoint, config)
     try:
@@ -33,14 +31,6 @@ def build(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
             f"{checkpoint.architecture} cannot be built from its config.json: {why}",
             "Check the file, install what the model needs, or choose another model.",
         ) from error
-
-
-def _must_end(settings: Iterable[tuple[str, Any]]) -> None:
-    for key, value in settings:
-        if isinstance(value, dict):
-            _must_end(value.items())
-        elif isinstance(value, int) and value > _MOST and ("layer" in key or "expert" in key) and "dim" not in key:
-            raise UnsupportedModel(f"config.json says {key} = {value}.", "Check the file, or choose another model.")
 
 
 def _class(checkpoint: Checkpoint, config: Any) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from qfund.checkpoints import catalog, checkpoint, hub
-from qfund.core.errors import OutOfBudget
+from qfund.core.errors import OutOfBudget, about
 from qfund.core.progress import Progress
 from qfund.core.request import Request
 from qfund.core.units import bytes_text
@@ -66,8 +66,12 @@ class Opened:
         """
         skeletons = Skeletons(self.found)
         rows = [PRECISIONS[name] for name in names]
-        predicted = {row.name: skeletons.footprint(row, self.also).bytes for row in rows if row.family != STORED}
-        self.notes.extend(skeletons.notes)
+        predicted = {}
+        for row in rows:
+            if row.family != STORED:
+                with about(row.name):
+                    predicted[row.name] = skeletons.footprint(row, self.also).bytes
+        self.notes[:] = skeletons.notes
         self.unread.update(skeletons.unread)
         self.sizes.update({row.name: predicted.get(row.name, _room_as_stored(self.found)) for row in rows})
         return predicted

@@ -18,6 +18,7 @@ from qfund.precisions.quantizers.conversion import Part, parts_of
 from qfund.precisions.quantizers.heads import heads_of, output_heads
 from qfund.precisions.quantizers.plan import Plan, View, Weight, plan_conversion, plan_of
 from qfund.precisions.quantizers.quantizer import Layout, Quantizer, dtype_name, quantizer_of
+from qfund.precisions.unconverted import unconverted
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,13 @@ class Skeleton:
         """
         return Footprint(tuple(self._rows(row, also)))
 
+    def stays(self, row: Precision, also: tuple[str, ...] = ()) -> str:
+        """What of the matrices a quantiser leaves, as the predicate of a sentence; empty where it is little."""
+        if row.quantizer is None or row.every_matrix:
+            return ""
+        found = unconverted(self._rows(row, also), self._plan(row.product is not None, False, also).left)
+        return found.phrase if found else ""
+
     def _plan(self, product: bool, every_matrix: bool, also: tuple[str, ...]) -> Plan:
         key = product, every_matrix, also
         if key not in self._plans:
@@ -142,6 +150,10 @@ class Skeletons:
             matching = next((one.matching for one in self._built.values()), None)
             self._built[dtype] = Skeleton(self._checkpoint, getattr(torch, dtype), matching)
         return self._built[dtype]
+
+    def stays(self, row: Precision, also: Iterable[str] = ()) -> str:
+        """As ``Skeleton.stays``."""
+        return self.skeleton(row.dtype).stays(row, tuple(also))
 
     @property
     def unread(self) -> tuple[str, ...]:

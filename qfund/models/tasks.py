@@ -1,6 +1,7 @@
 """What a checkpoint's head does, and so how it is run and compared. Imports transformers."""
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from transformers.models.auto import modeling_auto
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.checkpoints.recognition import key_mapping
 from qfund.core.errors import UnsafeCheckpoint, UnsupportedModel
-from qfund.models import configs, dummy
+from qfund.models import bare, configs, dummy
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +49,21 @@ TASKS: dict[str, Task] = {
     )
 }
 
+#: transformers' tables of models that write text and read pictures or sound beside it.
+_MULTIMODAL = ("MODEL_FOR_IMAGE_TEXT_TO_TEXT", "MODEL_FOR_MULTIMODAL_LM")
+
 # Vision-to-text models whose inputs are just a picture and a caption; others splice picture tokens into the prompt.
 _CAPTIONERS = ("BlipForConditionalGeneration", "VisionEncoderDecoderModel")
 
 # Causal language models by name whose outputs still depend on later tokens.
-_TWO_WAY = ("XLNetLMHeadModel", "CpmAntForCausalLM")
+_TWO_WAY = ("XLNetLMHeadModel", "CpmAntForCausalLM", "DiffusionGemmaForBlockDiffusion")
+
+# Models of pictures or sound whose forward raises where there is nothing but text, though its arguments are optional.
+_NEVER_TEXT_ALONE = (
+    "IdeficsForVisionText2Text",
+    "Kosmos2ForConditionalGeneration",
+    "VoxtralRealtimeForConditionalGeneration",
+)
 
 
 def _lists(table: str, architecture: str) -> bool:
@@ -70,10 +81,12 @@ def task_of(checkpoint: Checkpoint) -> Task:
     Raises:
         UnsupportedModel: by the architecture's name.
     """
-    architecture = checkpoint.architecture
+    architecture = stored_architecture(checkpoint)
     if architecture == dummy.DummyModel.__name__:
         return TASKS["causal language model"]
-    task = next((task for task in TASKS.values() if _lists(task.table, architecture)), None)
+    task = _task_of(architecture)
+    if _is_multimodal(checkpoint):
+        task = TASKS["causal language model"]
     if task is None and "auto_map" in checkpoint.config and not hasattr(transformers, architecture):
         raise UnsafeCheckpoint(
             f"{architecture} is code that comes with the checkpoint; qfund runs no such code.",
@@ -87,16 +100,61 @@ def task_of(checkpoint: Checkpoint) -> Task:
     return task
 
 
+def _task_of(architecture: str) -> Task | None:
+    return next((task for task in TASKS.values() if _lists(task.table, architecture)), None)
+
+
+def stored_architecture(checkpoint: Checkpoint) -> str:
+    """The architecture that the file holds: the one that config.json names, or its base where the head is not there."""
+    task = _task_of(checkpoint.architecture)
+    decodes = task is not None and task.name in ("causal language model", "sequence-to-sequence model")
+    return bare.stored_architecture(checkpoint, lambda: read_config(checkpoint), decodes)
+
+
+def notes_on_what_is_missing(checkpoint: Checkpoint) -> list[str]:
+    """That a head or a pooler is not there, where that is so."""
+    named, held, found = checkpoint.architecture, stored_architecture(checkpoint), []
+    if held != named:
+        found.append(f"config.json names {named}, but the file holds nothing of its head: it is read as {held}.")
+    if _has_no_pooler(checkpoint, held):
+        found.append("The checkpoint holds no pooler; hidden states need none.")
+    return found
+
+
+def _has_no_pooler(checkpoint: Checkpoint, architecture: str) -> bool:
+    """Whether it gives hidden states, and its pooler's weights are not there."""
+    task, class_ = _task_of(architecture), getattr(transformers, architecture, None)
+    if task is None or task.gives != "hidden states" or class_ is None or checkpoint.quantization is not None:
+        return False
+    return bare.lacks_pooler(checkpoint, class_, lambda: read_config(checkpoint))
+
+
+def reads_text_alone(checkpoint: Checkpoint) -> bool:
+    """Whether it is a causal language model that could read pictures or sound too, and is run without them."""
+    return _is_multimodal(checkpoint) and _why_not(checkpoint, TASKS["causal language model"]) is None
+
+
+def _is_multimodal(checkpoint: Checkpoint) -> bool:
+    """Whether it writes text, and reads pictures or sound beside it."""
+    architecture = checkpoint.architecture
+    if architecture in _CAPTIONERS or not any(_lists(table, architecture) for table in _MULTIMODAL):
+        return False
+    return not read_config(checkpoint).is_encoder_decoder
+
+
 def _why_not(checkpoint: Checkpoint, task: Task) -> str | None:
     """Why a model whose head is of a supported kind is refused all the same."""
-    architecture, config = checkpoint.architecture, read_config(checkpoint)
+    architecture, config = stored_architecture(checkpoint), read_config(checkpoint)
     if task.name == "vision-to-text model" and architecture not in _CAPTIONERS:
         return f"of the vision-to-text models qfund runs {' and '.join(_CAPTIONERS)}"
     if task.name == "encoder" and getattr(config, "vocab_size", None) is None:
         return "it reads neither text nor single pictures"
     argument = "input_ids" if task.reads == "text" else "pixel_values"
-    if argument not in inspect.signature(model_class(checkpoint).forward).parameters:
+    parameters = inspect.signature(model_class(checkpoint).forward).parameters
+    if argument not in parameters:
         return f"it does not read {task.reads}"
+    if _is_multimodal(checkpoint) and (architecture in _NEVER_TEXT_ALONE or _required(parameters) - {"input_ids"}):
+        return "it reads no text without pictures or sound"
     if task.name == "sequence-to-sequence model" and not config.is_encoder_decoder:
         return "it has no encoder and decoder that both read text"
     if task.name == "sequence-to-sequence model" and len(_vocabularies(config)) > 1:
@@ -104,9 +162,19 @@ def _why_not(checkpoint: Checkpoint, task: Task) -> str | None:
     if task.name == "causal language model":
         # Encoders with a language model's head (BERT) see later tokens too, unless they are told to be decoders.
         encoder = config.model_type in _names("MODEL_FOR_MASKED_LM") or config.model_type == "bert-generation"
-        if architecture in _TWO_WAY or (encoder and not config.is_decoder):
+        both_ways = getattr(config.get_text_config(), "use_bidirectional_attention", None) in (True, "all")
+        if architecture in _TWO_WAY or both_ways or (encoder and not config.is_decoder):
             return "its outputs depend on later tokens too, so it would be asked to predict what it has seen"
     return None
+
+
+def _required(parameters: Mapping[str, inspect.Parameter]) -> set[str]:
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {
+        name
+        for name, one in parameters.items()
+        if name != "self" and one.default is inspect.Parameter.empty and one.kind not in kinds
+    }
 
 
 def _vocabularies(config: Any) -> set[int]:
@@ -126,13 +194,14 @@ def _must_not_be_wrapped(architecture: str) -> None:
 
 
 def model_class(checkpoint: Checkpoint) -> Any:
-    """The class that the checkpoint's architecture names: transformers' own, or the lesson's."""
+    """The class that the checkpoint names: transformers' own, or the lesson's; less what is not there."""
     if checkpoint.architecture == dummy.DummyModel.__name__:
         return dummy.DummyModel
+    architecture = stored_architecture(checkpoint)
     try:
-        found = getattr(transformers, checkpoint.architecture)
+        found = getattr(transformers, architecture)
         found.forward  # noqa: B018 - what stands in for a class whose libraries are missing raises here
-        return found
+        return bare.without_pooler(found) if _has_no_pooler(checkpoint, architecture) else found
     except (AttributeError, ImportError) as error:
         _must_not_be_wrapped(checkpoint.architecture)
         raise UnsupportedModel(

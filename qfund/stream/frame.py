@@ -113,6 +113,11 @@ class Frame:
         for slot in self.every_slot.values():
             slot.clear()
 
+    @property
+    def tied(self) -> dict[str, str]:
+        """Place → the one whose weight it shares."""
+        return {slot.name: slot.owner for slot in self.every_slot.values() if slot.name != slot.owner}
+
     def slots(self, unit: Unit) -> list[Slot]:
         """Of one unit; a module that is used in several places has its slots under its first name."""
         return [slot for name in unit.modules for slot in self._slots.get(name, ())]

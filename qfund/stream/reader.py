@@ -15,7 +15,7 @@ from transformers.core_model_loading import convert_and_load_state_dict_in_model
 
 from qfund.checkpoints.checkpoint import Checkpoint, places
 from qfund.core.errors import CorruptCheckpoint, ModelNotFound
-from qfund.models.matching import makes
+from qfund.models.ties import weight_names
 from qfund.stream.frame import Frame, Slot
 from qfund.stream.units import BLOCK, Unit
 
@@ -50,7 +50,7 @@ class Reader:
         self.bytes_read = 0
         self._checkpoint = checkpoint
         self._places = places(checkpoint.folder)
-        self._makes = makes(checkpoint.tensors, frame.model)
+        self._makes = weight_names(checkpoint.tensors, frame.model)
         self._names: dict[str, list[str]] = defaultdict(list)
         for slot in frame.every_slot.values():
             self._names[slot.owner].append(slot.name)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from qfund.checkpoints.checkpoint import Checkpoint
-from qfund.core.errors import OutOfBudget
+from qfund.core.errors import OutOfBudget, about
 from qfund.core.progress import Progress
 from qfund.core.units import bytes_text
 from qfund.models.environment import torch_device
@@ -69,6 +69,7 @@ class Streamed:
         Raises:
             CorruptCheckpoint: tensors missing or of other shapes than the architecture's.
             NothingConverted: the model has no module that a way's precision converts.
+            NotStreamable: weights are tied in some of the precisions only.
         """
         self._checkpoint, self._also, self._tiles = checkpoint, also, tiles
         self._device = torch_device()
@@ -77,6 +78,8 @@ class Streamed:
         # The weights of each base dtype are loaded by the frame of a cast.
         self._loaders = {way.row.dtype: self._frame(_cast(way.row.dtype), None) for way in ways}
         self._any = next(iter(self._loaders.values()))
+        if any(frame.tied != self._any.tied for frame in self._frames.values() if frame.conversion is None):
+            raise NotStreamable("what it ties is equal in some of the precisions only")
         self.units = stream_units.find(self._any.model, layers)
         self.reader = Reader(checkpoint, self._any)
         self.quantized = Quantized(checkpoint, Disk())
@@ -251,7 +254,9 @@ class Streamed:
         found = {slot.name: base[slot.name] for slot in frame.slots(unit) if slot.name in base}
         if groups := frame.quantized(unit):
             jobs = [Job(first, places[0].view, base[places[0].name]) for first, places in groups.items()]
-            for first, stored in self.quantized.of(frame.row, unit.name, jobs).items():
+            with about(frame.row.name):
+                made = self.quantized.of(frame.row, unit.name, jobs)
+            for first, stored in made.items():
                 for place in groups[first]:
                     found |= {f"{place.name}_{part}": tensor for part, tensor in stored.items()}
         return found if self._device.type == "cpu" else {name: part.to(self._device) for name, part in found.items()}

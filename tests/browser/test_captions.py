@@ -6,6 +6,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from tests.browser.visit import Arrive
+from tests.patience import until
 
 
 def test_own_pictures_are_captioned_end_to_end(arrive: Arrive, tmp_path: Path) -> None:
@@ -14,9 +15,7 @@ def test_own_pictures_are_captioned_end_to_end(arrive: Arrive, tmp_path: Path) -
     visit.heading("FP32 captions 486 of 500 held-out pictures exactly")
     pictures = visit.page.locator(".qfund-gallery img")
     expect(pictures).to_have_count(12)
-    visit.page.wait_for_function(
-        "[...document.querySelectorAll('.qfund-gallery img')].every(e => e.complete && e.naturalWidth > 0)"
-    )
+    until(lambda: pictures.evaluate_all("all => all.every(e => e.complete && e.naturalWidth > 0)"))
     visit.fits()
     Image.new("RGB", (900, 600), (220, 40, 40)).save(tmp_path / "a <b>photo.jpg")
     (tmp_path / "bad.png").write_bytes(b"no picture")

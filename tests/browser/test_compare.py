@@ -13,6 +13,7 @@ from qfund.features.compare.request.link import to_query
 from qfund.features.compare.request.spec import Spec
 from tests.browser.visit import Arrive, Server, Visit, chips, link
 from tests.features.compare.reports import full_report, make_report
+from tests.patience import until
 
 
 def test_the_first_page_shows_a_comparison(arrive: Arrive) -> None:
@@ -129,14 +130,14 @@ def test_a_margin_moves_the_answer_and_the_address_and_nothing_else(arrive: Arri
 def test_the_numbers_of_a_candidate_stand_in_one_row_each(arrive: Arrive, width: int) -> None:
     page = arrive(width=width).open().drawn().page
     rows = page.locator(".qf-strips .qf-one")
-    expect(rows).to_have_count(6)  # three candidates, two numbers each; the page may still be settling
+    expect(rows).to_have_count(6)  # three candidates, two numbers each
     beside = """all => all.every(row => {
         const [what, value] = [".qf-what", ".qf-value"].map(part => row.querySelector(part).getBoundingClientRect());
         const end = row.closest(".qf-strips").getBoundingClientRect().right;
         const apart = Math.abs(what.top + what.bottom - value.top - value.bottom);
         return apart < 4 && what.right <= value.left && value.right <= end + 1;
     })"""
-    assert rows.evaluate_all(beside), "a number has slipped, or is cut"
+    until(lambda: rows.evaluate_all(beside))  # no number has slipped or is cut, once the page has settled
 
 
 def test_a_comparison_is_deleted_after_asking(arrive: Arrive, server: Server) -> None:

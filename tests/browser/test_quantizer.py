@@ -7,6 +7,7 @@ from playwright.sync_api import Locator, expect
 
 from qfund.features.compare.request.examples import EXAMPLE
 from tests.browser.visit import Arrive, Server, Visit
+from tests.patience import until
 
 
 def figure(visit: Visit, label: str) -> Locator:
@@ -53,8 +54,8 @@ def test_the_course_by_hand(arrive: Arrive) -> None:
     expect(page).not_to_have_url(re.compile(r"[?&]s="))
 
 
-#: JavaScript: the pixels of ``canvas``, as one text.
-PIXELS = "Array.from(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data).join()"
+#: Of a canvas, as one text.
+PIXELS = "canvas => Array.from(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data).join()"
 
 
 def test_a_slider_redraws_maps_and_figures(arrive: Arrive) -> None:
@@ -62,18 +63,15 @@ def test_a_slider_redraws_maps_and_figures(arrive: Arrive) -> None:
     page = visit.page
     maps = page.locator(".map canvas")
     expect(maps).to_have_count(4)
-    before = [maps.nth(place).evaluate(f"canvas => {PIXELS}") for place in range(4)]
+    until(lambda: all("255" in maps.nth(place).evaluate(PIXELS) for place in range(4)))  # painted
+    before = [maps.nth(place).evaluate(PIXELS) for place in range(4)]
     error = figure(visit, "Mean squared error").inner_text()
     page.get_by_role("slider", name="Scale", exact=True).press("PageUp")
     expect(figure(visit, "Mean squared error")).not_to_have_text(error)
     expect(page).to_have_url(re.compile(r"[?&]s="))
     for place in (1, 2, 3):
-        page.wait_for_function(
-            f"([place, before]) => {{ const canvas = document.querySelectorAll('.map canvas')[place]; "
-            f"return {PIXELS} !== before; }}",
-            arg=[place, before[place]],
-        )
-    assert maps.nth(0).evaluate(f"canvas => {PIXELS}") == before[0], "the weights stay what they are"
+        until(lambda place=place: maps.nth(place).evaluate(PIXELS) != before[place])  # type: ignore[misc]
+    assert maps.nth(0).evaluate(PIXELS) == before[0], "the weights stay what they are"
     page.reload()
     visit.drawn()
     expect(figure(visit, "Mean squared error")).not_to_have_text(error)

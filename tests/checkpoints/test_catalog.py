@@ -36,7 +36,8 @@ def test_names_that_mean_nothing(name: str) -> None:
 
 
 def test_a_close_name_is_suggested() -> None:
-    with pytest.raises(UnknownName, match=r"Did you mean: pydoc-llama\? Available: pydoc-llama, shapes-blip, dummy"):
+    names = "pydoc-llama, shapes-blip, docstring-kinds, docstring-vectors, dummy"
+    with pytest.raises(UnknownName, match=rf"Did you mean: pydoc-llama\? Available: {names}"):
         locate("pydoc-lama")
 
 

@@ -624,8 +624,9 @@ def fake_measure(spec: Spec, progress: Callable[[str, float], None]) -> Report:
         return None  # type: ignore[return-value]
     found = make_report(spec)
     if what == "large":
-        row = replace(found.reference.tensors[0], name="层.βάρος 🦙\u2028" * 3)
-        found = replace(found, reference=replace(found.reference, tensors=(row,) * 60_000))
+        row = replace(found.reference.tensors[0], name="层.βάρος 🦙\u2028" * 3, bytes=0)
+        many = (*found.reference.tensors, *(row,) * 60_000)
+        found = replace(found, reference=replace(found.reference, tensors=many))
     return found
 
 
@@ -859,9 +860,9 @@ def test_a_stored_result_that_cannot_be_read_is_absent(
     assert keep(store, key, asked, Shouted("WORDS"), weights) is None
     assert store.get(kind, key) == Shouted("WORDS")
     assert store.get(replace(kind, schema=4), key) is None
-    monkeypatch.setattr(msgspec.json, "encode", lambda result: document)
-    store.put(kind, key, None)
-    monkeypatch.undo()
+    with monkeypatch.context() as patched:
+        patched.setattr(msgspec.json, "encode", lambda result: document)
+        store.put(kind, key, None)
     assert store.get(kind, key) is None
     assert compute(asked, store=store, identify=weights) == store.get(kind, key) == Shouted("WORDS")
 

@@ -122,7 +122,7 @@ def _run(case: Case, folder: Path) -> tuple[object, str, str]:
     code: object = "none"
     with (
         mock.patch.dict(os.environ, case.environment),
-        mock.patch.object(sys, "stdin", io.StringIO(case.stdin)),
+        mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(case.stdin.encode()))),
         redirect_stdout(out),
         redirect_stderr(err),
     ):

@@ -7,36 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from qfund.commandline.commands import COMMANDS as QFUND_COMMANDS
 from tests.golden import machine, masks
 from tests.golden.cases import COMMANDS, LINKS, LOADS, STORED
+from tests.golden.improved import IMPROVED
 from tests.golden.record import MACHINE, MEASURED, PARTS, RECORDED, measured, perform_part
-
-#: Differences that are meant: the case, and why. Its text stands in ``recorded/improved/``, beside the earlier one.
-IMPROVED: dict[str, str] = {
-    "bad-nothing": "`qfund` alone prints its help, and ends with 0",
-    **dict.fromkeys(
-        ("help", *(f"help-{name}" for name in QFUND_COMMANDS)),
-        "what the command does, its options and examples, in at most 100 columns",
-    ),
-    **dict.fromkeys(
-        (
-            "bad-caption-both",
-            "bad-fits-device",
-            "bad-fits-nothing",
-            "bad-ls",
-            "bad-margin",
-            "bad-margin-word",
-            "bad-no-model",
-            "bad-option",
-            "bad-run-port",
-            "bad-subcommand",
-            "bad-text-twice",
-            "bad-tokens-word",
-        ),
-        "one sentence as of every other error, with the name that was probably meant or where to look, for a usage",
-    ),
-}
 
 SAME_MACHINE = machine.same(MACHINE)
 

@@ -23,7 +23,7 @@ from tests.tiny import checkpoints
 
 NAMES = list(CASES)
 PAIRS = [(name, precision) for name in NAMES for precision in ALL]
-#: Every row that this device can load, but for what else is called BF16 and FP16: see ``tests/test_meanings.py``.
+#: Every row that this device can load, but for what else is called BF16 and FP16: see ``compare/test_meanings.py``.
 ROWS = [row for row in PRECISIONS.values() if row.family not in (STORED, MEANING) and not unavailable(row, "cpu")]
 
 

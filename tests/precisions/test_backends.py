@@ -144,7 +144,7 @@ def expected_bytes(row: Implementation, rows: int, columns: int, base: int) -> i
         case "mxfp8" | "mxfp4":
             codes = count if row.precision == "mxfp8" else count // 2
             return codes + tiles * (math.ceil(math.ceil(columns / 32) / 4) * 4)
-    group = {"int4_g64": 64, "int4_g128": 128}.get(row.precision, 32)
+    group = PRECISIONS[row.precision].group or 32
     return count + (base + 1) * count // group
 
 
@@ -201,7 +201,7 @@ def fits_in(
     if row.precision == "nvfp4":
         return rows % 16 == 0 and columns % 16 == 0
     if "Group" in row.call:
-        return columns % {"int4_g64": 64, "int4_g128": 128}.get(row.precision, 32) == 0
+        return columns % (PRECISIONS[row.precision].group or 32) == 0
     return True
 
 

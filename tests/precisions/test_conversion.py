@@ -27,7 +27,7 @@ from tests.features.compare.test_architectures import CASES, batches_of
 from tests.tiny import checkpoints
 
 INT8 = PRECISIONS["int8"]
-#: Every row that quantises, on an fp32 base; ``tests/test_meanings.py`` has those that cast.
+#: Every row that quantises, on an fp32 base; ``tests/features/compare/test_meanings.py`` has those that cast.
 QUANTIZING = [
     name for name, row in PRECISIONS.items() if row.quantizer and row.variant_of is None and row.family != MEANING
 ]

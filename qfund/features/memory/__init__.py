@@ -13,6 +13,7 @@ FEATURE = Feature(
             measure="qfund.features.memory.measure.plan:plan",
             check="qfund.features.memory.request.plan:checked",
             at_once="qfund.features.memory.request.plan:from_headers",
+            consistent="qfund.features.memory.request.invariants:consistent_plan",
         ),
         Kind(
             "fits",
@@ -20,6 +21,7 @@ FEATURE = Feature(
             result="qfund.features.memory.request.fits:Fits",
             measure="qfund.features.memory.measure.fits:fits",
             check="qfund.features.memory.request.fits:checked",
+            consistent="qfund.features.memory.request.invariants:consistent_fits",
         ),
         Kind(
             "load-peak",

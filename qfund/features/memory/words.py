@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from qfund.core.units import bytes_text
-from qfund.features.memory.request.fits import Row, Shape
+from qfund.features.memory.request.fits import Fits, Row, Shape
 from qfund.features.memory.request.load_peak import NOT_SAMPLED, TINY, WAYS, LoadPeaks
 from qfund.features.memory.request.plan import HeaderPlan, Plan
 from qfund.precisions.table import PRECISIONS
@@ -18,6 +18,12 @@ def beyond_training(rows: Iterable[Row], shape: Shape) -> str | None:
     if shape.trained is None or all(row.longest_context <= shape.trained for row in rows):
         return None
     return f"Longest contexts are what memory allows; this model was made for {shape.trained:,} positions."
+
+
+def left_alone(found: Fits) -> list[str]:
+    """What precisions leave unconverted, but the one that is chosen, whose sentence says it."""
+    rest = (row for row in found.weights if row.stays and row.stays not in found.choice.sentence)
+    return [f"{PRECISIONS[row.precision].label}: {row.stays}." for row in rest]
 
 
 def load_needs(found: LoadPeaks, name: str) -> str:

@@ -9,7 +9,7 @@ from qfund.features.outputs.request import classes, embeddings, generation
 from qfund.features.outputs.request.classes import Classes
 from qfund.features.outputs.request.embeddings import Embeddings
 from qfund.features.outputs.request.generation import KINDS, Generation
-from qfund.features.outputs.words import verdict, visible
+from qfund.features.outputs.words import change, verdict, visible
 
 NEVER = "never diverges"
 
@@ -159,7 +159,7 @@ def classes_summary(found: Classes) -> pd.DataFrame:
                 {
                     "Precision": label(name),
                     "Flips (%)": estimate_text(statistics.flips),
-                    "Largest change, mean": "–" if statistics.moved is None else f"{statistics.moved.value:.3g}",
+                    "Largest change, mean": "–" if statistics.moved is None else change(found, statistics.moved.value),
                 }
             )
     return pd.DataFrame(rows)

@@ -27,6 +27,11 @@ def percent(share: float) -> str:
     return f"{value:.1f} %" if value >= 1 else f"{value:.2g} %" if value >= 1e-4 else "<0.0001 %"
 
 
+def change(found: Classes, moved: float) -> str:
+    """Of a probability in points, not per cent: ``0.13 %-points``; of a score as it is."""
+    return f"{moved:.3g}" if found.reading == SCORE else f"{percent(moved)}-points"
+
+
 def candidate(found: Generation, name: str) -> str:
     """One candidate in a sentence or two."""
     statistics = generation.statistics(found, name)

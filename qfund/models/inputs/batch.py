@@ -62,6 +62,7 @@ def decoder_start(checkpoint: Checkpoint, config: Any = None) -> int:
 
     Raises:
         UnsupportedModel: none is named.
+        CorruptCheckpoint: the generation_config.json cannot be read.
     """
     config = read_config(checkpoint) if config is None else config
     generation = configs.generation(checkpoint.folder)

@@ -15,12 +15,12 @@ from qfund.inputs.facts import InputFacts
 from qfund.inputs.texts import InputRequest
 from qfund.models.inputs import notes
 from qfund.models.inputs.batch import Batch, Prepared, decoder_start, shifted_left, shifted_right
+from qfund.models.inputs.opening import open_tokenizer
 from qfund.models.inputs.pixels import pixel_values
 from qfund.models.inputs.tokenizer import (
     chunk_length,
     encode,
     longest_context,
-    open_tokenizer,
     special_tokens,
     vocabulary_size,
 )

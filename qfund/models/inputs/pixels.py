@@ -1,6 +1,8 @@
 """Pictures → the tensor that a model reads."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +12,12 @@ from torch import Tensor
 from transformers import AutoImageProcessor
 
 from qfund.checkpoints.checkpoint import Checkpoint
+from qfund.checkpoints.pointers import must_be_no_pointer
 from qfund.core.errors import UnsupportedModel
 from qfund.models.tasks import read_config
+
+#: Where transformers looks for an image processor.
+_SETTINGS = ("preprocessor_config.json", "processor_config.json")
 
 
 def pixel_values(checkpoint: Checkpoint, images: Sequence[Image.Image], config: Any = None) -> tuple[Tensor, str]:
@@ -20,17 +26,31 @@ def pixel_values(checkpoint: Checkpoint, images: Sequence[Image.Image], config: 
     Raises:
         UnsupportedModel: an image processor that cannot be used.
     """
-    if (checkpoint.folder / "preprocessor_config.json").is_file():
+    must_be_no_pointer(checkpoint.folder / name for name in _SETTINGS)
+    if _has_processor(checkpoint.folder):
         try:
             processor = AutoImageProcessor.from_pretrained(checkpoint.folder, local_files_only=True, backend="pil")
             values: Tensor = processor(images=list(images), return_tensors="pt")["pixel_values"]
         except Exception as error:  # image processors raise whatever their libraries raise
             raise UnsupportedModel(
                 f"The image processor in {checkpoint.folder.name} cannot be used: {error}",
-                "Remove preprocessor_config.json to have pictures scaled plainly, or choose another model.",
+                f"Remove {' and '.join(_SETTINGS)} to have pictures scaled plainly, or choose another model.",
             ) from error
         return values, "made ready by the model's own image processor"
     return _scaled(read_config(checkpoint) if config is None else config, images)
+
+
+def _has_processor(folder: Path) -> bool:
+    """Whether a file says how pictures are made ready: one of its own, or, as transformers 5 writes it, a part of the
+    processor's."""
+    alone, whole = (folder / name for name in _SETTINGS)
+    if alone.is_file() or not whole.is_file():
+        return alone.is_file()
+    try:
+        found = json.loads(whole.read_text("utf-8"))
+    except (ValueError, RecursionError):
+        return True  # whose reader says what is wrong with it
+    return not isinstance(found, dict) or "image_processor" in found
 
 
 def _scaled(config: Any, images: Sequence[Image.Image]) -> tuple[Tensor, str]:

@@ -1,5 +1,7 @@
 """What a request measures on, as batches."""
 
+from dataclasses import replace
+
 from qfund.checkpoints import catalog
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.errors import InvalidInput
@@ -7,7 +9,7 @@ from qfund.inputs.texts import ALL, InputRequest
 from qfund.models.inputs.batch import Prepared
 from qfund.models.inputs.pictures import prepare_pictures
 from qfund.models.inputs.texts import prepare_texts
-from qfund.models.tasks import Task, read_config
+from qfund.models.tasks import Task, notes_on_what_is_missing, read_config
 
 
 def prepare(request: InputRequest, source: catalog.Source, checkpoint: Checkpoint, task: Task) -> Prepared:
@@ -19,6 +21,12 @@ def prepare(request: InputRequest, source: catalog.Source, checkpoint: Checkpoin
         UnsupportedModel: a text model whose folder has no tokenizer, or another model's.
         CorruptCheckpoint: a vocabulary that is not the one in config.json.
     """
+    found = _prepare(request, source, checkpoint, task)
+    notes = (*found.facts.notes, *notes_on_what_is_missing(checkpoint))
+    return replace(found, facts=replace(found.facts, notes=notes))
+
+
+def _prepare(request: InputRequest, source: catalog.Source, checkpoint: Checkpoint, task: Task) -> Prepared:
     config = read_config(checkpoint)
     if task.reads == "text":
         return prepare_texts(request, source, checkpoint, task, config)

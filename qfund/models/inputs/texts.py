@@ -18,11 +18,11 @@ from qfund.inputs.facts import InputFacts, TextFacts
 from qfund.inputs.texts import SECOND_HALF, InputRequest, NamedText
 from qfund.models.inputs import notes
 from qfund.models.inputs.batch import IGNORED, Batch, Prepared, decoder_start, shifted_left, shifted_right
+from qfund.models.inputs.opening import open_tokenizer
 from qfund.models.inputs.tokenizer import (
     chunk_length,
     encode,
     longest_context,
-    open_tokenizer,
     special_tokens,
     vocabulary_size,
 )

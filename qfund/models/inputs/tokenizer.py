@@ -3,13 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import AutoTokenizer
-
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.errors import InvalidInput, UnsupportedModel
 from qfund.inputs.chunks import Tokens
 from qfund.inputs.texts import InputRequest
-from qfund.models import configs
+from qfund.models.inputs.opening import UNLIMITED, open_tokenizer
 from qfund.models.tasks import read_config
 
 #: Longest chunk unless the request asks for another.
@@ -53,7 +51,7 @@ class Reader:
             InvalidInput: no token at all.
             UnsupportedModel: a tokenizer that belongs to another model.
         """
-        found: list[int] = self.tokenizer(text)["input_ids"]
+        found: list[int] = _called(self.tokenizer, text)["input_ids"]
         if not found:
             raise InvalidInput("The tokenizer makes no token of this text.", "Write something else.")
         vocabulary_size(self.tokenizer, self.config, found)
@@ -66,33 +64,29 @@ def reader(checkpoint: Checkpoint) -> Reader:
     return Reader(tokenizer, longest_context(config, tokenizer), config)
 
 
-def open_tokenizer(checkpoint: Checkpoint) -> Any:
-    """Raises ``UnsupportedModel`` where the folder has none."""
-    remedy = "Put the model's tokenizer files (tokenizer.json) beside its weights."
-    try:
-        found = AutoTokenizer.from_pretrained(
-            checkpoint.folder, trust_remote_code=False, local_files_only=True, **configs.instead(checkpoint.config)
-        )
-    except Exception as error:  # tokenizers raise whatever their libraries raise
-        raise UnsupportedModel(
-            f"{checkpoint.folder.name} holds no tokenizer that can be opened.",
-            remedy,
-        ) from error
-    # transformers makes up an empty one where there is no file; only tokenizers of bare characters or bytes need none.
-    files = type(found).vocab_files_names.values()
-    if files and not any((checkpoint.folder / name).is_file() for name in ("tokenizer.json", "tekken.json", *files)):
-        raise UnsupportedModel(f"{checkpoint.folder.name} holds no tokenizer.", remedy)
-    # A text longer than the context is read in chunks here: the warning that it is too long would be wrong.
-    found.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
-    return found
-
-
 def special_tokens(tokenizer: Any, text: str) -> tuple[list[int], list[int]]:
     """What the tokenizer puts before and after a text."""
     sample = text.strip()[:200]
-    bare, whole = (tokenizer(sample, add_special_tokens=added)["input_ids"] for added in (False, True))
+    bare, whole = (_called(tokenizer, sample, add_special_tokens=added)["input_ids"] for added in (False, True))
     start = next((i for i in range(len(whole) - len(bare) + 1) if whole[i : i + len(bare)] == bare), 0)
     return whole[:start], whole[start + len(bare) :]
+
+
+def _called(tokenizer: Any, text: str, **more: Any) -> Any:
+    """
+    Raises:
+        InvalidInput: the text holds what the tokenizer has no token for.
+    """
+    try:
+        return tokenizer(text, **more)
+    except Exception as error:  # the library has no errors of its own
+        raise InvalidInput(
+            f"The tokenizer cannot read this text: {str(error).rstrip('.')}.",
+            "It has no token for what its vocabulary lacks (unk_token): put the tokenizer beside the weights that they "
+            "were trained with, or give a text in its own words."
+            if tokenizer.unk_token is None or "unk" in str(error).lower()
+            else "Put the tokenizer beside the weights that they were trained with, or give another text.",
+        ) from error
 
 
 def vocabulary_size(tokenizer: Any, config: Any, ids: list[int]) -> int:
@@ -114,7 +108,7 @@ def vocabulary_size(tokenizer: Any, config: Any, ids: list[int]) -> int:
 
 def encode(tokenizer: Any, text: str) -> Tokens:
     """The tokens of a text without special ones, and the part of the text that each stands for."""
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=tokenizer.is_fast)
+    encoded = _called(tokenizer, text, add_special_tokens=False, return_offsets_mapping=tokenizer.is_fast)
     ids: list[int] = encoded["input_ids"]
     if not tokenizer.is_fast:
         return Tokens(ids, [tokenizer.decode([token]) for token in ids])
@@ -133,14 +127,15 @@ def position_limits(config: Any) -> list[int]:
     limits = [getattr(text, name, None) for name in _LIMITS]
     found = [limit for limit in limits if isinstance(limit, int) and limit > 0]
     if found and text.model_type in _OFFSET_POSITIONS:
-        return [limit - (text.pad_token_id or 0) - 1 for limit in found]
+        further = text.model_type == "prophetnet"  # its decoder looks up the position after each token too
+        return [limit - (text.pad_token_id or 0) - 1 - further for limit in found]
     return found
 
 
 def longest_context(config: Any, tokenizer: Any) -> int | None:
     """The most tokens that both read at once; None where neither has a limit."""
     limits = position_limits(config)
-    if 0 < tokenizer.model_max_length < 10**9:
+    if tokenizer.model_max_length < UNLIMITED:
         limits.append(tokenizer.model_max_length)
     return min(limits, default=None)
 

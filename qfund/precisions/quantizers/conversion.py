@@ -139,7 +139,19 @@ def _replace(
     def read(self: Any) -> Tensor:
         if any(isinstance(tensor, Absent) for tensor in held(self).values()):
             return absent(torch.empty(shape, dtype=dtype, device="meta"))
-        return view.unflat(quantizer.dequantize(held(self), matrix, dtype), shape)
+        return view.unflat(quantizer.dequantize(held(self), matrix, dtype), shape).to(self.computes_in or dtype)
+
+    def cast(self: Any, change: Callable[[Tensor], Tensor], *more: Any) -> Any:
+        """A model's code may cast a layer as it runs (routers of experts to float32): the weight is read in that dtype,
+        and what is stored stays as it is."""
+        self.computes_in = change(torch.empty(0, dtype=self.computes_in or dtype)).dtype
+        codes = {id(tensor) for tensor in held(self).values()}
+
+        def kept(tensor: Tensor) -> Tensor:
+            changed = change(tensor)
+            return tensor.to(changed.device) if id(tensor) in codes else changed
+
+        return original._apply(self, kept, *more)
 
     def forward(self: Any, x: Tensor) -> Tensor:
         assert product is not None
@@ -152,7 +164,7 @@ def _replace(
     parts = parts_of(key, shape, dtype, view, quantizer)
     members: dict[str, Any] = {"quantized": {**getattr(original, "quantized", {}), **parts}}
     # nn.Module looks attributes up on the class first, so a property there stands for the deleted parameter.
-    members[key] = property(read)
+    members |= {key: property(read), "computes_in": None, "_apply": cast}
     if product is not None and weight.inputs:
         members["forward"] = forward
     module.__class__ = type(original.__name__, (original,), members)

@@ -1,7 +1,8 @@
 """Which weights of a model a precision converts, and which modules it leaves, with the reason."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from qfund.precisions.backends.conversion import MULTIPLY_ONLY, code_of, multipl
 from qfund.precisions.precision import Precision
 from qfund.precisions.quantizers.heads import output_heads
 from qfund.precisions.quantizers.quantizer import Shape
+from qfund.precisions.quantizers.stacks import Stack, stacks
 
 Flat = Callable[[Tensor], Tensor]
 
@@ -36,13 +38,17 @@ LINEAR = View(lambda weight: weight, lambda matrix, shape: matrix)
 #: GPT-2's Conv1D holds [in, out].
 TRANSPOSED = View(lambda weight: weight.T, lambda matrix, shape: matrix.T)
 CONVOLUTION = View(lambda weight: weight.flatten(1), lambda matrix, shape: matrix.reshape(shape))
-#: Stacked experts: [experts, out, in], or [experts, in, out].
-EXPERTS = View(lambda weight: weight.flatten(0, 1), lambda matrix, shape: matrix.reshape(shape))
-EXPERTS_TRANSPOSED = View(
-    lambda weight: weight.transpose(1, 2).flatten(0, 1),
-    lambda matrix, shape: matrix.reshape(shape[0], shape[2], shape[1]).transpose(1, 2),
-)
-_EXPERT_WEIGHTS = ("gate_up_proj", "up_proj", "down_proj")
+
+
+@cache
+def stacked(stack: Stack) -> View:
+    """All matrices of a stack below each other."""
+    if not stack.transposed:
+        return View(lambda weight: weight.reshape(-1, stack.ins), lambda matrix, shape: matrix.reshape(shape))
+    return View(
+        lambda weight: weight.reshape(-1, stack.ins, stack.outs).transpose(1, 2).flatten(0, 1),
+        lambda matrix, shape: matrix.reshape(-1, stack.outs, stack.ins).transpose(1, 2).reshape(shape),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +98,13 @@ def plan_conversion(
     also = frozenset(also)
     heads = output_heads(model)
     code = code_of(model) if product else ""
+    stack_of = stacks(model, _direct(model))
     users: dict[int, list[_User]] = {}
     for name, module in model.named_modules():
         for key, parameter in module.named_parameters(recurse=False):
             if parameter.dim() >= 2 and not key.endswith("_bias"):
                 elsewhere = product and multiplies_by(code, name.rpartition(".")[2])
-                user = _User(name, module, key, parameter, module in heads, elsewhere)
+                user = _User(name, module, key, parameter, module in heads, elsewhere, stack_of.get(id(parameter)))
                 users.setdefault(id(parameter), []).append(user)
     groups: list[tuple[Weight, ...]] = []
     left: dict[str, LeftModule] = {}
@@ -114,6 +121,13 @@ def plan_conversion(
     return Plan(tuple(groups), tuple(sorted(left.values(), key=lambda row: order.get(row.name, -1))))
 
 
+def _direct(model: nn.Module) -> Iterator[str]:
+    """Modules whose weights are multiplied by their own code or by that of the module above."""
+    for name, module in model.named_modules():
+        if not isinstance(module, nn.Linear | Conv1D | nn.Embedding | _ConvNd):
+            yield name
+
+
 def _others(user: "_User", shared: list["_User"]) -> str:
     return ", ".join(other.name for other in shared if other is not user)
 
@@ -128,6 +142,7 @@ class _User:
     parameter: nn.Parameter
     head: bool
     elsewhere: bool  # whether its parent multiplies by it, without calling the module
+    stack: Stack | None
 
     @property
     def role(self) -> str | None:
@@ -142,8 +157,8 @@ class _User:
             return TRANSPOSED
         if isinstance(self.module, _ConvNd):
             return CONVOLUTION
-        if self.parameter.dim() == 3:
-            return EXPERTS_TRANSPOSED if getattr(self.module, "is_transposed", False) else EXPERTS
+        if self.stack is not None:
+            return stacked(self.stack)
         return LINEAR if self.parameter.dim() == 2 else CONVOLUTION
 
     def weight(self, product: bool) -> Weight:
@@ -166,7 +181,7 @@ class _User:
             return "a transposed convolution: its output channels are not its rows"
         if isinstance(module, _ConvNd) and self.key == "weight":
             return "a convolution: its activations are not quantised" if product else None
-        if self.parameter.dim() == 3 and self.key in _EXPERT_WEIGHTS and hasattr(module, "is_transposed"):
+        if self.stack is not None:
             return (
                 "stacked experts: they multiply by themselves, so their activations are out of reach"
                 if product

@@ -137,7 +137,7 @@ def test_batches_and_groups_change_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     """More pictures than a batch holds, and models that do not fit beside each other."""
     request = CaptionRequest(str(checkpoints.folder("blip")), ("bf16", "int4"), samples=5, max_new_tokens=5)
     whole = caption(request)
-    monkeypatch.setattr(Captioner, "how", lambda self, image: (2, "by twos"))
+    monkeypatch.setattr(Captioner, "batching", lambda self, image: (2, "by twos"))
     monkeypatch.setattr(opened, "groups", lambda *_: [["bf16"], ["int4"]])
     shares: list[float] = []
     parts = caption(request, lambda phase, share: shares.append(share))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from qfund import engine
+from qfund import api
 from qfund.commandline.parser import parse
 from qfund.features.compare import link
 from qfund.features.compare.request.spec import Spec, checked
@@ -55,14 +55,14 @@ def test_the_command_line_that_is_shown_asks_for_the_same(spec: Spec) -> None:
 @pytest.mark.parametrize("spec", HARD)
 def test_the_python_that_is_shown_asks_for_the_same(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Spec] = []
-    monkeypatch.setattr(engine, "compute", lambda spec, **_: asked.append(spec))
+    monkeypatch.setattr(api, "compute", lambda spec, **_: asked.append(spec))
     exec(calls.python(spec), {})
     assert asked == [spec]
 
 
 def test_several_texts_are_shown_as_a_folder_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Spec] = []
-    monkeypatch.setattr(engine, "compute", lambda spec, **_: asked.append(spec))
+    monkeypatch.setattr(api, "compute", lambda spec, **_: asked.append(spec))
     monkeypatch.chdir(tmp_path)
     (tmp_path / calls.FOLDER).mkdir()
     for named in CORPUS.texts:

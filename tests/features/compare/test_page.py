@@ -97,10 +97,10 @@ def test_files_are_read_each_on_its_own(opened: Open, jobs: FakeJobs) -> None:
     at.button(key="compare").click().run()
     assert "No file is given" in texts(at) and not jobs.submitted
     (picker,) = at.file_uploader
-    picker.set_value([("b.txt", "Ä 1".encode(), "text/plain"), ("a.txt", b"0 1", "text/plain")]).run()
+    picker.set_value([("b.txt", "\ufeffÄ 1\r\n2".encode(), "text/plain"), ("a.txt", b"0 1", "text/plain")]).run()
     at.button(key="compare").click().run()
     (spec,) = jobs.submitted
-    assert spec == replace(examples.EXAMPLE, texts=(NamedText("a.txt", "0 1"), NamedText("b.txt", "Ä 1")))
+    assert spec == replace(examples.EXAMPLE, texts=(NamedText("a.txt", "0 1"), NamedText("b.txt", "Ä 1\n2")))
     at.file_uploader[0].set_value([("c.txt", b"\xff\xfe", "text/plain")]).run()
     assert "no UTF-8 text" in texts(at) and "c.txt" not in texts(at)
     at.file_uploader[0].set_value([("d.txt", b"x" * 400_001, "text/plain")]).run()

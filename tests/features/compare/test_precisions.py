@@ -11,11 +11,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from qfund.core.errors import CorruptCheckpoint, UnavailablePrecision, UnsupportedModel
+from qfund.features.compare.measure import compare as compare_measure
 from qfund.features.compare.measure.compare import compare
 from qfund.features.compare.request import report
 from qfund.features.compare.request.report import PrecisionResult
 from qfund.features.compare.request.spec import Spec, checked
-from qfund.models import cache
+from qfund.models import opened
 from tests.models import test_prequantized
 from tests.tiny import checkpoints
 
@@ -132,7 +133,8 @@ def test_rows_that_are_no_whole_groups_are_named() -> None:
 
 
 def test_a_precision_of_another_device_is_refused_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "model_cache", lambda: pytest.fail("loaded something"))
+    for loads in (compare_measure, opened):
+        monkeypatch.setattr(loads, "model_cache", lambda: pytest.fail("loaded something"))
     with pytest.raises(UnavailablePrecision, match="TF32 needs an NVIDIA GPU"):
         _compare(checkpoints.folder("llama"), "tf32")
 

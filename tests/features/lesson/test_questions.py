@@ -36,6 +36,8 @@ ARCHITECTURES = {
     "dummy": "DummyModel",
     "pydoc-llama": "LlamaForCausalLM",
     "shapes-blip": "BlipForConditionalGeneration",
+    "docstring-kinds": "DistilBertForSequenceClassification",
+    "docstring-vectors": "DistilBertModel",
 }
 
 

@@ -23,7 +23,7 @@ from qfund.features.memory import words
 from qfund.features.memory.measure import trace
 from qfund.features.memory.measure.fits import fits
 from qfund.features.memory.measure.shape import fields_of, fitted, shape_of
-from qfund.features.memory.request import advice, budgets, kv_cache, sizing
+from qfund.features.memory.request import advice, budgets, sizing
 from qfund.features.memory.request.advice import choose, ranked
 from qfund.features.memory.request.budgets import GPUS, parse_budget
 from qfund.features.memory.request.fits import (
@@ -371,7 +371,7 @@ def test_three_points_give_the_phase_back(token: float, square: float, shared: f
 
 def test_a_cache_that_is_not_the_foretold_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = lambda fields: ((CacheLayers("full attention", 2, 16, 15),), ())  # noqa: E731
-    monkeypatch.setattr(kv_cache, "cache_of", wrong)
+    monkeypatch.setattr("qfund.features.memory.measure.shape.cache_of", wrong)
     found = checkpoint.read(checkpoints.folder("llama"))
     with pytest.raises(UnsupportedModel, match="does not know how this model caches"):
         shape_of(found, tasks.task_of(found), ["float32"])

@@ -59,7 +59,7 @@ def test_a_loaded_model_stores_what_was_planned(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "t5", "mixtral", "resnet-encoder"])
 def test_a_skeleton_that_was_asked_before_says_the_same(name: str) -> None:
-    """``tests/test_footprint.py`` holds fresh ones beside loaded models, row by row."""
+    """``tests/models/test_footprint.py`` holds fresh ones beside loaded models, row by row."""
     found = checkpoint.read(planned.folder(name))
     for also in ((), ("head", "embeddings")):
         skeletons = {dtype: Skeleton(found, getattr(torch, dtype)) for dtype in ("float32", "bfloat16", "float16")}

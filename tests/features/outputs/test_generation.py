@@ -186,6 +186,7 @@ def test_flips_by_hand() -> None:
     row = classes.statistics(found, "int4")
     assert row is not None and row.flips.value == 0.5 and row.moved is not None
     assert row.moved.value == pytest.approx((0.03 + 0.01) / 2)
+    assert outputs_words.change(found, row.moved.value) == "2.0 %-points", "of a probability no per cent"
     assert outputs_words.classes_sentence(found, "int4").endswith(
         "for 1 of 2 texts, 1 of them where FP32 itself was undecided."
     )

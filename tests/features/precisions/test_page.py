@@ -13,7 +13,8 @@ PRECISIONS_PAGE = "pages/precisions.py"
 
 
 @pytest.fixture
-def measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def measured(monkeypatch: pytest.MonkeyPatch, shipped: None) -> None:
+    """After ``shipped``, which ``opened`` needs and which would undo it."""
     monkeypatch.setattr(engine_shipped, "find", lambda spec, key, whole=True: None if whole else make_report(spec))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from qfund.checkpoints import checkpoint
+from qfund.core.errors import ModelError
 from qfund.core.estimate import Estimate
 from qfund.core.metrics import chunk_sums
 from qfund.core.metrics.estimates import buckets, estimates, percentiles
@@ -20,9 +21,10 @@ from qfund.features.compare.measure.gathered import REFERENCE, Gathered, output_
 from qfund.features.compare.measure.runs import Outcome, Run
 from qfund.features.compare.request.report import SCHEMA, NoiseRun, PrecisionResult, Report, Saturation
 from qfund.features.compare.request.spec import Spec, checked
-from qfund.models import environment, inputs, tasks
+from qfund.models import environment, inputs, multimodal, tasks
 from qfund.models.cache import model_cache
 from qfund.models.comparison.positions import Candidate, Comparison
+from qfund.models.opened import Opened
 from qfund.models.opened import opened as open_model
 from qfund.models.skeleton import predict
 from qfund.precisions.precision import STORED, Precision
@@ -38,16 +40,19 @@ def compare(spec: Spec, progress: Progress = lambda phase, share: None) -> Repor
     """
     started = time.perf_counter()
     spec = checked(spec)
-    names = (spec.reference, *spec.precisions)
-    opened = open_model(spec, names, spec.also, progress)
+    opened = open_model(spec, (spec.reference, *spec.precisions), spec.also, progress)
     found, task = opened.found, opened.task
     prepared = inputs.prepare(spec, opened.source, found, task)
-    predictions = opened.size(names)
-    sizes = dict(opened.sizes)
-    if spec.libraries:  # each library begins with a float model of its own, one candidate after the other
-        for name in spec.precisions:
-            sizes[name] += len(libraries.implementations(name)) * _base_bytes(found, name)
-    outcome = _run(spec, opened.as_read, task, prepared, sizes, progress)
+    asked, refused = spec, dict[str, str]()
+    while True:
+        try:
+            predictions = opened.size((spec.reference, *spec.precisions))
+            sizes = _sizes(spec, opened)
+            outcome = _run(spec, opened.as_read, task, prepared, sizes, progress)
+            break
+        except ModelError as error:
+            spec = _without(spec, error)
+            refused[str(error.precision)] = error.message
     comparison, runs = outcome.gathered.comparison, outcome.runs
     reference = _result(spec.reference, runs[REFERENCE], predictions)
     reference = replace(
@@ -64,17 +69,39 @@ def compare(spec: Spec, progress: Progress = lambda phase, share: None) -> Repor
         schema=SCHEMA,
         qfund=VERSION,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        spec=spec,
+        spec=asked,
         environment=environment.describe(found.id, opened.revision),
         model=ModelFacts(found.architecture, task.name, runs[REFERENCE].footprint.parameters, _stored_dtypes(found)),
-        input=replace(prepared.facts, notes=(*prepared.facts.notes, *opened.notes)),
+        input=replace(prepared.facts, notes=(*prepared.facts.notes, *opened.notes, *_beside_text(spec, found, runs))),
         reference=reference,
         results=tuple(results),
         tokens=tokens.token_map(prepared, _asked(comparison, spec), task),
         seconds=time.perf_counter() - started,
         whole=outcome.whole,
         noise=tuple(_noise_run(row, comparison.candidates[row.way.name], prepared) for row in outcome.noise),
+        refused=refused,
     )
+
+
+def _without(spec: Spec, error: ModelError) -> Spec:
+    """The comparison without the candidate that cannot be.
+
+    Raises:
+        ModelError: it is not about a candidate, or about the only one.
+    """
+    left = tuple(name for name in spec.precisions if name != error.precision)
+    if not left or len(left) == len(spec.precisions) or error.precision == spec.reference:
+        raise error
+    return replace(spec, precisions=left)
+
+
+def _sizes(spec: Spec, opened: Opened) -> dict[str, int]:
+    """Bytes to make room for."""
+    sizes = dict(opened.sizes)
+    if spec.libraries:  # each library begins with a float model of its own, one candidate after the other
+        for name in spec.precisions:
+            sizes[name] += len(libraries.implementations(name)) * _base_bytes(opened.found, name)
+    return sizes
 
 
 def _run(
@@ -96,6 +123,14 @@ def _run(
             return answer
         why = answer
     return whole.measure_whole(spec, found, task, prepared.batches, sizes, model_cache(), why, progress)
+
+
+def _beside_text(spec: Spec, found: checkpoint.Checkpoint, runs: dict[str, Run]) -> list[str]:
+    """What of the model the text never ran, where it reads pictures or sound too."""
+    parts = multimodal.parts_beside_text(found)
+    stored = {PRECISIONS[spec.reference].label: runs[REFERENCE].footprint.tensors}
+    stored |= {PRECISIONS[name].label: runs[name].footprint.tensors for name in spec.precisions}
+    return [multimodal.sentence(parts, stored)] if parts else []
 
 
 def _asked(comparison: Comparison, spec: Spec) -> Comparison:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from qfund.checkpoints.checkpoint import Checkpoint
+from qfund.core.errors import about
 from qfund.core.progress import Progress
 from qfund.features.compare.measure.gathered import REFERENCE, Gathered
 from qfund.features.compare.measure.ranges import Watch
@@ -54,7 +55,8 @@ def measure_whole(
             models: dict[str, LoadedModel] = {}
             for name, row in rows.items():
                 step(f"loading {row.label}")
-                models[name] = stack.enter_context(cache.lease(found, row, sizes[row.name], spec.also))
+                with about(name):
+                    models[name] = stack.enter_context(cache.lease(found, row, sizes[row.name], spec.also))
             outcome.runs = _run_together(models, rows, batches, gathered, step) | outcome.runs
         if gathered is not outcome.gathered:
             outcome.gathered.comparison.candidates |= gathered.comparison.candidates
@@ -76,7 +78,7 @@ def _run_together(
         outputs = {}
         for name, row in rows.items():
             step(f"running {row.label}, batch {number + 1} of {len(batches)}")
-            with watches.get(name) or nullcontext():
+            with about(name), watches.get(name) or nullcontext():
                 started = time.perf_counter()
                 outputs[name] = forward(models[name].model, batch, row)
                 seconds[name] += time.perf_counter() - started

@@ -207,7 +207,8 @@ class Report:
     """``reference`` and ``results`` (one a candidate, in the order of the ``Spec``) have the same shape.
 
     ``whole`` says why whole models were loaded; None where the model was streamed block by block. ``noise`` is the
-    reference against itself, run other ways.
+    reference against itself, run other ways. ``refused`` are the candidates that this model cannot have or that cannot
+    be run, each with the reason.
     """
 
     schema: int
@@ -223,6 +224,7 @@ class Report:
     seconds: float
     whole: str | None = None
     noise: tuple[NoiseRun, ...] = ()
+    refused: dict[str, str] = field(default_factory=dict)
 
 
 def to_json(report: Report) -> bytes:

@@ -47,7 +47,7 @@ def python(spec: Spec) -> str:
     if spec.scoring != ALL:
         arguments.append(f"scoring={spec.scoring!r}")
     if spec.texts:
-        files = f'{{path.name: path.read_text("utf-8") for path in Path({FOLDER!r}).iterdir()}}'
+        files = f'{{path.name: path.read_text("utf-8-sig") for path in Path({FOLDER!r}).iterdir()}}'
         imports = "from pathlib import Path\n\nimport qfund"
         return f"{imports}\n\nreport = qfund.compare({', '.join([*arguments, f'texts={files}'])})\n"
     return f"import qfund\n\nreport = qfund.compare({', '.join(arguments)})\n"

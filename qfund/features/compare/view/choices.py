@@ -6,6 +6,7 @@ import streamlit as st
 
 from qfund.checkpoints import catalog
 from qfund.core.errors import InvalidInput, QfundError
+from qfund.core.text import decoded, unmarked
 from qfund.features.compare.link import MAX_TEXT
 from qfund.features.compare.request.examples import EXAMPLE
 from qfund.features.compare.request.spec import DEFAULT_CANDIDATES, MAX_TOKENS, Spec, checked, like_llama_cpp
@@ -185,7 +186,7 @@ def _take_files() -> None:
     state[_UNREAD] = None
     try:
         state["choice_texts"] = tuple(
-            NamedText(file.name, file.getvalue().decode("utf-8")) for file in state["choice_files"] or ()
+            NamedText(file.name, decoded(file.getvalue())) for file in state["choice_files"] or ()
         )
     except UnicodeDecodeError:
         state["choice_texts"] = ()
@@ -283,7 +284,7 @@ def draft() -> Spec:
         model=str(state["choice_model"] or ""),
         reference=str(state["choice_reference"]),
         precisions=tuple(state["choice_precisions"]),
-        text=str(state["choice_text"]) if source == OWN_TEXT else None,
+        text=unmarked(str(state["choice_text"])) if source == OWN_TEXT else None,
         max_tokens=int(state["choice_tokens"]),
         context=None if context is None else int(context),
         revision=str(state["choice_revision"] or "").strip() or None,

@@ -13,6 +13,7 @@ from qfund.drawing.phrases import label, listed, plural, unbroken
 from qfund.features.compare.request.report import PrecisionResult, Report
 from qfund.features.compare.words.footprints import conversion_phrase
 from qfund.precisions.table import PRECISIONS
+from qfund.precisions.unconverted import unconverted
 
 #: How often a candidate of a report may be said to change perplexity though it does not: all of them together.
 FALSE_ALARMS = 0.05
@@ -48,7 +49,12 @@ class Verdict:
 
 
 def memory_phrase(result: PrecisionResult, reference: PrecisionResult) -> str:
-    """``half the memory (7.79 MiB instead of 15.6 MiB)``."""
+    """``half the memory (7.79 MiB instead of 15.6 MiB)``, and what large matrices were not converted."""
+    stays = unconverted(result.tensors, result.left_modules)
+    return _size_phrase(result, reference) + (f", as {stays.phrase}" if stays else "")
+
+
+def _size_phrase(result: PrecisionResult, reference: PrecisionResult) -> str:
     sizes = f"{bytes_text(result.footprint_bytes)} instead of {bytes_text(reference.footprint_bytes)}"
     if result.footprint_bytes == reference.footprint_bytes:
         return f"the same memory ({bytes_text(result.footprint_bytes)})"

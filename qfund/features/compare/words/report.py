@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from qfund.core.units import seconds_text
 from qfund.drawing.numbers import count_text
-from qfund.drawing.phrases import against, listed, plural, when
+from qfund.drawing.phrases import against, label, listed, plural, when
 from qfund.features.compare.request.report import Report
 from qfund.inputs.texts import SECOND_HALF
 from qfund.precisions.request import ALSO
@@ -67,10 +67,11 @@ def stored_phrase(report: Report) -> list[str]:
 
 
 def notes(report: Report) -> tuple[str, ...]:
-    """What a reader must know about the input, about the files, about what was quantised besides, and about a reference
-    that is wider than what is stored."""
+    """What a reader must know about candidates that could not be, about the input and the files, about what was
+    quantised besides, and about a reference that is wider than what is stored."""
     also = also_phrase(report.spec.also, [report.reference.precision, *(row.precision for row in report.results)])
-    found = (*report.input.notes, *([f"{also}."] if also else []))
+    refused = (f"{label(name)} is left out: {why}" for name, why in report.refused.items())
+    found = (*refused, *report.input.notes, *([f"{also}."] if also else []))
     stored = _stored(report)
     row = PRECISIONS.get(report.reference.precision)
     if not stored or row is None or row.quantizer or any(_STORED.get(name, ("", 99))[1] >= row.bits for name in stored):

@@ -15,7 +15,6 @@ off = (integers - weight).abs()
 print(f"INT8: at most {(off / scale).max().item():.3f} steps off, whatever the weight")
 print(f"BF16: at most {((floats - weight).abs() / weight.abs()).max().item():.5f} of the weight off")
 small = weight.abs() < weight.abs().median()
-
 for name, found in (("INT8", integers), ("BF16", floats)):
     error = (found - weight).abs()
     means = error[small].mean().item(), error[~small].mean().item()

@@ -15,7 +15,6 @@ before, after = stored_bytes(model), stored_bytes(small)  # get_memory_footprint
 print(f"{before:,} bytes, then {after:,}: {before / after:.2f} times smaller")
 
 ids, ratios = torch.tensor([[1, 0], [0, 1]]), []
-
 for _ in range(15):
     seconds = []
     for one in (model, small):
@@ -24,5 +23,4 @@ for _ in range(15):
             one(input_ids=ids)
         seconds.append(time.perf_counter() - started)
     ratios.append(seconds[1] / seconds[0])
-
 print(f"INT8 takes {statistics.median(ratios):.2f} times as long as FP32")

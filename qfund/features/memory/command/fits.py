@@ -22,7 +22,7 @@ from qfund.features.memory.request.fits import (
     Workload,
     to_json,
 )
-from qfund.features.memory.words import beyond_training
+from qfund.features.memory.words import beyond_training, left_alone
 from qfund.precisions.table import PRECISIONS
 
 
@@ -106,7 +106,7 @@ def text(found: Fits) -> str:
         "Weights, KV cache and state are exact; ~ is an estimate.",
         *filter(None, [beyond_training(found.rows, found.shape)]),
         found.choice.sentence,
-        *(f"! {warning}" for warning in found.warnings),
+        *(f"! {warning}" for warning in (*found.warnings, *left_alone(found))),
         *found.notes,
         *(f"{PRECISIONS[name].label} is left out: {why}" for name, why in found.refused.items()),
     ]

@@ -13,7 +13,7 @@ from qfund.features.memory.request.advice import choose, notes, warnings
 from qfund.features.memory.request.fits import DEFAULT_PRECISIONS, Fits, FitsRequest, Weights, checked
 from qfund.features.memory.request.kv_cache import SIZES
 from qfund.features.memory.request.sizing import rows
-from qfund.models import prequantized, tasks
+from qfund.models import multimodal, prequantized, tasks
 from qfund.models.footprint import Footprint
 from qfund.models.skeleton import Skeletons
 from qfund.precisions.precision import STORED, Precision
@@ -60,11 +60,25 @@ def fits(request: FitsRequest, progress: Progress = lambda phase, share: None) -
         weights=tuple(weights),
         stored=held,
         rows=table,
-        choice=choose(table, request.workload, held),
+        choice=choose(table, request.workload, held, weights),
         refused=refused,
         warnings=warnings(shape, request.workload),
-        notes=(*notes(shape), *([stored.sentence(found)] if quantized else []), *skeletons.notes),
+        notes=(
+            *notes(shape),
+            *([stored.sentence(found)] if quantized else []),
+            *skeletons.notes,
+            *_beside_text(found, [one.precision for one in weights], skeletons, request.also),
+        ),
     )
+
+
+def _beside_text(
+    found: Checkpoint, precisions: Iterable[str], skeletons: Skeletons, also: Iterable[str]
+) -> Iterable[str]:
+    """What of the weights is there for pictures or sound, where the model reads them too."""
+    if parts := multimodal.parts_beside_text(found):
+        rows = (PRECISIONS[name] for name in precisions)
+        yield multimodal.sentence(parts, {row.label: skeletons.footprint(row, also).tensors for row in rows})
 
 
 def _stored_dtypes(found: Checkpoint) -> dict[str, int]:
@@ -92,7 +106,8 @@ def weights_of(
         dequantized = stored.largest_coded(footprint) * SIZES[dtype]
         return Weights(row.name, footprint.bytes, footprint.parts, dequantized)
     footprint = skeletons.footprint(row, also)
-    return Weights(row.name, footprint.bytes, footprint.parts, _dequantized(footprint, row))
+    stays = skeletons.stays(row, also)
+    return Weights(row.name, footprint.bytes, footprint.parts, _dequantized(footprint, row), stays)
 
 
 def _dequantized(footprint: Footprint, row: Precision) -> int:

@@ -7,7 +7,7 @@ import torch
 
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.errors import CorruptCheckpoint, NothingConverted
-from qfund.core.tensors import DtypeShare
+from qfund.core.tensors import DtypeShare, TensorRow
 from qfund.features.memory.measure import stored
 from qfund.features.memory.request.plan import (
     PARTS,
@@ -20,7 +20,7 @@ from qfund.features.memory.request.plan import (
     read,
     stored_bytes,
 )
-from qfund.models import prequantized
+from qfund.models import multimodal, prequantized
 from qfund.models.footprint import Footprint
 from qfund.models.skeleton import Skeleton, Skeletons
 from qfund.precisions.precision import STORED, Precision
@@ -66,7 +66,10 @@ def plan(
     notes = [*_turned(found, plain), *_tied(found, reference), *skeletons.notes]
     if found.quantization is not None:
         notes = [stored.sentence(found), *skeletons.notes]
+    parts = multimodal.parts_beside_text(found)
+    held: dict[str, tuple[TensorRow, ...]] = {}
     entries: list[PlanEntry] = []
+    left_alone: list[str] = []
     not_planned: list[NotPlanned] = []
     for name in names:
         row = PRECISIONS[name]
@@ -80,8 +83,13 @@ def plan(
                 raise
             not_planned.append(NotPlanned(name, error.message))
             continue
+        if stays := skeleton(row.dtype).stays(row, request.also):
+            left_alone.append(f"{row.label}: {stays}.")
         notes += _kept(row, footprint)
+        held[row.label] = footprint.tensors
         entries.append(_entry(row, footprint, reference.bytes, places, list(kinds)))
+    if parts:
+        notes.append(multimodal.sentence(parts, held))
     parameters = dict.fromkeys(kinds, 0)
     for tensor in reference.tensors:
         parameters[_module(tensor.name)] += tensor.parameters
@@ -96,7 +104,7 @@ def plan(
         entries=tuple(entries),
         not_planned=tuple(not_planned),
         modules=tuple(PlannedModule(name, kinds[name], count) for name, count in parameters.items()),
-        notes=tuple(notes),
+        notes=(*left_alone, *notes),
     )
 
 

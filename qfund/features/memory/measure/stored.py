@@ -7,8 +7,8 @@ from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.checkpoints.quantization import beside_codes
 from qfund.core.tensors import TensorRow
 from qfund.models.footprint import Footprint
-from qfund.models.matching import makes
 from qfund.models.skeleton import Skeleton
+from qfund.models.ties import weight_names
 from qfund.precisions.precision import STORED
 from qfund.precisions.table import PRECISIONS
 
@@ -37,7 +37,7 @@ def footprint(found: Checkpoint, plain: Skeleton) -> Footprint:
     """What the files hold of the model, tensor by tensor, each named in the module that it is of. ``plain`` is the same
     model before it was quantised. What no module reads is not counted, nor a tied tensor that is stored twice."""
     model = plain.model
-    state, made = model.state_dict(), makes(found.tensors, model)
+    state, made = model.state_dict(), weight_names(found.tensors, model)
     again = _tied_again(model, plain, made)
     owners = {name for name, _ in model.named_modules()}
     kinds = {name: row.kind for name, row in plain.rows.items()}

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from qfund.core.units import bytes_text
-from qfund.features.memory.request.fits import Choice, Row, Shape, Workload
+from qfund.features.memory.request.fits import Choice, Row, Shape, Weights, Workload
 from qfund.features.memory.request.kv_cache import SIZES
 from qfund.precisions.precision import STORED, Precision
 from qfund.precisions.table import PRECISIONS
@@ -35,8 +35,11 @@ def ranked(names: Iterable[str], stored: Mapping[str, int]) -> list[str]:
     return sorted(names, key=key)
 
 
-def choose(found: Sequence[Row], workload: Workload, stored: Mapping[str, int]) -> Choice:
-    """The least lossy precision that fits, in a sentence."""
+def choose(
+    found: Sequence[Row], workload: Workload, stored: Mapping[str, int], weights: Iterable[Weights] = ()
+) -> Choice:
+    """The least lossy precision that fits, in a sentence that also says what it leaves unconverted."""
+    stays = {row.precision: row.stays for row in weights if row.stays}
     by_name = {row.precision: row for row in found}
     asked = f"{workload.context:,} tokens × {workload.batch:,} in {bytes_text(workload.budget)}"
     if not found:
@@ -53,14 +56,19 @@ def choose(found: Sequence[Row], workload: Workload, stored: Mapping[str, int]) 
         return Choice(
             None,
             f"Nothing fits for {asked}: {PRECISIONS[least.precision].label} is the smallest and lacks "
-            f"{bytes_text(-least.headroom)}; {rest}.",
+            f"{bytes_text(-least.headroom)}; {rest}{_staying(least.precision, stays)}.",
         )
     name = fitting[0]
     row = PRECISIONS[name]
-    sentence = f"Choose {row.label} ({name}): the least lossy that fits for {asked}, with {_spare(by_name[name])}."
+    sentence = f"Choose {row.label} ({name}): the least lossy that fits for {asked}, with {_spare(by_name[name])}"
+    sentence += f"{_staying(name, stays)}."
     if row.sqnr_floor < POOR and row.family != STORED:
         sentence += f" It is coarse: measure what it costs with qfund compare --precision {name}."
     return Choice(name, sentence + _why_not_more(row, by_name, stored))
+
+
+def _staying(name: str, stays: Mapping[str, str]) -> str:
+    return f"; in it {stays[name]}" if name in stays else ""
 
 
 def _spare(row: Row) -> str:

@@ -115,12 +115,15 @@ class Weights:
         parts: bytes of weights, scales and buffers.
         dequantised: bytes of the largest quantised weight in the dtype that the precision computes in: it is there
             once, beside the codes, while it is multiplied. 0 where nothing is dequantised.
+        stays: what of the matrices is not converted, where that is more than a few per cent: the predicate of a
+            sentence.
     """
 
     precision: str
     bytes: int
     parts: dict[str, int]
     dequantised: int = 0
+    stays: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -174,7 +174,7 @@ def pairs(request: LoadPeakRequest) -> tuple[tuple[str, str], ...]:
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """``start``, ``reading``, ``copying``, ``casting``, ``quantizing`` or ``ready``, in seconds since the start.
+    """``start``, ``reading``, ``copying``, ``casting``, ``quantising`` or ``ready``, in seconds since the start.
 
     ``need`` is at its end (bytes above the baseline); ``kept`` is the part of it that still aliases the mapped file.
     """

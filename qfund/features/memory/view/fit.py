@@ -21,7 +21,7 @@ def under(found: Fits, workload: Workload) -> Fits:
         found,
         request=replace(found.request, workload=workload),
         rows=rows,
-        choice=advice.choose(rows, workload, found.stored),
+        choice=advice.choose(rows, workload, found.stored, found.weights),
         warnings=advice.warnings(found.shape, workload),
     )
 
@@ -36,7 +36,7 @@ def draw(asked: Asked, found: Fits) -> None:
     rows, choice = found.rows, found.choice
     say, icon = (st.success, ":material/check_circle:") if choice.precision else (st.error, ":material/block:")
     say(literal(choice.sentence), icon=icon)
-    for warning in found.warnings:
+    for warning in (*found.warnings, *words.left_alone(found)):
         st.caption(f":material/warning: {literal(warning)}")
     if rows:
         st.plotly_chart(

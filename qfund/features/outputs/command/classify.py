@@ -50,8 +50,10 @@ def text(found: Classes) -> str:
     ]
     for name in request.precisions:
         row = classes.statistics(found, name)
-        change = f" Largest change {row.moved.value:.3g} on average." if row is not None and row.moved else ""
-        lines.append(f"{label(name)}: {words.classes_sentence(found, name)}{change}")
+        said = f"{label(name)}: {words.classes_sentence(found, name)}"
+        if row is not None and row.moved is not None:
+            said += f" Largest change of an item, mean: {words.change(found, row.moved.value)}."
+        lines.append(said)
     for item in found.items:
         rows = [[label(name), *_cells(item, name, found)] for name in (request.reference, *request.precisions)]
         lines += ["", item.name, *(f"  {line}" for line in aligned(rows))]

@@ -77,6 +77,7 @@ def text(found: Embeddings) -> str:
         [
             f"{request.model}, {found.architecture}: {found.dimensions} dimensions, {found.what}; {request.pooling} "
             f"pooling: {POOLINGS[request.pooling]}.",
+            *found.notes,
             "",
             *aligned(rows),
             "",

@@ -11,7 +11,7 @@ from qfund.core.errors import UnsupportedModel
 from qfund.core.progress import Progress
 from qfund.features.outputs.measure.classify import outputs, text_batch
 from qfund.features.outputs.request.embeddings import SCHEMA, Embedded, Embeddings, EmbeddingsRequest, checked
-from qfund.models import environment, inputs
+from qfund.models import environment, inputs, tasks
 from qfund.models.forward import run
 from qfund.models.opened import opened
 from qfund.precisions.precision import Precision
@@ -59,6 +59,7 @@ def embed(request: EmbeddingsRequest, progress: Progress = lambda phase, share: 
             name: Embedded(_similarity(vectors[name]), _finite(_cosines(vectors[name], reference)))
             for name in request.precisions
         },
+        notes=tuple(tasks.notes_on_what_is_missing(opening.found)),
         seconds=time.perf_counter() - started,
     )
 

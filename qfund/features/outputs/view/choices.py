@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import streamlit as st
 
+from qfund.core.text import lines, unmarked
 from qfund.features.outputs.link import MAX_TEXT, VIEWS, Asked
 from qfund.features.outputs.request import generation
 from qfund.features.outputs.request.embeddings import POOLINGS
@@ -151,8 +152,8 @@ def _drawing(asked: Asked) -> Asked:
         help=f"A text ends with the token that completes one of these; `{_LINE_END}` stands for a line end.",
         persist_state="session",
     )
-    lines = (line.replace(_LINE_END, "\n") for line in str(stop or "").splitlines() if line)
-    stops = tuple(lines)[: generation.MAX_STOPS]
+    each = (line.replace(_LINE_END, "\n") for line in lines(str(stop or "")) if line)
+    stops = tuple(each)[: generation.MAX_STOPS]
     return replace(asked, temperature=float(temperature), seed=int(seed or 0), stop=stops)
 
 
@@ -173,7 +174,7 @@ def _embeddings(asked: Asked) -> Asked:
         help="; ".join(f"**{name}**: {meaning}" for name, meaning in POOLINGS.items()),
         persist_state="session",
     )
-    return replace(asked, query=str(query or ""), pooling=pooling if pooling in POOLINGS else "mean")
+    return replace(asked, query=unmarked(str(query or "")), pooling=pooling if pooling in POOLINGS else "mean")
 
 
 def _common(asked: Asked) -> Asked:
@@ -200,4 +201,4 @@ def _area(name: str, label: str, height: int) -> str:
 
 
 def _lines(text: str) -> tuple[str, ...]:
-    return tuple(line.strip() for line in text.splitlines() if line.strip())
+    return tuple(line.strip() for line in lines(text) if line.strip())

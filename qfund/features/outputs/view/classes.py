@@ -54,8 +54,11 @@ def _card(found: Classes, name: str) -> None:
             if found.reading != SCORE:
                 st.metric("Flips", f"{100 * row.flips.value:.0f} %", help="Items that are given another class.")
             if row.moved is not None:
-                value = f"{row.moved.value:.3g}" if found.reading == SCORE else words.percent(row.moved.value)
-                st.metric("Largest change", value, help="Of any class's probability (or the score), mean over items.")
+                st.metric(
+                    "Largest change, mean",
+                    words.change(found, row.moved.value),
+                    help="Of each item the class whose probability (or score) changed most; the mean over items.",
+                )
     st.markdown(literal(words.classes_sentence(found, name)))
 
 

@@ -28,6 +28,8 @@ def draw(answer: Answer) -> None:
             f":material/info: {literal(found.architecture)} is a {literal(found.task)} and was not trained to embed "
             "sentences: read its ranking as a test of precision, not of meaning."
         )
+    for note in found.notes:
+        st.caption(f":material/info: {literal(note)}")
     with st.grid(2 if len(request.precisions) in (1, 2, 4) else 3, min_column_width=280):
         for name in request.precisions:
             with st.container(border=True, gap="small", height="stretch"):

@@ -33,12 +33,12 @@ class Loader:
         self.converter: Any = next(
             (row.load() for row in backends.implementations(precision) if row.backend == WAYS[way].library), None
         )
-        self._way: Callable[[Phases], list[Any]] = getattr(self, f"_{way.replace('-', '_')}")
+        self._way = LOADS[way]
         skeleton.predict(self.found, self.row)  # imports the architecture's code and the quantiser's
 
     def load(self, phases: Phases) -> list[Any]:
         """The models that stay."""
-        return self._way(phases)
+        return self._way(self, phases)
 
     def _read(self, phases: Phases, dtype: str) -> Any:
         phases.enter("reading")
@@ -117,6 +117,18 @@ class Loader:
                 f"torchao converted nothing in {type(model).__name__}: it has no Linear layer of a shape that fits.",
                 "Choose another way.",
             )
+
+
+#: Name of a way → what does it.
+LOADS: dict[str, Callable[[Loader, Phases], list[Any]]] = {
+    "direct": Loader._direct,
+    "cast": Loader._cast,
+    "quantised-direct": Loader._quantized_direct,
+    "quantise-after": Loader._quantize_after,
+    "torchao-direct": Loader._torchao_direct,
+    "torchao-after": Loader._torchao_after,
+    "deepcopy": Loader._deepcopy,
+}
 
 
 def read_privately() -> None:

@@ -24,8 +24,6 @@ _BITS = {
     "F4": 4,
 }
 _FLOATS = ("F64", "F32", "F16", "BF16")
-#: How a file begins in whose place Git LFS has left a pointer.
-POINTER = b"version https://git-lfs"
 AGAIN = "Download or save the file again."
 
 
@@ -60,10 +58,7 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
     """
     size = path.stat().st_size
     with path.open("rb") as file:
-        start = file.read(8)
-        if start == POINTER[:8] and (start + file.read(len(POINTER))).startswith(POINTER):
-            raise CorruptCheckpoint(f"{path} is a pointer of Git LFS, not the file itself.", "Run `git lfs pull`.")
-        length = header_length(start, size, str(path))
+        length = header_length(file.read(8), size, str(path))
         return parse_header(file.read(length), size - 8 - length, str(path))
 
 

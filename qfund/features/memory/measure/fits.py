@@ -67,7 +67,7 @@ def fits(request: FitsRequest, progress: Progress = lambda phase, share: None) -
             *notes(shape),
             *([stored.sentence(found)] if quantized else []),
             *skeletons.notes,
-            *_beside_text(found, [one.precision for one in weights], skeletons, request.also),
+            *([] if quantized else _beside_text(found, [one.precision for one in weights], skeletons, request.also)),
         ),
     )
 

@@ -83,7 +83,7 @@ def plan(
                 raise
             not_planned.append(NotPlanned(name, error.message))
             continue
-        if stays := skeleton(row.dtype).stays(row, request.also):
+        if row.family != STORED and (stays := skeleton(row.dtype).stays(row, request.also)):
             left_alone.append(f"{row.label}: {stays}.")
         notes += _kept(row, footprint)
         held[row.label] = footprint.tensors

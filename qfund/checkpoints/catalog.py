@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qfund.checkpoints import checkpoint
+from qfund.checkpoints.headers import shortened
 from qfund.core.errors import InvalidSpec, ModelNotFound
 from qfund.core.names import unknown
 from qfund.core.request import Request
@@ -92,19 +93,37 @@ def locate(model: str, revision: str | None = None) -> Source:
     """
     if model in CATALOG:
         kind, folder = "shipped", CATALOG[model].folder
-    elif (path := Path(model).expanduser()).is_absolute() or model.startswith((".", "~")) or path.is_dir():
+    elif (path := _path(model)).is_absolute() or model.startswith((".", "~")) or _is_dir(path):
         _must_be_allowed("folder")
-        if not path.is_dir():
-            raise ModelNotFound(f"There is no folder {path}.", "Check the path, or name a catalog model or a Hub id.")
+        if not _is_dir(path):
+            raise ModelNotFound(
+                f"There is no folder {shortened(str(path))}.", "Check the path, or name a catalog model or a Hub id."
+            )
         kind, folder = "folder", path.resolve()
     elif _HUB_ID.fullmatch(model):
         _must_be_allowed("hub")
         return Source("hub", model, None, revision)
     else:
-        raise unknown(CATALOG, model, "model", "Or name a local folder or a Hub id (owner/name).")
+        raise unknown(CATALOG, shortened(model), "model", "Or name a local folder or a Hub id (owner/name).")
     if revision is not None:
         raise InvalidSpec(f"{model} has no revisions.", "Give a revision with a Hub id only.")
     return Source(kind, model, folder, None)
+
+
+def _path(model: str) -> Path:
+    """The home of a user that there is not stays as it is named."""
+    try:
+        return Path(model).expanduser()
+    except RuntimeError:
+        return Path(model)
+
+
+def _is_dir(path: Path) -> bool:
+    """Also of a name that is longer than the system takes, or that this user may not look into: it is none."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def _must_be_allowed(kind: str) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +14,34 @@ from qfund.checkpoints.headers import AGAIN, StoredTensor, read_header, read_off
 from qfund.checkpoints.identity import content_id
 from qfund.checkpoints.pointers import must_be_no_pointer
 from qfund.checkpoints.quantization import Quantization
-from qfund.core.errors import CorruptCheckpoint, ModelNotFound, UnsafeCheckpoint, UnsupportedModel
-
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+from qfund.checkpoints.recognition import INDEX, WEIGHTS, folder_at, not_a_model, without_wrapper
+from qfund.core.errors import CorruptCheckpoint, ModelNotFound, UnsupportedModel
 
 #: Bytes of a config or an index: DeepSeek-V3's index has 9 million.
 LARGEST_JSON = 32 * 1024**2
 
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+#: Asks for bytes of a tensor: its name, the first, and the one behind the last.
+Content = Callable[[str, int, int], bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """``quantization`` is None for the ordinary checkpoint, whose weights are floats."""
+    """Config and headers.
+
+    Attributes:
+        tensors: by their names without ``wrapper``.
+        quantization: None for the ordinary checkpoint, whose weights are floats.
+        wrapper: what a wrapper of torch has left in the names of the files (``"_orig_mod."``); empty for nothing.
+        content: reads bytes of tensors where the folder does not hold them.
+    """
 
     folder: Path
     config: dict[str, Any]
     tensors: dict[str, StoredTensor]
     id: str
     quantization: Quantization | None = None
+    wrapper: str = ""
+    content: Content | None = field(default=None, compare=False, repr=False)
 
     @property
     def architecture(self) -> str:
@@ -82,7 +91,7 @@ def assemble(
     """One checkpoint of what was read of its files: the headers by file, and which file the index names for a tensor.
 
     Raises:
-        CorruptCheckpoint: a tensor is not where the index says, or two files disagree on it.
+        CorruptCheckpoint: a tensor is not where the index says, two files disagree on it, or it is empty.
         UnsupportedModel: it is quantised and does not say how.
     """
     for tensor, file in (index or {}).items():
@@ -95,11 +104,14 @@ def assemble(
         for tensor, stored in header.items():
             if tensors.setdefault(tensor, stored) != stored:
                 raise CorruptCheckpoint(f"Two files of {name} hold {shortened(tensor)}, {file} another one.", AGAIN)
-    quantized = quantization.find(config)
+    identity = hashlib.sha256(msgspec.json.encode([config, tensors], order="deterministic")).hexdigest()
+    clean, wrapper = without_wrapper(tensors)
+    tensors = {short: tensors[stored] for short, stored in clean.items()}
+    _must_not_be_empty(name, tensors)
+    quantized = quantization.of_checkpoint(name, config, tensors)
     if quantized is None:
         _must_be_floats(name, tensors)
-    identity = hashlib.sha256(msgspec.json.encode([config, tensors], order="deterministic")).hexdigest()
-    return Checkpoint(folder, config, tensors, f"headers:{identity}", quantized)
+    return Checkpoint(folder, config, tensors, f"headers:{identity}", quantized, wrapper)
 
 
 def place_of(folder: Path, tensor: str) -> tuple[Path, int]:
@@ -108,10 +120,11 @@ def place_of(folder: Path, tensor: str) -> tuple[Path, int]:
     Raises:
         CorruptCheckpoint: the files are not any more what they were.
     """
-    index, paths = _weight_files(folder)
-    for path in [folder / index[tensor]] if index and tensor in index else paths:
-        if (start := read_offsets(path).get(tensor)) is not None:
-            return path, start
+    index, _ = _weight_files(folder)
+    if index and tensor in index and (start := read_offsets(folder / index[tensor]).get(tensor)) is not None:
+        return folder / index[tensor], start
+    if (place := places(folder).get(tensor)) is not None:
+        return place
     raise CorruptCheckpoint(f"{folder.name} does not hold {shortened(tensor)} any more.", "Open it again.")
 
 
@@ -126,7 +139,7 @@ def places(folder: Path) -> dict[str, tuple[Path, int]]:
     for path in _weight_files(folder)[1]:
         for name, start in read_offsets(path).items():
             found.setdefault(name, (path, start))
-    return found
+    return {short: found[stored] for short, stored in without_wrapper(found)[0].items()}
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -134,7 +147,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         if (size := path.stat().st_size) > LARGEST_JSON:
             raise CorruptCheckpoint(f"{path} has {size:,} bytes; at most {LARGEST_JSON:,} are read.", AGAIN)
         must_be_no_pointer([path])
-        found = json.loads(path.read_text("utf-8"))
+        found = json.loads(path.read_text("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise CorruptCheckpoint(f"{path} cannot be read as JSON: {error}.", "Download the checkpoint again.") from error
     if not isinstance(found, dict):
@@ -153,30 +166,33 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise ModelNotFound(f"There is no folder {folder}.", "Check the path, or name a catalog model or a Hub id.")
     if not (folder / "config.json").is_file():
-        _must_not_be_gguf(folder)
-        raise ModelNotFound(
+        raise not_a_model(folder_at(folder)) or ModelNotFound(
             f"{folder} holds no config.json, so it is no Hugging Face checkpoint.",
             "Name the folder that save_pretrained() wrote: config.json beside *.safetensors.",
         )
     config = _read_json(folder / "config.json")
     if not isinstance(config.get("architectures"), list) or not config["architectures"]:
-        raise UnsupportedModel(
+        raise not_a_model(folder_at(folder, config)) or UnsupportedModel(
             f"The config.json in {folder} names no architecture, so the model's head is unknown.",
             "Save the model again with save_pretrained(), which writes it.",
         )
     return config
 
 
-def _must_not_be_gguf(folder: Path) -> None:
-    if found := sorted(folder.glob("*.gguf")):
-        raise UnsupportedModel(
-            f"{found[0].name} is a GGUF file, quantised for llama.cpp; qfund reads safetensors.",
-            "Name the checkpoint that it was made from.",
+def _must_not_be_empty(model: str, tensors: Mapping[str, StoredTensor]) -> None:
+    """What ZeRO-3 saves where nobody has gathered the weights."""
+    empty = [name for name, tensor in tensors.items() if tensor.shape == (0,)]
+    if empty:
+        raise CorruptCheckpoint(
+            f"{len(empty):,} of {len(tensors):,} tensors of {model} are empty, {shortened(empty[0])} first: they were "
+            "saved under DeepSpeed's ZeRO-3 without being gathered.",
+            "Set stage3_gather_16bit_weights_on_model_save, or run `python zero_to_fp32.py . OUT --safe_serialization`"
+            " where the training state lies.",
         )
 
 
 def _must_be_floats(model: str, tensors: Mapping[str, StoredTensor]) -> None:
-    """Codes taken for numbers, without their scales, would be another model."""
+    """Codes taken for numbers, without their scales, would be another model; and so would whole numbers."""
     for name, tensor in tensors.items():
         if tensor.is_coded and "weight" in name:
             raise UnsupportedModel(
@@ -184,6 +200,16 @@ def _must_be_floats(model: str, tensors: Mapping[str, StoredTensor]) -> None:
                 "quantised.",
                 "Name the original checkpoint, or one with a quantization_config.",
             )
+        if not tensor.is_float and "weight" in name:
+            raise not_floats(model, name, tensor.dtype)
+
+
+def not_floats(model: str, tensor: str, dtype: str) -> UnsupportedModel:
+    """A weight that no cast makes a number of the model."""
+    return UnsupportedModel(
+        f"{model} holds {shortened(tensor)} in {dtype}; weights are floating point numbers (F64, F32, F16, BF16).",
+        "Save the model again in one of these dtypes, or name another checkpoint.",
+    )
 
 
 def _weight_files(folder: Path) -> tuple[dict[str, str] | None, list[Path]]:
@@ -197,13 +223,9 @@ def _weight_files(folder: Path) -> tuple[dict[str, str] | None, list[Path]]:
             few = f"{', '.join(missing[:3])}{' …' * (len(missing) > 3)}"
             raise CorruptCheckpoint(f"{folder} lacks {few}.", "Download the missing files.")
         return index, paths
-    _must_not_be_gguf(folder)
-    if any(path.suffix in _PICKLES for path in folder.iterdir()):
-        raise UnsafeCheckpoint(
-            f"{folder} holds pickled weights only; loading them could run any code, so qfund refuses.",
-            "Save the model again with save_pretrained(), which writes safetensors.",
-        )
-    raise ModelNotFound(f"{folder} holds no weights ({WEIGHTS}).", "Download the checkpoint's weights.")
+    raise not_a_model(folder_at(folder, _read_json(folder / "config.json"))) or ModelNotFound(
+        f"{folder} holds no weights ({WEIGHTS}).", "Download the checkpoint's weights."
+    )
 
 
 def read_index(path: Path) -> dict[str, str]:

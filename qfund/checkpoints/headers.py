@@ -23,6 +23,7 @@ _BITS = {
     **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
     "F4": 4,
 }
+_FLOATS = ("F64", "F32", "F16", "BF16")
 AGAIN = "Download or save the file again."
 
 
@@ -37,6 +38,11 @@ class StoredTensor:
     @property
     def elements(self) -> int:
         return math.prod(self.shape)
+
+    @property
+    def is_float(self) -> bool:
+        """Whether the elements are numbers that a model computes with."""
+        return self.dtype in _FLOATS
 
     @property
     def is_coded(self) -> bool:
@@ -134,9 +140,14 @@ def read_offsets(path: Path) -> dict[str, int]:
     """
     with path.open("rb") as file:
         length = header_length(file.read(8), path.stat().st_size, str(path))
-        rows = _ROWS.decode(file.read(length))
+        return parse_offsets(file.read(length))
+
+
+def parse_offsets(raw: bytes) -> dict[str, int]:
+    """The same of a header that was checked before."""
+    rows = _ROWS.decode(raw)
     rows.pop("__metadata__", None)
-    return {name: 8 + length + _ROW.decode(row).data_offsets[0] for name, row in rows.items()}
+    return {name: 8 + len(raw) + _ROW.decode(row).data_offsets[0] for name, row in rows.items()}
 
 
 def shortened(name: str) -> str:

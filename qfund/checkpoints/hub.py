@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from huggingface_hub import HfApi, hf_hub_download, hf_hub_url, snapshot_download
@@ -10,15 +11,15 @@ from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, Reposit
 from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status  # type: ignore[attr-defined]
 
 from qfund.checkpoints import checkpoint
-from qfund.checkpoints.checkpoint import INDEX, LARGEST_JSON, WEIGHTS, Checkpoint
-from qfund.checkpoints.headers import StoredTensor, header_length, parse_header
+from qfund.checkpoints.checkpoint import LARGEST_JSON, Checkpoint, Content
+from qfund.checkpoints.headers import StoredTensor, header_length, parse_header, parse_offsets
+from qfund.checkpoints.recognition import INDEX, WEIGHTS, Folder, not_a_model, without_wrapper
 from qfund.core.errors import (
     CorruptCheckpoint,
     ModelNotFound,
     OutOfBudget,
     QfundError,
     UnsafeCheckpoint,
-    UnsupportedModel,
 )
 from qfund.core.units import bytes_text
 
@@ -91,24 +92,45 @@ def read_headers(
         commit, files = _files(repository, revision)
         _weights(repository, files)
         if "config.json" not in files:
-            raise ModelNotFound(f"{repository} holds no config.json.", "Name a repository of a transformers model.")
+            raise _not_a_model(repository, files) or ModelNotFound(
+                f"{repository} holds no config.json.", "Name a repository of a transformers model."
+            )
         folder = _document(repository, commit, "config.json", files).parent
         config = checkpoint.read_config(folder)
         index = None
         if WEIGHTS not in files:
             if INDEX not in files:
-                raise ModelNotFound(f"{repository} holds neither {WEIGHTS} nor its index.", "Name another repository.")
+                raise _not_a_model(repository, files) or ModelNotFound(
+                    f"{repository} holds neither {WEIGHTS} nor its index.", "Name another repository."
+                )
             index = checkpoint.read_index(_document(repository, commit, INDEX, files))
         shards = sorted(set(index.values())) if index else [WEIGHTS]
         if missing := [name for name in shards if name not in files]:
             raise CorruptCheckpoint(f"{repository} lacks {', '.join(missing[:3])}.", "Choose another revision.")
-        headers = {}
+        headers: dict[str, dict[str, StoredTensor]] = {}
+        places: dict[str, tuple[str, int]] = {}
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             read = pool.map(lambda name: _header(repository, commit, name, files[name]), shards)
-            for count, (name, header) in enumerate(zip(shards, read, strict=True), start=1):
+            for count, (name, (header, offsets)) in enumerate(zip(shards, read, strict=True), start=1):
                 headers[name] = header
+                for tensor, start in offsets.items():
+                    places.setdefault(tensor, (name, start))
                 progress(f"reading headers of {repository}", count / len(shards))
-        return checkpoint.assemble(folder, repository, config, index, headers), commit
+        found = checkpoint.assemble(folder, repository, config, index, headers)
+        return replace(found, content=_content(repository, commit, places)), commit
+
+
+def _content(repository: str, commit: str, places: Mapping[str, tuple[str, int]]) -> Content:
+    """Reads bytes of a tensor by ranges."""
+    stored, _ = without_wrapper(places)
+
+    def read(tensor: str, first: int, end: int) -> bytes:
+        file, start = places[stored[tensor]]
+        with _explained(repository, commit):
+            url = hf_hub_url(repository, file, revision=commit)
+            return _range(url, start + first, start + end, f"{file} of {repository}")
+
+    return read
 
 
 def _files(repository: str, revision: str | None) -> tuple[str, dict[str, int]]:
@@ -119,17 +141,21 @@ def _files(repository: str, revision: str | None) -> tuple[str, dict[str, int]]:
 
 def _weights(repository: str, files: Mapping[str, int]) -> dict[str, int]:
     weights = {name: size for name, size in files.items() if name.endswith(".safetensors") and "/" not in name}
-    if not weights and any(name.endswith(".gguf") for name in files):
-        raise UnsupportedModel(
-            f"{repository} holds GGUF files only, which llama.cpp reads; qfund reads safetensors.",
-            "Name the repository of the original checkpoint.",
-        )
     if not weights:
+        known = _not_a_model(repository, files)
+        if known is not None and not isinstance(known, UnsafeCheckpoint):
+            raise known
         raise UnsafeCheckpoint(
             f"{repository} has no safetensors weights; pickled ones could run any code, so qfund refuses.",
             "Choose a repository (or a revision, such as a refs/pr/… conversion) with safetensors.",
         )
     return weights
+
+
+def _not_a_model(repository: str, files: Mapping[str, int]) -> QfundError | None:
+    """What the repository is instead, by the names at its top."""
+    names = frozenset(name.partition("/")[0] for name in files)
+    return not_a_model(Folder(repository, names, {} if "config.json" in names else None))
 
 
 def _document(repository: str, commit: str, name: str, files: Mapping[str, int]) -> Path:
@@ -141,11 +167,13 @@ def _document(repository: str, commit: str, name: str, files: Mapping[str, int])
     return Path(hf_hub_download(repository, name, revision=commit))
 
 
-def _header(repository: str, commit: str, name: str, size: int) -> dict[str, StoredTensor]:
+def _header(repository: str, commit: str, name: str, size: int) -> tuple[dict[str, StoredTensor], dict[str, int]]:
+    """Its tensors, and where in the file each begins."""
     where = f"{name} of {repository}"
     url = hf_hub_url(repository, name, revision=commit)
     length = header_length(_range(url, 0, 8, where), size, where)
-    return parse_header(_range(url, 8, 8 + length, where), size - 8 - length, where)
+    raw = _range(url, 8, 8 + length, where)
+    return parse_header(raw, size - 8 - length, where), parse_offsets(raw)
 
 
 def _range(url: str, start: int, end: int, where: str) -> bytes:

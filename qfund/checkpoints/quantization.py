@@ -1,13 +1,26 @@
 """How a checkpoint is quantised already, as its config.json says. No torch."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from qfund.core.errors import CorruptCheckpoint
+from qfund.checkpoints.headers import StoredTensor, shortened
+from qfund.core.errors import CorruptCheckpoint, UnsupportedModel
 
 #: What methods call the list of modules that they leave alone.
 _KEPT = ("modules_to_not_convert", "llm_int8_skip_modules", "modules_in_block_to_not_quantize", "ignore")
+
+
+#: What stands beside codes in the formats that transformers reads.
+_SCALES = re.compile(r"scale|zero|g_idx|absmax|quant_map|quant_state|SCB|codebook|offset|meta")
+_FACTS = re.compile(r"shape|format")
+
+
+def beside_codes(name: str) -> str | None:
+    """What a tensor of a quantised module is by its name: ``"scale"``, ``"buffer"`` for a fact such as the shape; None
+    for weights, as codes or as numbers."""
+    return "scale" if _SCALES.search(name) else "buffer" if _FACTS.search(name) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +45,59 @@ class Quantization:
 def find(config: Mapping[str, Any]) -> Quantization | None:
     """What a config.json says; None where it speaks of no quantisation.
 
-    A model of several parts may say it in the part's own config.
-
     Raises:
         CorruptCheckpoint: it says something that makes no sense.
     """
+    entry = _entry(config)
+    return None if entry is None else _read(entry[1], entry[0])
+
+
+def of_checkpoint(name: str, config: Mapping[str, Any], tensors: Mapping[str, StoredTensor]) -> Quantization | None:
+    """``find``, held against the tensors that are there.
+
+    Raises:
+        CorruptCheckpoint: as ``find``, or every tensor is float.
+        UnsupportedModel: it is quantised for MLX.
+    """
+    entry = _entry(config)
+    coded = next((key for key, tensor in tensors.items() if tensor.is_coded and not key.endswith("bias")), None)
+    if coded is None:
+        if entry is None:
+            return None
+        try:
+            label = f" ({_read(entry[1], entry[0]).label})"
+        except CorruptCheckpoint:
+            label = ""
+        raise CorruptCheckpoint(
+            f"config.json says that {name} is quantised{label}, but every tensor is float: {entry[0]} is left over, as "
+            "where somebody has merged or unpacked the weights.",
+            f"Take {entry[0]} out of config.json if these are the original weights.",
+        )
+    if _for_mlx(config, entry[1] if entry else None):
+        raise UnsupportedModel(
+            f"{name} is quantised for MLX, which packs weights for Apple's processors ({shortened(coded)} in "
+            f"{tensors[coded].dtype}); transformers does not read that.",
+            "Name the checkpoint that it was made from, or unpack it there first (mlx_lm.convert --dequantize).",
+        )
+    return None if entry is None else _read(entry[1], entry[0])
+
+
+def _entry(config: Mapping[str, Any]) -> tuple[str, Any] | None:
+    """The part of a config.json that speaks of it, and its key. A model of several parts may say it in the part's."""
     parts = [part for part in config.values() if isinstance(part, dict)]
-    for part in (config, *parts):
-        for key in ("quantization_config", "compression_config"):
-            if part.get(key) is not None:
-                return _read(part[key], key)
-    return None
+    entries = (
+        (key, part.get(key)) for part in (config, *parts) for key in ("quantization_config", "compression_config")
+    )
+    return next(((key, value) for key, value in entries if value is not None), None)
+
+
+def _for_mlx(config: Mapping[str, Any], entry: Any) -> bool:
+    """MLX writes ``quantization``, and since 2024 the same as ``quantization_config`` without a method."""
+    settings = config.get("quantization")
+    named = isinstance(entry, dict) and ("quant_method" in entry or "load_in_4bit" in entry or "load_in_8bit" in entry)
+    return not named and any(
+        isinstance(one, dict) and "bits" in one and "group_size" in one for one in (settings, entry)
+    )
 
 
 def _read(settings: Any, key: str) -> Quantization:

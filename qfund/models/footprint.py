@@ -3,12 +3,14 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from qfund.checkpoints.quantization import beside_codes
 from qfund.core.tensors import DtypeShare, TensorRow
-from qfund.models.counting import stored_parts
+from qfund.models.counting import StoredPart, stored_parts
 from qfund.precisions.quantizers.conversion import Part
 from qfund.precisions.quantizers.quantizer import Layout, dtype_name
 
@@ -61,7 +63,7 @@ class Footprint:
 
 
 #: What a library's codes may claim to be.
-_CODES = ("int8", "uint8", "int16", "int32")
+_CODES = ("int8", "uint8", "int16", "int32", "float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu", "float4_e2m1fn_x2")
 _KINDS = ("weight", "scale", "buffer")
 
 
@@ -111,15 +113,21 @@ def tensor_row(name: str, layout: Layout, part: Part, shared: str | None) -> Ten
 
 
 def of_library(model: nn.Module) -> Footprint:
-    """Count a model that a library quantised: the inner tensors of its parameters, each once."""
+    """Count a model that a library quantised: the inner tensors of its parameters, each once. In a module that holds
+    codes, what its name says to be scales is such, be it a parameter or a buffer."""
+    parts = stored_parts(model)
+    coded = {_owner(part.name) for part in parts if _is_codes(part)}
     rows = []
-    for part in stored_parts(model):
-        module = model.get_submodule(part.name.rpartition(".")[0])
-        plain = part.kind == "weight" and part.dtype == part.claims and not part.part
-        codes = part.kind == "weight" and not plain
-        elements = math.prod(part.shape) if plain else 0
-        if codes or (plain and part.dtype in _CODES):
-            elements = getattr(module, "in_features", 0) * getattr(module, "out_features", 0) or math.prod(part.shape)
+    for part in parts:
+        owner, leaf = _owner(part.name), part.name.rpartition(".")[2]
+        kind, codes = part.kind, _is_codes(part)
+        if owner in coded and not part.part and (beside := beside_codes(leaf)) is not None:
+            kind = beside
+        elif codes:
+            kind = "weight"
+        elements = math.prod(part.shape) if kind == "weight" else 0
+        if codes:
+            elements = _weights(model.get_submodule(owner)) or elements
         rows.append(
             TensorRow(
                 name=f"{part.name}.{part.part}".rstrip("."),
@@ -129,8 +137,28 @@ def of_library(model: nn.Module) -> Footprint:
                 logical=part.claims,
                 parameters=0 if part.shared_with else elements,
                 bytes=part.bytes,
-                kind=part.kind,
+                kind=kind,
                 shared_with=part.shared_with,
             )
         )
     return Footprint(tuple(rows))
+
+
+def _owner(tensor: str) -> str:
+    return tensor.rpartition(".")[0]
+
+
+def _is_codes(part: StoredPart) -> bool:
+    """Whether it is a weight whose elements are codes: it holds not what it claims, or nothing to compute with."""
+    leaf = part.name.rpartition(".")[2]
+    if part.kind == "scale" or beside_codes(leaf) is not None:
+        return False
+    if part.kind == "buffer":
+        return "weight" in leaf and part.dtype in _CODES
+    return part.dtype in _CODES or bool(part.part) or part.dtype != part.claims
+
+
+def _weights(module: Any) -> int:
+    """Elements of its weight as it was before it was quantised; 0 where the module does not say."""
+    names = ("in_features", "out_features"), ("num_embeddings", "embedding_dim")
+    return max(getattr(module, one, 0) * getattr(module, other, 0) for one, other in names)

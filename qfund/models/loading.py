@@ -11,11 +11,12 @@ import transformers
 from transformers.pytorch_utils import Conv1D
 
 from qfund.checkpoints.checkpoint import Checkpoint
-from qfund.core.errors import CorruptCheckpoint, QfundError
+from qfund.core.errors import CorruptCheckpoint, QfundError, UnsupportedModel
 from qfund.core.tensors import LeftModule
 from qfund.models import footprint, prequantized
+from qfund.models.configs import why_not_built
 from qfund.models.environment import torch_device
-from qfund.models.tasks import model_class, read_config
+from qfund.models.tasks import model_class, named, read_config
 from qfund.models.ties import tie_equal
 from qfund.precisions.precision import STORED, Precision
 from qfund.precisions.quantizers.conversion import Conversion, quantize_model
@@ -102,7 +103,7 @@ def read(checkpoint: Checkpoint, dtype: str) -> Any:
     Raises:
         CorruptCheckpoint: tensors missing or of other shapes than the architecture's.
     """
-    return _pretrained(checkpoint, dtype, checkpoint.folder)
+    return _pretrained(checkpoint, dtype, checkpoint.folder, config=read_config(checkpoint))
 
 
 def frame(checkpoint: Checkpoint, dtype: str, attention: str | None = None) -> Any:
@@ -144,10 +145,13 @@ def _pretrained(checkpoint: Checkpoint, dtype: str, folder: Path | None, **more:
             output_loading_info=True,
             ignore_mismatched_sizes=True,
             **more,
+            **named(checkpoint),
         )
     except (QfundError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # transformers raises many kinds for a checkpoint that does not fit its config
+        if (why := why_not_built(checkpoint.config)) is not None:
+            raise UnsupportedModel(f"{checkpoint.architecture} cannot be built: {why}", "Check config.json.") from error
         raise CorruptCheckpoint(
             f"transformers could not load {checkpoint.folder.name}: {type(error).__name__}: {error}",
             "Check that config.json and the weights belong together.",

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.errors import UnsupportedModel
 from qfund.models.bare import must_end
+from qfund.models.configs import why_not_built
 from qfund.models.tasks import model_class, read_config
 
 
@@ -25,8 +26,9 @@ def build(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
         with torch.device("meta"):
             return class_._from_config(config, dtype=dtype)
     except Exception as error:  # architectures raise whatever their code raises, ImportError for a missing library
+        why = why_not_built(checkpoint.config) or f"{type(error).__name__}: {error}"
         raise UnsupportedModel(
-            f"{checkpoint.architecture} cannot be built from its config.json: {type(error).__name__}: {error}",
+            f"{checkpoint.architecture} cannot be built from its config.json: {why}",
             "Check the file, install what the model needs, or choose another model.",
         ) from error
 

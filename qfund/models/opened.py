@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -46,7 +46,8 @@ def groups(reference: str, candidates: Sequence[str], sizes: Mapping[str, int], 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A checkpoint that is there, whose precisions can all run here. ``sizes``: precision → bytes to make room for."""
+    """A checkpoint that is there, whose precisions can all run here. ``sizes``: precision → bytes to make room for;
+    ``notes``: what the files hold besides the model, as soon as it is known."""
 
     source: catalog.Source
     found: checkpoint.Checkpoint
@@ -54,6 +55,8 @@ class Opened:
     revision: str | None
     also: tuple[str, ...]
     sizes: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    unread: set[str] = field(default_factory=set)
 
     def size(self, names: Sequence[str]) -> dict[str, int]:
         """Predict what these precisions take: bytes, of those that can be predicted; room is set aside for all.
@@ -68,8 +71,16 @@ class Opened:
             if row.family != STORED:
                 with about(row.name):
                     predicted[row.name] = skeletons.footprint(row, self.also).bytes
+        self.notes[:] = skeletons.notes
+        self.unread.update(skeletons.unread)
         self.sizes.update({row.name: predicted.get(row.name, _room_as_stored(self.found)) for row in rows})
         return predicted
+
+    @property
+    def as_read(self) -> checkpoint.Checkpoint:
+        """The checkpoint less what no module reads, as far as that is known: a walk need not look at it."""
+        read = {name: tensor for name, tensor in self.found.tensors.items() if name not in self.unread}
+        return replace(self.found, tensors=read)
 
     def groups(self, reference: str, candidates: Sequence[str]) -> list[list[str]]:
         """Candidates that fit into the budget beside the reference. Raises ``OutOfBudget``."""

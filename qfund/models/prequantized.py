@@ -16,7 +16,7 @@ from transformers.utils.import_utils import is_accelerate_available
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.errors import CorruptCheckpoint, UnsupportedModel
 from qfund.core.tensors import LeftModule
-from qfund.models.tasks import model_class
+from qfund.models.tasks import model_class, named
 
 # Every product of every int8 layer logs that its inputs are cast to fp16.
 logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
@@ -66,7 +66,6 @@ def readable(checkpoint: Checkpoint, device: torch.device) -> None:
 
     Raises:
         UnsupportedModel: by name, with transformers' reason.
-        CorruptCheckpoint: what is stored is not quantised.
     """
     found = checkpoint.quantization
     assert found is not None
@@ -86,11 +85,6 @@ def readable(checkpoint: Checkpoint, device: torch.device) -> None:
             f"on {device} it would unpack the weights to floats, of another size and arithmetic than what is stored"
         )
         raise _refused(checkpoint, reason, "Use a GPU that has kernels for it, with the libraries that they need")
-    if not any(tensor.is_coded for tensor in checkpoint.tensors.values()):
-        raise CorruptCheckpoint(
-            f"config.json says that {checkpoint.folder.name} is quantised ({found.label}), but every tensor is float.",
-            "Take quantization_config out of config.json if these are the original weights.",
-        )
 
 
 def _refused(checkpoint: Checkpoint, reason: str, remedy: str = "") -> UnsupportedModel:
@@ -124,6 +118,7 @@ def load_stored(checkpoint: Checkpoint, device: torch.device) -> StoredModel:
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
                 **where,
+                **named(checkpoint),
             )
     except (MemoryError, torch.OutOfMemoryError):
         raise

@@ -11,6 +11,7 @@ from transformers.core_model_loading import build_glob_alternation
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.tensors import TensorRow
 from qfund.models.footprint import Footprint, tensor_row
+from qfund.models.matching import Matching, match, sentences, untie
 from qfund.models.meta import build
 from qfund.precisions.precision import Precision
 from qfund.precisions.quantizers.conversion import Part, parts_of
@@ -33,14 +34,23 @@ class _Slot:
 class Skeleton:
     """The model on the meta device, in a base dtype; built once, asked for every precision on that base."""
 
-    def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype) -> None:
-        """
+    def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype, matching: Matching | None = None) -> None:
+        """``matching`` is that of a skeleton of this checkpoint, where there is one yet.
+
         Raises:
-            UnsupportedModel: the architecture cannot be built.
+            UnsupportedModel: the architecture cannot be built, or a weight is stored in whole numbers.
+            CorruptCheckpoint: nothing of what is stored is what the model needs.
         """
         self.model = build(checkpoint, dtype)
+        self.matching = match(checkpoint, self.model) if matching is None else matching
+        untie(self.model, self.matching.untied)
         self._slots = tuple(_slots(self.model, dtype))
         self._plans: dict[tuple[bool, bool, tuple[str, ...]], Plan] = {}
+
+    @property
+    def rows(self) -> dict[str, TensorRow]:
+        """Of parameters and buffers, by name, unquantised."""
+        return {slot.name: slot.row for slot in self._slots}
 
     @property
     def kinds(self) -> dict[str, str]:
@@ -129,18 +139,32 @@ class Skeletons:
 
         Raises:
             UnsupportedModel: the architecture cannot be built.
+            CorruptCheckpoint: nothing of what is stored is what the model needs.
             NothingConverted: the model has no module that this precision converts.
         """
-        return self._on(row).footprint(row, tuple(also))
+        return self.skeleton(row.dtype).footprint(row, tuple(also))
+
+    def skeleton(self, dtype: str) -> Skeleton:
+        """The model in this base dtype. Raises as ``footprint``."""
+        if dtype not in self._built:
+            matching = next((one.matching for one in self._built.values()), None)
+            self._built[dtype] = Skeleton(self._checkpoint, getattr(torch, dtype), matching)
+        return self._built[dtype]
 
     def stays(self, row: Precision, also: Iterable[str] = ()) -> str:
         """As ``Skeleton.stays``."""
-        return self._on(row).stays(row, tuple(also))
+        return self.skeleton(row.dtype).stays(row, tuple(also))
 
-    def _on(self, row: Precision) -> Skeleton:
-        if row.dtype not in self._built:
-            self._built[row.dtype] = Skeleton(self._checkpoint, getattr(torch, row.dtype))
-        return self._built[row.dtype]
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Stored tensors that no module reads, as far as a model was built."""
+        return next((one.matching.unread for one in self._built.values()), ())
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What whoever reads these footprints has to know of the files."""
+        built = next(iter(self._built.values()), None)
+        return tuple(sentences(self._checkpoint, built.matching)) if built else ()
 
 
 def predict(checkpoint: Checkpoint, row: Precision, also: Iterable[str] = ()) -> Footprint:

@@ -9,8 +9,9 @@ import transformers
 from transformers.models.auto import modeling_auto
 
 from qfund.checkpoints.checkpoint import Checkpoint
+from qfund.checkpoints.recognition import key_mapping
 from qfund.core.errors import UnsafeCheckpoint, UnsupportedModel
-from qfund.models import bare, dummy
+from qfund.models import bare, configs, dummy
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,8 @@ def task_of(checkpoint: Checkpoint) -> Task:
             f"{architecture} is code that comes with the checkpoint; qfund runs no such code.",
             "Use a model whose architecture is part of transformers.",
         )
+    if task is None and not hasattr(transformers, architecture):
+        _must_not_be_wrapped(architecture)
     why = "its head is of no kind that qfund runs" if task is None else _why_not(checkpoint, task)
     if task is None or why is not None:
         raise UnsupportedModel(f"{architecture} is not supported: {why}.", f"Supported heads: {', '.join(TASKS)}.")
@@ -182,6 +185,14 @@ def _vocabularies(config: Any) -> set[int]:
     return {size for size in sizes if isinstance(size, int)}
 
 
+def _must_not_be_wrapped(architecture: str) -> None:
+    if inner := configs.wrapped(architecture):
+        raise UnsupportedModel(
+            f"{architecture[:100]} is no class of transformers; it is {inner} as something wrapped it for training.",
+            f'Write "architectures": ["{inner}"] into config.json, or save the model itself.',
+        )
+
+
 def model_class(checkpoint: Checkpoint) -> Any:
     """The class that the checkpoint names: transformers' own, or the lesson's; less what is not there."""
     if checkpoint.architecture == dummy.DummyModel.__name__:
@@ -192,22 +203,27 @@ def model_class(checkpoint: Checkpoint) -> Any:
         found.forward  # noqa: B018 - what stands in for a class whose libraries are missing raises here
         return bare.without_pooler(found) if _has_no_pooler(checkpoint, architecture) else found
     except (AttributeError, ImportError) as error:
+        _must_not_be_wrapped(checkpoint.architecture)
         raise UnsupportedModel(
             f"{checkpoint.architecture} cannot be opened by transformers {transformers.__version__}: {error}.",
             "Install what it needs, or choose another model.",
         ) from error
 
 
+def named(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What ``from_pretrained`` has to be told where the names in the files are not the model's."""
+    return {"key_mapping": key_mapping()} if checkpoint.wrapper else {}
+
+
 def read_config(checkpoint: Checkpoint) -> Any:
     """transformers' configuration object of the checkpoint.
 
     Raises:
-        UnsupportedModel: transformers does not know the model type, or rejects a value.
+        UnsupportedModel: transformers does not know the model type, or rejects a value; a size is negative.
     """
+    configs.must_make_sense(checkpoint.config)
     try:
-        return transformers.AutoConfig.from_pretrained(
-            checkpoint.folder, trust_remote_code=False, local_files_only=True
-        )
+        return configs.read(checkpoint.folder, checkpoint.config)
     except Exception as error:  # transformers raises whatever its config classes raise
         raise UnsupportedModel(
             f"transformers {transformers.__version__} cannot read this config.json: {error}",

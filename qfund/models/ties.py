@@ -1,6 +1,6 @@
 """Weights that a config ties and a file stores twice: transformers ties them where the two are equal."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,14 @@ from qfund.checkpoints.checkpoint import Checkpoint, places
 _CHUNK = 4 * 1024**2  # values that are compared at once
 
 
-def weight_names(checkpoint: Checkpoint, model: Any) -> dict[str, str]:
+def weight_names(names: Iterable[str], model: Any) -> dict[str, str]:
     """Tensor of the checkpoint → the weight that it becomes, or the first of them, or a part of it."""
     state = model.state_dict()
     rules = get_model_conversion_mapping(model)
     renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
     converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
     found: dict[str, str] = {}
-    for key in checkpoint.tensors:
+    for key in names:
         name, _ = rename_source_key(key, renamings, converters, model.base_model_prefix, state)
         if name not in state and key in state:
             name, _ = rename_source_key(key, [], [], model.base_model_prefix, state)
@@ -46,7 +46,7 @@ def _stored_twice(checkpoint: Checkpoint, model: Any) -> Iterator[Pair]:
     tied: Mapping[str, str] = getattr(model, "all_tied_weights_keys", None) or {}
     if not tied:
         return
-    keys = {name: key for key, name in weight_names(checkpoint, model).items()}
+    keys = {name: key for key, name in weight_names(checkpoint.tensors, model).items()}
     for target, source in tied.items():
         if target in keys and source in keys and keys[target] != keys[source]:
             yield target, source, keys[target], keys[source]

@@ -50,7 +50,7 @@ class Reader:
         self.bytes_read = 0
         self._checkpoint = checkpoint
         self._places = places(checkpoint.folder)
-        self._makes = weight_names(checkpoint, frame.model)
+        self._makes = weight_names(checkpoint.tensors, frame.model)
         self._names: dict[str, list[str]] = defaultdict(list)
         for slot in frame.every_slot.values():
             self._names[slot.owner].append(slot.name)

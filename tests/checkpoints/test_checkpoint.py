@@ -55,7 +55,7 @@ BROKEN: list[tuple[Callable[[Path], object], type[QfundError], str]] = [
     (
         lambda folder: edit(folder / "config.json", quantization_config="gptq"),
         CorruptCheckpoint,
-        "quantised, but not how",
+        "left over",
     ),
     (truncate, CorruptCheckpoint, "truncated"),
     (lambda folder: (folder / "model.safetensors").write_bytes(b"xyz"), CorruptCheckpoint, "truncated"),

@@ -11,6 +11,7 @@ import pandas as pd
 from qfund.core.tensors import TensorRow
 from qfund.core.units import bytes_text, seconds_text
 from qfund.drawing.columns import QUANTIZED_BITS
+from qfund.drawing.csv import csv
 from qfund.drawing.phrases import label
 from qfund.features.compare.tables.footprints import module_tree
 from qfund.features.memory.request.fits import PARTS as USES
@@ -181,7 +182,7 @@ def _from_codes(found: _Steps, plan: Plan, entry: PlanEntry) -> None:
     base = PRECISIONS[entry.precision]
     left = f"left in {base.base}" if floats <= {base.dtype} else "left as floats"
     said = {
-        "quantised": f"weights as {base.bits}-bit codes",
+        "quantised": f"weights as {base.bits}-bit codes" if base.bits else "weights as codes",
         "layers": f"other layers, {left}",
         "embeddings": f"embeddings{' with the tied head' if tied(plan) else ''}, {left}",
         "head": f"output head, {left}",
@@ -267,7 +268,7 @@ def plan_csv(plan: Plan) -> bytes:
         for entry in plan.entries
         for part, count in {**entry.parts, "all": entry.predicted_bytes}.items()
     ]
-    return str(pd.DataFrame(rows).to_csv(index=False)).encode()
+    return csv(pd.DataFrame(rows))
 
 
 def curves(peaks: LoadPeaks, precision: str) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from qfund.drawing.csv import csv
 from qfund.drawing.numbers import estimate_text
 from qfund.drawing.phrases import label
 from qfund.features.outputs.request import classes, embeddings, generation
@@ -115,8 +116,7 @@ def alternatives(found: Generation, number: int, name: str) -> pd.DataFrame:
 def generation_csv(found: Generation) -> bytes:
     """One row a prompt and candidate."""
     frames = [examples(found, name).assign(Precision=label(name)) for name in found.request.precisions]
-    text: str = pd.concat(frames).to_csv(index=False)
-    return text.encode()
+    return csv(pd.concat(frames))
 
 
 def classes_table(found: Classes) -> pd.DataFrame:

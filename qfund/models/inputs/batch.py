@@ -5,12 +5,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig
 
 from qfund.checkpoints.checkpoint import Checkpoint
-from qfund.checkpoints.pointers import must_be_no_pointer
-from qfund.core.errors import CorruptCheckpoint, UnsupportedModel
+from qfund.core.errors import UnsupportedModel
 from qfund.inputs.facts import InputFacts
+from qfund.models import configs
 from qfund.models.tasks import read_config
 
 #: In place of a target: no token is to be predicted here.
@@ -66,16 +65,7 @@ def decoder_start(checkpoint: Checkpoint, config: Any = None) -> int:
         CorruptCheckpoint: the generation_config.json cannot be read.
     """
     config = read_config(checkpoint) if config is None else config
-    generation = GenerationConfig()
-    if (checkpoint.folder / "generation_config.json").is_file():
-        must_be_no_pointer([checkpoint.folder / "generation_config.json"])
-        try:
-            generation = GenerationConfig.from_pretrained(checkpoint.folder, local_files_only=True)
-        except (OSError, ValueError, TypeError) as error:
-            raise CorruptCheckpoint(
-                f"The generation_config.json in {checkpoint.folder.name} cannot be read: {error}",
-                "Download it again, or remove it.",
-            ) from error
+    generation = configs.generation(checkpoint.folder)
     owners = (config, config.get_text_config(decoder=True), generation)
     for name in ("decoder_start_token_id", "bos_token_id", "pad_token_id"):
         for owner in owners:

@@ -15,6 +15,7 @@ from transformers import AutoTokenizer
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.checkpoints.pointers import must_be_no_pointer
 from qfund.core.errors import CorruptCheckpoint, UnsupportedModel
+from qfund.models import configs
 
 _AGAIN = "Download the tokenizer's files again."
 _PUT = "Put the model's tokenizer files (tokenizer.json) beside its weights."
@@ -38,7 +39,9 @@ def open_tokenizer(checkpoint: Checkpoint) -> Any:
     must_be_no_pointer(files)
     with _warnings() as warned:
         try:
-            found = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+            found = AutoTokenizer.from_pretrained(
+                folder, trust_remote_code=False, local_files_only=True, **configs.instead(checkpoint.config)
+            )
         except Exception as error:  # tokenizers raise whatever their libraries raise
             _explain(folder, files)
             said = "; ".join(dict.fromkeys([*warned, f"{type(error).__name__}: {error}"]))

@@ -12,7 +12,7 @@ from transformers import GenerationConfig
 
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.errors import UnsupportedModel
-from qfund.models import forward, inputs
+from qfund.models import configs, forward, inputs
 from qfund.models.forward import arithmetic, explained
 from qfund.models.tasks import read_config, task_of
 from qfund.precisions.precision import Precision
@@ -133,9 +133,7 @@ class Captioner:
 
 
 def _generation_config(checkpoint: Checkpoint) -> GenerationConfig:
-    if not (checkpoint.folder / "generation_config.json").is_file():
-        return GenerationConfig()
-    return GenerationConfig.from_pretrained(checkpoint.folder, local_files_only=True)
+    return configs.generation(checkpoint.folder)
 
 
 def _first_named(name: str, *owners: Any) -> list[Any]:

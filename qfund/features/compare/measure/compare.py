@@ -48,7 +48,7 @@ def compare(spec: Spec, progress: Progress = lambda phase, share: None) -> Repor
         try:
             predictions = opened.size((spec.reference, *spec.precisions))
             sizes = _sizes(spec, opened)
-            outcome = _run(spec, found, task, prepared, sizes, progress)
+            outcome = _run(spec, opened.as_read, task, prepared, sizes, progress)
             break
         except ModelError as error:
             spec = _without(spec, error)
@@ -72,7 +72,7 @@ def compare(spec: Spec, progress: Progress = lambda phase, share: None) -> Repor
         spec=asked,
         environment=environment.describe(found.id, opened.revision),
         model=ModelFacts(found.architecture, task.name, runs[REFERENCE].footprint.parameters, _stored_dtypes(found)),
-        input=replace(prepared.facts, notes=(*prepared.facts.notes, *_beside_text(spec, found, runs))),
+        input=replace(prepared.facts, notes=(*prepared.facts.notes, *opened.notes, *_beside_text(spec, found, runs))),
         reference=reference,
         results=tuple(results),
         tokens=tokens.token_map(prepared, _asked(comparison, spec), task),

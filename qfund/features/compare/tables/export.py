@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from qfund.drawing.csv import csv
 from qfund.features.compare.request.report import Report, measured
 from qfund.features.compare.tables.footprints import PARTS, parameter_bits, tensors
 
@@ -51,15 +52,11 @@ def export_csv(report: Report) -> bytes:
             rows.append({**of, "quantity": name, **numbers, "low": estimate.low, "high": estimate.high})
     columns = [*header, "precision", "role", "quantity", "value", "se", "n", "unit", "low", "high"]
     # Objects, so that a count stays a whole number in a column that also holds fractions.
-    return _csv(pd.DataFrame(rows, columns=columns, dtype=object))
+    return csv(pd.DataFrame(rows, columns=columns, dtype=object))
 
 
 def tensors_csv(report: Report) -> bytes:
     """The stored tensors of every precision."""
     header = {"model": report.spec.model, "created": report.created}
     frames = [tensors(result).assign(precision=result.precision, **header) for result in measured(report)]
-    return _csv(pd.concat(frames, ignore_index=True))
-
-
-def _csv(frame: pd.DataFrame) -> bytes:
-    return str(frame.to_csv(index=False)).encode()
+    return csv(pd.concat(frames, ignore_index=True))

@@ -67,8 +67,8 @@ def stored_phrase(report: Report) -> list[str]:
 
 
 def notes(report: Report) -> tuple[str, ...]:
-    """What a reader must know about candidates that could not be, about the input, about what was quantised besides,
-    and about a reference that is wider than what is stored."""
+    """What a reader must know about candidates that could not be, about the input and the files, about what was
+    quantised besides, and about a reference that is wider than what is stored."""
     also = also_phrase(report.spec.also, [report.reference.precision, *(row.precision for row in report.results)])
     refused = (f"{label(name)} is left out: {why}" for name, why in report.refused.items())
     found = (*refused, *report.input.notes, *([f"{also}."] if also else []))

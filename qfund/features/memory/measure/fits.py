@@ -5,17 +5,18 @@ from collections.abc import Iterable
 
 from qfund.checkpoints import catalog, checkpoint, hub
 from qfund.checkpoints.checkpoint import Checkpoint
-from qfund.core.errors import NothingConverted, UnsupportedModel
+from qfund.core.errors import NothingConverted
 from qfund.core.progress import Progress
+from qfund.features.memory.measure import stored
 from qfund.features.memory.measure.shape import shape_of
 from qfund.features.memory.request.advice import choose, notes, warnings
-from qfund.features.memory.request.fits import Fits, FitsRequest, Weights, checked
+from qfund.features.memory.request.fits import DEFAULT_PRECISIONS, Fits, FitsRequest, Weights, checked
 from qfund.features.memory.request.kv_cache import SIZES
 from qfund.features.memory.request.sizing import rows
-from qfund.models import multimodal, tasks
+from qfund.models import multimodal, prequantized, tasks
 from qfund.models.footprint import Footprint
 from qfund.models.skeleton import Skeletons
-from qfund.precisions.precision import Precision
+from qfund.precisions.precision import STORED, Precision
 from qfund.precisions.table import PRECISIONS
 from qfund.version import VERSION
 
@@ -37,16 +38,19 @@ def fits(request: FitsRequest, progress: Progress = lambda phase, share: None) -
     skeletons = Skeletons(found)
     weights: list[Weights] = []
     refused: dict[str, str] = {}
-    for number, name in enumerate(request.precisions):
-        progress(f"sizing {PRECISIONS[name].label}", 0.1 + 0.6 * number / len(request.precisions))
+    quantized = found.quantization is not None
+    names = (stored.NAME,) if quantized and request.precisions == DEFAULT_PRECISIONS else request.precisions
+    for number, name in enumerate(names):
+        progress(f"sizing {PRECISIONS[name].label}", 0.1 + 0.6 * number / len(names))
         try:
             weights.append(weights_of(found, PRECISIONS[name], request.also, skeletons))
         except NothingConverted as error:
             refused[name] = error.message
     progress("tracing a forward", 0.7)
-    shape = shape_of(found, task, {PRECISIONS[one.precision].dtype for one in weights})
+    dtypes = {stored.base_dtype(found)} if quantized else {PRECISIONS[one.precision].dtype for one in weights}
+    shape = shape_of(found, task, dtypes)
     table = rows(shape, weights, request.workload)
-    stored = _stored_dtypes(found)
+    held = _stored_dtypes(found)
     return Fits(
         qfund=VERSION,
         request=request,
@@ -54,12 +58,17 @@ def fits(request: FitsRequest, progress: Progress = lambda phase, share: None) -
         task=task.name,
         shape=shape,
         weights=tuple(weights),
-        stored=stored,
+        stored=held,
         rows=table,
-        choice=choose(table, request.workload, stored, weights),
+        choice=choose(table, request.workload, held, weights),
         refused=refused,
         warnings=warnings(shape, request.workload),
-        notes=(*notes(shape), *_beside_text(found, [one.precision for one in weights], skeletons, request.also)),
+        notes=(
+            *notes(shape),
+            *([stored.sentence(found)] if quantized else []),
+            *skeletons.notes,
+            *([] if quantized else _beside_text(found, [one.precision for one in weights], skeletons, request.also)),
+        ),
     )
 
 
@@ -87,15 +96,15 @@ def weights_of(
     """The exact footprint, without reading a weight; ``skeletons`` are those of ``found``, where there are any yet.
 
     Raises:
-        UnsupportedModel: the model cannot be built, or is quantised already.
+        UnsupportedModel: the model cannot be built, or is quantised already and this precision is not its own.
         NothingConverted: the precision converts nothing of it.
     """
-    if found.quantization is not None:
-        raise UnsupportedModel(
-            f"{found.folder.name} is {found.quantization.label} already; what its library makes of it is not foretold.",
-            "Name the original checkpoint.",
-        )
+    prequantized.check(found, row.family == STORED, row.label)
     skeletons = skeletons or Skeletons(found)
+    if row.family == STORED:
+        footprint, dtype = stored.footprint(found, skeletons.skeleton("float32")), stored.base_dtype(found)
+        dequantized = stored.largest_coded(footprint) * SIZES[dtype]
+        return Weights(row.name, footprint.bytes, footprint.parts, dequantized)
     footprint = skeletons.footprint(row, also)
     stays = skeletons.stays(row, also)
     return Weights(row.name, footprint.bytes, footprint.parts, _dequantized(footprint, row), stays)

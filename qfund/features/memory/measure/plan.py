@@ -8,6 +8,7 @@ import torch
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.errors import CorruptCheckpoint, NothingConverted
 from qfund.core.tensors import DtypeShare, TensorRow
+from qfund.features.memory.measure import stored
 from qfund.features.memory.request.plan import (
     PARTS,
     NotPlanned,
@@ -21,7 +22,7 @@ from qfund.features.memory.request.plan import (
 )
 from qfund.models import multimodal, prequantized
 from qfund.models.footprint import Footprint
-from qfund.models.skeleton import Skeleton
+from qfund.models.skeleton import Skeleton, Skeletons
 from qfund.precisions.precision import STORED, Precision
 from qfund.precisions.table import PRECISIONS
 
@@ -43,43 +44,52 @@ def plan(
     """
     request = checked(request)
     found, commit = known or read(request, progress)
-    for name in request.precisions:
+    names = _planned(found, request)
+    for name in names:
         row = PRECISIONS[name]
         prequantized.check(found, row.family == STORED, row.label)
-    skeletons: dict[str, Skeleton] = {}
+    skeletons = Skeletons(found)
+    dtypes = ["float32"]
 
     def skeleton(dtype: str) -> Skeleton:
-        if dtype not in skeletons:
-            progress(f"building {found.architecture} without weights in {dtype}", len(skeletons) / 4)
-            skeletons[dtype] = Skeleton(found, getattr(torch, dtype))
-        return skeletons[dtype]
+        if dtype not in dtypes:
+            progress(f"building {found.architecture} without weights in {dtype}", len(dtypes) / 4)
+            dtypes.append(dtype)
+        return skeletons.skeleton(dtype)
 
+    progress(f"building {found.architecture} without weights in float32", 0.0)
     plain = skeleton("float32")
-    _must_match(found, plain)
+    if found.quantization is None:
+        _must_match(found, plain)
     places, kinds = plain.places, plain.kinds
     reference = plain.footprint(PRECISIONS["fp32"])
-    notes = [*_turned(found, plain), *_tied(found, reference)]
+    notes = [*_turned(found, plain), *_tied(found, reference), *skeletons.notes]
+    if found.quantization is not None:
+        notes = [stored.sentence(found), *skeletons.notes]
     parts = multimodal.parts_beside_text(found)
-    stored: dict[str, tuple[TensorRow, ...]] = {}
+    held: dict[str, tuple[TensorRow, ...]] = {}
     entries: list[PlanEntry] = []
     left_alone: list[str] = []
     not_planned: list[NotPlanned] = []
-    for name in request.precisions:
+    for name in names:
         row = PRECISIONS[name]
         try:
-            footprint = skeleton(row.dtype).footprint(row, request.also)
+            if row.family == STORED:
+                footprint = stored.footprint(found, plain)
+            else:
+                footprint = skeleton(row.dtype).footprint(row, request.also)
         except NothingConverted as error:
-            if len(not_planned) + 1 == len(request.precisions):
+            if len(not_planned) + 1 == len(names):
                 raise
             not_planned.append(NotPlanned(name, error.message))
             continue
-        if stays := skeleton(row.dtype).stays(row, request.also):
+        if row.family != STORED and (stays := skeleton(row.dtype).stays(row, request.also)):
             left_alone.append(f"{row.label}: {stays}.")
         notes += _kept(row, footprint)
-        stored[row.label] = footprint.tensors
+        held[row.label] = footprint.tensors
         entries.append(_entry(row, footprint, reference.bytes, places, list(kinds)))
     if parts:
-        notes.append(multimodal.sentence(parts, stored))
+        notes.append(multimodal.sentence(parts, held))
     parameters = dict.fromkeys(kinds, 0)
     for tensor in reference.tensors:
         parameters[_module(tensor.name)] += tensor.parameters
@@ -96,6 +106,14 @@ def plan(
         modules=tuple(PlannedModule(name, kinds[name], count) for name, count in parameters.items()),
         notes=(*left_alone, *notes),
     )
+
+
+def _planned(found: Checkpoint, request: PlanRequest) -> tuple[str, ...]:
+    """The precisions to plan: of what is quantised already its own, unless others are asked for by name."""
+    every = checked(PlanRequest(request.model)).precisions
+    if found.quantization is not None and set(every) <= set(request.precisions):
+        return (stored.NAME,)
+    return request.precisions
 
 
 def _entry(
@@ -123,7 +141,7 @@ def _entry(
         bits_per_weight=footprint.bits_per_weight,
         bits_per_parameter=8 * total / parameters if parameters else 0.0,
         module_bytes=tuple(sum(dtypes.values()) for dtypes in held.values()),
-        module_dtypes=tuple(max(dtypes, key=dtypes.__getitem__) for dtypes in held.values()),
+        module_dtypes=tuple(max(dtypes, key=dtypes.__getitem__, default="float32") for dtypes in held.values()),
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from qfund.core.units import bytes_text
 from qfund.features.memory.request.fits import Choice, Row, Shape, Weights, Workload
 from qfund.features.memory.request.kv_cache import SIZES
-from qfund.precisions.precision import Precision
+from qfund.precisions.precision import STORED, Precision
 from qfund.precisions.table import PRECISIONS
 
 #: dB of signal to quantisation noise (``Precision.sqnr_floor``) under which a choice comes with a warning.
@@ -30,7 +30,7 @@ def ranked(names: Iterable[str], stored: Mapping[str, int]) -> list[str]:
         beyond = row.quantizer is None and row.effective_bits > limit
         bits = row.effective_bits if beyond else -row.effective_bits
         order = (row.product is not None, name != _STORED_NAME.get(own), row.dtype == "float16", -row.sqnr_floor)
-        return (beyond, bits, *map(float, order), -SIZES[row.dtype])
+        return (beyond, bits, *map(float, order), -SIZES.get(row.dtype, 0))
 
     return sorted(names, key=key)
 
@@ -62,7 +62,7 @@ def choose(
     row = PRECISIONS[name]
     sentence = f"Choose {row.label} ({name}): the least lossy that fits for {asked}, with {_spare(by_name[name])}"
     sentence += f"{_staying(name, stays)}."
-    if row.sqnr_floor < POOR:
+    if row.sqnr_floor < POOR and row.family != STORED:
         sentence += f" It is coarse: measure what it costs with qfund compare --precision {name}."
     return Choice(name, sentence + _why_not_more(row, by_name, stored))
 

@@ -10,7 +10,6 @@ from qfund.core.names import look_up
 from qfund.core.request import model_name
 from qfund.features.memory.request.budgets import checked_budget
 from qfund.features.memory.request.kv_cache import KV_CHOICES, KV_FORMATS, CacheLayers, State
-from qfund.precisions.precision import STORED
 from qfund.precisions.request import ALSO
 from qfund.precisions.table import PRECISIONS, precision
 
@@ -246,10 +245,7 @@ def checked(request: FitsRequest) -> FitsRequest:
     if not request.precisions:
         raise InvalidSpec("No precision is named.", f"Choose among: {', '.join(PRECISIONS)}.")
     for name in request.precisions:
-        if precision(name).family == STORED:
-            raise InvalidSpec(
-                f"The footprint of {name!r} cannot be foretold: its library decides it.", "Choose another precision."
-            )
+        precision(name)
     for name in request.also:
         look_up(ALSO, name, "kind of module")
     return replace(

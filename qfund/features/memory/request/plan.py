@@ -7,7 +7,7 @@ built without weights.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from qfund.checkpoints import catalog, checkpoint
+from qfund.checkpoints import catalog, checkpoint, recognition, ties
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.checkpoints.headers import StoredTensor
 from qfund.core.errors import InvalidSpec
@@ -256,18 +256,47 @@ def _cast_bytes(tensors: Iterable[StoredTensor], item: int) -> int:
     return sum(tensor.elements * item if tensor.dtype in _FLOATS else tensor.bytes for tensor in tensors)
 
 
+def _tied_head(found: Checkpoint) -> str | None:
+    """An output head that is stored although the config ties it."""
+    text = found.config.get("text_config")
+    ties_it = found.config.get("tie_word_embeddings") or (isinstance(text, dict) and text.get("tie_word_embeddings"))
+    heads = (name for name in found.tensors if name.rpartition(".")[0].rpartition(".")[2] in ("lm_head", "embed_out"))
+    return next(heads, None) if ties_it else None
+
+
+def _embeddings(found: Checkpoint, head: str) -> str | None:
+    """What it is tied to: the first other tensor of its shape that is called as embeddings are."""
+    named = ("embed_tokens", "wte", "word_embeddings", "tok_embeddings", "embed_in", "shared", "embeddings")
+    shape = found.tensors[head].shape
+    return next(
+        (
+            name
+            for name, tensor in found.tensors.items()
+            if name != head and tensor.shape == shape and name.rpartition(".")[0].rpartition(".")[2] in named
+        ),
+        None,
+    )
+
+
 def _notes(found: Checkpoint) -> tuple[str, ...]:
     notes = [
         "From headers alone: stored parameters, not buffers. They do not tell which modules transformers keeps in "
         "FP32, nor which stored tensors the model drops (a tied head, old masks) or makes anew (a missing head)."
     ]
-    tied = found.config.get("tie_word_embeddings")
-    heads = [name for name in found.tensors if name.rpartition(".")[0].rpartition(".")[2] in ("lm_head", "embed_out")]
-    if tied and heads:
-        notes.append(
-            f"The config ties the output head to the embeddings, yet {heads[0]} is stored "
-            f"({found.tensors[heads[0]].bytes:,} bytes): loaded, it takes no memory of its own."
+    if (head := _tied_head(found)) is not None:
+        embeddings = _embeddings(found, head)
+        equal = embeddings is not None and ties.same(found, head, embeddings, whole=False).same
+        loaded = (
+            "it takes no memory of its own" if equal else "with other values than theirs, transformers does not tie it"
         )
+        if embeddings is None:
+            loaded = "whether it takes memory of its own depends on whether its values are theirs"
+        notes.append(
+            f"The config ties the output head to the embeddings, yet {head} is stored "
+            f"({found.tensors[head].bytes:,} bytes): loaded, {loaded}."
+        )
+    if found.wrapper:
+        notes.append(recognition.wrapper_sentence(found.wrapper))
     if found.quantization:
         notes.append(f"The checkpoint is quantised already ({found.quantization.label}): its sizes are as stored.")
     return tuple(notes)

@@ -20,6 +20,7 @@ from qfund.features.memory.request.fits import (
     Workload,
 )
 from qfund.features.memory.request.kv_cache import KV_FORMATS, KV_OF, SIZES, Config, kv_bytes, state_bytes
+from qfund.precisions.precision import STORED
 from qfund.precisions.table import PRECISIONS
 
 EXACT, ESTIMATE = "exact", "estimate"
@@ -49,7 +50,7 @@ def total_bytes(shape: Shape, weights: Weights, workload: Workload, context: int
 
 
 def _parts(shape: Shape, weights: Weights, workload: Workload, context: int) -> dict[str, Amount]:
-    dtype = PRECISIONS[weights.precision].dtype
+    dtype = computes_in(shape, weights)
     batch = workload.batch
     alive = activations_of(shape, dtype).bytes(batch, context, workload.all_logits)
     alive += behind_windows(shape, batch, context, dtype) + weights.dequantised
@@ -60,6 +61,12 @@ def _parts(shape: Shape, weights: Weights, workload: Workload, context: int) -> 
         "activations": Amount(alive, ESTIMATE),
         "runtime": Amount(RUNTIMES[workload.runtime].bytes, ESTIMATE),
     }
+
+
+def computes_in(shape: Shape, weights: Weights) -> str:
+    """torch's name of a dtype. A checkpoint that is quantised already stands alone: the one that was traced for it."""
+    row = PRECISIONS[weights.precision]
+    return shape.activations[-1].dtype if row.family == STORED else row.dtype
 
 
 def behind_windows(shape: Shape, batch: int, context: int, dtype: str) -> int:

@@ -14,9 +14,13 @@ from qfund.features.memory import words
 from qfund.features.memory.link import ADDRESS, SECTIONS, Asked
 from qfund.features.memory.request.plan import HeaderPlan, Plan
 from qfund.features.memory.view import choices, data, fit, loading, modules, sizes
+from qfund.precisions.precision import STORED
+from qfund.precisions.table import PRECISIONS
 from qfund.ui import progress, services
 from qfund.ui.services import Answer
 from qfund.ui.states import failed, literal, told
+
+_STORED = next(row.name for row in PRECISIONS.values() if row.family == STORED)
 
 
 def draw() -> None:
@@ -114,6 +118,8 @@ def _sections(headers: HeaderPlan, exact: Answer, sized: Answer | None) -> None:
     # Not an argument: in a fragment's own run that would be what the last whole run was asked for.
     asked = replace(ADDRESS.current(), section=opened)
     ADDRESS.show(asked)
+    if [entry.precision for entry in exact.result.entries] == [_STORED]:
+        asked = replace(asked, precisions=(_STORED,))  # of a checkpoint that is quantised already there is no other
     with tabs[opened]:
         if opened == "fits":
             asked = choices.workload(asked)

@@ -5,7 +5,8 @@ is kept longer than that. Tests hold it to ``generate(do_sample=False, num_beams
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -72,7 +73,8 @@ class Writer:
         self._cache = getattr(output, "past_key_values", None)
         logits = output.logits[:, -1].to(torch.float32, copy=True)
         ids: Any = self._ids
-        found: Tensor = self._processors(ids, logits)[0]
+        with _explained("tokens, penalties"):
+            found: Tensor = self._processors(ids, logits)[0]
         return found
 
     def take(self, token: int) -> None:
@@ -132,15 +134,30 @@ def _processors(settings: GenerationConfig, begin: int, most: int, device: Any) 
         # A token id may be 0.
         if value is None or (not name.endswith("_id") and value in _NEUTRAL):
             continue
-        processor = make(value, begin, most, ends, device)
+        with _explained(f"{name} = {repr(value)[:100]}"):
+            processor = make(value, begin, most, ends, device)
         if processor is not None:
             found.append(processor)
     if settings.begin_suppress_tokens:
         first = begin + (begin <= 1 and settings.forced_bos_token_id is not None)
-        found.append(
-            processors.SuppressTokensAtBeginLogitsProcessor(settings.begin_suppress_tokens, first, device=device)
-        )
+        with _explained("begin_suppress_tokens"):
+            found.append(
+                processors.SuppressTokensAtBeginLogitsProcessor(settings.begin_suppress_tokens, first, device=device)
+            )
     return found
+
+
+@contextmanager
+def _explained(setting: str) -> Iterator[None]:
+    """Processors raise whatever they raise for a setting that makes no sense."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise UnsupportedModel(
+            f"The checkpoint's settings for generation make no sense ({setting}): {error}", "Check its config files."
+        ) from error
 
 
 def ignored(settings: GenerationConfig | None) -> list[str]:

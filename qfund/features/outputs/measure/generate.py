@@ -23,7 +23,7 @@ from qfund.features.outputs.request.generation import (
     checked,
 )
 from qfund.inputs import prompts
-from qfund.models import environment, inputs
+from qfund.models import configs, environment, inputs
 from qfund.models.comparison.logits import most_likely
 from qfund.models.comparison.positions import TOP
 from qfund.models.loading import LoadedModel
@@ -134,6 +134,7 @@ class _Run:
 
     def __init__(self, request: GenerationRequest, opening: Opened, asked: list[_Prompt], progress: Progress) -> None:
         self.request, self.opening, self.asked, self.progress = request, opening, asked, progress
+        configs.generation(opening.found.folder)  # what is wrong with it is said before a weight is read
         self.notes: list[str] = []
         self._grouped = self.opening.groups(request.reference, request.precisions)
         self._all = sum((1 + len(group)) for group in self._grouped) * sum(prompt.limit for prompt in asked)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import streamlit as st
 
 from qfund.drawing import axes, phrases
+from qfund.drawing.csv import csv
 from qfund.features.outputs import figures, tables, words
 from qfund.features.outputs.link import ADDRESS
 from qfund.features.outputs.request import classes
@@ -42,7 +43,7 @@ def draw(answer: Answer) -> None:
         key="outputs_classes_table",
         alt="Every item in every precision with the class it is given",
     )
-    data.draw(answer, "Classes (CSV)", lambda: tables.classes_table(found).to_csv(index=False).encode())
+    data.draw(answer, "Classes (CSV)", lambda: csv(tables.classes_table(found)))
 
 
 def _card(found: Classes, name: str) -> None:

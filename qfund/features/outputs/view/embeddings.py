@@ -5,6 +5,7 @@ from dataclasses import replace
 import streamlit as st
 
 from qfund.drawing import axes
+from qfund.drawing.csv import csv
 from qfund.drawing.numbers import cosine_text
 from qfund.drawing.phrases import label
 from qfund.features.outputs import figures, tables, words
@@ -58,7 +59,7 @@ def draw(answer: Answer) -> None:
             "the query in that precision. Lines in colour are sentences that stand on another place somewhere."
         )
     )
-    data.draw(answer, "Rankings (CSV)", lambda: tables.rankings(found).to_csv(index=False).encode())
+    data.draw(answer, "Rankings (CSV)", lambda: csv(tables.rankings(found)))
 
 
 def _card(found: Embeddings, name: str) -> None:

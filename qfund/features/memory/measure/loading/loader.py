@@ -90,6 +90,7 @@ class Loader:
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
+            **tasks.named(self.found),
         )
         self._must_have_converted(model)
         return [model.eval().requires_grad_(False).to(self.device)]

@@ -41,6 +41,7 @@ class Kind:
         identify: ``(request) -> str``: the content of the model, and the device.
         schema: version of the stored results, raised whenever their meaning or shape changes.
         listed: type of a line of the listing of stored results, with ``of(key, result)``; None where nobody lists them.
+        renewed: ``(result) -> result``: one that was kept, as it would be worked out today; None where nothing changes.
         at_once: ``(request) -> object`` that files alone tell within milliseconds; None where there is nothing.
     """
 
@@ -53,6 +54,7 @@ class Kind:
     schema: int = 1
     listed: str | None = None
     at_once: str | None = None
+    renewed: str | None = None
 
     def checked(self, request: Any) -> Any:
         return lazily(self.check)(request) if self.check else request
@@ -67,7 +69,8 @@ class Kind:
         """Raises ``msgspec.DecodeError`` for a document of another shape."""
         import msgspec
 
-        return msgspec.json.decode(document, type=lazily(self.result))
+        found = msgspec.json.decode(document, type=lazily(self.result))
+        return lazily(self.renewed)(found) if self.renewed else found
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ FEATURE = Feature(
             measure="qfund.features.compare.measure.compare:compare",
             check="qfund.features.compare.request.spec:checked",
             schema=4,
+            renewed="qfund.features.compare.request.report:renewed",
             listed="qfund.features.compare.request.listing:Saved",
         ),
     ),

@@ -94,7 +94,7 @@ def interval_text(name: str, estimate: Estimate, unit: str = "") -> str:
     """``1.0003 (0.9999 to 1.0007)``: the value and its 95 % interval, or with its standard error where it has none."""
     if estimate.low is None or estimate.high is None:
         if unit:
-            return f"{metric_text(name, estimate, digits=2)}{unit}"
+            return f"{metric_text(name, estimate)}{unit}"
         near_one = estimate.se is None and name in METRICS and METRICS[name].perfect == 1 and estimate.unit == ""
         return cosine_text(estimate.value) if near_one else metric_text(name, estimate, digits=2)
     times = 100 if estimate.unit == "share" else 1

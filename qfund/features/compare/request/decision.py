@@ -13,7 +13,7 @@ from qfund.core.intervals import MIN_BLOCKS
 from qfund.core.units import number_text
 from qfund.drawing.phrases import label, listed, plural
 from qfund.features.compare.request.noise_floor import noise_floor
-from qfund.features.compare.request.report import PrecisionResult, Report
+from qfund.features.compare.request.report import PrecisionResult, Report, by_chance
 from qfund.features.compare.request.simultaneous import simultaneous
 
 #: What a decision can be: the damage is none that could be told from noise; inside the margin; beyond it; not known
@@ -172,7 +172,8 @@ def _told(
         "inconclusive": _more_phrase(more, findings) if findings else "inconclusive",
         "broken": "broken",
     }[state]
-    sentence = f"{candidate} is {said}: {_why(report, result, state, findings)}."
+    chance = f"; {reference} itself predicts no better than chance" if by_chance(report) else ""
+    sentence = f"{candidate} is {said}: {_why(report, result, state, findings)}{chance}."
     return Decision(result.precision, state, findings, more, sentence)
 
 

@@ -246,6 +246,16 @@ def from_json(document: bytes) -> Report:
     return renewed(found)
 
 
+#: A perplexity of as much of the vocabulary's size is no better than chance, which has all of it.
+_CHANCE = 0.9
+
+
+def by_chance(report: Report) -> bool:
+    """Whether the reference predicts no better than who thinks every token equally likely."""
+    own = report.reference.fidelity.get("perplexity")
+    return own is not None and 0 < _CHANCE * report.model.vocabulary <= own.value
+
+
 def renewed(report: Report) -> Report:
     """A report that was kept, with the intervals that its sums by chunk give today."""
     reference, kept = report.reference, next((row.chunks for row in report.results if row.chunks), None)

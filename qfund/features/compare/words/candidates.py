@@ -9,7 +9,7 @@ from qfund.core.estimate import Estimate
 from qfund.core.units import bytes_text, number_text
 from qfund.drawing.numbers import cosine_text, interval_text, value_text
 from qfund.drawing.phrases import label, listed, plural, unbroken
-from qfund.features.compare.request.report import PrecisionResult, Report
+from qfund.features.compare.request.report import PrecisionResult, Report, by_chance
 from qfund.features.compare.request.simultaneous import simultaneous
 from qfund.features.compare.words.footprints import conversion_phrase
 from qfund.precisions.table import PRECISIONS
@@ -227,7 +227,16 @@ def verdicts(report: Report) -> list[Verdict]:
 
 
 def reference_alarms(report: Report) -> tuple[str, ...]:
-    return _alarms(report.reference)
+    alarms = _alarms(report.reference)
+    if not by_chance(report):
+        return alarms
+    name, perplexity = label(report.reference.precision), report.reference.fidelity["perplexity"].value
+    return (
+        *alarms,
+        f"{name} predicts this text no better than chance: its perplexity is {number_text(perplexity)}, and that of "
+        f"guessing among all tokens {report.model.vocabulary:,}. Check that weights, tokenizer and text "
+        "belong together: what follows says how alike two models are that predict nothing.",
+    )
 
 
 def arithmetic(result: PrecisionResult) -> str:

@@ -120,7 +120,8 @@ def scatter(sums: Vector, counts: Vector, texts: Index, memory: float = 0.0) -> 
     strata = owner[np.unique(blocks, return_index=True)[1]].astype(np.int64)
     chunks, parts = np.bincount(owner), np.bincount(strata)
     unseen = [_unseen(int(chunk), int(part), memory) for chunk, part in zip(chunks, parts, strict=True)]
-    return Scatter(value, np.bincount(blocks, influence) * np.sqrt(unseen)[strata], strata, worth)
+    pull = np.bincount(blocks, influence).astype(np.float64) * np.sqrt(unseen)[strata]
+    return Scatter(value, pull, strata, worth)
 
 
 def _unseen(chunks: int, blocks: int, memory: float) -> float:

@@ -1,13 +1,15 @@
 """The options that several commands have, each written once."""
 
+from argparse import Namespace
 from collections.abc import Iterable
 from pathlib import Path
 
 from qfund.commandline.table import Option
+from qfund.core.errors import InvalidSpec
 from qfund.precisions.request import ALSO as KINDS_OF_MODULES
 
 MODEL = Option("model", "a name of `qfund ls models`, a local folder, or a Hub id (owner/name)")
-REFERENCE = Option("--reference", "compare with this one (default: fp32)", "P", default="fp32")
+REFERENCE = Option("--reference", "compare with this one (default: fp32)", "P")
 ALSO = Option(
     "--also",
     f"quantise these too: {', '.join(f'{name} ({what})' for name, what in KINDS_OF_MODULES.items())}",
@@ -45,6 +47,22 @@ def several_texts(does: str, default: str) -> tuple[Option, ...]:
         Option("--text", f"{does} this; can be given again (default: {default})", "T", again=True),
         Option("--texts-file", "texts of a UTF-8 file, one a line; - for standard input", "F", Path),
     )
+
+
+def reference(options: Namespace) -> str:
+    """The precision that is asked for or fp32; of what is compared as it is stored, the stored form itself.
+
+    Raises:
+        InvalidSpec: another one beside nothing but what is stored.
+    """
+    stored = set(names(options.precision)) == {"stored"}
+    asked = options.reference.lower() if options.reference else "stored" if stored else "fp32"
+    if stored and asked != "stored":
+        raise InvalidSpec(
+            f"What is stored cannot be compared with {asked}: the weights that it was made from are gone.",
+            "Leave out --reference, which gives its own perplexity, or compare the original checkpoint.",
+        )
+    return str(asked)
 
 
 def names(given: list[str]) -> tuple[str, ...]:

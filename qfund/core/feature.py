@@ -43,6 +43,7 @@ class Kind:
         listed: type of a line of the listing of stored results, with ``of(key, result)``; None where nobody lists them.
         consistent: ``(result) -> None``, or an ``EngineError`` for one whose numbers contradict each other; every
             result goes through it before it is shown or stored. None where nothing is said twice.
+        renewed: ``(result) -> result``: one that was kept, as it would be worked out today; None where nothing changes.
         at_once: ``(request) -> object`` that files alone tell within milliseconds; None where there is nothing.
     """
 
@@ -56,6 +57,7 @@ class Kind:
     listed: str | None = None
     at_once: str | None = None
     consistent: str | None = None
+    renewed: str | None = None
 
     def checked(self, request: Any) -> Any:
         return lazily(self.check)(request) if self.check else request
@@ -76,7 +78,8 @@ class Kind:
         """Raises ``msgspec.DecodeError`` for a document of another shape."""
         import msgspec
 
-        return msgspec.json.decode(document, type=lazily(self.result))
+        found = msgspec.json.decode(document, type=lazily(self.result))
+        return lazily(self.renewed)(found) if self.renewed else found
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,11 @@ transformation (P. Hall, "On the removal of skewness by transformation", JRSS B 
 to second order it is the studentised bootstrap, without its random numbers. Each bound is the farther of the two, since
 the first alone misses on the long side of skewed values and the second on both sides of symmetric, heavy-tailed ones.
 How often they cover: ``benchmarks/coverage.py``.
+
+Of a short text even these blocks are short: what goes on beyond them makes all blocks alike, and their scatter tells
+too little. How much goes on cannot be seen in 8 or 30 chunks, so it is assumed: a correlation of neighbouring chunks
+that falls geometrically, as large as makes intervals from stretches of the shipped model's text hold the whole text's
+figure (``LEVELS`` and the two beside it).
 """
 
 import math
@@ -27,6 +32,9 @@ LEVEL = 0.95
 MIN_BLOCKS = 8
 #: Neighbouring chunks are merged to at most this many blocks: more would be taken as independent that are not.
 MOST_BLOCKS = 10
+#: What is assumed of how a chunk's mean correlates with the next one's: of how hard a text is; of how far outputs are
+#: from another's, which follows that in part; of signed and rare differences, in which it cancels.
+LEVELS, DISTANCES, DIFFERENCES = 0.8, 0.7, 0.3
 #: As many sums by chunk are kept in a report, so that other blocks can be made of them.
 KEPT = 256
 
@@ -91,11 +99,12 @@ class Scatter:
         return max(1, math.floor(1 / sum(s**2 / more for s, more in zip(shares, freedom, strict=True)) + 1e-9))
 
 
-def scatter(sums: Vector, counts: Vector, texts: Index) -> Scatter:
+def scatter(sums: Vector, counts: Vector, texts: Index, memory: float = 0.0) -> Scatter:
     """The mean Σ sums / Σ counts of chunks [chunks]; the mean over texts where they belong to several.
 
-    Chunks that count nothing are left out. Where there are at least ``MIN_BLOCKS`` texts they are the blocks; fewer
-    are strata, in which blocks of neighbouring chunks are drawn.
+    ``memory`` is how neighbouring chunks of a text are assumed to correlate. Chunks that count nothing are left out.
+    Where there are at least ``MIN_BLOCKS`` texts they are the blocks; fewer are strata, in which blocks of neighbouring
+    chunks are drawn.
     """
     kept = counts != 0
     sums, counts, texts = sums[kept], counts[kept], texts[kept]
@@ -109,7 +118,25 @@ def scatter(sums: Vector, counts: Vector, texts: Index) -> Scatter:
     influence = (sums - means[owner] * counts) / totals[1][owner] / len(names)
     blocks = merged(owner.tolist(), MOST_BLOCKS)
     strata = owner[np.unique(blocks, return_index=True)[1]].astype(np.int64)
-    return Scatter(value, np.bincount(blocks, influence).astype(np.float64), strata, worth)
+    chunks, parts = np.bincount(owner), np.bincount(strata)
+    unseen = [_unseen(int(chunk), int(part), memory) for chunk, part in zip(chunks, parts, strict=True)]
+    pull = np.bincount(blocks, influence).astype(np.float64) * np.sqrt(unseen)[strata]
+    return Scatter(value, pull, strata, worth)
+
+
+def _unseen(chunks: int, blocks: int, memory: float) -> float:
+    """The variance of a text's mean over what the scatter of its blocks is expected to say of it, where neighbouring
+    chunks correlate by ``memory``, those k apart by its k-th power."""
+    if blocks < 2 or not memory:
+        return 1.0
+    block, whole = _variance(chunks / blocks, memory), _variance(chunks, memory)
+    return (blocks - 1) * whole / (block - whole)
+
+
+def _variance(chunks: float, memory: float) -> float:
+    """Of the mean of so many neighbouring chunks, beside that of one."""
+    apart = np.arange(1, math.ceil(chunks))
+    return float(1 + 2 * ((1 - apart / chunks) * memory**apart).sum()) / chunks
 
 
 def difference(one: Scatter, other: Scatter) -> Scatter:

@@ -90,16 +90,18 @@ def count_text(count: int) -> str:
     return str(count)
 
 
-def interval_text(name: str, estimate: Estimate) -> str:
+def interval_text(name: str, estimate: Estimate, unit: str = "") -> str:
     """``1.0003 (0.9999 to 1.0007)``: the value and its 95 % interval, or with its standard error where it has none."""
     if estimate.low is None or estimate.high is None:
+        if unit:
+            return f"{metric_text(name, estimate)}{unit}"
         near_one = estimate.se is None and name in METRICS and METRICS[name].perfect == 1 and estimate.unit == ""
         return cosine_text(estimate.value) if near_one else metric_text(name, estimate, digits=2)
     times = 100 if estimate.unit == "share" else 1
     wide = times * (estimate.high - estimate.low)
     ends = [times * end for end in (estimate.value, estimate.low, estimate.high)]
     value, low, high = (digits_text(end, wide, max(map(abs, ends))) for end in ends)
-    return f"{value} ({low} to {high})"
+    return f"{value}{unit} ({low} to {high}{unit})"
 
 
 def digits_text(value: float, wide: float, size: float) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from qfund.core.intervals import Scatter, Vector, scatter
+from qfund.core.intervals import DISTANCES, Scatter, Vector, scatter
 from qfund.core.metrics.positions import SCORED, Positions, Texts
 
 
@@ -81,12 +81,14 @@ def counts(sums: ChunkSums, field: str) -> Vector:
     return np.array(sums.scored if field in SCORED else sums.positions, dtype=np.float64)
 
 
-def mean(sums: ChunkSums, field: str, where: NDArray[np.bool_] | None = None) -> Scatter | None:
+def mean(
+    sums: ChunkSums, field: str, where: NDArray[np.bool_] | None = None, memory: float = DISTANCES
+) -> Scatter | None:
     """The mean of a vector with the scatter of its blocks, those of ``where`` only; None where it was not kept."""
     n = counts(sums, field) if where is None else counts(sums, field) * where
     if field not in sums.sums or not n.any():
         return None
-    return scatter(np.array(sums.sums[field]), n, np.array(sums.texts, dtype=np.int64))
+    return scatter(np.array(sums.sums[field]), n, np.array(sums.texts, dtype=np.int64), memory)
 
 
 assert set(SUMMED) <= {row.name for row in fields(Positions)}

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from qfund.core.estimate import Estimate
-from qfund.core.intervals import Index, Scatter, Vector, interval, scatter
+from qfund.core.intervals import DIFFERENCES, DISTANCES, Index, Scatter, Vector, interval, scatter
 from qfund.core.metrics.positions import TOP_K, Positions, Texts
 
 
@@ -53,7 +53,8 @@ class Mean:
     """The mean of a vector, or a ratio of two means, through ``link``, with its error by the delta method.
 
     ``field`` names the vector that ``values`` stands beside, ``over`` the vector of the denominator (None counts
-    positions). ``share`` says that the values are zeros and ones, ``bounds`` what the mean can be.
+    positions). ``share`` says that the values are zeros and ones, ``bounds`` what the mean can be, ``memory`` how it is
+    assumed to correlate from chunk to chunk, ``linear`` that the sum of ``values`` follows from sums of the vectors.
     """
 
     field: str
@@ -62,12 +63,14 @@ class Mean:
     over: str | None = None
     share: bool = False
     bounds: tuple[float, float] = (-math.inf, math.inf)
+    memory: float = DISTANCES
+    linear: bool = True
 
     def of(self, positions: Positions, unit: str, texts: Texts) -> Estimate:
         values, over = self.values(positions), self._below(positions)
         value, se = _ratio(values, over, texts.owner(self.field, len(values)))
         found = Estimate(self.link.of(value), _scaled(se, self.link.slope(value)), len(values), unit)
-        return self._bounded(found, self.scatter(positions, texts))
+        return self.bounded(found, self.scatter(positions, texts))
 
     def scatter(self, positions: Positions, texts: Texts) -> Scatter | None:
         """How the blocks scatter, before ``link``; None where chunks are not known."""
@@ -76,12 +79,14 @@ class Mean:
         counts = texts.sums(self.field, np.ones(len(values)) if over is None else over)
         if sums is None or counts is None or not counts.any():
             return None
-        return scatter(sums, counts, texts.of_block)
+        return scatter(sums, counts, texts.of_block, self.memory)
 
     def _below(self, positions: Positions) -> Vector | None:
         return None if self.over is None else vector(self.over)(positions)
 
-    def _bounded(self, found: Estimate, seen: Scatter | None) -> Estimate:
+    def bounded(self, found: Estimate, seen: Scatter | None) -> Estimate:
+        """With the interval that the blocks' scatter gives, none where they are too few."""
+        found = replace(found, low=None, high=None, blocks=0)
         inside = None if seen is None else interval(seen, self.share)
         if seen is None or inside is None:
             return found
@@ -139,20 +144,19 @@ class Percentile:
 
 
 class PerplexityDifference:
-    """PPL_q − PPL_p, linearised about the two means for its error, so that their covariance counts."""
+    """PPL_q − PPL_p = PPL_p · (exp Δ − 1), a function of the mean difference Δ of the two NLLs as the ratio is: what
+    is said of one is said of the other. PPL_p is that of this text, and taken as known."""
+
+    @staticmethod
+    def beside(reference: float) -> Mean:
+        """The statistic where the reference's perplexity is that."""
+        link = Link(lambda mean: reference * (EXP.of(mean) - 1), lambda mean: reference * EXP.of(mean))
+        return Mean("nll_candidate", surprise, link, memory=DIFFERENCES)
 
     def of(self, positions: Positions, unit: str, texts: Texts) -> Estimate:
         assert positions.nll_candidate is not None and positions.nll_reference is not None
-        owner = texts.owner("nll_candidate", len(positions.nll_candidate))
-        linear, whole = np.zeros(len(positions.nll_candidate)), 0.0
-        for sign, nll in ((1, positions.nll_candidate), (-1, positions.nll_reference)):
-            mean = _ratio(nll, None, owner)[0]
-            perplexity = EXP.of(mean)
-            if not math.isfinite(perplexity):
-                return Estimate(math.nan, None, len(linear), unit)
-            linear += sign * perplexity * (nll - mean)
-            whole += sign * perplexity
-        return Mean("nll_candidate", lambda _: linear + whole).of(positions, unit, texts)
+        mean = _ratio(positions.nll_reference, None, texts.owner("nll_candidate", len(positions.nll_reference)))[0]
+        return self.beside(EXP.of(mean)).of(positions, unit, texts)
 
 
 class Correlation:
@@ -173,8 +177,10 @@ def vector(field: str) -> Callable[[Positions], Vector]:
     return read
 
 
-def mean_of(field: str, least: float = -math.inf, most: float = math.inf, share: bool = False) -> Mean:
-    return Mean(field, vector(field), share=share, bounds=(least, most))
+def mean_of(
+    field: str, least: float = -math.inf, most: float = math.inf, *, share: bool = False, memory: float = DISTANCES
+) -> Mean:
+    return Mean(field, vector(field), share=share, bounds=(least, most), memory=memory)
 
 
 def surprise(positions: Positions) -> Vector:

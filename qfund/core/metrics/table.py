@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from qfund.core.intervals import DIFFERENCES, LEVELS
 from qfund.core.metrics.positions import TOP_K
 from qfund.core.metrics.statistics import (
     DECIBEL,
@@ -22,7 +23,7 @@ from qfund.core.metrics.statistics import (
 )
 from qfund.core.names import look_up
 
-PERPLEXITY = Mean("nll_candidate", vector("nll_candidate"), EXP)
+PERPLEXITY = Mean("nll_candidate", vector("nll_candidate"), EXP, memory=LEVELS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +198,7 @@ _ROWS = (
         "higher",
         1.0,
         ("same_top1",),
-        mean_of("same_top1", share=True),
+        mean_of("same_top1", share=True, memory=DIFFERENCES),
         "Share of positions whose most likely output is the same in both; of equal ones, the lower token id counts.",
         _LLAMA,
     ),
@@ -208,7 +209,7 @@ _ROWS = (
         "higher",
         1.0,
         ("top_agreed",),
-        Mean("top_agreed", all_agree, share=True),
+        Mean("top_agreed", all_agree, share=True, linear=False),
         f"Share of positions whose {TOP_K} most likely outputs are the same, in the same order.",
         _EXLLAMA,
     ),
@@ -230,7 +231,7 @@ _ROWS = (
         "zero",
         0.0,
         ("delta_p",),
-        mean_of("delta_p", -1, 1),
+        mean_of("delta_p", -1, 1, memory=DIFFERENCES),
         "Mean of the candidate's p(correct token) minus the reference's, from −1 to 1: below 0 is damage.",
         _LLAMA,
     ),
@@ -241,7 +242,7 @@ _ROWS = (
         "lower",
         0.0,
         ("delta_p",),
-        Mean("delta_p", square_of_delta, ROOT),
+        Mean("delta_p", square_of_delta, ROOT, linear=False),
         "√mean(Δp²): how far p(correct token) moves, either way. Error 0.5/RMS · that of mean Δp².",
         _LLAMA,
     ),
@@ -252,7 +253,7 @@ _ROWS = (
         "lower",
         None,
         ("nll_candidate",),
-        mean_of("nll_candidate", 0),
+        mean_of("nll_candidate", 0, memory=LEVELS),
         "Mean −ln p(correct token) of the candidate, whatever the reference.",
         _LLAMA,
     ),
@@ -274,7 +275,7 @@ _ROWS = (
         "one",
         1.0,
         ("nll_candidate", "nll_reference"),
-        Mean("nll_candidate", surprise, EXP),
+        Mean("nll_candidate", surprise, EXP, memory=DIFFERENCES),
         "Candidate's perplexity over the reference's, from paired differences, so that their covariance counts.",
         _LLAMA,
     ),
@@ -285,7 +286,7 @@ _ROWS = (
         "zero",
         0.0,
         ("nll_candidate", "nll_reference"),
-        Mean("nll_candidate", surprise),
+        Mean("nll_candidate", surprise, memory=DIFFERENCES),
         "Mean difference of the two −ln p(correct token); σ² = σ_q² + σ_p² − 2·cov.",
         _LLAMA,
     ),
@@ -297,7 +298,7 @@ _ROWS = (
         0.0,
         ("nll_candidate", "nll_reference"),
         PerplexityDifference(),
-        "Candidate's perplexity minus the reference's; the error counts their covariance.",
+        "Candidate's perplexity minus the reference's; error and interval are the ratio's, times the reference's.",
         _LLAMA,
     ),
     Metric(

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from qfund.commandline import measuring
-from qfund.commandline.options import JSON, MODEL, QUIET, REFERENCE, REVISION, names, precision
+from qfund.commandline.options import JSON, MODEL, QUIET, REFERENCE, REVISION, names, precision, reference
 from qfund.commandline.table import Command, Exclusive, Option
 from qfund.commandline.tables import aligned
 from qfund.core.errors import InvalidInput
@@ -28,7 +28,7 @@ def _run(options: Namespace) -> None:
     asked = CaptionRequest(
         model=options.model,
         precisions=names(options.precision),
-        reference=options.reference.lower(),
+        reference=reference(options),
         samples=default if options.samples is None else options.samples,
         pictures=tuple(GivenPicture(picture.name, picture.png) for picture in given),
         max_new_tokens=options.max_new_tokens,

@@ -14,6 +14,7 @@ FEATURE = Feature(
             check="qfund.features.compare.request.spec:checked",
             schema=4,
             consistent="qfund.features.compare.request.invariants:consistent",
+            renewed="qfund.features.compare.request.report:renewed",
             listed="qfund.features.compare.request.listing:Saved",
         ),
     ),

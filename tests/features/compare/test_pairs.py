@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from qfund.core.intervals import interval
+from qfund.core.intervals import DISTANCES, interval
 from qfund.core.metrics import chunk_sums
 from qfund.core.metrics.estimates import estimates
 from qfund.core.metrics.positions import Positions
@@ -62,7 +62,11 @@ def test_paired_error_is_that_of_the_differences_by_hand() -> None:
     assert a is not None and b is not None
     gaps = ((np.array(a.sums["kl"]) - np.array(b.sums["kl"])) / 50).reshape(10, 4).mean(1)
     estimate = paired(found, "bf16", "int8")["kl_mean"]
-    assert estimate.se == pytest.approx(gaps.std(ddof=1) / math.sqrt(10))
+    # What ten blocks of four chunks scatter, and what they share where neighbours correlate by 0.7.
+    correlated = DISTANCES ** np.abs(np.arange(40)[:, None] - np.arange(40))
+    block, whole = correlated[:4, :4].mean(), correlated.mean()
+    unseen = whole / ((block - whole) / 9)
+    assert estimate.se == pytest.approx(gaps.std(ddof=1) / math.sqrt(10) * math.sqrt(unseen))
     assert (estimate.blocks, estimate.n) == (10, 2000)
     seen = chunk_sums.mean(a, "kl")
     assert seen is not None and interval(seen) is not None

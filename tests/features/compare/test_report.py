@@ -102,7 +102,9 @@ def test_statistics_are_drawn(opened: Open, store: Store, spec: Spec) -> None:
     at = opened(to_query(spec), **section("Statistics"))
     assert len(at.get("plotly_chart")) == 4
     shown = texts(at)
-    assert "The noise floor is the largest of 3 runs" in shown and "Every candidate is above it" in shown
+    assert "The noise floor is the largest of 3 runs" in shown
+    # Of 43 the intervals are so wide that some of them reach it.
+    assert ("Every candidate is above it" in shown) is (spec is JUDGED)
     assert "which is what" in shown
     at.segmented_control(key="bucket_metric").set_value("top1_agreement").run()
     at.selectbox(key="paired_other").set_value(spec.precisions[0]).run()

@@ -15,6 +15,7 @@ from qfund.features.compare.figures import damage as damage_figures
 from qfund.features.compare.figures import statistics as statistics_figures
 from qfund.features.compare.request import noise_floor, pairs
 from qfund.features.compare.request.report import HiddenError, NoiseRun, Report
+from qfund.features.compare.request.simultaneous import simultaneous
 from qfund.features.compare.request.spec import Spec
 from qfund.features.compare.tables import damage, metrics
 from qfund.features.compare.tables import statistics as statistics_tables
@@ -40,20 +41,21 @@ def noisy(report: Report, **values: float) -> Report:
     return replace(report, noise=(NoiseRun("threads", "one thread", 9, fidelity),))
 
 
-def test_a_metric_that_reaches_the_noise_floor_is_said_to_show_nothing(report: Report) -> None:
-    bf16 = report.results[0]
-    kl = bf16.fidelity["kl_mean"]
+def test_a_metric_within_the_noise_floor_is_said_to_show_nothing(report: Report) -> None:
+    kl = simultaneous(report, report.results[0])["kl_mean"]
     assert kl.low is not None and kl.high is not None
-    for floor, below in ((kl.low * 0.99, False), (kl.low * 1.01, True)):
+    for floor, below in ((kl.low * 1.01, False), (kl.high * 0.99, False), (kl.high * 1.01, True)):
         told = noisy(report, kl_mean=floor)
-        assert noise_floor.below_floor(bf16, "kl_mean", noise_floor.noise_floor(told)) is below
+        assert noise_floor.below_floor(kl, "kl_mean", noise_floor.noise_floor(told)) is below
         cell = metrics.metrics_text(told).set_index("Metric").loc["KL divergence, mean (nat)"]
         assert ("no measurable difference" in cell["BF16"]) is below
         assert float(cell["Noise floor"]) == pytest.approx(floor, rel=0.01)
-    # What lies on both sides of what equal outputs give says nothing either; without a floor nothing is said.
-    ratio = noise_floor.noise_floor(noisy(report, perplexity_ratio=1.0))
-    assert noise_floor.below_floor(bf16, "perplexity_ratio", ratio)
-    assert not noise_floor.below_floor(bf16, "perplexity_ratio", {})
+        assert "Every candidate is above" not in statistics.noise(told)
+    assert "Every candidate is above" in statistics.noise(noisy(report, kl_mean=kl.low * 1e-9))
+    # An interval that only reaches no damage says nothing yet, and nothing is said without a floor.
+    share = Estimate(0.9624, 0.01, 500, "share", 0.91, 1.0, 10)
+    assert not noise_floor.below_floor(share, "top1_agreement", {"top1_agreement": 0.0})
+    assert not noise_floor.below_floor(kl, "kl_mean", {})
 
 
 def test_float64_is_no_noise(report: Report) -> None:

@@ -1,15 +1,20 @@
 """Sentences: what they say, and above all what they do not say."""
 
+import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from qfund.core.estimate import Estimate
+from qfund.core.intervals import t_quantile
 from qfund.core.metrics.histogram import Histogram
 from qfund.core.tensors import DtypeShare, LeftModule
 from qfund.drawing import numbers, phrases
+from qfund.features.compare.request.decision import Margin, decide
 from qfund.features.compare.request.listing import Headline
 from qfund.features.compare.request.report import LibraryRun, PrecisionResult, Range, Report, Saturation
+from qfund.features.compare.request.simultaneous import simultaneous
 from qfund.features.compare.request.spec import Spec
 from qfund.features.compare.words import candidates as candidates_words
 from qfund.features.compare.words import damage, footprints, headlines, libraries
@@ -55,38 +60,57 @@ def test_memory_in_words(report: Report, candidate: int, reference: int, expecte
 
 
 @pytest.mark.parametrize(
-    ("value", "se", "expected"),
+    ("value", "low", "high", "expected"),
     [
-        (1.0004, 0.0001, "perplexity × 1.00040 ± 0.00010"),
-        (1.00019, 0.0001, "no measurable change in perplexity (× 1.00019 ± 0.00010)"),
-        (1.00021, 0.0001, "perplexity × 1.00021 ± 0.00010"),
-        (0.9998, 0.0004, "no measurable change in perplexity (× 0.9998 ± 0.0004)"),
-        (0.99, 0.002, "perplexity × 0.990 ± 0.002"),
-        (1.0, 0.0, "exactly the same perplexity"),
-        (float("inf"), 1.0, "a perplexity that is not finite"),
+        (1.0004, 1.0002, 1.0006, "perplexity × 1.00040 (1.00020 to 1.00060)"),
+        (1.0002, 0.9999, 1.0005, "perplexity × 1.00020 (0.99990 to 1.00050), perhaps unchanged"),
+        (0.99, 0.984, 0.996, "perplexity × 0.990 (0.984 to 0.996)"),
+        (1.02, None, None, "perplexity × 1.0200 (too few chunks to judge)"),
+        (float("inf"), None, None, "a perplexity that is not finite"),
     ],
 )
-def test_perplexity_has_changed_only_beyond_the_errors(value: float, se: float | None, expected: str) -> None:
-    assert candidates_words.perplexity_phrase(Estimate(value, se, 100, "")) == expected
+def test_perplexity_has_changed_only_beyond_the_interval(
+    value: float, low: float | None, high: float | None, expected: str
+) -> None:
+    found = Estimate(value, 0.001, 100, "×", low, high, 10)
+    assert candidates_words.perplexity_phrase(found) == expected
+    assert candidates_words.perplexity_phrase(Estimate(1.0, 0.0, 100, "×")) == "exactly the same perplexity"
 
 
-@pytest.mark.parametrize(("candidates", "errors"), [(1, 1.960), (2, 2.241), (5, 2.576), (43, 3.248)])
-def test_more_candidates_ask_for_more_than_chance(report: Report, candidates: int, errors: float) -> None:
-    """Quantiles of the normal distribution, from a table."""
-    assert candidates_words.threshold(candidates) == pytest.approx(errors, abs=5e-4)
-    for sign, beyond in ((1, False), (1, True), (-1, False), (-1, True)):
-        found = Estimate(1 + sign * (errors + (0.002 if beyond else -0.002)) * 1e-3, 1e-3, 100, "")
-        assert candidates_words.perplexity_phrase(found, candidates).startswith("no measurable change") != beyond
-        results = (changed(report.results[0], perplexity_ratio=found),) * candidates
-        said = candidates_words.verdict(replace(report, results=results), results[0]).outputs
-        assert said == (candidates_words.perplexity_phrase(found, candidates),)
+@pytest.mark.parametrize("candidates", [1, 2, 43])
+def test_every_form_of_a_change_of_perplexity_says_the_same(report: Report, candidates: int) -> None:
+    """Ratio, difference and Δ NLL are one mean: hand-made ends of its interval, also where many are looked at."""
+    mean, low, high, reference = 0.0028, -0.0004, 0.0060, 31.4
+
+    def of(link: Callable[[float], float]) -> Estimate:
+        return Estimate(link(mean), 0.001, 100, "", link(low), link(high), 10)
+
+    result = changed(
+        report.results[0],
+        ln_perplexity_ratio=of(lambda end: end),
+        perplexity_ratio=of(math.exp),
+        perplexity=replace(of(math.exp), value=reference * math.exp(mean)),
+        # As older results have it, from another interval that does not hold 0.
+        perplexity_diff=Estimate(reference * math.expm1(mean), 0.04, 100, "", 0.01, 0.18, 10),
+    )
+    whole = replace(report, results=(result,) * candidates)
+    found = simultaneous(whole, result)
+    one = found["ln_perplexity_ratio"]
+    assert one.low is not None and one.high is not None
+    wider = t_quantile(1 - 0.025 / candidates, 9) / t_quantile(0.975, 9)
+    assert (one.low, one.high) == pytest.approx((mean - (mean - low) * wider, mean + (high - mean) * wider))
+    for name, link in (("perplexity_ratio", math.exp), ("perplexity_diff", lambda end: reference * math.expm1(end))):
+        assert (found[name].low, found[name].high) == pytest.approx((link(one.low), link(one.high)))
+    judged = next(f for f in decide(whole, Margin())[0].findings if f.metric == "perplexity_ratio").estimate
+    assert (judged.low, judged.high) == pytest.approx((math.expm1(one.low), math.expm1(one.high)))
 
 
 @pytest.mark.parametrize(("n", "se"), [(29, 0.001), (1, None)])
 def test_a_few_positions_claim_no_change_of_perplexity(n: int, se: float | None) -> None:
     text = candidates_words.perplexity_phrase(Estimate(1.02, se, n, ""))
-    assert text.startswith("perplexity × 1.02") and text.endswith(f"(too few positions to judge: {n})")
-    assert "too few" not in candidates_words.perplexity_phrase(Estimate(1.02, 0.001, candidates_words.ENOUGH, ""))
+    assert text.startswith("perplexity × 1.0200") and text.endswith(f"(too few positions to judge: {n})")
+    enough = Estimate(1.02, 0.001, candidates_words.ENOUGH, "", 1.01, 1.03, 10)
+    assert "too few" not in candidates_words.perplexity_phrase(enough)
 
 
 def test_a_cosine_below_one_is_never_called_one(report: Report) -> None:
@@ -103,6 +127,15 @@ def test_a_cosine_below_one_is_never_called_one(report: Report) -> None:
         assert float(numbers.cosine_text(1 - gap)) < 1
     assert numbers.metric_text("hidden_cosine", Estimate(1.0, 0.0, 9, "")).startswith("1")
     assert numbers.metric_text("kl_mean", Estimate(0.99999, 0.01, 9, "")) == "1.000 ± 0.010"
+
+
+def test_a_reference_that_guesses_is_said_to_beside_every_verdict(report: Report) -> None:
+    perplexity = {"perplexity": Estimate(3950.0, 10.0, 100, "")}
+    guessing = replace(report.reference, fidelity=perplexity)
+    for vocabulary, said in ((4096, True), (50_000, False), (0, False)):
+        whole = replace(report, reference=guessing, model=replace(report.model, vocabulary=vocabulary))
+        assert any("no better than chance" in alarm for alarm in candidates_words.reference_alarms(whole)) is said
+        assert all(("no better than chance" in row.sentence) is said for row in decide(whole, Margin()))
 
 
 def test_all_and_none_have_a_count_and_no_error(report: Report) -> None:
@@ -178,7 +211,7 @@ def test_the_sentence_of_a_language_model(report: Report) -> None:
     )
     assert candidates_words.verdict(report, result).sentence == (
         "BF16: half the memory (952 B instead of 1.86 KiB), the same top token on 99.02 ± 0.08 % of 16,384 positions, "
-        "perplexity × 1.00040 ± 0.00009."
+        "perplexity × 1.0004 (too few chunks to judge)."
     )
 
 

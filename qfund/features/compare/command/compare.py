@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from qfund.commandline import measuring, texts
-from qfund.commandline.options import ALSO, JSON, MODEL, REFERENCE, REVISION, STORING, names, precision
+from qfund.commandline.options import ALSO, JSON, MODEL, REFERENCE, REVISION, STORING, names, precision, reference
 from qfund.commandline.table import Command, Exclusive, Option
 from qfund.features.compare.command.printing import MARGINS, margin, text
 from qfund.features.compare.request import report, spec
@@ -16,7 +16,7 @@ def _run(options: Namespace) -> None:
     given = options.text if options.text_file is None else texts.read(options.text_file)
     request = spec.Spec(
         model=options.model,
-        reference=options.reference.lower(),
+        reference=reference(options),
         precisions=names(options.precision),
         text=given,
         max_tokens=spec.DEFAULT_TOKENS if options.max_tokens is None else options.max_tokens,

@@ -28,12 +28,14 @@ class Gathered:
     Attributes:
         comparison: of all ways but the reference's, by name.
         drift: of the hidden states along the blocks.
+        vocabulary: how many tokens are chosen among; 0 before there were any, and of tasks that choose none.
     """
 
     def __init__(self, task: Task, batches: Sequence[Batch], names: Sequence[str], more: Sequence[str] = ()) -> None:
         """``names`` are the candidates'; ``more`` of ways that are compared too, but in no map of tokens."""
         self.comparison = Comparison({name: Candidate() for name in (*names, *more)})
         self.drift = Drift()
+        self.vocabulary = 0
         self._task, self._batches, self._names = task, batches, names
         self._worst = tokens.Worst(len(names))
         self._parts: dict[int, Logits] = {}
@@ -58,11 +60,13 @@ class Gathered:
         elif self._task.gives == "labels":
             self.comparison.add_logits(reference, found, chunks=self._batches[batch].chunks)
         else:
+            self.vocabulary = reference.shape[-1]
             chosen, targets = self._positions(batch, reference)
             rows = {name: part[chosen] for name, part in found.items()}
             self.comparison.add_logits(reference[chosen], rows, targets, self._choose, self._of(batch, chosen))
 
     def tile(self, batch: int, start: int, vocabulary: int, logits: Mapping[str, Any]) -> None:
+        self.vocabulary = vocabulary
         found = {name: torch.cat(part) if isinstance(part, list) else part for name, part in logits.items()}
         reference = found.pop(REFERENCE)
         chosen, targets = self._positions(batch, reference)

@@ -13,7 +13,8 @@ from qfund.core.intervals import MIN_BLOCKS
 from qfund.core.units import number_text
 from qfund.drawing.phrases import label, listed, plural
 from qfund.features.compare.request.noise_floor import noise_floor
-from qfund.features.compare.request.report import PrecisionResult, Report
+from qfund.features.compare.request.report import PrecisionResult, Report, by_chance
+from qfund.features.compare.request.simultaneous import simultaneous
 
 #: What a decision can be: the damage is none that could be told from noise; inside the margin; beyond it; not known
 #: from this many tokens; not to be asked, since outputs are not finite.
@@ -65,13 +66,11 @@ def decide(report: Report, margin: Margin) -> tuple[Decision, ...]:
     return tuple(_decision(report, result, margin, floor) for result in report.results)
 
 
-def _damage(name: str, estimate: Estimate, candidates: int) -> Estimate:
+def _damage(name: str, estimate: Estimate) -> Estimate:
     """Of a judged metric, signed: below 0 is a perplexity that is better."""
-    low, high = estimate.interval(candidates) or (None, None)
-    widened = replace(estimate, low=low, high=high)
     if name == "top1_agreement":
-        return _mapped(widened, -1, 1)
-    return _mapped(widened, 1, -1) if name == "perplexity_ratio" else _mapped(widened, 1, 0)
+        return _mapped(estimate, -1, 1)
+    return _mapped(estimate, 1, -1) if name == "perplexity_ratio" else _mapped(estimate, 1, 0)
 
 
 def _mapped(estimate: Estimate, times: int, plus: int) -> Estimate:
@@ -87,12 +86,12 @@ def _mapped(estimate: Estimate, times: int, plus: int) -> Estimate:
 def _decision(report: Report, result: PrecisionResult, margin: Margin, floor: dict[str, float]) -> Decision:
     if result.nonfinite_positions or not result.fidelity:
         return _told(report, result, "broken", (), None)
-    findings = []
+    findings, fidelity = [], simultaneous(report, result)
     for name, field in _JUDGED.items():
         allowed: float | None = getattr(margin, field)
-        if allowed is None or name not in result.fidelity:
+        if allowed is None or name not in fidelity:
             continue
-        damage = _damage(name, result.fidelity[name], len(report.results))
+        damage = _damage(name, fidelity[name])
         state = "indistinguishable" if _identical(result) else _state(damage, allowed, floor.get(name))
         findings.append(Finding(name, damage, allowed, floor.get(name), state))
     states = {finding.state for finding in findings}
@@ -100,7 +99,7 @@ def _decision(report: Report, result: PrecisionResult, margin: Margin, floor: di
         return _told(report, result, "outside", tuple(findings), None)
     if "inconclusive" in states:
         return _told(report, result, "inconclusive", tuple(findings), _more_tokens(report, findings))
-    if states <= {"indistinguishable"} and _like_noise(result, floor):
+    if states <= {"indistinguishable"} and _like_noise(result, fidelity, floor):
         return _told(report, result, "indistinguishable", tuple(findings), None)
     return _told(report, result, "within" if findings else "inconclusive", tuple(findings), None)
 
@@ -121,14 +120,14 @@ def _state(damage: Estimate, margin: float, floor: float | None) -> str:
     return "outside" if damage.low > max(margin, noise) else "inconclusive"
 
 
-def _like_noise(result: PrecisionResult, floor: dict[str, float]) -> bool:
+def _like_noise(result: PrecisionResult, fidelity: dict[str, Estimate], floor: dict[str, float]) -> bool:
     """Whether the most sensitive metric there is, which sees differences that no margin asks for, shows no more than
     the floor. Without a floor only equality does."""
     if _identical(result):
         return True
     for name in ("kl_mean", "mean_abs_hidden_diff", "mean_abs_logit_diff"):
-        if name in result.fidelity:
-            found = result.fidelity[name]
+        if name in fidelity:
+            found = fidelity[name]
             least = found.value if found.low is None else found.low
             return name in floor and least <= floor[name]
     return False
@@ -173,7 +172,8 @@ def _told(
         "inconclusive": _more_phrase(more, findings) if findings else "inconclusive",
         "broken": "broken",
     }[state]
-    sentence = f"{candidate} is {said}: {_why(report, result, state, findings)}."
+    chance = f"; {reference} itself predicts no better than chance" if by_chance(report) else ""
+    sentence = f"{candidate} is {said}: {_why(report, result, state, findings)}{chance}."
     return Decision(result.precision, state, findings, more, sentence)
 
 

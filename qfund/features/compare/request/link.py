@@ -93,8 +93,14 @@ def from_query(query: Mapping[str, Iterable[str]], default: Spec) -> tuple[Spec,
         ignored = [name for name in given["p"] if name not in PRECISIONS]
         if ignored:
             problems.append(f"Ignored unknown precision {', '.join(repr(name[:40]) for name in ignored)} in the link.")
+        asked = spec.reference if given.get("ref") else "stored"
         spec, problem = _with(spec, "precisions", known or default.precisions, "p")
         problems += problem
+        if spec.reference == "stored" and asked != "stored":
+            problems.append(
+                f"Ignored ref={asked!r} in the link: a checkpoint as it is stored can only be compared with itself, "
+                "since the weights that it was made from are gone."
+            )
     if "also" in given or "p" in given:  # a link that names precisions and no ``also`` asks for none
         also = [name for name in given.get("also", ()) if name]
         if ignored := [name for name in also if name not in ALSO]:

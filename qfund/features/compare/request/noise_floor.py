@@ -30,16 +30,12 @@ def relative_to_floor(report: Report, result: PrecisionResult) -> dict[str, floa
     }
 
 
-def below_floor(result: PrecisionResult, name: str, floor: Mapping[str, float]) -> bool:
-    """Whether a metric says no more than that the reference was run once more: its interval reaches the ``floor``."""
-    estimate = result.fidelity.get(name)
-    if estimate is None or name not in floor:
-        return False
+def below_floor(estimate: Estimate, name: str, floor: Mapping[str, float]) -> bool:
+    """Whether a metric says no more than that the reference was run once more: all of its interval lies within the
+    ``floor``, so that no margin could call it anything else. An interval that only reaches so far says nothing yet."""
     ends = [end for end in (estimate.low, estimate.high) if end is not None] or [estimate.value]
-    perfect = METRICS[name].perfect
-    if perfect is not None and min(ends) <= perfect <= max(ends):
-        return True
-    return any((far := METRICS[name].damage(end)) is not None and far <= floor[name] for end in ends)
+    damages = [METRICS[name].damage(end) for end in ends]
+    return name in floor and all(far is not None and far <= floor[name] for far in damages)
 
 
 def _damages(fidelity: dict[str, Estimate]) -> dict[str, float]:

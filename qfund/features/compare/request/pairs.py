@@ -7,7 +7,7 @@ from qfund.core.estimate import Estimate
 from qfund.core.intervals import MIN_BLOCKS, Scatter, difference, interval
 from qfund.core.metrics import chunk_sums
 from qfund.core.metrics.chunk_sums import ChunkSums
-from qfund.core.metrics.statistics import EXP
+from qfund.core.metrics.statistics import EXP, Mean
 from qfund.core.metrics.table import METRICS
 from qfund.features.compare.request.report import Report
 
@@ -39,7 +39,7 @@ def paired(report: Report, one: str, other: str) -> dict[str, Estimate]:
         return {}
     found: dict[str, Estimate] = {}
     for name, field in _PAIRED.items():
-        seen = _difference(first, second, field)
+        seen = _difference(first, second, field, _memory(name))
         if seen is not None:
             found[name] = _estimate(seen[0], seen[1], METRICS[name].unit)
             if name == "nll_mean":
@@ -47,10 +47,17 @@ def paired(report: Report, one: str, other: str) -> dict[str, Estimate]:
     return {name: found[name] for name in METRICS if name in found}
 
 
-def _difference(first: ChunkSums, second: ChunkSums, field: str) -> tuple[Scatter, int] | None:
+def _memory(name: str) -> float:
+    """How the difference is assumed to correlate from chunk to chunk: of two NLLs, what a text is like cancels."""
+    statistic = METRICS["ln_perplexity_ratio" if name == "nll_mean" else name].statistic
+    assert isinstance(statistic, Mean)
+    return statistic.memory
+
+
+def _difference(first: ChunkSums, second: ChunkSums, field: str, memory: float) -> tuple[Scatter, int] | None:
     """And how many positions the poorer of the two has."""
     shared = chunk_sums.counts(first, field) * chunk_sums.counts(second, field) != 0
-    means = [chunk_sums.mean(sums, field, shared) for sums in (first, second)]
+    means = [chunk_sums.mean(sums, field, shared, memory) for sums in (first, second)]
     if means[0] is None or means[1] is None:
         return None
     n = min(int(chunk_sums.counts(sums, field)[shared].sum()) for sums in (first, second))

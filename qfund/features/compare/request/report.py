@@ -1,6 +1,6 @@
 """A ``Report``: everything one comparison found, as plain data. Tables, figures and exports are functions of it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -10,6 +10,7 @@ from qfund.core.estimate import Estimate
 from qfund.core.metrics.chunk_sums import ChunkSums
 from qfund.core.metrics.estimates import Bucket
 from qfund.core.metrics.histogram import Histogram
+from qfund.core.metrics.renewed import renewed as renewed_fidelity
 from qfund.core.model import ModelFacts
 from qfund.core.tensors import DtypeShare, LeftModule, TensorRow
 from qfund.features.compare.request.spec import Spec
@@ -244,7 +245,30 @@ def from_json(document: bytes) -> Report:
         raise StoreError("This report cannot be read by this version of qfund.", "Measure it again.") from error
     if found.schema != SCHEMA:
         raise StoreError(f"This report has schema {found.schema}, not {SCHEMA}.", "Measure it again.")
-    return found
+    return renewed(found)
+
+
+#: A perplexity of as much of the vocabulary's size is no better than chance, which has all of it.
+_CHANCE = 0.9
+
+
+def by_chance(report: Report) -> bool:
+    """Whether the reference predicts no better than who thinks every token equally likely."""
+    own = report.reference.fidelity.get("perplexity")
+    return own is not None and 0 < _CHANCE * report.model.vocabulary <= own.value
+
+
+def renewed(report: Report) -> Report:
+    """A report that was kept, with the intervals that its sums by chunk give today."""
+    reference, kept = report.reference, next((row.chunks for row in report.results if row.chunks), None)
+    if kept and "nll_reference" in kept.sums:
+        own = replace(kept, sums={"nll_candidate": kept.sums["nll_reference"]})
+        reference = replace(reference, fidelity=renewed_fidelity(reference.fidelity, own))
+    results = tuple(
+        row if row.chunks is None else replace(row, fidelity=renewed_fidelity(row.fidelity, row.chunks))
+        for row in report.results
+    )
+    return replace(report, reference=reference, results=results)
 
 
 def measured(report: Report) -> tuple[PrecisionResult, ...]:

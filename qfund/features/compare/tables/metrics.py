@@ -4,13 +4,15 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from qfund.core.estimate import Estimate
 from qfund.core.metrics.table import METRICS
 from qfund.core.units import bytes_text
 from qfund.drawing.columns import MODEL_BITS, QUANTIZED_BITS
-from qfund.drawing.numbers import floor_text, heading, interval_text, metric_text, value_text
+from qfund.drawing.numbers import floor_text, heading, interval_text, value_text
 from qfund.drawing.phrases import BETTER, label
 from qfund.features.compare.request.noise_floor import below_floor, noise_floor
 from qfund.features.compare.request.report import PrecisionResult, Report
+from qfund.features.compare.request.simultaneous import simultaneous
 from qfund.features.compare.tables.footprints import parameter_bits
 
 _NO_DIFFERENCE = "no measurable difference"
@@ -21,12 +23,14 @@ def metrics_text(report: Report) -> pd.DataFrame:
     not above it says so."""
     names = [name for name in METRICS if any(name in result.fidelity for result in report.results)]
     floor = noise_floor(report)
+    told = [(result, simultaneous(report, result)) for result in report.results]
+    reference = report.reference, simultaneous(report, report.reference)
     rows = []
     for name in names:
         row = {"Metric": heading(name)}
-        row |= {label(result.precision): _cell(result, name, floor) for result in report.results}
+        row |= {label(result.precision): _cell(result, fidelity, name, floor) for result, fidelity in told}
         row["Noise floor"] = floor_text(name, floor[name]) if name in floor else "–"
-        row[f"{label(report.reference.precision)} (reference)"] = _cell(report.reference, name, {})
+        row[f"{label(report.reference.precision)} (reference)"] = _cell(*reference, name, {})
         rows.append(row | {"Better": BETTER[METRICS[name].better], "Definition": METRICS[name].definition})
     frame = pd.DataFrame(rows, columns=None if rows else ["Metric", "Better", "Definition"])
     # A column in which nothing was measured says nothing.
@@ -40,12 +44,12 @@ def metrics_by_precision(report: Report) -> pd.DataFrame:
     return columns.rename_axis("Precision").reset_index()
 
 
-def _cell(result: PrecisionResult, name: str, floor: Mapping[str, float]) -> str:
-    if name not in result.fidelity:
-        return "not finite" if result.nonfinite_positions and not result.fidelity else "–"
-    if below_floor(result, name, floor):
-        return f"{_NO_DIFFERENCE} ({value_text(result.fidelity[name].value, METRICS[name].unit)})"
-    return interval_text(name, result.fidelity[name])
+def _cell(result: PrecisionResult, fidelity: Mapping[str, Estimate], name: str, floor: Mapping[str, float]) -> str:
+    if name not in fidelity:
+        return "not finite" if result.nonfinite_positions and not fidelity else "–"
+    if below_floor(fidelity[name], name, floor):
+        return f"{_NO_DIFFERENCE} ({value_text(fidelity[name].value, METRICS[name].unit)})"
+    return interval_text(name, fidelity[name])
 
 
 def fidelity(report: Report) -> pd.DataFrame:
@@ -82,7 +86,7 @@ def overview(report: Report) -> pd.DataFrame:
                 "Precision": label(result.precision),
                 "KL": found["kl_mean"].value if "kl_mean" in found else None,
                 "Cosine": found["hidden_cosine"].value if "hidden_cosine" in found else None,
-                "Perplexity ×": _shown(result, "perplexity_ratio"),
+                "Perplexity ×": _shown(report, result, "perplexity_ratio"),
                 "Same top-1": 100 * found["top1_agreement"].value if "top1_agreement" in found else None,
                 "Memory": 100 * result.footprint_bytes / whole if whole else None,
                 "Stored": bytes_text(result.footprint_bytes),
@@ -96,7 +100,7 @@ def overview(report: Report) -> pd.DataFrame:
     return frame[kept]
 
 
-def _shown(result: PrecisionResult, name: str) -> str:
+def _shown(report: Report, result: PrecisionResult, name: str) -> str:
     if name in result.fidelity:
-        return metric_text(name, result.fidelity[name], digits=2)
+        return interval_text(name, simultaneous(report, result)[name])
     return "not finite" if result.nonfinite_positions and not result.fidelity else "–"

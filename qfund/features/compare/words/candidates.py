@@ -1,22 +1,20 @@
 """Candidates in sentences. They never claim more than the numbers say: every claim of a change is checked against its
-standard error, and what is not finite is said first.
+interval, and what is not finite is said first.
 """
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 
 from qfund.core.estimate import Estimate
 from qfund.core.units import bytes_text, number_text
-from qfund.drawing.numbers import cosine_text, estimate_text, value_text
+from qfund.drawing.numbers import cosine_text, interval_text, value_text
 from qfund.drawing.phrases import label, listed, plural, unbroken
-from qfund.features.compare.request.report import PrecisionResult, Report
+from qfund.features.compare.request.report import PrecisionResult, Report, by_chance
+from qfund.features.compare.request.simultaneous import simultaneous
 from qfund.features.compare.words.footprints import conversion_phrase
 from qfund.precisions.table import PRECISIONS
 from qfund.precisions.unconverted import unconverted
 
-#: How often a candidate of a report may be said to change perplexity though it does not: all of them together.
-FALSE_ALARMS = 0.05
 #: Predictions that a claim about perplexity needs: the error of a few says little about the error of the next few.
 ENOUGH = 30
 
@@ -77,38 +75,25 @@ def _agreement_phrase(estimate: Estimate, noun: str, place: str) -> str:
     if estimate.value in (0, 1):  # said in words: the error of "all" and of "none" is no 0
         share = "every one" if estimate.value else "none"
         return f"the same {noun} on {share} of {plural(estimate.n, place)}"
-    return f"the same {noun} on {estimate_text(estimate)} % of {plural(estimate.n, place)}"
+    return f"the same {noun} on {interval_text('top1_agreement', estimate, ' %')} of {plural(estimate.n, place)}"
 
 
-def threshold(candidates: int) -> float:
-    """Standard errors beyond which a change is told from none, two-sided and adjusted for how many candidates are
-    looked at (Bonferroni): 1.96 for one, 3.25 for 43."""
-    return NormalDist().inv_cdf(1 - FALSE_ALARMS / 2 / max(1, candidates))
-
-
-def _changed(ratio: Estimate, candidates: int) -> bool:
-    """Whether 1 lies outside the interval that respects chunks; where there is none, beyond the threshold."""
-    inside = ratio.interval(candidates)
-    if inside is None:
-        return ratio.se is None or abs(ratio.value - 1) > threshold(candidates) * ratio.se
-    return not inside[0] <= 1 <= inside[1]
-
-
-def perplexity_phrase(ratio: Estimate, candidates: int = 1) -> str:
-    """Whether perplexity changed, said only as far as the error and the number of candidates allow."""
+def perplexity_phrase(ratio: Estimate) -> str:
+    """Whether perplexity changed, said only as far as the interval allows."""
     if not math.isfinite(ratio.value):
         return "a perplexity that is not finite"
     if ratio.value == 1 and ratio.se == 0:
         return "exactly the same perplexity"
-    if ratio.se is None or ratio.n < ENOUGH:
-        return f"perplexity × {estimate_text(ratio)} (too few positions to judge: {ratio.n:,})"
-    if not _changed(ratio, candidates):
-        return f"no measurable change in perplexity (× {estimate_text(ratio)})"
-    return f"perplexity × {estimate_text(ratio)}"
+    if ratio.n < ENOUGH:
+        return f"perplexity {value_text(ratio.value, '×')} (too few positions to judge: {ratio.n:,})"
+    if ratio.low is None or ratio.high is None:
+        return f"perplexity {value_text(ratio.value, '×')} (too few chunks to judge)"
+    perhaps = ", perhaps unchanged" if ratio.low <= 1 <= ratio.high else ""
+    return f"perplexity × {interval_text('perplexity_ratio', ratio)}{perhaps}"
 
 
 def _output_phrases(report: Report, result: PrecisionResult) -> tuple[str, ...]:
-    found = result.fidelity
+    found = simultaneous(report, result)
     if not found:
         return ("nothing that could be compared",)
     largest = found.get("max_abs_logit_diff") or found.get("max_abs_hidden_diff")
@@ -121,7 +106,7 @@ def _output_phrases(report: Report, result: PrecisionResult) -> tuple[str, ...]:
     if "top1_agreement" in found:
         phrases.append(_agreement_phrase(found["top1_agreement"], "top token" if language else "top class", place))
     if "perplexity_ratio" in found:
-        phrases.append(perplexity_phrase(found["perplexity_ratio"], len(report.results)))
+        phrases.append(perplexity_phrase(found["perplexity_ratio"]))
     if not phrases and "hidden_cosine" in found:
         phrases.append(
             f"hidden states at a mean cosine of {cosine_text(found['hidden_cosine'].value)} to the reference's"
@@ -248,7 +233,16 @@ def verdicts(report: Report) -> list[Verdict]:
 
 
 def reference_alarms(report: Report) -> tuple[str, ...]:
-    return _alarms(report.reference)
+    alarms = _alarms(report.reference)
+    if not by_chance(report):
+        return alarms
+    name, perplexity = label(report.reference.precision), report.reference.fidelity["perplexity"].value
+    return (
+        *alarms,
+        f"{name} predicts this text no better than chance: its perplexity is {number_text(perplexity)}, and that of "
+        f"guessing among all tokens {report.model.vocabulary:,}. Check that weights, tokenizer and text "
+        "belong together: what follows says how alike two models are that predict nothing.",
+    )
 
 
 def arithmetic(result: PrecisionResult) -> str:

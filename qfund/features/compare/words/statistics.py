@@ -6,6 +6,7 @@ from qfund.core.units import number_text
 from qfund.drawing.phrases import FEW, label, listed
 from qfund.features.compare.request import noise_floor
 from qfund.features.compare.request.report import Report
+from qfund.features.compare.request.simultaneous import simultaneous
 
 FLOOR = (
     "How far the reference is from itself when it runs with other threads, another batch shape or another attention: a "
@@ -28,12 +29,12 @@ def how_sure(report: Report) -> str:
     )
     if bounded and len(report.results) > 1:
         told += (
-            f" Those of the verdicts are widened for {len(report.results)} candidates, so that of all of them together "
-            "one in twenty reports is wrong at most."
+            f" They are widened for {len(report.results)} candidates, as in the verdicts, so that of all of them "
+            "together one in twenty reports is wrong at most."
         )
     if not report.noise:
         return told
-    return f"{told} “No measurable difference”: the interval reaches what the reference differs from itself."
+    return f"{told} “No measurable difference”: all of the interval lies within what the reference differs from itself."
 
 
 def noise(report: Report) -> str:
@@ -52,13 +53,19 @@ def noise(report: Report) -> str:
         below = [
             label(result.precision)
             for result in report.results
-            if result.fidelity and noise_floor.below_floor(result, "kl_mean", floor)
+            if (found := simultaneous(report, result).get("kl_mean"))
+            and noise_floor.below_floor(found, "kl_mean", floor)
         ]
+        above = largest is not None and all(
+            (found.value if found.low is None else found.low) > largest
+            for result in report.results
+            if (found := simultaneous(report, result).get("kl_mean"))
+        )
         if below:
             verb = "shows" if len(below) == 1 else "show"
             names = listed(below) if len(below) <= FEW else f"{len(below)} candidates"
             parts.append(f"{names} {verb} no measurable difference from it.")
-        elif report.results and largest is not None:
+        elif report.results and above:
             parts.append("Every candidate is above it." if len(report.results) > 1 else "The candidate is above it.")
     if any(run.name == noise_floor.EXACT for run in report.noise):
         parts.append("Against float64 the reference shows what it rounds away itself.")

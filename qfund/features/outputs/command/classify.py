@@ -3,7 +3,7 @@
 from argparse import Namespace
 
 from qfund.commandline import measuring, texts
-from qfund.commandline.options import beside, names, several_texts
+from qfund.commandline.options import beside, names, reference, several_texts
 from qfund.commandline.table import Command
 from qfund.commandline.tables import aligned
 from qfund.drawing.phrases import label
@@ -24,7 +24,7 @@ def _run(options: Namespace) -> None:
     given = texts.given(options.text, options.texts_file)
     asked = ClassesRequest(
         model=options.model,
-        reference=options.reference.lower(),
+        reference=reference(options),
         precisions=names(options.precision),
         texts=DEFAULT_TEXTS if given is None else given,
         also=names(options.also),

@@ -3,7 +3,7 @@
 from argparse import Namespace
 
 from qfund.commandline import measuring, texts
-from qfund.commandline.options import beside, names, several_texts
+from qfund.commandline.options import beside, names, reference, several_texts
 from qfund.commandline.table import Command, Option
 from qfund.commandline.tables import aligned
 from qfund.drawing.numbers import cosine_text
@@ -24,7 +24,7 @@ def _run(options: Namespace) -> None:
     given = texts.given(options.text, options.texts_file)
     asked = EmbeddingsRequest(
         model=options.model,
-        reference=options.reference.lower(),
+        reference=reference(options),
         precisions=names(options.precision),
         query=options.query,
         texts=DEFAULT_TEXTS if given is None else given,

@@ -4,7 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from qfund.commandline import measuring, texts
-from qfund.commandline.options import beside, names
+from qfund.commandline.options import beside, names, reference
 from qfund.commandline.table import Command, Option
 from qfund.commandline.tables import aligned
 from qfund.core.errors import InvalidInput
@@ -28,7 +28,7 @@ def _run(options: Namespace) -> None:
         raise InvalidInput(f"There is no prompt in {options.prompts_file}.", "Write one prompt a line.")
     asked = GenerationRequest(
         model=options.model,
-        reference=options.reference.lower(),
+        reference=reference(options),
         precisions=names(options.precision),
         prompts=given,
         max_new_tokens=options.max_new_tokens,

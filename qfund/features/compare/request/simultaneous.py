@@ -1,0 +1,37 @@
+"""The intervals that sentences, tables and pictures of one report show, each metric's the same everywhere."""
+
+import math
+from dataclasses import replace
+
+from qfund.core.estimate import Estimate
+from qfund.core.intervals import widened
+from qfund.features.compare.request.report import PrecisionResult, Report
+
+#: Exponentials of a mean: their intervals are widened as that mean's, so that both say the same.
+_EXPONENTIAL = ("perplexity", "perplexity_ratio")
+
+
+def simultaneous(report: Report, result: PrecisionResult) -> dict[str, Estimate]:
+    """A result's metrics with 95 % intervals that hold for all candidates of the report together (Bonferroni).
+
+    Perplexity ratio, difference and Δ NLL are one mean in three forms: so is their interval.
+    """
+    found = {name: _widened(name, estimate, len(report.results)) for name, estimate in result.fidelity.items()}
+    if found.keys() >= {"perplexity", "perplexity_ratio", "perplexity_diff"}:
+        ratio, gap = found["perplexity_ratio"], found["perplexity_diff"]
+        reference = found["perplexity"].value / ratio.value
+        low, high = (None if end is None else reference * (end - 1) for end in (ratio.low, ratio.high))
+        found["perplexity_diff"] = replace(gap, low=low, high=high, blocks=ratio.blocks)
+    return found
+
+
+def _widened(name: str, estimate: Estimate, candidates: int) -> Estimate:
+    if estimate.low is None or estimate.high is None:
+        return estimate
+    ends = estimate.value, estimate.low, estimate.high
+    if name in _EXPONENTIAL and min(ends) > 0:
+        value, low, high = map(math.log, ends)
+        low, high = map(math.exp, widened(value, low, high, estimate.blocks, candidates))
+    else:
+        low, high = widened(*ends, estimate.blocks, candidates)
+    return replace(estimate, low=low, high=high)

@@ -52,7 +52,7 @@ class Asked:
     texts: tuple[str, ...] = TEXTS
     query: str = embeddings.DEFAULT_QUERY
     sentences: tuple[str, ...] = embeddings.DEFAULT_TEXTS
-    pooling: str = "mean"
+    pooling: str = embeddings.OWN
     look: str | None = None
     example: int = 0
 

@@ -14,6 +14,7 @@ from qfund.features.outputs.request.embeddings import (
     DEFAULT_PRECISIONS,
     DEFAULT_QUERY,
     DEFAULT_TEXTS,
+    OWN,
     POOLINGS,
     Embeddings,
     EmbeddingsRequest,
@@ -43,9 +44,9 @@ COMMAND = Command(
         *several_texts("rank", "eight short sentences"),
         Option(
             "--pooling",
-            "; ".join(f"{name}: {meaning}" for name, meaning in POOLINGS.items()) + " (default: mean)",
+            "; ".join(f"{name}: {meaning}" for name, meaning in POOLINGS.items()) + f" (default: {OWN})",
             "W",
-            default="mean",
+            default=OWN,
         ),
     ),
     examples=('qfund embed ./encoder --precision bf16 int8 --query "a query" --text "one" --text "two"',),
@@ -76,7 +77,7 @@ def text(found: Embeddings) -> str:
     return "\n".join(
         [
             f"{request.model}, {found.architecture}: {found.dimensions} dimensions, {found.what}; {request.pooling} "
-            f"pooling: {POOLINGS[request.pooling]}.",
+            f"pooling: {found.pooling}.",
             *found.notes,
             "",
             *aligned(rows),

@@ -25,7 +25,10 @@ DEFAULT_TEXTS = (
     "Convert a date to seconds since the epoch",
     "Draw a red circle above a blue square",
 )
+OWN = "own"
 POOLINGS = {
+    OWN: "as the checkpoint's folder says (modules.json of sentence-transformers: its pooling and layers after it, "
+    "prompts and longest text), the mean where it says nothing",
     "mean": "the mean over all tokens of the text, special ones included; texts are read alone, so none is padding",
     "first": "the first token's ([CLS] of BERT and its kin)",
     "last": "the last token's, which is the only one of a decoder that has read all of the text",
@@ -43,7 +46,7 @@ class EmbeddingsRequest:
     precisions: tuple[str, ...] = DEFAULT_PRECISIONS
     query: str = DEFAULT_QUERY
     texts: tuple[str, ...] = DEFAULT_TEXTS
-    pooling: str = "mean"
+    pooling: str = OWN
     also: tuple[str, ...] = ()
     revision: str | None = None
 
@@ -86,7 +89,7 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """``what`` says which hidden states were pooled."""
+    """``what`` says which hidden states were pooled, and ``pooled`` how; earlier results leave that to the request."""
 
     schema: int
     request: EmbeddingsRequest
@@ -100,6 +103,11 @@ class Embeddings:
     candidates: dict[str, Embedded]
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
+    pooled: str = ""
+
+    @property
+    def pooling(self) -> str:
+        return self.pooled or POOLINGS[self.request.pooling]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import streamlit as st
 
 from qfund.core.text import lines, unmarked
 from qfund.features.outputs.link import MAX_TEXT, VIEWS, Asked
-from qfund.features.outputs.request import generation
+from qfund.features.outputs.request import embeddings, generation
 from qfund.features.outputs.request.embeddings import POOLINGS
 from qfund.features.outputs.request.generation import MAX_NEW_TOKENS
 from qfund.inputs.prompts import BETWEEN, separated
@@ -174,7 +174,9 @@ def _embeddings(asked: Asked) -> Asked:
         help="; ".join(f"**{name}**: {meaning}" for name, meaning in POOLINGS.items()),
         persist_state="session",
     )
-    return replace(asked, query=unmarked(str(query or "")), pooling=pooling if pooling in POOLINGS else "mean")
+    return replace(
+        asked, query=unmarked(str(query or "")), pooling=pooling if pooling in POOLINGS else embeddings.OWN
+    )
 
 
 def _common(asked: Asked) -> Asked:

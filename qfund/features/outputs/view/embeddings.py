@@ -10,7 +10,7 @@ from qfund.drawing.phrases import label
 from qfund.features.outputs import figures, tables, words
 from qfund.features.outputs.link import ADDRESS
 from qfund.features.outputs.request import embeddings
-from qfund.features.outputs.request.embeddings import POOLINGS, Embeddings
+from qfund.features.outputs.request.embeddings import Embeddings
 from qfund.features.outputs.view import data
 from qfund.ui import cards
 from qfund.ui.drawn import once
@@ -21,7 +21,7 @@ from qfund.ui.states import literal
 def draw(answer: Answer) -> None:
     found: Embeddings = answer.result
     request = found.request
-    st.caption(literal(f"{found.dimensions:,} dimensions: {found.what}, pooled by {POOLINGS[request.pooling]}."))
+    st.caption(literal(f"{found.dimensions:,} dimensions: {found.what}, pooled by {found.pooling}."))
     if found.task not in ("text encoder", "encoder"):
         st.caption(
             f":material/info: {literal(found.architecture)} is a {literal(found.task)} and was not trained to embed "

@@ -1,6 +1,7 @@
 """How a folder of sentence-transformers makes one vector of a text: pooling, what follows it, prompts. No torch.
 
-``modules.json`` lists the steps. The oldest folders keep the transformer in a folder of its own (``0_BERT``); how a pooling is named has changed once: a switch for each mode before, one name since.
+``modules.json`` lists the steps. The oldest folders keep the transformer in a folder of its own (``0_BERT``); how a
+pooling is named has changed once: a switch for each mode before, one name since.
 """
 
 import json

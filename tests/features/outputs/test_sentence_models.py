@@ -31,7 +31,7 @@ POOLINGS: dict[str, tuple[dict[str, Any], Pooling]] = {
     "root": ({"pooling_mode_mean_sqrt_len_tokens": True}, lambda h: h.sum(0) / len(h) ** 0.5),
     "weighted": (
         {"pooling_mode_weightedmean_tokens": True},
-        lambda h: sum((n + 1) * row for n, row in enumerate(h)) / (len(h) * (len(h) + 1) / 2),  # type: ignore[return-value]
+        lambda h: sum((n + 1) * row for n, row in enumerate(h)) / (len(h) * (len(h) + 1) / 2),
     ),
     "last": ({"pooling_mode_lasttoken": True}, lambda h: h[-1]),
     "newer, by name": ({"embedding_dimension": 32, "pooling_mode": "cls"}, lambda h: h[0]),

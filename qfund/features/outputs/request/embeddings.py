@@ -134,6 +134,22 @@ def statistics(found: Embeddings, name: str) -> Statistics:
     return Statistics(mean, min(cosines, default=None), tau, moved)
 
 
+def reordered(found: Embeddings, name: str) -> list[float]:
+    """With each text as the query in turn, the share of pairs of the others that stand in another order by nearness
+    than in the reference; of texts with at least two others, where all is finite."""
+    here, there = (
+        np.array([[math.nan if value is None else value for value in row] for row in part.similarity])
+        for part in (found.reference, found.candidates[name])
+    )
+    shares = []
+    for query in range(len(here) if len(here) > 2 else 0):
+        one, other = (np.delete(part[query], query) for part in (here, there))
+        if np.isfinite(one).all() and np.isfinite(other).all():
+            first, second = (np.sign(np.subtract.outer(row, row)) for row in (one, other))
+            shares.append(float((first != second).sum() / (len(one) * (len(one) - 1))))
+    return shares
+
+
 def kendall(one: Sequence[float | None], other: Sequence[float | None]) -> float | None:
     """Kendall's τ-b of two lists of scores: pairs in the same order minus pairs in the other, over all pairs (less
     those that are tied). None where there is no pair to order, or a score is missing."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 import streamlit as st
 
 from qfund.core.text import lines, unmarked
-from qfund.features.outputs.link import MAX_TEXT, VIEWS, Asked
+from qfund.features.outputs.link import MARGINS, MAX_TEXT, VIEWS, Asked
 from qfund.features.outputs.request import embeddings, generation
 from qfund.features.outputs.request.embeddings import POOLINGS
 from qfund.features.outputs.request.generation import MAX_NEW_TOKENS
@@ -46,6 +46,7 @@ def follow(asked: Asked, new: bool) -> None:
         "query": asked.query,
         "sentences": "\n".join(asked.sentences),
         "pooling": asked.pooling,
+        **{f"margin_{name}": round(times * getattr(asked, field), 6) for name, (field, times, _) in MARGINS.items()},
     }
     pickers.begin("outputs", values, new)
 

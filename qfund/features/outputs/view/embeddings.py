@@ -11,7 +11,7 @@ from qfund.features.outputs import figures, tables, words
 from qfund.features.outputs.link import ADDRESS
 from qfund.features.outputs.request import embeddings
 from qfund.features.outputs.request.embeddings import Embeddings
-from qfund.features.outputs.view import data
+from qfund.features.outputs.view import data, margins
 from qfund.ui import cards
 from qfund.ui.drawn import once
 from qfund.ui.services import Answer
@@ -33,6 +33,7 @@ def draw(answer: Answer) -> None:
         for name in request.precisions:
             with st.container(border=True, gap="small", height="stretch"):
                 _card(found, name)
+    margins.draw(found, ("cos", "order"))
     left, right = st.columns([3, 2], gap="medium")
     with left:
         st.markdown("**Places by nearness to the query**")

@@ -62,6 +62,7 @@ class Asked:
     cosine: float = MARGIN.cosine
     order: float = MARGIN.order
     flips: float = MARGIN.flips
+    chat: bool = False
 
     @property
     def margin(self) -> Margin:
@@ -96,6 +97,7 @@ class Asked:
             self.seed,
             self.also,
             self.revision,
+            self.chat,
         )
 
 
@@ -143,13 +145,14 @@ _PARAMETERS = {
     "example": count("example", 0, generation.MAX_PROMPTS),
     "temperature": Parameter("temperature", lambda value: [f"{value:g}"], _temperature),
     **{short: _part(*part) for short, part in MARGINS.items()},
+    "chat": Parameter("chat", lambda value: ["1"] if value else ["0"], lambda short, values: (last(values) == "1", [])),
     "p": names("precisions", PRECISIONS),
     "also": names("also", ALSO),
     **{short: _many(field) for short, field in _MANY.items()},
 }
 #: What stands in an address only where its view is open.
 _OF_VIEW = {
-    "text": ("prompt", "tokens", "temperature", "seed", "stop", "look", "example"),
+    "text": ("prompt", "tokens", "temperature", "seed", "stop", "look", "example", "chat"),
     "classes": ("text", "example", "flips"),
     "embeddings": ("query", "sentence", "pooling", "look", "cos", "order"),
 }
@@ -162,6 +165,7 @@ def to_query(asked: Asked) -> Query:
     idle = {short for view, shorts in _OF_VIEW.items() for short in shorts} - set(_OF_VIEW[asked.view])
     idle |= {short for short, field in _MANY.items() if getattr(asked, field) == getattr(usual, field)}
     idle |= {short for short, (field, *_) in MARGINS.items() if getattr(asked, field) == getattr(usual, field)}
+    idle |= set() if asked.chat else {"chat"}
     idle |= set() if asked.temperature else {"temperature", "seed"}
     idle |= set() if asked.example else {"example"}
     return _without(idle, parameters.to_query(asked, _PARAMETERS))

@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -42,7 +42,7 @@ def key_of(request: Request, identify: Identify | None = None) -> str:
 
 def _written(request: Request) -> bytes:
     """The request as JSON, less what came later and is as it always was: older results keep their keys."""
-    later = [field for field in dataclasses.fields(request) if LATER.keys() <= field.metadata.keys()]
+    later = [field for field in dataclasses.fields(cast("Any", request)) if LATER.keys() <= field.metadata.keys()]
     usual = {field.name for field in later if getattr(request, field.name) == field.default}
     if not usual:
         return msgspec.json.encode(request)

@@ -43,7 +43,7 @@ def test_the_three_states_of_embeddings() -> None:
     assert far.state == "outside" and all(finding.state == "outside" for finding in far.findings)
     assert verdict(embedded(0), "bf16", Margin()).state == "indistinguishable"
     found = embedded(0.1)
-    loss = 1 - np.mean([value for value in found.candidates["bf16"].cosine if value is not None])
+    loss = 1 - float(np.mean([value for value in found.candidates["bf16"].cosine if value is not None]))
     assert verdict(found, "bf16", Margin(loss, 1)).state == "inconclusive"
     assert verdict(found, "bf16", Margin(2, 1)).state == "within"
     few = verdict(embedded(0.002, 5), "bf16", Margin())
@@ -76,7 +76,7 @@ def test_pairs_in_another_order_are_counted_by_hand() -> None:
 @pytest.mark.parametrize(("flips", "state"), [(0, "within"), (200, "outside"), (8, "inconclusive")])
 def test_flips_of_classes(flips: int, state: str) -> None:
     def item(number: int) -> Item:
-        chosen = {"fp32": ("a",), "bf16": ("b" if number < flips else "a",)}
+        chosen: dict[str, tuple[str, ...]] = {"fp32": ("a",), "bf16": ("b" if number < flips else "a",)}
         values = dict.fromkeys(chosen, (0.6, 0.4))
         return Item(f"text {number}", ("a", "b"), values, chosen, 1.0, {"bf16": 0.01})
 

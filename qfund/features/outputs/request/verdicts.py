@@ -101,8 +101,8 @@ def _estimate(values: Sequence[float], share: bool, candidates: int) -> Estimate
     """The mean, with its interval over texts, none of which says anything of another."""
     each = np.array(values)
     found = scatter(each, np.ones(len(each)), np.arange(len(each)))
-    ends = interval(found, share)
-    bare = Estimate(float(each.mean()), None, len(each), "", *(ends or (None, None)), found.blocks if ends else 0)
+    low, high = interval(found, share) or (None, None)
+    bare = Estimate(float(each.mean()), None, len(each), "", low, high, 0 if low is None else found.blocks)
     low, high = bare.interval(candidates) or (None, None)
     low = None if low is None else max(low, 0.0)
     return Estimate(bare.value, None, bare.n, "", low, high, bare.blocks)

@@ -41,7 +41,7 @@ def draw(found: Classes | Embeddings, names: Iterable[str]) -> None:
                 width=232,
                 persist_state="session",
             )
-            asked = replace(asked, **{field: value / times})
+            asked = replace(asked, **{field: value / times})  # type: ignore[arg-type]
     ADDRESS.show(asked)
     sentences = (unbroken(verdict(found, name, asked.margin).sentence) for name in found.request.precisions)
     st.markdown("\n".join(f"- {literal(sentence)}" for sentence in sentences))

@@ -77,7 +77,7 @@ def test_pairs_in_another_order_are_counted_by_hand() -> None:
 def test_flips_of_classes(flips: int, state: str) -> None:
     def item(number: int) -> Item:
         chosen: dict[str, tuple[str, ...]] = {"fp32": ("a",), "bf16": ("b" if number < flips else "a",)}
-        values = dict.fromkeys(chosen, (0.6, 0.4))
+        values: dict[str, tuple[float, ...]] = dict.fromkeys(chosen, (0.6, 0.4))
         return Item(f"text {number}", ("a", "b"), values, chosen, 1.0, {"bf16": 0.01})
 
     request = ClassesRequest("m", precisions=("bf16",))

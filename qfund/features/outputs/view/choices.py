@@ -183,9 +183,7 @@ def _embeddings(asked: Asked) -> Asked:
         help="; ".join(f"**{name}**: {meaning}" for name, meaning in POOLINGS.items()),
         persist_state="session",
     )
-    return replace(
-        asked, query=unmarked(str(query or "")), pooling=pooling if pooling in POOLINGS else embeddings.OWN
-    )
+    return replace(asked, query=unmarked(str(query or "")), pooling=pooling if pooling in POOLINGS else embeddings.OWN)
 
 
 def _common(asked: Asked) -> Asked:

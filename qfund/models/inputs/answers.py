@@ -14,8 +14,9 @@ from qfund.inputs.texts import InputRequest, NamedText
 from qfund.models.inputs import chat
 from qfund.models.inputs.batch import Prepared
 from qfund.models.inputs.notes import plural
+from qfund.models.inputs.opening import open_tokenizer
 from qfund.models.inputs.texts import batches_of, digest
-from qfund.models.inputs.tokenizer import encode, longest_context, open_tokenizer, vocabulary_size
+from qfund.models.inputs.tokenizer import encode, longest_context, vocabulary_size
 from qfund.models.tasks import Task
 
 _LONGEST = 4096  # tokens of a conversation, where neither the request nor the model says less

@@ -38,7 +38,8 @@ def compare(
         also: what quantisers convert besides: ``"head"``, ``"embeddings"``.
         libraries: run the libraries that implement the candidates too, and time everything in turns.
         stride: tokens from the start of one chunk to that of the next, where they overlap; None for no overlap.
-        scoring: ``"all"`` positions, or the ``"second-half"`` of each whole chunk, as llama.cpp.
+        scoring: ``"all"`` positions, or the ``"second-half"`` of each whole chunk, as llama.cpp, or the
+            ``"answers"`` in conversations, where the text is JSON of messages.
         texts: several inputs by name, in place of ``text``, each its own.
         progress: called with what is being done and the share that is done.
 

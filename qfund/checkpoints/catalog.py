@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from qfund.checkpoints import checkpoint
+from qfund.checkpoints import checkpoint, sentences
 from qfund.checkpoints.headers import shortened
 from qfund.core.errors import InvalidSpec, ModelNotFound
 from qfund.core.names import unknown
@@ -99,7 +99,7 @@ def locate(model: str, revision: str | None = None) -> Source:
             raise ModelNotFound(
                 f"There is no folder {shortened(str(path))}.", "Check the path, or name a catalog model or a Hub id."
             )
-        kind, folder = "folder", path.resolve()
+        kind, folder = "folder", sentences.transformer(path.resolve())
     elif _HUB_ID.fullmatch(model):
         _must_be_allowed("hub")
         return Source("hub", model, None, revision)

@@ -24,7 +24,8 @@ from qfund.core.errors import (
 from qfund.core.units import bytes_text
 
 _WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]
-_IGNORED = ["*/*", "*consolidated*"]  # copies in other formats and frameworks
+# Copies in other formats and frameworks; folders that begin with a digit are steps of sentence-transformers.
+_IGNORED = ["[!0-9]*/*", "*consolidated*"]
 _AT_ONCE = 8  # connections
 
 

@@ -5,6 +5,8 @@ import time
 from functools import lru_cache
 from pathlib import Path
 
+from qfund.checkpoints import sentences
+
 #: Files above this size are identified by header, size and time of change instead of their whole content.
 _HASHED_WHOLE = 256 * 1024**2
 _TICK = 2_000_000_000  # ns; some file systems stamp to two seconds
@@ -19,7 +21,7 @@ def content_id(folder: Path) -> str:
     (then its start, size and time of change stand for it).
     """
     paths = sorted(path for path in folder.iterdir() if path.is_file() and path.name not in _NOT_CONTENT)
-    stats = [(path, path.stat()) for path in paths]
+    stats = [(path, path.stat()) for path in (*paths, *sentences.settings_files(folder))]
     files = tuple((str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats)
     # A file may be written twice within one tick of the clock that stamps it: a fresh stamp proves nothing yet.
     settled = all(time.time_ns() - changed > _TICK for _, _, changed in files)

@@ -1,6 +1,6 @@
 """The options that several commands have, each written once."""
 
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -68,3 +68,25 @@ def reference(options: Namespace) -> str:
 def names(given: list[str]) -> tuple[str, ...]:
     """``--precision int8 INT4,nf4`` → ``int8 int4 nf4``."""
     return tuple(name.lower() for part in given for name in part.split(",") if name)
+
+
+def share(text: str) -> float:
+    """Of ``1``, ``0.5`` or ``0.5%``."""
+    try:
+        value = float(text.strip().removesuffix("%"))
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 100:
+        raise ArgumentTypeError(f"{text!r} is no number of per cent from 0 to 100")
+    return value / 100
+
+
+def distance(text: str) -> float:
+    """Of a cosine below 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 2:
+        raise ArgumentTypeError(f"{text!r} is no number from 0 to 2")
+    return value

@@ -4,6 +4,9 @@ from typing import Protocol
 
 from qfund.core.errors import InvalidSpec
 
+#: Metadata of a field that came after results were stored: at its default it is no part of a request's key.
+LATER = {"later": True}
+
 
 class Request(Protocol):
     """What is asked of a model: a ``Spec``, or another frozen dataclass that names the model as it does."""

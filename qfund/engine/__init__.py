@@ -4,17 +4,18 @@
 process, for the web server. Importing either imports no torch.
 """
 
+import dataclasses
 import hashlib
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
 from qfund.core.errors import InvalidInput, QfundError, StoreError
 from qfund.core.feature import lazily
 from qfund.core.progress import Progress
-from qfund.core.request import Request
+from qfund.core.request import LATER, Request
 from qfund.engine.kinds import kind_of
 
 if TYPE_CHECKING:
@@ -33,10 +34,21 @@ def key_of(request: Request, identify: Identify | None = None) -> str:
     kind = kind_of(request)
     request = kind.checked(request)
     try:
-        parts = kind.name.encode(), msgspec.json.encode(request), (identify or lazily(kind.identify))(request).encode()
+        parts = kind.name.encode(), _written(request), (identify or lazily(kind.identify))(request).encode()
     except UnicodeEncodeError as error:  # lone surrogates, as Python makes of bytes that are not UTF-8
         raise InvalidInput("The input is not valid Unicode text.", "Save it as UTF-8 and give it again.") from error
     return hashlib.sha256(b"\n".join(parts)).hexdigest()[:32]
+
+
+def _written(request: Request) -> bytes:
+    """The request as JSON, less what came later and is as it always was: older results keep their keys."""
+    later = [field for field in dataclasses.fields(cast("Any", request)) if LATER.keys() <= field.metadata.keys()]
+    usual = {field.name for field in later if getattr(request, field.name) == field.default}
+    if not usual:
+        return msgspec.json.encode(request)
+    return msgspec.json.encode(
+        {name: value for name, value in msgspec.to_builtins(request).items() if name not in usual}
+    )
 
 
 def keep(store: "Store", key: str, request: Request, result: Any, identify: Identify | None = None) -> str | None:

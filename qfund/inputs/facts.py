@@ -7,8 +7,8 @@ from dataclasses import dataclass
 class InputFacts:
     """What was measured on.
 
-    ``source`` is ``"text"``, ``"texts"``, ``"evaluation text"`` or ``"pictures"``; ``notes`` are sentences for people.
-    ``texts`` are those of a folder, one by one; of a single text there is none.
+    ``source`` is ``"text"``, ``"texts"``, ``"evaluation text"``, ``"conversations"`` or ``"pictures"``; ``notes`` are
+    sentences for people. ``texts`` are those of a folder, one by one; of a single text there is none.
     """
 
     source: str

@@ -17,10 +17,11 @@ MAX_TEXTS = 1000
 MAX_NAME = 200  # characters of a text's name
 
 #: Which positions are scored.
-ALL, SECOND_HALF = "all", "second-half"
+ALL, SECOND_HALF, ANSWERS = "all", "second-half", "answers"
 SCORINGS = {
     ALL: "every position",
     SECOND_HALF: "the second half of each whole chunk, where every token has context, as llama.cpp does",
+    ANSWERS: "the answers in conversations (JSON), written by the checkpoint's own chat template",
 }
 
 

@@ -45,9 +45,9 @@ def stored_architecture(checkpoint: Checkpoint, config: Callable[[], Any], decod
 
 def _base_of(checkpoint: Checkpoint) -> str | None:
     """The class that transformers lists for the model type alone."""
-    found = modeling_auto.MODEL_MAPPING_NAMES.get(str(checkpoint.config.get("model_type")))
-    name = found if isinstance(found, str) or not found else found[0]
-    return str(name) if name and hasattr(transformers, str(name)) else None
+    found: Any = modeling_auto.MODEL_MAPPING_NAMES.get(str(checkpoint.config.get("model_type")), "")
+    name = found if isinstance(found, str) else str(found[0])
+    return name if hasattr(transformers, name) else None
 
 
 def _head(class_: Any, prefix: str, config: Callable[[], Any]) -> set[str]:

@@ -194,7 +194,7 @@ def _must_not_be_wrapped(architecture: str) -> None:
 
 
 def model_class(checkpoint: Checkpoint) -> Any:
-    """The class that the checkpoint names: transformers' own, or the lesson's; less what is not there."""
+    """The class of what the file holds: transformers' own, less a pooler that is not there, or the lesson's."""
     if checkpoint.architecture == dummy.DummyModel.__name__:
         return dummy.DummyModel
     architecture = stored_architecture(checkpoint)

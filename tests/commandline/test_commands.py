@@ -100,7 +100,7 @@ def test_wrong_usage_is_told_what_to_do(line: str, said: str) -> None:
         ("compare --prec=bf16,int8 m", {"precision": ["bf16,int8"], "model": "m"}),
         ("compare m --text=--json", {"text": "--json", "json": False}),
         ("compare m --margin-tokens 5%", {"margin_tokens": 0.05}),
-        ("embed m --text a --text b", {"text": ["a", "b"], "pooling": "mean", "fresh": False}),
+        ("embed m --text a --text b", {"text": ["a", "b"], "pooling": "own", "fresh": False}),
         ("classify m", {"text": None, "texts_file": None}),
         ("caption m --image a.png b.png", {"image": [Path("a.png"), Path("b.png")], "samples": None}),
         ("load-peak m --runs 3", {"runs": 3, "ways": []}),

@@ -14,6 +14,7 @@ from qfund.features.outputs.request.classes import DEFAULT_TEXTS as TEXTS
 from qfund.features.outputs.request.classes import ClassesRequest
 from qfund.features.outputs.request.embeddings import POOLINGS, EmbeddingsRequest
 from qfund.features.outputs.request.generation import GenerationRequest
+from qfund.features.outputs.request.verdicts import MARGIN, Margin
 from qfund.precisions.request import ALSO
 from qfund.precisions.table import PRECISIONS
 from qfund.ui.address import Address
@@ -24,6 +25,8 @@ VIEWS = {
     "classes": ":material/category: Classes",
     "embeddings": ":material/scatter_plot: Embeddings",
 }
+#: Address → part of the margin, how often it stands there for 1, and the largest.
+MARGINS = {"cos": ("cosine", 1.0, 2.0), "order": ("order", 100.0, 100.0), "flips": ("flips", 100.0, 100.0)}
 LONGEST = 8000  # characters of an encoded link: browsers, servers and messengers cut longer ones
 MAX_TEXT = 4000  # characters of one text on this page; the command line takes longer ones
 MAX_TEXTS = 64  # texts on this page
@@ -36,6 +39,7 @@ class Asked:
     Attributes:
         prompts: None for the project's own. ``texts``: to classify; ``sentences``: to embed.
         look: the candidate whose example is looked at, and ``example`` which: 0 for the worst.
+        cosine, order, flips: the margin; no part of what is measured.
     """
 
     view: str = "text"
@@ -52,9 +56,17 @@ class Asked:
     texts: tuple[str, ...] = TEXTS
     query: str = embeddings.DEFAULT_QUERY
     sentences: tuple[str, ...] = embeddings.DEFAULT_TEXTS
-    pooling: str = "mean"
+    pooling: str = embeddings.OWN
     look: str | None = None
     example: int = 0
+    cosine: float = MARGIN.cosine
+    order: float = MARGIN.order
+    flips: float = MARGIN.flips
+    chat: bool = False
+
+    @property
+    def margin(self) -> Margin:
+        return Margin(self.cosine, self.order, self.flips)
 
     @property
     def request(self) -> GenerationRequest | ClassesRequest | EmbeddingsRequest:
@@ -85,6 +97,7 @@ class Asked:
             self.seed,
             self.also,
             self.revision,
+            self.chat,
         )
 
 
@@ -106,6 +119,18 @@ def _temperature(short: str, values: list[str]) -> Meant:
     return found, []
 
 
+def _part(field: str, times: float, most: float) -> Parameter:
+    """A part of the margin, which stands so many times in an address."""
+
+    def read(short: str, values: list[str]) -> Meant:
+        value = last(values)
+        if (found := number(value[:40], 0, most)) is None:
+            return None, [f"Ignored {short}={value[:40]!r}: no number from 0 to {most:g}."]
+        return found / times, []
+
+    return Parameter(field, lambda value: [f"{times * value:.6g}"], read)
+
+
 _MANY = {"prompt": "prompts", "text": "texts", "sentence": "sentences", "stop": "stop"}
 _PARAMETERS = {
     "view": text("view", VIEWS),
@@ -119,15 +144,17 @@ _PARAMETERS = {
     "seed": count("seed", 0, 2**32 - 1),
     "example": count("example", 0, generation.MAX_PROMPTS),
     "temperature": Parameter("temperature", lambda value: [f"{value:g}"], _temperature),
+    **{short: _part(*part) for short, part in MARGINS.items()},
+    "chat": Parameter("chat", lambda value: ["1"] if value else ["0"], lambda short, values: (last(values) == "1", [])),
     "p": names("precisions", PRECISIONS),
     "also": names("also", ALSO),
     **{short: _many(field) for short, field in _MANY.items()},
 }
 #: What stands in an address only where its view is open.
 _OF_VIEW = {
-    "text": ("prompt", "tokens", "temperature", "seed", "stop", "look", "example"),
-    "classes": ("text", "example"),
-    "embeddings": ("query", "sentence", "pooling", "look"),
+    "text": ("prompt", "tokens", "temperature", "seed", "stop", "look", "example", "chat"),
+    "classes": ("text", "example", "flips"),
+    "embeddings": ("query", "sentence", "pooling", "look", "cos", "order"),
 }
 
 
@@ -137,6 +164,8 @@ def to_query(asked: Asked) -> Query:
     usual = Asked()
     idle = {short for view, shorts in _OF_VIEW.items() for short in shorts} - set(_OF_VIEW[asked.view])
     idle |= {short for short, field in _MANY.items() if getattr(asked, field) == getattr(usual, field)}
+    idle |= {short for short, (field, *_) in MARGINS.items() if getattr(asked, field) == getattr(usual, field)}
+    idle |= set() if asked.chat else {"chat"}
     idle |= set() if asked.temperature else {"temperature", "seed"}
     idle |= set() if asked.example else {"example"}
     return _without(idle, parameters.to_query(asked, _PARAMETERS))

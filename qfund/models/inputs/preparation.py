@@ -5,7 +5,8 @@ from dataclasses import replace
 from qfund.checkpoints import catalog
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.errors import InvalidInput
-from qfund.inputs.texts import ALL, InputRequest
+from qfund.inputs.texts import ALL, ANSWERS, InputRequest
+from qfund.models.inputs.answers import prepare_answers
 from qfund.models.inputs.batch import Prepared
 from qfund.models.inputs.pictures import prepare_pictures
 from qfund.models.inputs.texts import prepare_texts
@@ -28,6 +29,8 @@ def prepare(request: InputRequest, source: catalog.Source, checkpoint: Checkpoin
 
 def _prepare(request: InputRequest, source: catalog.Source, checkpoint: Checkpoint, task: Task) -> Prepared:
     config = read_config(checkpoint)
+    if task.reads == "text" and request.scoring == ANSWERS:
+        return prepare_answers(request, checkpoint, task, config)
     if task.reads == "text":
         return prepare_texts(request, source, checkpoint, task, config)
     if (request.text is not None or request.texts) and task.reads == "pictures":

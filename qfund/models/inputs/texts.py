@@ -68,20 +68,20 @@ def prepare_texts(
     sentences += notes.left_out([texts[place].name for place in range(len(texts)) if place not in read], chunking)
     sentences += notes.reading(chunking, len(chunks), len(read), sum(unread[place] for place in read))
     sentences += _notes_of_task(task, config)
-    batches = tuple(_batches(chunks, vocabulary, task, checkpoint, config, tokenizer))
+    batches = tuple(batches_of(chunks, vocabulary, task, checkpoint, config, tokenizer))
     if task.name == "masked language model":
         if not any(batch.scored is not None and batch.scored.any() for batch in batches):
             raise InvalidInput("The text is too short: a masked model predicts every 7th token.", "Give a longer text.")
         sentences.append(f"Every {_MASKED_EVERY}th token was masked and predicted.")
     facts = InputFacts(
         source=kind,
-        sha256=_digest(texts),
+        sha256=digest(texts),
         tokens=sum(used[place] for place in read),
         chunks=len(chunks),
         context=chunking.context,
         notes=tuple(sentences),
         texts=tuple(
-            TextFacts(texts[place].name, _digest([texts[place]]), used[place], len(chunks_of[place]))
+            TextFacts(texts[place].name, digest([texts[place]]), used[place], len(chunks_of[place]))
             for place in read
             if request.texts
         ),
@@ -132,7 +132,7 @@ def _texts(request: InputRequest, source: catalog.Source) -> tuple[str, Sequence
     return kind, texts, sentences
 
 
-def _digest(texts: Sequence[NamedText]) -> str:
+def digest(texts: Sequence[NamedText]) -> str:
     """Of the text alone where there is one; of several, with their names."""
     if len(texts) == 1:
         return hashlib.sha256(texts[0].text.encode()).hexdigest()
@@ -146,7 +146,7 @@ def _notes_of_task(task: Task, config: Any) -> Iterator[str]:
         yield "The encoder reads each chunk and the decoder repeats it, token by token."
 
 
-def _batches(
+def batches_of(
     chunks: list[Chunk], vocabulary: int, task: Task, checkpoint: Checkpoint, config: Any, tokenizer: Any
 ) -> Iterator[Batch]:
     # Decoders with a classifier read it off the last token that is no padding: without a padding token, one by one.

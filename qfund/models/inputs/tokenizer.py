@@ -44,18 +44,23 @@ class Reader:
     longest: int | None
     config: Any
 
-    def ids(self, text: str) -> list[int]:
-        """As the tokenizer gives them, special tokens included.
+    def ids(self, text: str, longest: int | None = None) -> list[int]:
+        """As the tokenizer gives them, special tokens included; cut by the tokenizer to at most ``longest``.
 
         Raises:
             InvalidInput: no token at all.
             UnsupportedModel: a tokenizer that belongs to another model.
         """
-        found: list[int] = _called(self.tokenizer, text)["input_ids"]
+        cut = {} if longest is None else {"truncation": True, "max_length": longest}
+        found: list[int] = _called(self.tokenizer, text, **cut)["input_ids"]
         if not found:
             raise InvalidInput("The tokenizer makes no token of this text.", "Write something else.")
         vocabulary_size(self.tokenizer, self.config, found)
         return found
+
+    def special_at_end(self, ids: list[int]) -> bool:
+        """Whether the last one is special: what the tokenizer puts after a text."""
+        return ids[-1] in self.tokenizer.all_special_ids
 
 
 def reader(checkpoint: Checkpoint) -> Reader:

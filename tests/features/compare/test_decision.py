@@ -197,3 +197,19 @@ def test_noise_floor_is_the_loudest_run_but_for_float64() -> None:
     assert relative["kl_mean"] == pytest.approx(1e8)
     assert relative["perplexity_ratio"] == pytest.approx(40)
     assert relative["max_abs_logit_diff"] is None
+
+
+def test_an_encoder_is_judged_by_the_cosine_of_its_hidden_states() -> None:
+    def cosine(value: float, low: float, high: float) -> dict[str, Estimate]:
+        return {
+            "max_abs_hidden_diff": Estimate(0.3, None, 10_000, ""),
+            "hidden_cosine": Estimate(value, 1e-4, 10_000, "", low, high, 64),
+        }
+
+    near, far = one(cosine(0.9999, 0.9998, 0.99995)), one(cosine(0.8, 0.78, 0.82))
+    assert near.sentence == (
+        "BF16 is within your margin: hidden states' cosine 0.999900 (0.999800 to 0.9999500, margin 0.99)."
+    )
+    assert far.sentence == "BF16 is outside your margin: hidden states' cosine 0.800 (0.780 to 0.820, margin 0.99)."
+    assert one(cosine(0.99, 0.985, 0.995)).state == "inconclusive"
+    assert one(cosine(0.8, 0.78, 0.82), Margin(cosine=0.3)).state == "within"

@@ -9,7 +9,7 @@ from qfund.commandline.options import ALSO, JSON, MODEL, REFERENCE, REVISION, ST
 from qfund.commandline.table import Command, Exclusive, Option
 from qfund.features.compare.command.printing import MARGINS, margin, text
 from qfund.features.compare.request import report, spec
-from qfund.inputs.texts import ALL, SCORINGS
+from qfund.inputs.texts import ALL, ANSWERS, SCORINGS
 
 
 def _run(options: Namespace) -> None:
@@ -28,6 +28,8 @@ def _run(options: Namespace) -> None:
         scoring=options.scoring.lower(),
         texts=() if options.text_folder is None else texts.read_folder(options.text_folder),
     )
+    if options.chat:
+        request = replace(request, scoring=ANSWERS)
     if options.like_llama_cpp:
         request = replace(spec.like_llama_cpp(request), stride=options.stride)
         request = request if options.max_tokens is None else replace(request, max_tokens=options.max_tokens)
@@ -59,6 +61,12 @@ COMMAND = Command(
             int,
         ),
         Option("--scoring", f"positions to score: {' or '.join(SCORINGS)} (default: {ALL})", "S", default=ALL),
+        Option(
+            "--chat",
+            "the text is conversations (JSON, a list of lists of messages with a role and content), written by the "
+            f"checkpoint's own chat template; answers alone are scored: --scoring {ANSWERS}",
+            flag=True,
+        ),
         Option(
             "--like-llama-cpp",
             "score what llama-perplexity does: --scoring second-half, and the whole text unless --max-tokens is given",

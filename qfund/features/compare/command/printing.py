@@ -1,8 +1,9 @@
 """A report for a terminal, and the margins that it is judged by."""
 
-from argparse import ArgumentTypeError, Namespace
+from argparse import Namespace
 from collections.abc import Iterator
 
+from qfund.commandline.options import distance, share
 from qfund.commandline.table import Option
 from qfund.commandline.tables import folded
 from qfund.features.compare.request.decision import Margin, decide
@@ -11,31 +12,28 @@ from qfund.features.compare.request.report import Report
 _BESIDE = 4  # candidates whose columns fit beside each other in a terminal
 
 
-def _share(text: str) -> float:
-    """Of ``1``, ``0.5`` or ``0.5%``."""
-    try:
-        value = float(text.strip().removesuffix("%"))
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 100:
-        raise ArgumentTypeError(f"{text!r} is no number of per cent from 0 to 100")
-    return value / 100
-
-
 def _margin(name: str, default: float | None, what: str) -> Option:
     said = f"call a candidate within your margin with {what} (default: {100 * (default or 0):g})"
-    return Option(f"--margin-{name}", said, "X", _share, default)
+    return Option(f"--margin-{name}", said, "X", share, default)
 
 
 #: What each candidate is judged by; it changes no measurement.
 MARGINS = (
     _margin("perplexity", Margin().perplexity, "perplexity that is worse by at most X %"),
-    _margin("tokens", Margin().tokens, "at most X % of the most likely tokens changed"),
+    _margin("tokens", Margin().tokens, "at most X % of the most likely tokens (or classes) changed"),
+    Option(
+        "--margin-cosine",
+        f"and, of an encoder, with a mean cosine of the last hidden states of at most X below 1 (default: "
+        f"{Margin().cosine:g})",
+        "X",
+        distance,
+        Margin().cosine,
+    ),
 )
 
 
 def margin(options: Namespace) -> Margin:
-    return Margin(options.margin_perplexity, options.margin_tokens)
+    return Margin(options.margin_perplexity, options.margin_tokens, cosine=options.margin_cosine)
 
 
 def text(found: Report, margin: Margin) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from qfund.core.estimate import Estimate
 from qfund.core.intervals import MIN_BLOCKS
 from qfund.core.units import number_text
+from qfund.drawing.numbers import cosine_text
 from qfund.drawing.phrases import label, listed, plural
 from qfund.features.compare.request.noise_floor import noise_floor
 from qfund.features.compare.request.report import PrecisionResult, Report, by_chance
@@ -23,24 +24,25 @@ STATES = ("indistinguishable", "within", "outside", "inconclusive", "broken")
 _MANY = 100_000_000  # tokens that nobody reads to decide this
 
 #: A metric that a margin is set on → the margin's field.
-_JUDGED = {"perplexity_ratio": "perplexity", "top1_agreement": "tokens", "kl_mean": "kl"}
+_JUDGED = {"perplexity_ratio": "perplexity", "top1_agreement": "tokens", "kl_mean": "kl", "hidden_cosine": "cosine"}
 
 
 @dataclass(frozen=True, slots=True)
 class Margin:
-    """How much damage is accepted: ``perplexity`` worse by this share, this share of most likely ``tokens`` changed, a
-    mean ``kl`` (nat). None asks for nothing."""
+    """How much damage is accepted: ``perplexity`` worse by this share, this share of most likely ``tokens`` (classes)
+    changed, a mean ``kl`` (nat), a ``cosine`` of hidden states that is so far below 1. None asks for nothing."""
 
     perplexity: float | None = 0.01
     tokens: float | None = 0.02
     kl: float | None = None
+    cosine: float | None = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One metric of one candidate beside its margin. ``estimate`` is of the *damage*: the perplexity ratio − 1, the
-    share of changed top-1 outputs, the mean KL; its interval is widened for the candidates of the report. ``floor`` is
-    the noise's damage, None where it was not measured."""
+    share of changed top-1 outputs, the mean KL, 1 − the mean cosine; its interval is widened for the candidates of the
+    report. ``floor`` is the noise's damage, None where it was not measured."""
 
     metric: str
     estimate: Estimate
@@ -68,7 +70,7 @@ def decide(report: Report, margin: Margin) -> tuple[Decision, ...]:
 
 def _damage(name: str, estimate: Estimate) -> Estimate:
     """Of a judged metric, signed: below 0 is a perplexity that is better."""
-    if name == "top1_agreement":
+    if name in ("top1_agreement", "hidden_cosine"):
         return _mapped(estimate, -1, 1)
     return _mapped(estimate, 1, -1) if name == "perplexity_ratio" else _mapped(estimate, 1, 0)
 
@@ -215,10 +217,13 @@ def _phrase(report: Report, finding: Finding) -> str:
     """``perplexity +0.039 % (+0.01 to +0.068 %, margin 1 %)``."""
     damage, margin = finding.estimate, finding.margin
     signed = finding.metric == "perplexity_ratio"
+    if finding.metric == "hidden_cosine":
+        return _cosine_phrase(damage, margin)
     language = report.input.source != "pictures" or report.tokens is not None
+    classes = "classifier" in report.model.task and language
     what = {
         "perplexity_ratio": "perplexity",
-        "top1_agreement": "top tokens changed" if language else "top outputs changed",
+        "top1_agreement": f"top {'classes' if classes else 'tokens' if language else 'outputs'} changed",
         "kl_mean": "KL",
     }[finding.metric]
     unit = "%" if damage.unit == "share" else damage.unit
@@ -228,6 +233,15 @@ def _phrase(report: Report, finding: Finding) -> str:
         return f"{what} {value} {unit} ({limit})"
     low, high = (_number(end, damage.unit, signed) for end in (damage.low, damage.high))
     return f"{what} {value} {unit} ({low} to {high} {unit}, {limit})"
+
+
+def _cosine_phrase(damage: Estimate, margin: float) -> str:
+    """``hidden states' cosine 0.998 (0.997 to 0.9985, margin 0.99)``."""
+    least = f"margin {number_text(1 - margin)}"
+    said = f"hidden states' cosine {cosine_text(1 - damage.value)}"
+    if damage.low is None or damage.high is None:
+        return f"{said} ({least})"
+    return f"{said} ({cosine_text(1 - damage.high)} to {cosine_text(1 - damage.low)}, {least})"
 
 
 def _number(value: float, unit: str, signed: bool) -> str:

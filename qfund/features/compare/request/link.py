@@ -143,6 +143,7 @@ MARGINS = {
     "ppl": ("perplexity", 100.0, 100.0, 0.1),
     "changed": ("tokens", 100.0, 100.0, 0.5),
     "kl": ("kl", 1.0, 100.0, 0.001),
+    "cos": ("cosine", 1.0, 2.0, 0.001),
 }
 
 MARGIN_NAMES = frozenset(MARGINS)

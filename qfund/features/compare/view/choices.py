@@ -10,7 +10,7 @@ from qfund.core.text import decoded, unmarked
 from qfund.features.compare.link import MAX_TEXT
 from qfund.features.compare.request.examples import EXAMPLE
 from qfund.features.compare.request.spec import DEFAULT_CANDIDATES, MAX_TOKENS, Spec, checked, like_llama_cpp
-from qfund.inputs.texts import ALL, SCORINGS, SECOND_HALF, NamedText
+from qfund.inputs.texts import ALL, ANSWERS, SCORINGS, SECOND_HALF, NamedText
 from qfund.precisions.precision import FLOAT, MEANING, Precision
 from qfund.precisions.table import PRECISIONS, require
 from qfund.ui import pickers
@@ -29,7 +29,7 @@ _KEYS = (
 )
 #: Characters of all files together that this page takes; the command line takes more.
 MAX_FILES = 400_000
-_SCORED = {ALL: "Every position", SECOND_HALF: "The second half of each chunk"}
+_SCORED = {ALL: "Every position", SECOND_HALF: "The second half of each chunk", ANSWERS: "Answers in conversations"}
 
 
 def _of(bits: int) -> tuple[str, ...]:
@@ -242,7 +242,8 @@ def _options() -> None:
             format_func=lambda name: _SCORED[name],
             key="choice_scoring",
             help="The second half of whole chunks is what llama.cpp's llama-perplexity scores: choose it to compare "
-            "numbers with it.",
+            "numbers with it. Conversations are an own text of JSON, a list of lists of messages with a role and "
+            "content; an instruct model's own chat template writes them, and its answers alone are scored.",
             persist_state="session",
         )
         st.button(

@@ -33,6 +33,7 @@ NAMES = {
     "perplexity_ratio": "perplexity, % worse",
     "top1_agreement": "top token changed, %",
     "kl_mean": "KL divergence, nat",
+    "hidden_cosine": "cosine below 1 by",
 }
 #: Damage that can be negative: noise can make a perplexity better.
 SIGNED = frozenset({"perplexity_ratio"})
@@ -71,7 +72,7 @@ def ends_of(finding: Finding) -> tuple[float, float]:
 
 
 def _times(finding: Finding) -> float:
-    return 1.0 if finding.metric == "kl_mean" else 100.0
+    return 1.0 if finding.metric in ("kl_mean", "hidden_cosine") else 100.0
 
 
 def number(finding: Finding, value: float, sign: bool = False) -> str:

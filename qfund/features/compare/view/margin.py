@@ -15,7 +15,7 @@ from qfund.features.compare.request.report import Report
 _BEGAN_AT = "margin_began_at"  # the margin that the widgets began at
 
 #: The metric that each is a margin of.
-METRIC = {"ppl": "perplexity_ratio", "changed": "top1_agreement", "kl": "kl_mean"}
+METRIC = {"ppl": "perplexity_ratio", "changed": "top1_agreement", "kl": "kl_mean", "cos": "hidden_cosine"}
 
 
 def draw(report: Report) -> Margin:
@@ -38,6 +38,11 @@ def draw(report: Report) -> Margin:
             "KL divergence, at most … nat",
             "%.4g",
             "Of the whole distribution, in the mean. Empty: any.",
+        ),
+        "cos": (
+            "Cosine, at most … below 1",
+            "%.4g",
+            "Of the last hidden states with the reference's, in the mean. Empty: any.",
         ),
     }
     asked = [name for name in MARGINS if any(METRIC[name] in result.fidelity for result in report.results)]

@@ -3,8 +3,8 @@
 from argparse import Namespace
 
 from qfund.commandline import measuring, texts
-from qfund.commandline.options import beside, names, reference, several_texts
-from qfund.commandline.table import Command
+from qfund.commandline.options import beside, names, reference, several_texts, share
+from qfund.commandline.table import Command, Option
 from qfund.commandline.tables import aligned
 from qfund.drawing.phrases import label
 from qfund.features.outputs import words
@@ -18,6 +18,7 @@ from qfund.features.outputs.request.classes import (
     ClassesRequest,
     Item,
 )
+from qfund.features.outputs.request.verdicts import MARGIN, Margin, verdict
 
 
 def _run(options: Namespace) -> None:
@@ -30,17 +31,29 @@ def _run(options: Namespace) -> None:
         also=names(options.also),
         revision=options.revision,
     )
-    measuring.put(measuring.stored(asked, options), options, text)
+    margin = Margin(flips=options.margin_flips)
+    measuring.put(measuring.stored(asked, options), options, lambda found: text(found, margin))
 
 
 COMMAND = Command(
     run=_run,
-    rows=(*beside(DEFAULT_PRECISIONS), *several_texts("classify", "five short texts")),
+    rows=(
+        *beside(DEFAULT_PRECISIONS),
+        *several_texts("classify", "five short texts"),
+        Option(
+            "--margin-flips",
+            "within your margin are at most X % of the texts or pictures in another class "
+            f"(default: {100 * MARGIN.flips:g})",
+            "X",
+            share,
+            MARGIN.flips,
+        ),
+    ),
     examples=('qfund classify ./classifier --precision bf16 int8 --text "Not bad at all."',),
 )
 
 
-def text(found: Classes) -> str:
+def text(found: Classes, margin: Margin = MARGIN) -> str:
     """What each candidate changed, and every item in every precision."""
     request = found.request
     lines = [
@@ -54,6 +67,7 @@ def text(found: Classes) -> str:
         if row is not None and row.moved is not None:
             said += f" Largest change of an item, mean: {words.change(found, row.moved.value)}."
         lines.append(said)
+    lines += ["", *(verdict(found, name, margin).sentence for name in request.precisions)]
     for item in found.items:
         rows = [[label(name), *_cells(item, name, found)] for name in (request.reference, *request.precisions)]
         lines += ["", item.name, *(f"  {line}" for line in aligned(rows))]

@@ -3,7 +3,7 @@
 from argparse import Namespace
 
 from qfund.commandline import measuring, texts
-from qfund.commandline.options import beside, names, reference, several_texts
+from qfund.commandline.options import beside, distance, names, reference, several_texts, share
 from qfund.commandline.table import Command, Option
 from qfund.commandline.tables import aligned
 from qfund.drawing.numbers import cosine_text
@@ -14,10 +14,12 @@ from qfund.features.outputs.request.embeddings import (
     DEFAULT_PRECISIONS,
     DEFAULT_QUERY,
     DEFAULT_TEXTS,
+    OWN,
     POOLINGS,
     Embeddings,
     EmbeddingsRequest,
 )
+from qfund.features.outputs.request.verdicts import MARGIN, Margin, verdict
 
 
 def _run(options: Namespace) -> None:
@@ -32,7 +34,8 @@ def _run(options: Namespace) -> None:
         also=names(options.also),
         revision=options.revision,
     )
-    measuring.put(measuring.stored(asked, options), options, text)
+    margin = Margin(options.margin_cosine, options.margin_order)
+    measuring.put(measuring.stored(asked, options), options, lambda found: text(found, margin))
 
 
 COMMAND = Command(
@@ -43,16 +46,31 @@ COMMAND = Command(
         *several_texts("rank", "eight short sentences"),
         Option(
             "--pooling",
-            "; ".join(f"{name}: {meaning}" for name, meaning in POOLINGS.items()) + " (default: mean)",
+            "; ".join(f"{name}: {meaning}" for name, meaning in POOLINGS.items()) + f" (default: {OWN})",
             "W",
-            default="mean",
+            default=OWN,
+        ),
+        Option(
+            "--margin-cosine",
+            f"within your margin is a mean cosine of at most X below 1 (default: {MARGIN.cosine:g})",
+            "X",
+            distance,
+            MARGIN.cosine,
+        ),
+        Option(
+            "--margin-order",
+            "and at most X % of pairs of neighbours in another order, with each text as the query in turn "
+            f"(default: {100 * MARGIN.order:g})",
+            "X",
+            share,
+            MARGIN.order,
         ),
     ),
     examples=('qfund embed ./encoder --precision bf16 int8 --query "a query" --text "one" --text "two"',),
 )
 
 
-def text(found: Embeddings) -> str:
+def text(found: Embeddings, margin: Margin = MARGIN) -> str:
     """Cosines and order of each candidate, and the reference's ranking."""
     request = found.request
     rows = [["precision", "cosine", "smallest", "Kendall's tau", "other places"]]
@@ -76,12 +94,14 @@ def text(found: Embeddings) -> str:
     return "\n".join(
         [
             f"{request.model}, {found.architecture}: {found.dimensions} dimensions, {found.what}; {request.pooling} "
-            f"pooling: {POOLINGS[request.pooling]}.",
+            f"pooling: {found.pooling}.",
             *found.notes,
             "",
             *aligned(rows),
             "",
             *(f"{label(name)}: {words.embeddings_sentence(found, name)}" for name in request.precisions),
+            "",
+            *(verdict(found, name, margin).sentence for name in request.precisions),
             "",
             f"Nearest to “{request.query}” in {label(request.reference)}:",
             *filter(None, nearest),

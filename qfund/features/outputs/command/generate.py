@@ -18,12 +18,16 @@ from qfund.features.outputs.request.generation import (
     Generation,
     GenerationRequest,
 )
+from qfund.inputs import conversations
 
 _WORST = 3  # examples of many prompts that are printed
 
 
 def _run(options: Namespace) -> None:
     given = texts.given(options.prompt, options.prompts_file)
+    if options.conversations is not None:
+        found = conversations.of_file(texts.read(options.conversations))
+        given = (*(given or ()), *map(conversations.written, found))
     if options.prompts_file is not None and not given:
         raise InvalidInput(f"There is no prompt in {options.prompts_file}.", "Write one prompt a line.")
     asked = GenerationRequest(
@@ -37,6 +41,7 @@ def _run(options: Namespace) -> None:
         seed=options.seed,
         also=names(options.also),
         revision=options.revision,
+        chat=options.chat or options.conversations is not None,
     )
     measuring.put(measuring.stored(asked, options), options, text, generation.to_json)
 
@@ -67,6 +72,18 @@ COMMAND = Command(
             "X",
             float,
             0.0,
+        ),
+        Option(
+            "--chat",
+            "prompts are a user's messages: write them as the checkpoint's own chat template does, and compare answers",
+            flag=True,
+        ),
+        Option(
+            "--conversations",
+            "as --chat, of the conversations in this JSON file: a list of lists of messages, each with a role and "
+            "content; answers at their ends are left out",
+            "F",
+            Path,
         ),
         Option("--seed", "of the random numbers (default: 0)", "N", int, 0),
     ),

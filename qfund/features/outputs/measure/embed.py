@@ -2,19 +2,20 @@
 
 import time
 from datetime import UTC, datetime
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from qfund.checkpoints import sentences
+from qfund.checkpoints.sentences import SentenceModel
 from qfund.core.errors import UnsupportedModel
 from qfund.core.progress import Progress
+from qfund.drawing.phrases import plural
+from qfund.features.outputs.measure import pooling
 from qfund.features.outputs.measure.classify import outputs, text_batch
-from qfund.features.outputs.request.embeddings import SCHEMA, Embedded, Embeddings, EmbeddingsRequest, checked
+from qfund.features.outputs.request.embeddings import OWN, SCHEMA, Embedded, Embeddings, EmbeddingsRequest, checked
 from qfund.models import environment, inputs, tasks
-from qfund.models.forward import run
 from qfund.models.opened import opened
-from qfund.precisions.precision import Precision
 
 
 def embed(request: EmbeddingsRequest, progress: Progress = lambda phase, share: None) -> Embeddings:
@@ -37,11 +38,10 @@ def embed(request: EmbeddingsRequest, progress: Progress = lambda phase, share: 
         )
     reader = inputs.reader(opening.found)
     encoder = getattr(reader.config, "is_encoder_decoder", False)
-    texts = (request.query, *request.texts)
-    called = ["The query", *(f"Sentence {number}" for number in range(1, len(texts)))]
-    batches = [text_batch(reader, text, which) for text, which in zip(texts, called, strict=True)]
+    own = sentences.read(opening.found.folder) if request.pooling == OWN else None
+    pool = pooling.Pool(opening.found.architecture, encoder, "mean" if request.pooling == OWN else request.pooling, own)
+    batches, notes = _batches(request, reader, own, pool)
     opening.size(names)
-    pool = _Pool(opening.found.architecture, encoder, request.pooling)
     rows = outputs(opening, request.reference, request.precisions, batches, progress, pool)
     vectors = {name: torch.stack(found) for name, found in rows.items()}
     reference = vectors[request.reference]
@@ -53,35 +53,46 @@ def embed(request: EmbeddingsRequest, progress: Progress = lambda phase, share: 
         architecture=opening.found.architecture,
         task=opening.task.name,
         what=f"hidden states after the last layer of the {'encoder' if encoder else 'model'}",
+        pooled=pooling.described("mean" if request.pooling == OWN else request.pooling, own),
         dimensions=int(reference.shape[1]),
         reference=Embedded(_similarity(reference)),
         candidates={
             name: Embedded(_similarity(vectors[name]), _finite(_cosines(vectors[name], reference)))
             for name in request.precisions
         },
-        notes=tuple(tasks.notes_on_what_is_missing(opening.found)),
+        notes=(*tasks.notes_on_what_is_missing(opening.found), *notes),
         seconds=time.perf_counter() - started,
     )
 
 
-class _Pool:
-    """A model and one text → [features]."""
+def _batches(
+    request: EmbeddingsRequest, reader: inputs.Reader, own: SentenceModel | None, pool: pooling.Pool
+) -> tuple[list[inputs.Batch], list[str]]:
+    """One for the query and each sentence, read as the checkpoint's folder says, and what there is to say of that."""
+    texts = (request.query, *request.texts)
+    called = ["The query", *(f"Sentence {number}" for number in range(1, len(texts)))]
+    if own is None:
+        return [text_batch(reader, text, which) for text, which in zip(texts, called, strict=True)], []
+    batches, notes, cut = [], [], 0
+    longest = min((limit for limit in (own.longest, reader.longest) if limit), default=None)
+    for index, text in enumerate(texts):
+        prompt = own.document if index else own.query
+        whole = reader.ids(_written(own, prompt + text))
+        ids = whole if longest is None else reader.ids(_written(own, prompt + text), longest)
+        cut += len(ids) < len(whole)
+        row = torch.tensor([ids])
+        batches.append(inputs.Batch({"input_ids": row, "attention_mask": torch.ones_like(row)}))
+        if prompt and not own.pools_prompt:  # counted as sentence-transformers does: without the token that ends a text
+            alone = reader.ids(prompt)
+            pool.prompts[id(batches[-1])] = len(alone) - reader.special_at_end(alone)
+    for what, prompt in (("the query", own.query), ("each sentence", own.document)):
+        notes += [f"The checkpoint's prompt {prompt!r} stands before {what}."] if prompt else []
+    notes += [f"{plural(cut, 'text')} cut to {longest:,} tokens, as the folder says."] if cut else []
+    return batches, notes
 
-    def __init__(self, architecture: str, encoder: bool, how: str) -> None:
-        self._architecture, self._encoder, self._how = architecture, encoder, how
 
-    def __call__(self, model: Any, batch: inputs.Batch, row: Precision) -> Tensor:
-        # Without the head, which would only cost time; of an encoder and a decoder, the encoder has read the text.
-        output = run(model.get_encoder() if self._encoder else model.base_model, batch, row)
-        if self._how == "pooler":
-            pooled = getattr(output, "pooler_output", None)
-            if not isinstance(pooled, Tensor):
-                raise UnsupportedModel(f"{self._architecture} has no pooler.", "Choose another pooling: mean.")
-            return pooled[0]
-        states = getattr(output, "last_hidden_state", None)
-        if not isinstance(states, Tensor):
-            raise UnsupportedModel(f"{self._architecture} gives no hidden states.", "Choose another model.")
-        return states[0].double().mean(0) if self._how == "mean" else states[0, 0 if self._how == "first" else -1]
+def _written(own: SentenceModel, text: str) -> str:
+    return text.strip().lower() if own.lower else text.strip()
 
 
 def _cosines(one: Tensor, other: Tensor) -> Tensor:

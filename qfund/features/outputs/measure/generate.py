@@ -22,10 +22,11 @@ from qfund.features.outputs.request.generation import (
     GenerationRequest,
     checked,
 )
-from qfund.inputs import prompts
+from qfund.inputs import conversations, prompts
 from qfund.models import configs, environment, inputs
 from qfund.models.comparison.logits import most_likely
 from qfund.models.comparison.positions import TOP
+from qfund.models.inputs import chat
 from qfund.models.loading import LoadedModel
 from qfund.models.opened import Opened, opened
 from qfund.precisions.table import PRECISIONS
@@ -99,7 +100,7 @@ def _prepare(request: GenerationRequest, opening: Opened) -> tuple[list[_Prompt]
     shortened: list[int] = []
     for number, text in enumerate(texts, 1):
         which = f"Prompt {number} of {len(texts)}" if len(texts) > 1 else "The prompt"
-        ids = reader.ids(text)
+        ids = chat.prompt_ids(reader, conversations.of_prompt(text, which), which) if request.chat else reader.ids(text)
         taken = len(ids) if writes_on else 1  # an encoder has its own positions, and the decoder one for its start
         room = request.max_new_tokens
         if reader.longest is not None:
@@ -124,7 +125,9 @@ def _prepare(request: GenerationRequest, opening: Opened) -> tuple[list[_Prompt]
             f"The context of {reader.longest:,} tokens leaves room for {tokens} after {of}, not "
             f"{request.max_new_tokens:,}."
         )
-    if any(text != text.rstrip(" ") for text in texts) and writes_on:
+    if request.chat:
+        notes.append("Prompts are messages, written by the checkpoint's own chat template; only answers are compared.")
+    elif any(text != text.rstrip(" ") for text in texts) and writes_on:
         notes.append("A prompt ends in a space: most tokens begin with theirs, so that the model may stumble.")
     return found, notes
 

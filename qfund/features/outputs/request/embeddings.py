@@ -25,7 +25,10 @@ DEFAULT_TEXTS = (
     "Convert a date to seconds since the epoch",
     "Draw a red circle above a blue square",
 )
+OWN = "own"
 POOLINGS = {
+    OWN: "as the checkpoint's folder says (modules.json of sentence-transformers: its pooling and layers after it, "
+    "prompts and longest text), the mean where it says nothing",
     "mean": "the mean over all tokens of the text, special ones included; texts are read alone, so none is padding",
     "first": "the first token's ([CLS] of BERT and its kin)",
     "last": "the last token's, which is the only one of a decoder that has read all of the text",
@@ -43,7 +46,7 @@ class EmbeddingsRequest:
     precisions: tuple[str, ...] = DEFAULT_PRECISIONS
     query: str = DEFAULT_QUERY
     texts: tuple[str, ...] = DEFAULT_TEXTS
-    pooling: str = "mean"
+    pooling: str = OWN
     also: tuple[str, ...] = ()
     revision: str | None = None
 
@@ -86,7 +89,7 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """``what`` says which hidden states were pooled."""
+    """``what`` says which hidden states were pooled, and ``pooled`` how; earlier results leave that to the request."""
 
     schema: int
     request: EmbeddingsRequest
@@ -100,6 +103,11 @@ class Embeddings:
     candidates: dict[str, Embedded]
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
+    pooled: str = ""
+
+    @property
+    def pooling(self) -> str:
+        return self.pooled or POOLINGS[self.request.pooling]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +132,22 @@ def statistics(found: Embeddings, name: str) -> Statistics:
     tau = kendall(found.reference.scores, row.scores)
     moved = sum(one != other for one, other in zip(found.reference.ranking, row.ranking, strict=True))
     return Statistics(mean, min(cosines, default=None), tau, moved)
+
+
+def reordered(found: Embeddings, name: str) -> list[float]:
+    """With each text as the query in turn, the share of pairs of the others that stand in another order by nearness
+    than in the reference; of texts with at least two others, where all is finite."""
+    here, there = (
+        np.array([[math.nan if value is None else value for value in row] for row in part.similarity])
+        for part in (found.reference, found.candidates[name])
+    )
+    shares = []
+    for query in range(len(here) if len(here) > 2 else 0):
+        one, other = (np.delete(part[query], query) for part in (here, there))
+        if np.isfinite(one).all() and np.isfinite(other).all():
+            first, second = (np.sign(np.subtract.outer(row, row)) for row in (one, other))
+            shares.append(float((first != second).sum() / (len(one) * (len(one) - 1))))
+    return shares
 
 
 def kendall(one: Sequence[float | None], other: Sequence[float | None]) -> float | None:

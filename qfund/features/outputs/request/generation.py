@@ -6,7 +6,7 @@ token that differs two precisions have read the same, so their logits there can 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import msgspec
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from qfund.core.environment import Environment
 from qfund.core.errors import InvalidSpec
 from qfund.core.estimate import Estimate
+from qfund.core.request import LATER
 from qfund.precisions import request as precisions_request
 
 SCHEMA = 1
@@ -54,6 +55,8 @@ class GenerationRequest:
         stop: a text ends with the token that completes one of these.
         temperature: 0 takes the likeliest token. Above 0 tokens are drawn, every precision with the same random
             numbers (Gumbel noise on the logits, by ``seed``), so that only the model makes a difference.
+        chat: each prompt is a user's message (or a conversation, ``qfund.inputs.conversations.written``), rendered by
+            the checkpoint's own chat template; what is written is the answer.
     """
 
     model: str
@@ -66,6 +69,7 @@ class GenerationRequest:
     seed: int = 0
     also: tuple[str, ...] = ()
     revision: str | None = None
+    chat: bool = field(default=False, metadata=LATER)
 
 
 EXAMPLE = GenerationRequest("pydoc-llama")

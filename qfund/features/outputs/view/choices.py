@@ -5,8 +5,8 @@ from dataclasses import replace
 import streamlit as st
 
 from qfund.core.text import lines, unmarked
-from qfund.features.outputs.link import MAX_TEXT, VIEWS, Asked
-from qfund.features.outputs.request import generation
+from qfund.features.outputs.link import MARGINS, MAX_TEXT, VIEWS, Asked
+from qfund.features.outputs.request import embeddings, generation
 from qfund.features.outputs.request.embeddings import POOLINGS
 from qfund.features.outputs.request.generation import MAX_NEW_TOKENS
 from qfund.inputs.prompts import BETWEEN, separated
@@ -39,6 +39,7 @@ def follow(asked: Asked, new: bool) -> None:
         "source": OURS if asked.prompts is None else OWN,
         "prompts": f"\n{BETWEEN}\n".join(asked.prompts or (_START,)),
         "tokens": asked.new_tokens,
+        "chat": asked.chat,
         "temperature": asked.temperature,
         "seed": asked.seed,
         "stop": "\n".join(text.replace("\n", _LINE_END) for text in asked.stop),
@@ -46,6 +47,7 @@ def follow(asked: Asked, new: bool) -> None:
         "query": asked.query,
         "sentences": "\n".join(asked.sentences),
         "pooling": asked.pooling,
+        **{f"margin_{name}": round(times * getattr(asked, field), 6) for name, (field, times, _) in MARGINS.items()},
     }
     pickers.begin("outputs", values, new)
 
@@ -112,6 +114,13 @@ def _text(asked: Asked) -> Asked:
         help="Beginnings of docstrings that pydoc-llama was not trained on, or what you write.",
         persist_state="session",
     )
+    chat = st.checkbox(
+        "As chat",
+        key="outputs_chat",
+        help="Prompts are a user's messages, written by the checkpoint's own chat template (an instruct model's); only "
+        "answers are compared.",
+        persist_state="session",
+    )
     tokens = st.selectbox(
         "New tokens",
         sorted({*TOKENS, int(st.session_state["outputs_tokens"])}),
@@ -120,7 +129,7 @@ def _text(asked: Asked) -> Asked:
         help=f"At most so many after each prompt; a link may name any number to {MAX_NEW_TOKENS:,}.",
         persist_state="session",
     )
-    return replace(asked, new_tokens=int(tokens), prompts=None if source != OWN else ())
+    return replace(asked, new_tokens=int(tokens), prompts=None if source != OWN else (), chat=bool(chat))
 
 
 def _drawing(asked: Asked) -> Asked:
@@ -174,7 +183,7 @@ def _embeddings(asked: Asked) -> Asked:
         help="; ".join(f"**{name}**: {meaning}" for name, meaning in POOLINGS.items()),
         persist_state="session",
     )
-    return replace(asked, query=unmarked(str(query or "")), pooling=pooling if pooling in POOLINGS else "mean")
+    return replace(asked, query=unmarked(str(query or "")), pooling=pooling if pooling in POOLINGS else embeddings.OWN)
 
 
 def _common(asked: Asked) -> Asked:

@@ -11,7 +11,7 @@ from qfund.features.outputs.link import ADDRESS
 from qfund.features.outputs.request import classes
 from qfund.features.outputs.request.classes import READINGS, SCORE, Classes
 from qfund.features.outputs.request.generation import TIE
-from qfund.features.outputs.view import data
+from qfund.features.outputs.view import data, margins
 from qfund.inputs import pictures
 from qfund.ui import cards, columns
 from qfund.ui.services import Answer
@@ -28,6 +28,8 @@ def draw(answer: Answer) -> None:
         for name in request.precisions:
             with st.container(border=True, gap="small", height="stretch"):
                 _card(found, name)
+    if found.reading != SCORE:
+        margins.draw(found, ("flips",))
     _item(found)
     st.dataframe(
         tables.classes_table(found),

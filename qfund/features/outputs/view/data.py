@@ -8,6 +8,7 @@ import streamlit as st
 
 from qfund.features.outputs import link
 from qfund.features.outputs.link import ADDRESS, Asked
+from qfund.features.outputs.request.verdicts import MARGIN
 from qfund.ui.address import names_a_folder
 from qfund.ui.downloads import download
 from qfund.ui.services import Answer
@@ -23,12 +24,16 @@ def command_line(asked: Asked) -> str:
     if asked.view == "text":
         words += ["--max-new-tokens", str(asked.new_tokens)]
         words += ["--temperature", f"{asked.temperature:g}", "--seed", str(asked.seed)] if asked.temperature else []
+        words += ["--chat"] if asked.chat else []
         words += [f"--stop={text}" for text in asked.stop]
         words += [f"--prompt={text}" for text in asked.prompts or ()]
     elif asked.view == "classes":
         words += [f"--text={text}" for text in asked.texts]
+        words += ["--margin-flips", f"{100 * asked.flips:g}"] if asked.flips != MARGIN.flips else []
     else:
         words += [f"--query={asked.query}", "--pooling", asked.pooling, *(f"--text={text}" for text in asked.sentences)]
+        words += ["--margin-cosine", f"{asked.cosine:g}"] if asked.cosine != MARGIN.cosine else []
+        words += ["--margin-order", f"{100 * asked.order:g}"] if asked.order != MARGIN.order else []
     return shlex.join(words)
 
 

@@ -11,8 +11,8 @@ from qfund.drawing.phrases import label
 from qfund.features.outputs import figures, tables, words
 from qfund.features.outputs.link import ADDRESS
 from qfund.features.outputs.request import embeddings
-from qfund.features.outputs.request.embeddings import POOLINGS, Embeddings
-from qfund.features.outputs.view import data
+from qfund.features.outputs.request.embeddings import Embeddings
+from qfund.features.outputs.view import data, margins
 from qfund.ui import cards
 from qfund.ui.drawn import once
 from qfund.ui.services import Answer
@@ -22,7 +22,7 @@ from qfund.ui.states import literal
 def draw(answer: Answer) -> None:
     found: Embeddings = answer.result
     request = found.request
-    st.caption(literal(f"{found.dimensions:,} dimensions: {found.what}, pooled by {POOLINGS[request.pooling]}."))
+    st.caption(literal(f"{found.dimensions:,} dimensions: {found.what}, pooled by {found.pooling}."))
     if found.task not in ("text encoder", "encoder"):
         st.caption(
             f":material/info: {literal(found.architecture)} is a {literal(found.task)} and was not trained to embed "
@@ -34,6 +34,7 @@ def draw(answer: Answer) -> None:
         for name in request.precisions:
             with st.container(border=True, gap="small", height="stretch"):
                 _card(found, name)
+    margins.draw(found, ("cos", "order"))
     left, right = st.columns([3, 2], gap="medium")
     with left:
         st.markdown("**Places by nearness to the query**")

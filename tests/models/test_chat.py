@@ -1,0 +1,136 @@
+"""Chat templates, held to transformers' own rendering; and those that raise, loop, or are not there."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from qfund.core.errors import InvalidInput, QfundError, UnsupportedModel
+from qfund.features.compare.measure.compare import compare
+from qfund.features.compare.request.spec import Spec
+from qfund.features.outputs.measure.generate import generate
+from qfund.features.outputs.request.generation import GenerationRequest
+from qfund.inputs import conversations
+from qfund.inputs.texts import ANSWERS
+from qfund.models.inputs import chat
+from tests.tiny import checkpoints
+
+TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' and not loop.first %}"
+    "{{ raise_exception('system comes first') }}{% endif %}[{{ m.role }}] {{ m.content }}{{ eos_token }}{% endfor %}"
+    "{% if add_generation_prompt %}[assistant] {% endif %}"
+)
+RANGE = "{% for a in range(99999) %}"
+LOOPS = 3 * RANGE + 3 * "{% endfor %}"
+TALK = [
+    {"role": "user", "content": "the fox"},
+    {"role": "assistant", "content": "a dog"},
+    {"role": "user", "content": "and the dog"},
+    {"role": "assistant", "content": "quick"},
+]
+
+
+def instruct(folder: Path, template: str | None = TEMPLATE) -> Path:
+    checkpoints.make("llama", folder)
+    if template is not None:
+        (folder / "chat_template.jinja").write_text(template)
+    return folder
+
+
+def test_answers_are_those_of_plain_transformers(tmp_path: Path) -> None:
+    folder = instruct(tmp_path / "model")
+    prompts = ("the quick fox", conversations.written(TALK[:3]), conversations.written(TALK))
+    request = GenerationRequest(str(folder), precisions=("bf16",), prompts=prompts, max_new_tokens=5, chat=True)
+    found = generate(request)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.LlamaForCausalLM.from_pretrained(folder).eval()
+    asked = ([{"role": "user", "content": prompts[0]}], TALK[:3], TALK[:3])
+    for example, messages in zip(found.examples, asked, strict=True):
+        given: Any = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt")
+        ids = given["input_ids"]
+        with torch.inference_mode():
+            written = model.generate(ids, max_new_tokens=5, do_sample=False)[0, ids.shape[1] :]
+        assert example.prompt_tokens == ids.shape[1] and list(example.reference.tokens) == written.tolist()
+    assert "chat template" in " ".join(found.notes)
+
+
+def test_where_answers_stand(tmp_path: Path) -> None:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(instruct(tmp_path / "model"))
+    text, places = chat.answers(tokenizer, TALK, "Conversation 1")
+    assert [text[start:end] for start, end in places] == [f"a dog{tokenizer.eos_token}", f"quick{tokenizer.eos_token}"]
+    with pytest.raises(InvalidInput, match="Conversation 1 holds no answer to score"):
+        chat.answers(tokenizer, TALK[:1], "Conversation 1")
+
+
+@pytest.mark.parametrize(
+    ("template", "prompt", "said"),
+    [
+        (None, "a", "no chat template"),
+        ("{{ raise_exception('no such luck') }}", "a", "refuses the prompt .*no such luck"),
+        ("{% for", "a", "refuses the prompt"),
+        ("{{ messages.__class__.__mro__ }}", "a", "refuses the prompt|makes no token"),
+        (LOOPS, "a", "did not end within"),
+        (TEMPLATE, json.dumps([TALK[0], {"role": "system", "content": "x"}]), "system comes first"),
+        (TEMPLATE, json.dumps([TALK[1]]), "asks nothing"),
+        (TEMPLATE, json.dumps([{"role": "user"}]), "has no role and content"),
+        ("", "a", "no chat template|makes no token"),
+    ],
+)
+def test_what_cannot_be_rendered_is_told(
+    template: str | None, prompt: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat, "SECONDS", 0.5)
+    folder = instruct(tmp_path / "model", template)
+    with pytest.raises(QfundError, match=said) as error:
+        generate(GenerationRequest(str(folder), precisions=("bf16",), prompts=(prompt,), max_new_tokens=2, chat=True))
+    assert isinstance(error.value, UnsupportedModel | InvalidInput) and error.value.remedy
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", "[[]]", '[{"role": 1}]', "[" * 10_000, '["a"]', '[[{"role": "user"}]]']
+)
+def test_files_that_hold_no_conversation(text: str) -> None:
+    with pytest.raises(InvalidInput):
+        conversations.of_file(text)
+
+
+def test_files_of_conversations() -> None:
+    assert conversations.of_file(json.dumps([TALK, TALK[:1]])) == (tuple(TALK), tuple(TALK[:1]))
+    assert conversations.of_file(json.dumps(TALK)) == (tuple(TALK),)
+
+
+def test_only_answers_are_scored(tmp_path: Path) -> None:
+    """Perplexity in float64, of the answers' tokens in one forward of each whole conversation."""
+    folder = instruct(tmp_path / "model")
+    talks = [TALK, TALK[:2], [{"role": "system", "content": "fox"}, *TALK[:2]]]
+    spec = Spec(str(folder), precisions=("fp32", "bf16"), text=json.dumps(talks), scoring=ANSWERS)
+    found = compare(spec)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.LlamaForCausalLM.from_pretrained(folder).eval()
+    losses: list[float] = []
+    for messages in talks:
+        text: Any = tokenizer.apply_chat_template(messages, tokenize=False)
+        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        with torch.inference_mode():
+            scores = model(torch.tensor([encoded["input_ids"]])).logits[0].double().log_softmax(-1)
+        for message in messages:
+            if message["role"] == "assistant":
+                begin = text.index(f"[assistant] {message['content']}") + len("[assistant] ")
+                end = begin + len(message["content"]) + len(tokenizer.eos_token)
+                for place, (_, last) in enumerate(encoded["offset_mapping"]):
+                    if begin < last <= end:
+                        losses.append(-float(scores[place - 1, encoded["input_ids"][place]]))
+    assert found.reference.fidelity["perplexity"].value == pytest.approx(math.exp(sum(losses) / len(losses)), rel=1e-5)
+    assert found.reference.fidelity["perplexity"].n == len(losses) and found.input.chunks == 4
+    assert found.results[0].fidelity["kl_mean"].value == 0
+    assert f"{len(losses)} tokens of answers are scored" in " ".join(found.input.notes)
+    for text, said in (("x", "no JSON"), (json.dumps([TALK[:1]]), "no answer to score")):
+        with pytest.raises(InvalidInput, match=said):
+            compare(replace(spec, text=text))
+    with pytest.raises(InvalidInput, match="Only a causal"):
+        compare(replace(spec, model=str(checkpoints.folder("bert-masked"))))

@@ -106,3 +106,14 @@ def test_what_is_no_stack_stays_and_is_named() -> None:
     plan = plan_conversion(nn.Sequential(Block(), nn.Linear(4, 4)))
     assert plan.converted == ("1",)
     assert [row.name for row in plan.left] == ["0"]
+
+
+def test_a_stack_of_output_heads_is_a_head() -> None:
+    """Csm has a head for each codebook in one parameter."""
+    config = transformers.CsmConfig()
+    config.num_hidden_layers = config.depth_decoder_config.num_hidden_layers = 1
+    with torch.device("meta"):
+        model = transformers.CsmForConditionalGeneration(config)
+    head = "depth_decoder.codebooks_head"
+    assert head in {row.name for row in plan_conversion(model).left}
+    assert head in plan_conversion(model, also=("head",)).converted

@@ -104,7 +104,10 @@ def plan_conversion(
         for key, parameter in module.named_parameters(recurse=False):
             if parameter.dim() >= 2 and not key.endswith("_bias"):
                 elsewhere = product and multiplies_by(code, name.rpartition(".")[2])
-                user = _User(name, module, key, parameter, module in heads, elsewhere, stack_of.get(id(parameter)))
+                stack = stack_of.get(id(parameter))
+                # Heads of several codebooks are a stack, which transformers does not name as output embeddings.
+                head = module in heads or (stack is not None and name.endswith(("head", "heads")))
+                user = _User(name, module, key, parameter, head, elsewhere, stack)
                 users.setdefault(id(parameter), []).append(user)
     groups: list[tuple[Weight, ...]] = []
     left: dict[str, LeftModule] = {}

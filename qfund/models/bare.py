@@ -39,7 +39,9 @@ def stored_architecture(checkpoint: Checkpoint, config: Callable[[], Any], decod
     key = named, checkpoint.id
     if key not in _stored:
         head = _head(class_, prefix, config)
-        _stored[key] = named if not head or head & set(checkpoint.tensors) else str(base)
+        # Older files may have it under a longer name: transformers renames those as it reads.
+        there = any(name == part or name.endswith(f".{part}") for name in checkpoint.tensors for part in head)
+        _stored[key] = named if not head or there else str(base)
     return _stored[key]
 
 

@@ -106,6 +106,8 @@ def _task_of(architecture: str) -> Task | None:
 
 def stored_architecture(checkpoint: Checkpoint) -> str:
     """The architecture that the file holds: the one that config.json names, or its base where the head is not there."""
+    if _is_multimodal(checkpoint):
+        return checkpoint.architecture
     task = _task_of(checkpoint.architecture)
     decodes = task is not None and task.name in ("causal language model", "sequence-to-sequence model")
     return bare.stored_architecture(checkpoint, lambda: read_config(checkpoint), decodes)

@@ -34,4 +34,33 @@ IMPROVED: dict[str, str] = {
         (f"questions-{number}" for number in (4, 10, 11, 12, 13, 14, 19, 21)),
         "the code that is shown imports from where things are now",
     ),
+    **dict.fromkeys(
+        (
+            "stored-compare-blip",
+            "stored-compare-dummy",
+            "stored-compare-llama",
+            "compare-0",
+            "compare-1",
+            "compare-2",
+            "compare-3",
+            "compare-4",
+            "compare-5",
+            "compare-6",
+            "compare-7",
+            "guide-0",
+            "guide-1",
+            "precisions-0",
+            "precisions-1",
+            "questions-1",
+            "questions-16",
+        ),
+        "intervals that hold in short texts too, the same in words, tables and verdicts; how many tokens there are",
+    ),
+    **dict.fromkeys(
+        (
+            "stored-classify",
+            "outputs-3",
+        ),
+        "the largest change is a mean, and of probabilities in points",
+    ),
 }

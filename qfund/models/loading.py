@@ -16,8 +16,8 @@ from qfund.core.tensors import LeftModule
 from qfund.models import footprint, prequantized
 from qfund.models.configs import why_not_built
 from qfund.models.environment import torch_device
+from qfund.models.match.ties import tie_equal
 from qfund.models.tasks import model_class, named, read_config
-from qfund.models.ties import tie_equal
 from qfund.precisions.precision import STORED, Precision
 from qfund.precisions.quantizers.conversion import Conversion, quantize_model
 from qfund.precisions.quantizers.heads import widen_heads

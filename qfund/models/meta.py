@@ -8,8 +8,8 @@ from transformers import PreTrainedModel
 
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.errors import UnsupportedModel
-from qfund.models.bare import must_end
 from qfund.models.configs import why_not_built
+from qfund.models.match.bare import must_end
 from qfund.models.tasks import model_class, read_config
 
 

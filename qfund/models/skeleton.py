@@ -11,7 +11,7 @@ from transformers.core_model_loading import build_glob_alternation
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.tensors import TensorRow
 from qfund.models.footprint import Footprint, tensor_row
-from qfund.models.matching import Matching, match, sentences, untie
+from qfund.models.match.names import Matching, match, sentences, untie
 from qfund.models.meta import build
 from qfund.precisions.precision import Precision
 from qfund.precisions.quantizers.conversion import Part, parts_of

@@ -11,7 +11,8 @@ from transformers.models.auto import modeling_auto
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.checkpoints.recognition import key_mapping
 from qfund.core.errors import UnsafeCheckpoint, UnsupportedModel
-from qfund.models import bare, configs, dummy
+from qfund.models import configs, dummy
+from qfund.models.match import bare
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from transformers.core_model_loading import convert_and_load_state_dict_in_model
 
 from qfund.checkpoints.checkpoint import Checkpoint, places
 from qfund.core.errors import CorruptCheckpoint, ModelNotFound
-from qfund.models.ties import weight_names
+from qfund.models.match.ties import weight_names
 from qfund.stream.frame import Frame, Slot
 from qfund.stream.units import BLOCK, Unit
 

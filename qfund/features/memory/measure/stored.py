@@ -7,8 +7,8 @@ from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.checkpoints.quantization import beside_codes
 from qfund.core.tensors import TensorRow
 from qfund.models.footprint import Footprint
+from qfund.models.match.ties import weight_names
 from qfund.models.skeleton import Skeleton
-from qfund.models.ties import weight_names
 from qfund.precisions.precision import STORED
 from qfund.precisions.table import PRECISIONS
 

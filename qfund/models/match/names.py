@@ -15,7 +15,7 @@ from qfund.checkpoints.headers import shortened
 from qfund.checkpoints.recognition import wrapper_sentence
 from qfund.core.errors import CorruptCheckpoint
 from qfund.core.units import bytes_text
-from qfund.models.ties import weight_names
+from qfund.models.match.ties import weight_names
 
 #: How many names stand in a sentence.
 _FEW = 3

@@ -145,7 +145,7 @@ class Percentile:
 
 class PerplexityDifference:
     """PPL_q − PPL_p = PPL_p · (exp Δ − 1), a function of the mean difference Δ of the two NLLs as the ratio is: what
-    is said of one is said of the other. PPL_p is that of this text, and taken as known."""
+    is said of one is said of the other. The interval takes PPL_p as known."""
 
     @staticmethod
     def beside(reference: float) -> Mean:
@@ -155,8 +155,16 @@ class PerplexityDifference:
 
     def of(self, positions: Positions, unit: str, texts: Texts) -> Estimate:
         assert positions.nll_candidate is not None and positions.nll_reference is not None
-        mean = _ratio(positions.nll_reference, None, texts.owner("nll_candidate", len(positions.nll_reference)))[0]
-        return self.beside(EXP.of(mean)).of(positions, unit, texts)
+        owner = texts.owner("nll_candidate", len(positions.nll_reference))
+        means = [_ratio(nll, None, owner)[0] for nll in (positions.nll_candidate, positions.nll_reference)]
+        candidate, reference = map(EXP.of, means)
+        found = self.beside(reference).of(positions, unit, texts)
+        if not math.isfinite(candidate) or not math.isfinite(reference):
+            return found
+        # Its standard error is llama.cpp's: linearised about both means, so that PPL_p's own error and their
+        # covariance count.
+        linear = candidate * positions.nll_candidate - reference * positions.nll_reference
+        return replace(found, se=_ratio(linear, None, owner)[1])
 
 
 class Correlation:

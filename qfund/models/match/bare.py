@@ -38,7 +38,7 @@ def stored_architecture(checkpoint: Checkpoint, config: Callable[[], Any], decod
         return named
     key = named, checkpoint.id
     if key not in _stored:
-        head = _head(class_, prefix, config)
+        head = _head(class_, prefix, config, {name.removeprefix(prefix) for name in checkpoint.tensors})
         # Older files may have it under a longer name: transformers renames those as it reads.
         there = any(name == part or name.endswith(f".{part}") for name in checkpoint.tensors for part in head)
         _stored[key] = named if not head or there else str(base)
@@ -52,10 +52,15 @@ def _base_of(checkpoint: Checkpoint) -> str | None:
     return name if hasattr(transformers, name) else None
 
 
-def _head(class_: Any, prefix: str, config: Callable[[], Any]) -> set[str]:
-    """Parameters outside the base that no other one is tied to; none where there is no base to tell them from."""
+def _head(class_: Any, prefix: str, config: Callable[[], Any], held: set[str]) -> set[str]:
+    """Parameters outside the base that no other one is tied to; none where there is no base to tell them from, or the
+    file holds nothing of it (``held``: names less the base's prefix)."""
     model = _empty(class_, config)
-    if model is None or model.base_model is model:
+    if (
+        model is None
+        or model.base_model is model
+        or not held & {name for name, _ in model.base_model.named_parameters()}
+    ):
         return set()
     # Tied ones are named once, under the base's name.
     return {name for name, _ in model.named_parameters() if not name.startswith(prefix)}

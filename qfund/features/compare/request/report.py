@@ -20,6 +20,10 @@ from qfund.inputs.facts import InputFacts
 SCHEMA = 4
 
 
+#: Versions of qfund whose intervals knew nothing of what goes on beyond a block.
+EARLIER_INTERVALS = frozenset({"0.1.0"})
+
+
 @dataclass(frozen=True, slots=True)
 class Range:
     """How close activations came to the largest number of the dtype that they are held in.
@@ -259,7 +263,9 @@ def by_chance(report: Report) -> bool:
 
 
 def renewed(report: Report) -> Report:
-    """A report that was kept, with the intervals that its sums by chunk give today."""
+    """A report that a version kept whose intervals were other ones, with those that its sums by chunk give today."""
+    if report.qfund not in EARLIER_INTERVALS:
+        return report
     reference, kept = report.reference, next((row.chunks for row in report.results if row.chunks), None)
     if kept and "nll_reference" in kept.sums:
         own = replace(kept, sums={"nll_candidate": kept.sums["nll_reference"]})

@@ -9,6 +9,7 @@ from qfund.core.estimate import Estimate
 from qfund.features.compare.request.decision import STATES, Decision, Margin, decide
 from qfund.features.compare.request.noise_floor import noise_floor, relative_to_floor
 from qfund.features.compare.request.report import NoiseRun, Report
+from qfund.features.compare.request.simultaneous import simultaneous
 from qfund.features.compare.request.spec import Spec
 from tests.features.compare.reports import make_report
 
@@ -213,3 +214,11 @@ def test_an_encoder_is_judged_by_the_cosine_of_its_hidden_states() -> None:
     assert far.sentence == "BF16 is outside your margin: hidden states' cosine 0.800 (0.780 to 0.820, margin 0.99)."
     assert one(cosine(0.99, 0.985, 0.995)).state == "inconclusive"
     assert one(cosine(0.8, 0.78, 0.82), Margin(cosine=0.3)).state == "within"
+
+
+def test_no_interval_of_a_share_goes_beyond_all() -> None:
+    report = make_report()
+    wide = replace(report.results[0].fidelity["top1_agreement"], value=0.9, low=0.6, high=1.0, blocks=8)
+    fidelity = report.results[0].fidelity | {"top1_agreement": wide}
+    among = simultaneous(report, replace(report.results[0], fidelity=fidelity))["top1_agreement"]
+    assert among.low is not None and 0 <= among.low < 0.6 and among.high == 1

@@ -5,6 +5,8 @@ from dataclasses import replace
 
 from qfund.core.estimate import Estimate
 from qfund.core.intervals import widened
+from qfund.core.metrics.statistics import ITSELF, Mean
+from qfund.core.metrics.table import METRICS
 from qfund.features.compare.request.report import PrecisionResult, Report
 
 #: Exponentials of a mean: their intervals are widened as that mean's, so that both say the same.
@@ -34,4 +36,13 @@ def _widened(name: str, estimate: Estimate, candidates: int) -> Estimate:
         low, high = map(math.exp, widened(value, low, high, estimate.blocks, candidates))
     else:
         low, high = widened(*ends, estimate.blocks, candidates)
-    return replace(estimate, low=low, high=high)
+    least, most = _bounds(name)
+    return replace(estimate, low=max(low, least), high=min(high, most))
+
+
+def _bounds(name: str) -> tuple[float, float]:
+    """What the metric can be: a share no more than all."""
+    statistic = METRICS[name].statistic if name in METRICS else None
+    if isinstance(statistic, Mean) and statistic.link is ITSELF:
+        return statistic.bounds
+    return -math.inf, math.inf

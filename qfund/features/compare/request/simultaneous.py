@@ -44,5 +44,5 @@ def _bounds(name: str) -> tuple[float, float]:
     """What the metric can be: a share no more than all."""
     statistic = METRICS[name].statistic if name in METRICS else None
     if isinstance(statistic, Mean) and statistic.link is ITSELF:
-        return statistic.bounds
+        return (0.0, 1.0) if statistic.share else statistic.bounds
     return -math.inf, math.inf

@@ -350,7 +350,7 @@ STORED = (
     Case("stored-compare-llama", f"compare pydoc-llama --precision bf16 int4 --text '{LONG}' --context 16"),
     Case("stored-compare-blip", "compare shapes-blip --precision int8 --max-tokens 16"),
     Case("stored-generate", f"{GENERATE} --max-new-tokens 8"),
-    Case("stored-embed", f"{EMBED} --text 'Close it'"),
+    Case("stored-embed", f"{EMBED} --text 'Close it' --pooling mean"),
     Case("stored-classify", CLASSIFY, CLASSIFIER),
 )
 

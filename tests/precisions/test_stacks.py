@@ -110,7 +110,7 @@ def test_what_is_no_stack_stays_and_is_named() -> None:
 
 def test_a_stack_of_output_heads_is_a_head() -> None:
     """Csm has a head for each codebook in one parameter."""
-    config = transformers.CsmConfig()
+    config: Any = transformers.CsmConfig()
     config.num_hidden_layers = config.depth_decoder_config.num_hidden_layers = 1
     with torch.device("meta"):
         model = transformers.CsmForConditionalGeneration(config)

@@ -203,8 +203,11 @@ def test_bytes_are_those_of_the_formats(made: Callable[[str], Path]) -> None:
 
 
 def promise(folder: Path, **settings: Any) -> Path:
-    """A plain checkpoint whose config says that it is quantised."""
+    """A plain checkpoint with some codes whose config says that it is quantised."""
     shutil.copytree(checkpoints.folder("llama-untied"), folder, dirs_exist_ok=True)
+    codes = {"model.layers.0.mlp.up_proj.qweight": torch.zeros(4, 4, dtype=torch.uint8)}
+    weights = folder / "model.safetensors"
+    save_file(load_file(weights) | codes, weights, {"format": "pt"})
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"quantization_config": settings}))
     return folder
@@ -246,7 +249,9 @@ def test_floats_that_are_said_to_be_quantized_are_refused(tmp_path: Path) -> Non
     pytest.importorskip("torchao")
     settings = TorchAoConfig(pytest.importorskip("torchao.quantization").Int8WeightOnlyConfig()).to_dict()
     with pytest.raises(CorruptCheckpoint, match="every tensor is float"):
-        load_stored(checkpoint.read(promise(tmp_path, **settings)), CPU)
+        folder = promise(tmp_path, **settings)
+        shutil.copy(checkpoints.folder("llama-untied") / "model.safetensors", folder)
+        load_stored(checkpoint.read(folder), CPU)
 
 
 @pytest.mark.parametrize("name", MADE)

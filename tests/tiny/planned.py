@@ -345,7 +345,7 @@ AWKWARD = {
     "mixed-dtypes": "Llama whose norms are stored in FP32 and all else in BF16",
     "stored-tied-head": "GPT-2 whose tied head is stored too",
     "stored-buffers": "GPT-2 with its attention masks, as OpenAI stored them",
-    "new-head": "a BERT encoder opened as a classifier",
+    "new-head": "a BERT encoder whose config names a classifier",
 }
 NAMES = (*CHECKPOINTS, *ALONE, *AWKWARD)
 #: Precisions that stand for all: the casts, and one of every way to store codes.
@@ -357,7 +357,8 @@ def loaded_bytes(name: str, precision: str) -> int:
     """What a model that was really loaded stores: transformers' count of a cast, and of a quantised model every
     parameter and buffer, each memory once."""
     row = PRECISIONS[precision]
-    class_: Any = getattr(transformers, architecture(name))
+    # The encoder alone, where the file holds nothing of the head.
+    class_: Any = transformers.BertModel if name == "new-head" else getattr(transformers, architecture(name))
     model = class_.from_pretrained(folder(name), dtype=getattr(torch, row.dtype))
     if row.quantizer is None:
         return int(model.get_memory_footprint())

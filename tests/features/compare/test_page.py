@@ -264,7 +264,7 @@ def test_a_full_queue_is_told(opened: Open, jobs: FakeJobs) -> None:
 
 
 def test_a_broken_store_is_told_and_the_page_works(opened: Open, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(key: str) -> Report | None:
+    def refuse(kind: object, key: str) -> Report | None:
         raise StoreError("The disk is full.", "Free some space.")
 
     monkeypatch.setattr(store, "get", refuse)

@@ -163,7 +163,7 @@ def test_an_architecture_that_transformers_does_not_export(tmp_path: Path) -> No
         ({"hidden_size": "wide"}, "config.json"),
         ({"num_hidden_layers": 10**9}, "num_hidden_layers = 1000000000"),
         ({"num_attention_heads": 0}, "config.json"),
-        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "already quantised"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quantization_config is left over"),
     ],
 )
 def test_a_config_that_makes_no_sense_is_refused(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
@@ -254,6 +254,8 @@ def test_headers_size_casts_only() -> None:
 def test_headers_of_a_quantized_checkpoint_are_as_stored(tmp_path: Path) -> None:
     made = checkpoints.make("llama", tmp_path / "model")
     edit(made / "config.json", {"quantization_config": {"quant_method": "gptq", "bits": 4}})
+    codes = {"model.layers.0.mlp.up_proj.qweight": torch.zeros(4, 4, dtype=torch.uint8)}
+    save_file(load_file(made / "model.safetensors") | codes, made / "model.safetensors", {"format": "pt"})
     found = headers(PlanRequest(str(made)), silently)
     assert found.cast_bytes == {} and "GPTQ 4 bits" in found.notes[-1] and found.stored_bytes > 0
 

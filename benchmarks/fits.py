@@ -1,107 +1,122 @@
-"""Estimated activations beside forwards that run: ``python -m benchmarks.fits``.
+"""Estimated activations beside the peaks of processes: ``python -m benchmarks.fits [NAME …]``.
 
-Random models of a few layers, on the CPU. *Estimate* is what ``qfund fits`` says (activations and cache), from traces
-without weights; *live* is the most bytes of tensors alive at once in a forward that runs; *resident* is how much the
-process grew (its high-water mark, Linux only), which has what kernels take for themselves too, and misses what the
-allocator held already.
+Random models of a few layers, on the CPU, with contexts so long that activations dominate. *Foretold* is what ``qfund
+fits`` says for this workload on a CPU (activations, cache and state), from traces without weights; *measured* is by how
+much a fresh process that runs plain transformers grew (``benchmarks.peak``).
 """
 
+import argparse
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
 
+from benchmarks import peak
 from qfund.checkpoints import checkpoint
+from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.units import bytes_text
-from qfund.features.memory.measure import trace
 from qfund.features.memory.measure.shape import shape_of
+from qfund.features.memory.request.fits import Shape
 from qfund.features.memory.request.kv_cache import KV_FORMATS, KV_OF, kv_bytes, state_bytes
 from qfund.features.memory.request.sizing import activations_of, behind_windows
 from qfund.models import tasks
 
-_SIZES: dict[str, Any] = {"vocab_size": 32_000, "num_hidden_layers": 3, "hidden_size": 512, "num_attention_heads": 8}
-_WIDE: dict[str, Any] = {**_SIZES, "intermediate_size": 1408, "num_key_value_heads": 2}
-_PLAIN: dict[str, Any] = {**_SIZES, "intermediate_size": 2048}
-MODELS: dict[str, dict[str, Any]] = {
-    "LlamaForCausalLM": _WIDE,
-    "MistralForCausalLM": {**_WIDE, "sliding_window": 256},
-    "Qwen3ForCausalLM": {**_WIDE, "head_dim": 64},
-    "Gemma2ForCausalLM": {**_WIDE, "head_dim": 64, "sliding_window": 256},
-    "GPT2LMHeadModel": {"n_embd": 512, "n_layer": 3, "n_head": 8},
-    "GPTNeoXForCausalLM": _PLAIN,
-    "BloomForCausalLM": {"vocab_size": 32_000, "hidden_size": 512, "n_layer": 3, "n_head": 8},
-    "FalconForCausalLM": {**_SIZES, "multi_query": True},
-    "MambaForCausalLM": {"vocab_size": 32_000, "hidden_size": 256, "num_hidden_layers": 2},
-    "T5ForConditionalGeneration": {"d_model": 512, "d_kv": 64, "d_ff": 2048, "num_layers": 3, "num_heads": 8},
+_SIZES: dict[str, Any] = {
+    **{"vocab_size": 32_000, "num_hidden_layers": 3, "hidden_size": 256, "num_attention_heads": 8},
+    **{"max_position_embeddings": 8192, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2},
 }
-WORK = ((1, 128), (1, 1024), (4, 512))
+_WIDE: dict[str, Any] = {**_SIZES, "intermediate_size": 704, "num_key_value_heads": 2}
+_PLAIN: dict[str, Any] = {**_SIZES, "intermediate_size": 1024}
+_LATENT: dict[str, Any] = {
+    **_SIZES,
+    **{"intermediate_size": 704, "kv_lora_rank": 64, "q_lora_rank": 96, "qk_rope_head_dim": 16},
+    **{"qk_nope_head_dim": 32, "v_head_dim": 32, "n_routed_experts": 8, "moe_intermediate_size": 176},
+    **{"first_k_dense_replace": 1, "num_experts_per_tok": 2, "n_group": 2, "topk_group": 1},
+}
+_SCAN: dict[str, Any] = {"mamba_n_heads": 16, "mamba_d_head": 32, "mamba_d_state": 32, "mamba_n_groups": 1}
+_EXPERTS: dict[str, Any] = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 176}
+#: Name → its class's, and what its config says.
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("LlamaForCausalLM", {**_PLAIN, "num_key_value_heads": 8}),
+    "llama-gqa": ("LlamaForCausalLM", _WIDE),
+    "mistral": ("MistralForCausalLM", {**_WIDE, "sliding_window": 256}),
+    "gpt2": ("GPT2LMHeadModel", {"vocab_size": 32_000, "n_embd": 256, "n_layer": 3, "n_head": 8, "n_positions": 8192}),
+    "gpt-neox": ("GPTNeoXForCausalLM", _PLAIN),
+    "bloom": ("BloomForCausalLM", {"vocab_size": 32_000, "hidden_size": 256, "n_layer": 3, "n_head": 8}),
+    "falcon": ("FalconForCausalLM", {**_SIZES, "multi_query": True}),
+    "gemma2": ("Gemma2ForCausalLM", {**_WIDE, "head_dim": 32, "sliding_window": 256}),
+    "gemma3": ("Gemma3ForCausalLM", {**_WIDE, "head_dim": 32, "sliding_window": 256}),
+    "deepseek-v2": ("DeepseekV2ForCausalLM", _LATENT),
+    "deepseek-v3": ("DeepseekV3ForCausalLM", _LATENT),
+    "mixtral": ("MixtralForCausalLM", {**_WIDE, "num_local_experts": 8, "num_experts_per_tok": 2}),
+    "qwen3-moe": ("Qwen3MoeForCausalLM", {**_WIDE, **_EXPERTS, "head_dim": 32}),
+    "gpt-oss": ("GptOssForCausalLM", {**_WIDE, "head_dim": 32, "sliding_window": 256, "num_local_experts": 8}),
+    "llama4": (
+        "Llama4ForCausalLM",
+        {**_WIDE, "head_dim": 32, "intermediate_size_mlp": 704, "num_local_experts": 4, "interleave_moe_layer_step": 1},
+    ),
+    "jetmoe": (
+        "JetMoeForCausalLM",
+        {
+            **{"vocab_size": 32_000, "num_hidden_layers": 3, "hidden_size": 256, "num_key_value_heads": 8},
+            **{"kv_channels": 32, "intermediate_size": 704, "num_local_experts": 8, "num_experts_per_tok": 2},
+        },
+    ),
+    "falcon-h1": ("FalconH1ForCausalLM", {**_WIDE, **_SCAN, "mamba_d_ssm": 512}),
+    "lfm2": ("Lfm2ForCausalLM", {**_WIDE, "layer_types": ["conv", "full_attention", "conv"]}),
+    "jamba": (
+        "JambaForCausalLM",
+        {
+            **_WIDE,
+            **{"attn_layer_period": 3, "attn_layer_offset": 1, "expert_layer_period": 2, "expert_layer_offset": 1},
+            **{"num_experts": 4, "mamba_d_state": 16, "mamba_dt_rank": 32, "use_mamba_kernels": False},
+        },
+    ),
+    "bert": ("BertModel", _PLAIN),
+    "modernbert": ("ModernBertModel", {**_PLAIN, "intermediate_size": 768}),
+    "t5": ("T5ForConditionalGeneration", {"d_model": 256, "d_kv": 32, "d_ff": 1024, "num_layers": 3, "num_heads": 8}),
+}
+CONTEXTS = (1024, 4096)
 
 
-def _build(architecture: str) -> Any:
+def write(name: str, folder: Path) -> Checkpoint:
+    """The checkpoint of a model, whose weights are not what counts."""
+    architecture, settings = MODELS[name]
     kind = getattr(transformers, architecture)
-    torch.manual_seed(0)
-    return kind(kind.config_class(**MODELS[architecture])).eval()
+    kind._from_config(kind.config_class(**settings), dtype="bfloat16").save_pretrained(folder)
+    return checkpoint.read(folder)
 
 
-def _options(model: Any, batch: int, context: int) -> dict[str, Any]:
-    ids = torch.ones((batch, context), dtype=torch.int64)
-    more = {"decoder_input_ids": ids} if model.config.is_encoder_decoder else {"logits_to_keep": 1}
-    return {"input_ids": ids, "use_cache": True, **more}
-
-
-def _live(model: Any, options: dict[str, Any]) -> int:
-    live = trace.LiveBytes()
-    with torch.no_grad(), live:
-        model(**options)
-    return live.peak
-
-
-def _resident(model: Any, options: dict[str, Any]) -> int | None:
-    """Growth of the high-water mark of resident memory; None where the system has none."""
-    clear = Path("/proc/self/clear_refs")
-    if not clear.exists():
-        return None
-    clear.write_text("5")
-    before = _mark()
-    with torch.no_grad():
-        model(**options)
-    return _mark() - before
-
-
-def _mark() -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+def foretold(shape: Shape, dtype: str, context: int) -> int:
+    cached = kv_bytes(shape.cache, 1, context, KV_FORMATS[KV_OF[dtype]]) + state_bytes(shape.states, 1, dtype)
+    return activations_of(shape, dtype, "cpu").bytes(1, context) + cached + behind_windows(shape, 1, context, dtype)
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[*MODELS, []], metavar="NAME")
+    names = parser.parse_args().names or list(MODELS)
     transformers.utils.logging.set_verbosity_error()
-    print(f"{'model':27} {'dtype':9} {'work':>8} {'estimate':>10} {'live':>10} {'ratio':>6} {'resident':>10}")
-    ratios = []
-    for architecture in MODELS:
-        model = _build(architecture)
-        with tempfile.TemporaryDirectory() as folder:
-            model.save_pretrained(folder)
-            found = checkpoint.read(Path(folder))
-            shape = shape_of(found, tasks.task_of(found), ["float32", "bfloat16"])
-        for dtype in ("float32", "bfloat16"):
-            model.to(getattr(torch, dtype))
-            for batch, context in WORK:
-                options = _options(model, batch, context)
-                cached = kv_bytes(shape.cache, batch, context, KV_FORMATS[KV_OF[dtype]])
-                cached += state_bytes(shape.states, batch, dtype)
-                estimate = activations_of(shape, dtype).bytes(batch, context) + cached
-                estimate += behind_windows(shape, batch, context, dtype)
-                live, resident = _live(model, options), _resident(model, options)
-                ratios.append(estimate / live)
-                seen = "not here" if resident is None else bytes_text(resident)
-                print(
-                    f"{architecture:27} {dtype:9} {batch:>3}×{context:<4} {bytes_text(estimate):>10} "
-                    f"{bytes_text(live):>10} {ratios[-1]:6.3f} {seen:>10}",
-                    flush=True,
-                )
-    print(f"estimate / live: {min(ratios):.3f} to {max(ratios):.3f}, median {sorted(ratios)[len(ratios) // 2]:.3f}")
+    print("| model | dtype | tokens | foretold | measured | ratio |\n| --- | --- | ---: | ---: | ---: | ---: |")
+    ratios: list[float] = []
+    with peak.fresh_processes() as processes:
+        for name in names:
+            with tempfile.TemporaryDirectory() as folder:
+                found = write(name, Path(folder))
+                shape = shape_of(found, tasks.task_of(found), ["float32", "bfloat16"])
+                for dtype in ("float32", "bfloat16"):
+                    for context in CONTEXTS:
+                        said = foretold(shape, dtype, context)
+                        measured = processes.apply(peak.growth, (folder, MODELS[name][0], dtype, 1, context))
+                        ratios.append(said / measured)
+                        print(
+                            f"| {name} | {dtype} | {context:,} | {bytes_text(said)} | {bytes_text(measured)} "
+                            f"| {ratios[-1]:.2f} |",
+                            flush=True,
+                        )
+    ratios.sort()
+    print(f"\nforetold / measured: {ratios[0]:.2f} to {ratios[-1]:.2f}, median {ratios[len(ratios) // 2]:.2f}")
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def write(folder: Path) -> int:
 
 
 def sampled(found: Run, weights: int) -> Sampled:
-    result = summarize_load(found.loaded.borders, found.samples, weights)
+    result = summarize_load(found.loaded.borders, found.samples, weights, found.loaded.moments)
     assert result is not None, "not sampled on this system"
     return result
 

@@ -3,7 +3,9 @@
 import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Protocol
 
+from qfund.core.environment import Environment
 from qfund.precisions.table import PRECISIONS
 
 
@@ -63,3 +65,30 @@ def when(created: str) -> str:
 
 #: A metric's direction in words.
 BETTER = {"lower": "lower", "higher": "higher", "one": "closer to 1", "zero": "closer to 0"}
+
+
+class Measured(Protocol):
+    """A result that says with what, when and where it came about."""
+
+    @property
+    def qfund(self) -> str: ...
+    @property
+    def created(self) -> str: ...
+    @property
+    def environment(self) -> Environment: ...
+    @property
+    def architecture(self) -> str: ...
+
+
+def traced(found: Measured) -> str:
+    """One line that says when, where and with what it was measured."""
+    environment = found.environment
+    parts = [
+        f"Measured on {when(found.created)}",
+        found.architecture,
+        *(f"{name} {version}" for name, version in ({"qfund": found.qfund} | environment.versions).items()),
+        environment.cpu if environment.device == "cpu" else environment.device,
+        f"{environment.threads} thread{'s' * (environment.threads != 1)}",
+        f"model {environment.model_id[:19]}" + (f" at {environment.revision[:12]}" if environment.revision else ""),
+    ]
+    return f"{' · '.join(parts)}."

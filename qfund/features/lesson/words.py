@@ -7,7 +7,6 @@ from typing import Any
 from qfund.core.estimate import Estimate
 from qfund.core.units import bytes_text
 from qfund.drawing.numbers import estimate_text
-from qfund.drawing.phrases import when
 from qfund.features.compare.request.report import PrecisionResult, Report
 from qfund.features.compare.words.libraries import SIGMAS
 from qfund.features.lesson.request.notebook import Cast, Copies, DirectLoad, Notebook
@@ -210,17 +209,3 @@ def published(figure: CourseFigure) -> str:
     now = f"{figure.now:.10g}" if isinstance(figure.now, float) else figure.now
     then = f"{figure.then:.10g}" if isinstance(figure.then, float) else figure.then
     return f"In the course, {figure.what}: {then}; today {now}. {figure.why}".strip()
-
-
-def traced(found: Notebook | LoadPeaks) -> str:
-    """One line that says when, where and with what it was measured."""
-    environment = found.environment
-    parts = [
-        f"Measured on {when(found.created)}",
-        found.architecture,
-        *(f"{name} {version}" for name, version in ({"qfund": found.qfund} | environment.versions).items()),
-        environment.cpu if environment.device == "cpu" else environment.device,
-        f"{environment.threads} thread{'s' * (environment.threads != 1)}",
-        f"model {environment.model_id[:19]}" + (f" at {environment.revision[:12]}" if environment.revision else ""),
-    ]
-    return f"{' · '.join(parts)}."

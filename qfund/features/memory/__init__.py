@@ -22,6 +22,7 @@ FEATURE = Feature(
             measure="qfund.features.memory.measure.fits:fits",
             check="qfund.features.memory.request.fits:checked",
             consistent="qfund.features.memory.request.invariants:consistent_fits",
+            schema=2,
         ),
         Kind(
             "load-peak",

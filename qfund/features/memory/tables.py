@@ -192,7 +192,8 @@ def _from_codes(found: _Steps, plan: Plan, entry: PlanEntry) -> None:
         "buffers": "buffers",
     }
     found.at = 0
-    for part in ("quantised", *sorted(set(PARTS) - {"quantised"}, key=lambda part: -entry.parts[part])):
+    rest = (part for part in PARTS if part != "quantised")  # in this order where two have as many bytes
+    for part in ("quantised", *sorted(rest, key=lambda part: -entry.parts[part])):
         found.step(said[part], entry.parts[part])
 
 

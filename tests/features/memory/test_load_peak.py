@@ -421,7 +421,7 @@ def test_a_library_that_converts_nothing_is_no_measurement() -> None:
 def loaded(need: int = 100, swapped: int = 0) -> watch.Run:
     """A run of which the process said that."""
     borders = [border("start", 0.0, 0, 0), border("reading", 1.0, 0, 0), border("ready", 2.0, need, 0)]
-    said = Loaded([*borders, border("end", 3.0, need, 0)], 0.5, 100, 100, None, 0.4, swapped)
+    said = Loaded([*borders, border("end", 3.0, need, 0)], 0.5, 100, 100, None, 0.4, swapped=swapped)
     return watch.Run(said, ())
 
 

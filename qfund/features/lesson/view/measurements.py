@@ -3,6 +3,7 @@
 import streamlit as st
 
 from qfund.drawing import axes
+from qfund.drawing.phrases import traced
 from qfund.features.compare import link
 from qfund.features.compare.figures import damage as damage_figures
 from qfund.features.compare.figures import libraries as libraries_figures
@@ -124,7 +125,7 @@ def loading(asked: Asked) -> None:
         )
     st.caption(
         "Light is the peak, full colour what stays. *Need* decides whether a load succeeds: private memory plus "
-        "weights in use that lie in the mapped file. " + literal(" ".join((*found.notes, words.traced(found))))
+        "weights in use that lie in the mapped file. " + literal(" ".join((*found.notes, traced(found))))
     )
     if (lesson := services.look_up(asked.lesson).result) is not None:
         st.markdown(literal(words.straight(lesson.direct)))

@@ -6,6 +6,7 @@ import streamlit as st
 
 from qfund.core.units import bytes_text
 from qfund.drawing import axes, numbers
+from qfund.drawing.phrases import traced
 from qfund.features.lesson import figures, tables, words
 from qfund.features.lesson.request.notebook import Notebook
 from qfund.features.lesson.request.questions import Asked
@@ -29,7 +30,7 @@ def _seen(draw: Callable[[Asked, Notebook], None]) -> Callable[[Asked], None]:
         )
         if answer is not None:
             draw(asked, answer.result)
-            st.caption(literal(words.traced(answer.result)))
+            st.caption(literal(traced(answer.result)))
 
     return drawn
 

@@ -108,7 +108,7 @@ def _measure(job: Job, runs: int, weights: int, entered: Callable[[str], None]) 
 
 def _result(job: Job, runs: Sequence[Run], weights: int) -> WayPeak:
     """The run with the median need (the lower one of two), and the needs of all."""
-    found = [(one, summarize_load(one.loaded.borders, one.samples, weights)) for one in runs]
+    found = [(one, summarize_load(one.loaded.borders, one.samples, weights, one.loaded.moments)) for one in runs]
     needs = tuple(sampled.need for _, sampled in found if sampled)
     middle, sampled = sorted(found, key=lambda pair: pair[1].need if pair[1] else 0)[(len(found) - 1) // 2]
     loaded, ran = middle.loaded, middle.ran

@@ -1,7 +1,7 @@
 """What the arithmetic needs of a model besides its weights: its cache, and activations by traces of its forward."""
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -63,20 +63,27 @@ def shape_of(found: Checkpoint, task: Task, dtypes: Iterable[str]) -> Shape:
     )  # the lesson's model does not
     cache, states = cache_of(fields) if generates else ((), ())
     wanted = {"float32" if dtype in ("float32", "float64") else "bfloat16" for dtype in dtypes}
-    half = _Tracer(found, "bfloat16", cache, states, fields)
-    traced = [half.activations()]
-    if "float32" in wanted:
-        # Twice the bytes of bf16 is at most 4 % too many, unless a model in bf16 computes in fp32 too: scores, states.
-        scores = max(phase.per_square for phase in traced[0].last) >= 2 * (fields["num_attention_heads"] or 1)
-        alike = traced[0].source == "traced" and not scores and not states
-        traced += [traced[0].times(2, "float32") if alike else replace(half, dtype="float32").activations(traced[0])]
+    tracer = _Tracer(found, "bfloat16", cache, states, fields)
+    traced = _in_dtypes(tracer, wanted)
     return Shape(
         cache=cache,
         states=states,
-        activations=tuple(traced),
+        activations=traced,
         trained=_trained(config.get_text_config(decoder=True)),
         checked=bool(cache or states) and traced[0].source == "traced",
+        on_cpu=_in_dtypes(replace(tracer, cpu=True), wanted) if tracer.unfused else (),
     )
+
+
+def _in_dtypes(half: "_Tracer", wanted: Container[str]) -> tuple[Activations, ...]:
+    """Activations in bf16, which ``half`` traces, and where it is wanted in fp32."""
+    first = half.activations()
+    if "float32" not in wanted:
+        return (first,)
+    # Twice the bytes of bf16 is at most 4 % too many, unless a model in bf16 computes in fp32 too: scores, states.
+    scores = max(phase.per_square for phase in first.last) >= 2 * (half.fields["num_attention_heads"] or 1)
+    alike = first.source == "traced" and not scores and not half.states
+    return first, first.times(2, "float32") if alike else replace(half, dtype="float32").activations(first)
 
 
 def fields_of(config: Any) -> dict[str, Any]:
@@ -102,15 +109,17 @@ def _trained(config: Any) -> int | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Tracer:
-    """A model in one dtype, with what its config says of its cache."""
+    """A model in one dtype, with what its config says of its cache; ``cpu``, ``unfused`` as in ``trace.Attention``."""
 
     found: Checkpoint
     dtype: str
     cache: tuple[CacheLayers, ...]
     states: tuple[State, ...]
     fields: Mapping[str, Any]
+    cpu: bool = False
+    unfused: bool = False
 
     def activations(self, half: Activations | None = None) -> Activations:
         """From traces; from a formula where a forward cannot be traced, or twice ``half``, those of bf16.
@@ -153,7 +162,8 @@ class _Tracer:
     def _held(self, model: Any, batch: int, context: int, all_logits: bool) -> int:
         """Bytes at the peak, without the cache, which is there in whole: windows are cut off after they were read."""
         cached = bool(self.cache or self.states)
-        found = trace(model, batch, context, cached, all_logits)
+        found = trace(model, batch, context, cached, all_logits, self.cpu)
+        self.unfused |= found.unfused
         foretold = self._foretold(batch, context)
         if cached and foretold != found.cached:
             raise UnsupportedModel(

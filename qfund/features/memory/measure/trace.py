@@ -1,9 +1,8 @@
 """transformers' own forward on the meta device, with every storage that it makes counted while it lives.
 
 So a trace says what transformers holds at once, to the byte, between operations. What a kernel takes for itself while
-it runs (a fused attention, a matrix product) is not seen. Beside forwards that really run on the CPU the estimates are
-7 % too small to 3 % too large (``benchmarks/fits.py``: ten architectures, two dtypes); transformers' reference scans of
-states take more than the fused kernels of a GPU do.
+it runs (a fused attention, a matrix product) is not seen. ``benchmarks/fits.py`` holds the estimates against peaks of
+processes; transformers' reference scans of states take more than the fused kernels of a GPU do.
 """
 
 import inspect
@@ -15,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.attention import SDPBackend
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_iter
 
 
@@ -33,7 +33,12 @@ class LiveBytes(TorchDispatchMode):
     ) -> Any:
         if func is torch.ops.aten._local_scalar_dense.default:
             return args[0].dtype is torch.bool or 1  # a mask of ones is asked whether all of it is one
-        out = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten._grouped_mm.default:  # that of meta takes bf16 only
+            out = args[0].new_empty((args[0].shape[0], args[1].shape[-1]))
+        else:
+            out = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten._safe_softmax.default:  # it looks for rows without any score by a mask of them all
+            self.peak = max(self.peak, self.now + out.nbytes + out.numel())
         given = {one.untyped_storage()._cdata for one in tree_iter((args, kwargs)) if isinstance(one, Tensor)}
         for tensor in tree_iter(out):
             if isinstance(tensor, Tensor):
@@ -54,8 +59,19 @@ class LiveBytes(TorchDispatchMode):
         self.now -= size
 
 
-class FusedAttention(TorchFunctionMode):
-    """Scaled dot-product attention as a fused kernel has it: an output, and a mask turned into the dtype, no scores."""
+class Attention(TorchFunctionMode):
+    """Scaled dot-product attention as a fused kernel has it: an output, and a mask turned into the dtype, no scores.
+
+    Args:
+        cpu: where torch's CPU has no fused kernel for what is asked, make its score matrices; a GPU has more kernels.
+
+    Attributes:
+        unfused: a CPU makes score matrices where a GPU does not: heads of keys and values that differ in width.
+    """
+
+    def __init__(self, cpu: bool = False) -> None:
+        super().__init__()
+        self._cpu, self.unfused = cpu, False
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -66,6 +82,10 @@ class FusedAttention(TorchFunctionMode):
             query, mask = named["query"], named.get("attn_mask")
             if query.shape[:-2] != named["key"].shape[:-2] and not named.get("enable_gqa"):
                 return func(*args, **given)  # fused kernels do not broadcast heads: torch computes scores, here too
+            if not cpu_fuses(**named):
+                self.unfused = True
+                if self._cpu:
+                    return func(*args, **given)
             biased = None if mask is None or mask.dtype == query.dtype else query.new_empty(mask.shape)
             out = query.new_empty((*query.shape[:-1], named["value"].shape[-1]))
             del biased
@@ -73,15 +93,41 @@ class FusedAttention(TorchFunctionMode):
         return func(*args, **given)
 
 
+def cpu_fuses(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> bool:
+    """Whether torch would use a fused kernel on a CPU for tensors like these: asked of torch itself."""
+
+    def like(one: Tensor) -> Tensor:  # memory that nobody touches is not taken: this costs addresses only
+        return torch.empty_strided(one.shape, one.stride(), dtype=one.dtype, device="cpu")
+
+    with _disable_current_modes():
+        mask = None if attn_mask is None else like(attn_mask)
+        chosen = torch._fused_sdp_choice(
+            like(query), like(key), like(value), mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+        )
+    return bool(chosen != SDPBackend.MATH.value)
+
+
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Bytes: the most that lived at once, and what the cache held at the end."""
+    """Bytes: the most that lived at once, and what the cache held at the end; ``unfused`` as in ``Attention``."""
 
     peak: int
     cached: int
+    unfused: bool = False
 
 
-def trace(model: Any, batch: int, context: int, cached: bool = True, all_logits: bool = False) -> Trace:
+def trace(
+    model: Any, batch: int, context: int, cached: bool = True, all_logits: bool = False, cpu: bool = False
+) -> Trace:
     """Read a prompt on the meta device, as ``generate`` does: with a cache, and logits of the last position only."""
     ids = torch.zeros((batch, context), dtype=torch.int64, device="meta")
     accepted = inspect.signature(model.forward).parameters
@@ -92,10 +138,10 @@ def trace(model: Any, batch: int, context: int, cached: bool = True, all_logits:
         options["logits_to_keep"] = 0 if all_logits else 1
     if "use_cache" in accepted:
         options["use_cache"] = cached
-    live = LiveBytes()
-    with torch.no_grad(), FusedAttention(), live:
+    live, attention = LiveBytes(), Attention(cpu)
+    with torch.no_grad(), attention, live:
         out = model(**options)
-    return Trace(live.peak, cache_bytes(out))
+    return Trace(live.peak, cache_bytes(out), attention.unfused)
 
 
 def cache_bytes(output: Any) -> int:

@@ -98,6 +98,8 @@ class Shape:
         activations: one a dtype that precisions compute in.
         trained: longest context that it was trained for (or has positions for); None where the config says nothing.
         checked: whether the cache was compared with the one that transformers itself makes (on the meta device).
+        on_cpu: the activations on a CPU, where its torch has no fused kernel for an attention that a GPU has one for;
+            empty where they are the same.
     """
 
     cache: tuple[CacheLayers, ...]
@@ -105,6 +107,7 @@ class Shape:
     activations: tuple[Activations, ...]
     trained: int | None
     checked: bool
+    on_cpu: tuple[Activations, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -279,7 +279,7 @@ _STATE_OF: dict[str, Callable[[Config], tuple[int, int]]] = {
     **dict.fromkeys(
         ("qwen3_next", "qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text", "olmo_hybrid"), _delta
     ),
-    **dict.fromkeys(("lfm2", "lfm2_moe"), _convolution),
+    **dict.fromkeys(("lfm2", "lfm2_moe", "lfm3"), _convolution),
 }
 
 SIZES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}

@@ -2,10 +2,9 @@
 
 *Need* is the number that decides whether a load succeeds: the peak of private bytes plus the bytes of live weights that
 still alias the mapped file. The common measures mislead: resident bytes count pages of the file that the system takes
-back under pressure, and private bytes leave out weights that were never copied but are in use all the same. Need is
-exact at the borders between phases; within a phase it counts those weights that alias the file from its start to its
-end, and so may miss a part of what is there for a moment: at most 0.06 of the fp32 weights where it was measured
-(``benchmarks.load_peak`` checks it with weights read into private memory).
+back under pressure, and private bytes leave out weights that were never copied but are in use all the same. Which ones
+live is known at every moment, from where safetensors gives them until nobody holds them (``benchmarks.load_peak``
+checks the need with weights read into private memory).
 """
 
 from collections.abc import Callable
@@ -192,8 +191,7 @@ class Curve:
 
     Attributes:
         seconds: since the start.
-        need: bytes above the baseline: private, and the weights known to alias the file (those that do at the start
-            and at the end of the phase).
+        need: bytes above the baseline: private, and the weights that alias the file.
         private, rss: bytes above the baseline.
     """
 

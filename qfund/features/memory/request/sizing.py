@@ -52,7 +52,7 @@ def total_bytes(shape: Shape, weights: Weights, workload: Workload, context: int
 def _parts(shape: Shape, weights: Weights, workload: Workload, context: int) -> dict[str, Amount]:
     dtype = computes_in(shape, weights)
     batch = workload.batch
-    alive = activations_of(shape, dtype).bytes(batch, context, workload.all_logits)
+    alive = activations_of(shape, dtype, workload.runtime).bytes(batch, context, workload.all_logits)
     alive += behind_windows(shape, batch, context, dtype) + weights.dequantised
     return {
         "weights": Amount(weights.bytes, EXACT),
@@ -76,9 +76,9 @@ def behind_windows(shape: Shape, batch: int, context: int, dtype: str) -> int:
     return kv_bytes(whole, batch, context, kv) - kv_bytes(shape.cache, batch, context, kv)
 
 
-def activations_of(shape: Shape, dtype: str) -> Activations:
-    """Those of a dtype; fp16 has bf16's, and fp64 twice those of fp32."""
-    found = {one.dtype: one for one in shape.activations}
+def activations_of(shape: Shape, dtype: str, runtime: str = "cuda") -> Activations:
+    """Those of a dtype on a device; fp16 has bf16's, and fp64 twice those of fp32."""
+    found = {one.dtype: one for one in (runtime == "cpu" and shape.on_cpu) or shape.activations}
     if dtype in found:
         return found[dtype]
     return found["bfloat16"].times(1, dtype) if dtype == "float16" else found["float32"].times(2, dtype)

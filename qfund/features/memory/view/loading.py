@@ -4,7 +4,7 @@ import streamlit as st
 
 from qfund.core.errors import QfundError
 from qfund.drawing import axes
-from qfund.features.lesson import words as lesson_words
+from qfund.drawing.phrases import traced
 from qfund.features.memory import figures, tables, words
 from qfund.features.memory.link import Asked
 from qfund.features.memory.request import load_peak
@@ -109,7 +109,7 @@ def _measured(found: LoadPeaks, precision: str) -> None:
         "**Need** decides whether a load succeeds: private bytes plus live weights that still lie in the mapped file. "
         "**RSS** also counts pages of the file that the system takes back under pressure; **private** leaves out "
         "weights that were never copied. W is the size of the weights in FP32; all is above the imports' memory. "
-        + literal(lesson_words.traced(found))
+        + literal(traced(found))
     )
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 import transformers
 from torch import nn
-from transformers import modeling_utils
 
 from qfund.checkpoints import catalog, checkpoint
 from qfund.core.errors import NothingConverted
@@ -129,41 +128,3 @@ LOADS: dict[str, Callable[[Loader, Phases], list[Any]]] = {
     "torchao-after": Loader._torchao_after,
     "deepcopy": Loader._deepcopy,
 }
-
-
-def read_privately() -> None:
-    """Let safetensors give copies in private memory in place of views of the mapped file."""
-    modeling: Any = modeling_utils  # its imports are not meant to be used, let alone replaced
-    original = modeling.safe_open
-
-    class Slice:
-        def __init__(self, found: Any) -> None:
-            self._found = found
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._found, name)
-
-        def __getitem__(self, key: Any) -> Any:
-            return self._found[key].clone()
-
-    class File:
-        def __init__(self, *arguments: Any, **options: Any) -> None:
-            self._file = original(*arguments, **options)
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._file, name)
-
-        def __enter__(self) -> "File":
-            self._file.__enter__()
-            return self
-
-        def __exit__(self, *error: object) -> None:
-            self._file.__exit__(*error)
-
-        def get_slice(self, name: str) -> Slice:
-            return Slice(self._file.get_slice(name))
-
-        def get_tensor(self, name: str) -> Any:
-            return self._file.get_tensor(name).clone()
-
-    modeling.safe_open = File

@@ -42,6 +42,16 @@ class Border(msgspec.Struct, frozen=True):
     kept: int
 
 
+class Moment(msgspec.Struct, frozen=True, array_like=True):
+    """A tensor that aliases a file has come or gone: the clock (seconds), resident and shared bytes, and the bytes of
+    all such tensors that live from then on."""
+
+    time: float
+    resident: int
+    shared: int
+    kept: int
+
+
 class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
     """``borders`` is empty where the system has no such counter; ``swapped`` are bytes that it had moved to disk."""
 
@@ -51,6 +61,7 @@ class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
     transformers_bytes: int
     device_peak: int | None
     processor_seconds: float
+    moments: list[Moment] = []
     swapped: int = 0
 
 

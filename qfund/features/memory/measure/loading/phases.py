@@ -3,7 +3,7 @@
 import bisect
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,15 +59,13 @@ def swapped() -> int:
 def aliasing_files(models: Iterable[Any]) -> int:
     """Bytes of the models' tensors whose memory is a mapped file's, each counted once."""
     ranges = file_ranges(Path("/proc/self/maps").read_text("utf-8", "replace"))
-    starts = [start for start, _ in ranges]
     found: dict[int, int] = {}
     for model in models:
         for _, _, _, tensor, _ in counting.tensors(model):
             if tensor.device.type != "cpu" or not tensor.numel():
                 continue
             place = tensor.data_ptr()
-            index = bisect.bisect_right(starts, place) - 1
-            if index >= 0 and place < ranges[index][1]:
+            if within(place, ranges):
                 found[place] = max(found.get(place, 0), tensor.numel() * tensor.element_size())
     return sum(found.values())
 
@@ -77,3 +75,9 @@ def file_ranges(maps: str) -> list[tuple[int, int]]:
     rows = (line.split(maxsplit=5) for line in maps.splitlines())
     spans = (row[0].split("-") for row in rows if len(row) > 5 and row[4] != "0")
     return sorted((int(start, 16), int(end, 16)) for start, end in spans)
+
+
+def within(place: int, ranges: Sequence[tuple[int, int]]) -> bool:
+    """Whether an address lies in one of these ranges, which are sorted."""
+    index = bisect.bisect_right(ranges, place, key=lambda span: span[0]) - 1
+    return index >= 0 and place < ranges[index][1]

@@ -20,6 +20,7 @@ from qfund.engine import child
 from qfund.engine.messages import Failed, failure
 from qfund.features.memory.measure.loading import messages
 from qfund.features.memory.measure.loading.messages import Entered, Event, Imported, Job, Loaded, Ran
+from qfund.features.memory.measure.loading.sampler import available
 
 #: Seconds at the start and at the end in which nothing happens but samples.
 _REST = 0.05
@@ -39,16 +40,20 @@ def perform(job: Job, announce: Callable[[Event], None], go: Callable[[], object
 
     from qfund.checkpoints.catalog import CATALOG
     from qfund.features.memory.measure.loading import forward
-    from qfund.features.memory.measure.loading.loader import Loader, read_privately
+    from qfund.features.memory.measure.loading.loader import Loader
+    from qfund.features.memory.measure.loading.mapped import Mapped, give
     from qfund.features.memory.measure.loading.phases import Phases, aliasing_files, swapped
     from qfund.models import counting
 
     loader = Loader(Path(job.folder), job.precision, job.way)
-    if job.private:
-        read_privately()
     with contextlib.suppress(Exception):
         # Once through on a toy, so that what is imported and allocated by the first load of all is not counted.
         Loader(CATALOG["dummy"].folder, job.precision, job.way).load(Phases(lambda phase: None))
+    mapped = Mapped()
+    if job.private:
+        give(torch.Tensor.clone)
+    elif available():
+        give(mapped.watch)
     batch = forward.prepare(loader.found, job.tokens) if job.tokens else None
     if loader.device.type == "cuda":
         torch.cuda.synchronize(loader.device)
@@ -77,6 +82,7 @@ def perform(job: Job, announce: Callable[[Event], None], go: Callable[[], object
         transformers_bytes=sum(int(model.get_memory_footprint()) for model in models),
         device_peak=torch.cuda.max_memory_allocated(loader.device) if loader.device.type == "cuda" else None,
         processor_seconds=processor,
+        moments=[moment for moment in mapped.moments if moment.time <= phases.borders[-1].ended],
         swapped=swapped(),
     )
     announce(loaded)  # whatever becomes of the forward, the load is measured

@@ -1,11 +1,11 @@
 """From borders and samples to figures: the need, the peaks, the curve."""
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from qfund.features.memory.measure.loading.messages import Border, Ran
+from qfund.features.memory.measure.loading.messages import Border, Moment, Ran
 from qfund.features.memory.request.load_peak import Curve, Inference, Phase, Sampled
 
 #: Points of a curve.
@@ -13,12 +13,13 @@ POINTS = 400
 
 
 def summarize_load(
-    borders: Sequence[Border], samples: Sequence[tuple[float, int, int]], weights: int
+    borders: Sequence[Border], samples: Sequence[tuple[float, int, int]], weights: int, moments: Sequence[Moment] = ()
 ) -> Sampled | None:
-    """The figures of one load, from the borders between its phases and the samples.
+    """The figures of one load, from the borders between its phases, the samples, and the moments in which tensors that
+    alias the file came or went.
 
-    In a phase, weights that alias the file both at its start and at its end are needed throughout, and so are the
-    private bytes at each moment; at a border both are known exactly.
+    Private bytes at each moment are needed, and so are the tensors that alias the file then: at a moment those before
+    it too, since a copy is there before what it was made of goes.
     """
     if not borders:
         return None
@@ -33,11 +34,27 @@ def summarize_load(
         private = resident - shared - private_before
         return _Point(time - zero, private + kept, private, resident - rss_before)
 
+    kept_from = [(moment.time, moment.kept) for moment in moments]
+
+    def kept_at(time: float) -> int:
+        index = bisect_right(kept_from, time, key=lambda row: row[0])
+        return kept_from[index - 1][1] if index else 0
+
+    seen = [(*row, kept_at(row[0])) for row in samples]
+    befores = (0, *(moment.kept for moment in moments))
+    seen += [
+        (row.time, row.resident, row.shared, max(before, row.kept))
+        for before, row in zip(befores, moments, strict=False)
+    ]
+    seen.sort()
     for start, end in pairwise(borders):
-        kept = min(start.kept, end.kept)
+        least = min(start.kept, end.kept)
         points.append(point(start.began, start.resident, start.shared, start.kept))
-        inside = samples[bisect_left(times, start.began) : bisect_right(times, end.ended)]
-        points += [point(*row, kept) for row in inside]
+        points += [
+            point(time, resident, shared, max(kept, least))
+            for time, resident, shared, kept in seen
+            if start.began <= time <= end.ended
+        ]
         points.append(point(end.ended, end.resident, end.shared, end.kept))
         phases.append(Phase(start.phase, start.began - zero, end.ended - zero, points[-1].need, end.kept))
     peaks = {

@@ -214,6 +214,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         {**_GROUPED, **_DELTA, **_EXPERTS, "head_dim": 8, "shared_expert_intermediate_size": 16},
     ),
     "lfm2": ("Lfm2", {**_GROUPED, "layer_types": ["conv", "full_attention"]}),
+    "lfm3": ("Lfm3", {**_GROUPED, "layer_types": ["conv", "full_attention"]}),
     "t5": ("T5", {"vocab_size": 99, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4}),
     "bart": (
         "Bart",
@@ -319,6 +320,50 @@ def test_activations_are_near_those_of_a_forward_that_runs(name: str, dtype: str
     cached += sizing.behind_windows(shape, 2, context, dtype)
     ratio = (alive.bytes(2, context) + cached) / measured
     assert 0.95 < ratio < 1.06, ratio
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("values", [8, 16])
+def test_a_cpu_makes_score_matrices_where_heads_differ_in_width(values: int, dtype: torch.dtype) -> None:
+    """Of 2 sequences, 4 heads and 64 tokens: two matrices of scores in fp32 and a mask of them, as the kernels do it."""
+
+    def peak(cpu: bool) -> tuple[int, bool]:
+        query, key, value = (torch.empty(2, 4, 64, width, dtype=dtype, device="meta") for width in (16, 16, values))
+        with torch.no_grad(), trace.Attention(cpu) as attention, trace.LiveBytes() as live:
+            torch.nn.functional.scaled_dot_product_attention(query, key, value)
+        return live.peak, attention.unfused
+
+    out = 2 * 4 * 64 * values * dtype.itemsize
+    assert peak(False) == (out, values != 16)
+    scores = 2 * 4 * 64 * 64
+    least, unfused = peak(True)
+    assert unfused == (values != 16)
+    if unfused:
+        assert 9 * scores <= least <= 9 * scores + 4 * (2 * 4 * 64 * (16 + 16 + 16 + 8))
+    else:
+        assert least == out
+
+
+def test_latent_attention_takes_its_scores_on_a_cpu_only(tmp_path: Path) -> None:
+    """Bytes for every pair of tokens by hand: 4 heads with two fp32 matrices and a mask, and what one mask takes."""
+    torch.manual_seed(0)
+    settings_ = {**MODELS["deepseek-v3"][1], "max_position_embeddings": 16_384}
+    transformers.DeepseekV3ForCausalLM(transformers.DeepseekV3Config(**settings_)).save_pretrained(tmp_path)
+    found = checkpoint.read(tmp_path)
+    shape = shape_of(found, tasks.task_of(found), ["float32", "bfloat16"])
+    assert [row.dtype for row in shape.on_cpu] == ["bfloat16", "float32"]
+    assert {row.source for row in (*shape.activations, *shape.on_cpu)} == {"traced"}
+    for dtype in ("float32", "bfloat16"):
+        on_gpu, on_cpu = (sizing.activations_of(shape, dtype, runtime) for runtime in ("cuda", "cpu"))
+        assert 4 * 9 <= (on_cpu.bytes(1, 8192) - on_gpu.bytes(1, 8192)) / 8192**2 <= 4 * 9 + 8
+    (cpu,), (gpu,) = (rows(shape, WEIGHTS[1:2], Workload(2**40, 8192, runtime=name)) for name in ("cpu", "cuda"))
+    assert cpu.activations.bytes > 4 * 9 * 8192**2 > gpu.activations.bytes
+    assert longest_context(shape, WEIGHTS[1], Workload(16 * GIB, runtime="cpu")) < 25_000
+
+
+def test_models_whose_attention_is_fused_everywhere_are_traced_once() -> None:
+    found = checkpoint.read(checkpoints.folder("llama"))
+    assert not shape_of(found, tasks.task_of(found), ["float32"]).on_cpu
 
 
 _WIDTHS = (

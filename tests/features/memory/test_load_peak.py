@@ -15,6 +15,7 @@ import msgspec
 import pytest
 import torch
 import transformers
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from qfund.commandline.parser import parse
@@ -33,7 +34,8 @@ from qfund.features.memory import words
 from qfund.features.memory.command import load_peak as load_peak_command
 from qfund.features.memory.measure import load_peak
 from qfund.features.memory.measure.loading import sampler, watch
-from qfund.features.memory.measure.loading.messages import Border, Job, Loaded, Ran
+from qfund.features.memory.measure.loading.mapped import Mapped
+from qfund.features.memory.measure.loading.messages import Border, Job, Loaded, Moment, Ran
 from qfund.features.memory.measure.loading.phases import file_ranges
 from qfund.features.memory.measure.loading.summary import POINTS, summarize_forward, summarize_load
 from qfund.features.memory.measure.loading.watch import run, watcher
@@ -168,6 +170,29 @@ def test_what_stays_in_the_file_all_through_a_phase_is_needed_beside_the_peak() 
     assert found is not None
     assert found.need == 110  # 80 + min(100, 30), and 0 + 100 at the border
     assert found.settled == 50
+
+
+def test_what_is_in_the_file_is_counted_at_every_moment() -> None:
+    """A cast of two weights of 60 and 40: at the worst moment both lie in the file, and the first one's copy is there."""
+    borders = [border("start", 0.0, 0, 0), border("casting", 1.0, 0, 100), border("ready", 2.0, 50, 0)]
+    moments = [Moment(0.5, 1000, 0, 100), Moment(1.4, 1030, 0, 40), Moment(1.8, 1050, 0, 0)]
+    found = summarize_load([*borders, border("end", 3.0, 50, 0)], [(1.2, 1020, 0), (1.6, 1045, 0)], 100, moments)
+    assert found is not None
+    assert (found.need, found.settled, found.private_peak) == (130, 50, 50)
+    assert found.curve.need == (0, 100, 100, 100, 120, 130, 85, 90, 50, 50, 50)
+
+
+def test_a_tensor_is_mapped_as_long_as_anybody_holds_it(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(300), "b": torch.ones(100)}, tmp_path / "x.safetensors")
+    mapped = Mapped()
+    with safe_open(tmp_path / "x.safetensors", framework="pt") as file:
+        a, b, again = (mapped.watch(file.get_tensor(name)) for name in "aba")
+        private = mapped.watch(torch.ones(500))
+    parameter = torch.nn.Parameter(a)
+    del a, again, private  # the parameter holds the first; the second lies at the same place
+    parameter.data = parameter.data.bfloat16()
+    del b
+    assert [moment.kept for moment in mapped.moments] == [1200, 1600, 400, 0]
 
 
 def test_a_system_without_counters_gives_no_figures() -> None:
@@ -597,7 +622,8 @@ def test_a_cancelled_measurement_leaves_nothing_behind(llama: tuple[Path, int]) 
 def test_a_killed_measurement_takes_its_processes_along(llama: tuple[Path, int]) -> None:
     code = f"""
         import sys
-        from qfund.features.memory.measure.loading.messages import Job
+        from qfund.features.memory.measure.loading.mapped import Mapped
+from qfund.features.memory.measure.loading.messages import Job
         from qfund.features.memory.measure.loading.watch import run
         def told(phase):
             if phase == "start": print("loading", flush=True); sys.stdin.readline()

@@ -325,7 +325,7 @@ def test_activations_are_near_those_of_a_forward_that_runs(name: str, dtype: str
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("values", [8, 16])
 def test_a_cpu_makes_score_matrices_where_heads_differ_in_width(values: int, dtype: torch.dtype) -> None:
-    """Of 2 sequences, 4 heads and 64 tokens: two matrices of scores in fp32 and a mask of them, as the kernels do it."""
+    """Of 2 sequences, 4 heads and 64 tokens: two matrices of scores in fp32 and a mask of them."""
 
     def peak(cpu: bool) -> tuple[int, bool]:
         query, key, value = (torch.empty(2, 4, 64, width, dtype=dtype, device="meta") for width in (16, 16, values))

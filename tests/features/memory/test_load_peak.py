@@ -173,7 +173,7 @@ def test_what_stays_in_the_file_all_through_a_phase_is_needed_beside_the_peak() 
 
 
 def test_what_is_in_the_file_is_counted_at_every_moment() -> None:
-    """A cast of two weights of 60 and 40: at the worst moment both lie in the file, and the first one's copy is there."""
+    """A cast of weights of 60 and 40: at the worst moment both lie in the file, beside the first one's copy."""
     borders = [border("start", 0.0, 0, 0), border("casting", 1.0, 0, 100), border("ready", 2.0, 50, 0)]
     moments = [Moment(0.5, 1000, 0, 100), Moment(1.4, 1030, 0, 40), Moment(1.8, 1050, 0, 0)]
     found = summarize_load([*borders, border("end", 3.0, 50, 0)], [(1.2, 1020, 0), (1.6, 1045, 0)], 100, moments)
@@ -313,9 +313,10 @@ def test_the_lesson_is_measured(llama: tuple[Path, int], measured: tuple[LoadPea
     assert found.weights_bytes == weights == found.stored_bytes
     rows = {(row.precision, row.way): row for row in (found.reference, *found.ways)}
     largest = 8192 * 1024 * 4  # the embedding, 22 % of the weights: what is copied in one piece comes on top
+    reading = 2 * largest + 2 * largest // 4  # four threads read: what each casts is there in fp32 meanwhile
     bounds = {
         ("fp32", "direct"): (1.0, 0.0, 1.0),
-        ("bf16", "direct"): (0.5, 0.0, 0.5),
+        ("bf16", "direct"): (0.5, reading, 0.5),
         ("bf16", "cast"): (1.0, largest / 2, 0.5),
         ("bf16", "deepcopy"): (2.0, largest / 2, 1.5),
         ("int8", "quantised-direct"): (1.0, largest, rows["int8", "quantised-direct"].footprint_bytes or 0),
@@ -343,12 +344,15 @@ def test_the_lesson_is_measured(llama: tuple[Path, int], measured: tuple[LoadPea
     assert not found.notes
     assert [share for _, share in phases] == sorted(share for _, share in phases)
     said = words.load_needs(found, "bf16")
-    assert said.startswith("BF16: loading it directly needs 0.5") and "the notebook's deepcopy 2." in said
+    direct = rows["bf16", "direct"].sampled or pytest.fail()
+    assert said.startswith(f"BF16: loading it directly needs {direct.multiples['need']:.2f}")
+    assert "the notebook's deepcopy 2." in said
     printed = load_peak_command.text(found)
     assert said in printed
     cells = next(line.split() for line in printed.splitlines() if line.startswith("BF16 ") and " direct" in line)
     assert cells[:2] == ["BF16", "direct"] and cells[8:10] == ["0.50", "0.50"]
-    assert all(float(cell) == pytest.approx(0.5, abs=0.04) for cell in cells[4:7])
+    assert float(cells[4]) == pytest.approx(direct.multiples["need"], abs=0.006)
+    assert all(float(cell) == pytest.approx(0.5, abs=0.04) for cell in cells[5:7])
 
 
 @linux

@@ -40,5 +40,3 @@ def opening(request: Asked, progress: Progress) -> Opening:
 def notes(opening: Opening) -> tuple[str, ...]:
     """What is to be said of the input and the files."""
     return (*opening.prepared.facts.notes, *opening.opened.notes)
-
-

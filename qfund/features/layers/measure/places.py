@@ -91,5 +91,3 @@ def find(checkpoint: Checkpoint, rows: Sequence[Precision], also: tuple[str, ...
 def _in_order(order: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
     held = set(names)
     return tuple(name for name in order if name in held)
-
-

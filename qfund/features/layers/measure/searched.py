@@ -3,12 +3,11 @@ precisions on another text."""
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
-
 
 from qfund.core.errors import InvalidInput, InvalidSpec
 from qfund.core.estimate import Estimate
@@ -59,27 +58,36 @@ def recipe(request: RecipeRequest, progress: Progress = lambda phase, share: Non
     groups = [tuple(group) for group in _groups(whole.places, names, request.alike)]
     weights = sum(whole.places.every[name].shape[0] * whole.places.every[name].shape[1] for name in names)
 
+    bytes_of = {group: {row.name: sum(sizes[row.name][name] for name in group) for row in rows} for group in groups}
+    rest = whole.opened.sizes[request.reference] - sum(each[request.reference] for each in bytes_of.values())
+    budget = request.budget if request.budget is not None else rest + math.floor((request.bits or 0) * weights / 8)
+    smallest = rest + sum(min(each.values()) for each in bytes_of.values())
+    if smallest > budget:
+        raise _too_small(request, budget, smallest, 8 * (smallest - rest) / weights)
+
     singles = {
         (group, row.name): Mix(f"{number} in {row.name}", dict.fromkeys(group, row.name))
         for number, group in enumerate(groups)
         for row in whole.rows
     }
     everywhere = {row.name: Mix(f"{row.name} everywhere", dict.fromkeys(names, row.name)) for row in whole.rows}
-    seen = mixes(
-        search, [*singles.values(), *everywhere.values()], request.also, lambda phase, share: progress(phase, 0.8 * share)
-    ).positions
+
+    def searching(phase: str, share: float) -> None:
+        progress(phase, 0.8 * share)
+
+    def testing(phase: str, share: float) -> None:
+        progress(f"test text: {phase}", 0.8 + 0.2 * share)
+
+    seen = mixes(search, [*singles.values(), *everywhere.values()], request.also, searching).positions
     damages = {key: _mean(seen[mix.name]) for key, mix in singles.items()}
     choices = [
         Choice(
             group,
-            {row.name: sum(sizes[row.name][name] for name in group) for row in rows},
+            bytes_of[group],
             {request.reference: 0.0} | {row.name: damages[group, row.name] for row in whole.rows},
         )
         for group in groups
     ]
-    total = whole.opened.sizes[request.reference]
-    rest = total - sum(choice.bytes[request.reference] for choice in choices)
-    budget = request.budget if request.budget is not None else rest + math.floor((request.bits or 0) * weights / 8)
 
     def mixture(chosen: Sequence[str], precision: str | None = None) -> Mixture:
         pairs = list(zip(choices, chosen, strict=True))
@@ -89,24 +97,16 @@ def recipe(request: RecipeRequest, progress: Progress = lambda phase, share: Non
         ordered = {name: modules[name] for name in whole.places.every if name in modules}
         return Mixture(precision, ordered, rest + held, 8 * held / weights, predicted)
 
-    smallest = rest + sum(min(choice.bytes.values()) for choice in choices)
     chosen = solve(choices, budget - rest)
     if chosen is None:
-        asked = f"{request.bits:g} bits per weight" if request.bits else bytes_text(budget)
-        least = f"{8 * (smallest - rest) / weights:.2f} bits per weight" if request.bits else bytes_text(smallest)
-        raise InvalidSpec(
-            f"{asked} are less than these precisions can do: the smallest takes {least}.",
-            "Give a larger budget, or add a precision of fewer bits.",
-        )
+        raise _too_small(request, budget, smallest, 8 * (smallest - rest) / weights)
     best = mixture(chosen)
     uniform = [mixture([row.name] * len(choices), row.name) for row in whole.rows]
     small = [row for row in uniform if row.bytes <= best.bytes or row.bytes <= budget]
     by_search = {row.name: _mean(seen[everywhere[row.name].name]) for row in whole.rows}
     rival = min(small, key=lambda row: by_search[str(row.precision)]).precision if small else None
     asked_mixes = [Mix("recipe", best.modules), *everywhere.values()]
-    tested = mixes(
-        test, asked_mixes, request.also, lambda phase, share: progress(f"test text: {phase}", 0.8 + 0.2 * share)
-    ).positions
+    tested = mixes(test, asked_mixes, request.also, testing).positions
     largest = max(row.bytes for row in uniform)
     steps = [smallest + (largest - smallest) * step // (FRONTIER - 1) for step in range(FRONTIER)]
     frontier = [mixture(found) for step in steps if (found := solve(choices, step - rest))]
@@ -127,6 +127,15 @@ def recipe(request: RecipeRequest, progress: Progress = lambda phase, share: Non
         smallest=smallest,
         seconds=time.perf_counter() - started,
         notes=notes(whole),
+    )
+
+
+def _too_small(request: RecipeRequest, budget: int, smallest: int, bits: float) -> InvalidSpec:
+    asked = f"{request.bits:g} bits per weight" if request.bits else bytes_text(budget)
+    least = f"{bits:.2f} bits per weight" if request.bits else bytes_text(smallest)
+    return InvalidSpec(
+        f"{asked} are less than these precisions can do: the smallest takes {least}.",
+        "Give a larger budget, or add a precision of fewer bits.",
     )
 
 
@@ -221,7 +230,10 @@ def _paired(one: Positions, other: Positions) -> Estimate:
     counts = np.bincount(chunk).astype(np.float64)
     texts = np.zeros(len(counts), dtype=np.int64)
     seen = difference(
-        *(scatter(np.bincount(chunk, values), counts, texts, statistic.memory) for values in (one.kl, other.kl))
+        *(
+            scatter(np.bincount(chunk, values).astype(np.float64), counts, texts, statistic.memory)
+            for values in (one.kl, other.kl)
+        )
     )
     low, high = interval(seen) or (None, None)
     error = math.sqrt(seen.variance) if seen.blocks >= MIN_BLOCKS else None

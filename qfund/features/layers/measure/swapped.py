@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -175,5 +175,5 @@ def _mixed(opened: Opening, reference: Any, models: Mapping[str, Any], mix: Mix,
 
 def changed(agreement: Estimate) -> Estimate:
     """The share of positions whose most likely output is another one, from the share of those where it is not."""
-    ends = (None, None) if agreement.low is None or agreement.high is None else (1 - agreement.high, 1 - agreement.low)
-    return Estimate(1 - agreement.value, agreement.se, agreement.n, agreement.unit, *ends, agreement.blocks)
+    low, high = (None if end is None else 1 - end for end in (agreement.high, agreement.low))
+    return replace(agreement, value=1 - agreement.value, low=low, high=high)

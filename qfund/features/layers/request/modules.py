@@ -66,8 +66,8 @@ class Module:
         block: the number of the block (layer) that it is in; None for those outside.
         shape: of its weight as a matrix [out, in].
         injected: by precision; those that leave this module alone are not there.
-        inputs, channels: what it is given, and its loudest inputs; None where its inputs are no single tensor of floats.
-        weights, groups: of its weight in the reference, and the group with its largest number.
+        inputs, channels: what it is given, and its loudest inputs; None where that is no single tensor of floats.
+        weights, group: of its weight in the reference, and the group with its largest number.
     """
 
     name: str

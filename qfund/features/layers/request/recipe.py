@@ -157,8 +157,8 @@ def solve(choices: Sequence[Choice], budget: int) -> list[str] | None:
     """The precision of each choice with the smallest sum of damages whose bytes are at most ``budget``; None where
     nothing is that small.
 
-    A multiple-choice knapsack (P. Sinha and A. Zoltners, "The multiple-choice knapsack problem", Operations Research 27,
-    1979) as a mixed-integer programme, solved by HiGHS to optimality. Of equal damages the fewer bytes.
+    A multiple-choice knapsack (P. Sinha and A. Zoltners, "The multiple-choice knapsack problem", Operations Research
+    27, 1979) as a mixed-integer programme, solved by HiGHS to optimality. Of equal damages the fewer bytes.
     """
     import numpy as np
     from scipy.optimize import Bounds, LinearConstraint, milp

@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 
 from qfund.drawing.axes import blank_figure, byte_unit, literal, marker
 from qfund.drawing.palette import OTHER
+from qfund.features.layers.request.modules import Values
 
 _ROW = 22  # pixels of a module in a heat map
 
@@ -104,4 +105,23 @@ def frontier(frame: pd.DataFrame, budget: int) -> go.Figure:
     figure.add_vline(x=budget / scale, line={"dash": "dash", "color": OTHER, "width": 1})
     figure.update_xaxes(title=f"memory of the whole model ({unit})", showgrid=True)
     figure.update_yaxes(title="KL divergence (nat)", type="log", exponentformat="power", showgrid=True)
+    return figure
+
+
+def spread(values: Values) -> go.Figure:
+    """How many numbers have which magnitude, by powers of ten."""
+    held = values.spread
+    used = [place for place, count in enumerate(held.counts) if count]
+    places = range(min(used, default=0), max(used, default=0) + 1)
+    figure = blank_figure(240, showlegend=False, bargap=0.05)
+    figure.add_bar(
+        x=[10 ** (held.low + (place + 0.5) * held.width) for place in places],
+        y=[held.counts[place] for place in places],
+        width=[10 ** (held.low + held.width * place) * (10**held.width - 1) for place in places],
+        marker={"color": OTHER},
+        hovertemplate="about %{x:.2g}: %{y:,}<extra></extra>",
+    )
+    figure.add_vline(x=values.rms, line={"dash": "dot", "color": OTHER})
+    figure.update_xaxes(title="magnitude (the dotted line: root mean square)", type="log", exponentformat="power")
+    figure.update_yaxes(title="how many", showgrid=True)
     return figure

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from qfund.checkpoints.checkpoint import Checkpoint
-from qfund.models.mixing import Forward, borrowed, running
+from qfund.models.mixing import Forward, borrowed
 from qfund.precisions.precision import Precision
 from qfund.stream.passes import Call, Pass
 from qfund.stream.streamed import Listener, Streamed
@@ -55,9 +55,19 @@ class Mixed(Streamed):
         self.reference = self.walkers[0].frame
         self.frames = {walker.way.row.name: walker.frame for walker in self.walkers[1:]}
         self._outputs_of: dict[int, Any] = {}
+        #: What runs in the place of modules while a mix takes a step.
+        self.instead: Mapping[nn.Module, Forward] = {}
+        swapped = {name for mix in mixes for name in mix.modules}
+        for name in swapped.union(self.units.streamed):
+            self._may_be_replaced(self.reference.model.get_submodule(name))
         self._mixing = [_Mixing(self, reference, mix) for mix in mixes]
         still = [_Still(walker.way, walker.frame) for walker in self.walkers[1:]]
         self.walkers = [self.walkers[0], *self._mixing, *still]
+
+    def _may_be_replaced(self, module: nn.Module) -> None:
+        """Once and for all: torch takes a module's forward before its hooks run, which is where forwards wait."""
+        own = module.forward
+        module.__dict__["forward"] = lambda *args, **named: self.instead.get(module, own)(*args, **named)
 
     def module_in(self, name: str, row: str) -> Forward:
         """How a module runs in a precision, while its unit is in memory."""
@@ -151,5 +161,8 @@ class _Mixing(Walker):
             instead[model.get_submodule(unit.name)] = lambda *args, **named: output
         for name in inside | self._everywhere:
             instead[model.get_submodule(name)] = self._walk.module_in(name, self._modules[name])
-        with running(instead):
+        self._walk.instead = instead
+        try:
             super().step(forward, call)
+        finally:
+            self._walk.instead = {}

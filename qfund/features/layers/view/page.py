@@ -9,6 +9,7 @@ import streamlit as st
 
 from qfund.core.errors import QfundError
 from qfund.drawing import axes
+from qfund.drawing.phrases import label
 from qfund.features.layers import figures, tables, words
 from qfund.features.layers.link import ADDRESS, Asked
 from qfund.features.layers.request import recipe as recipes
@@ -117,7 +118,7 @@ def _forgiven(found: Swaps, asked: Asked) -> None:
         key="layers_forgiven",
         alt="Relative error of each part's own output against the KL divergence that it costs at the outputs",
     )
-    told_ = [f"{words.label(name)} {value:.2f}" for name, value in tables.rank_correlation(frame).items()]
+    told_ = [f"{label(name)} {value:.2f}" for name, value in tables.rank_correlation(frame).items()]
     if told_:
         st.caption(f"Rank correlation of the two (Spearman's ρ): {', '.join(told_)}.")
 

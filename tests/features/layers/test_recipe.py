@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +14,8 @@ from qfund.cli import main
 from qfund.core.errors import EngineError, InvalidInput, InvalidSpec
 from qfund.core.estimate import Estimate
 from qfund.features.layers import tables, words
+from qfund.features.layers.measure import searched
+from qfund.features.layers.measure.opening import opening
 from qfund.features.layers.measure.searched import recipe as measure
 from qfund.features.layers.request import recipe
 from qfund.features.layers.request.recipe import Choice, Recipe, RecipeRequest, solve
@@ -85,8 +88,14 @@ def test_bytes_are_those_of_models_as_they_are_loaded(found: Recipe) -> None:
 
 
 def test_search_and_test_text_are_apart(found: Recipe) -> None:
-    assert found.search.tokens >= 128 + found.test_tokens
-    assert found.test_tokens >= 200
+    """Of 26 chunks, each with a token for its start, a third is searched on, and none is in both."""
+    whole = opening(replace(found.request, max_tokens=384), lambda phase, share: None)
+    parts = [
+        torch.cat([batch.chunks for batch in part.prepared.batches]).tolist() for part in searched._split(whole, 128)
+    ]
+    assert parts[0] + parts[1] == list(range(26)) and parts[0] and parts[1]
+    assert found.search_tokens + found.test_tokens == found.input.tokens + 26
+    assert found.search_tokens == pytest.approx(128, abs=16)
 
 
 def test_what_is_alike_is_alike(found: Recipe) -> None:
@@ -172,7 +181,9 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
         str(tmp_path / "text"),
     ]
     arguments += ["--context", "16", "--max-tokens", "64", "--test-tokens", "128", "--quiet", "--no-store"]
-    main([*arguments, "--save", str(path)])
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--save", str(path)])
+    assert not ended.value.code
     printed = capsys.readouterr().out
     document = json.loads(path.read_text())
     assert set(document["modules"].values()) <= {"fp32", "int8_g32", "int4"}

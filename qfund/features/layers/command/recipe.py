@@ -98,8 +98,7 @@ def text(found: Recipe) -> str:
             *aligned(rows),
             "",
             f"The recipe: {recipe.label(found.recipe)}. {words.foretold(found)}",
-            f"Searched on {found.search.tokens - found.test_tokens:,} tokens, compared on the {found.test_tokens:,} "
-            "after them.",
+            f"Searched on {found.search_tokens:,} tokens, compared on the {found.test_tokens:,} after them.",
             f"In one precision: {words.together(found.request.alike)}.",
             *found.notes,
             "",

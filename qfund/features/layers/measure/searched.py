@@ -116,7 +116,8 @@ def recipe(request: RecipeRequest, progress: Progress = lambda phase, share: Non
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         environment=environment.describe(whole.opened.found.id, whole.opened.revision),
         architecture=whole.opened.found.architecture,
-        search=whole.prepared.facts,
+        input=whole.prepared.facts,
+        search_tokens=_tokens(search.prepared.batches),
         test_tokens=_tokens(test.prepared.batches),
         budget=budget,
         recipe=_measured(best, tested["recipe"]),
@@ -140,27 +141,37 @@ def _too_small(request: RecipeRequest, budget: int, smallest: int, bits: float) 
 
 
 def _split(whole: Opening, tokens: int) -> tuple[Opening, Opening]:
-    """What is searched on, and what is tested on: batches of chunks, none of which is in both.
+    """What is searched on, and what is tested on: whole chunks, none of which is in both.
 
     Raises:
         InvalidInput: there is too little text for both.
     """
-    seen, batches = 0, whole.prepared.batches
-    for number, batch in enumerate(batches, 1):
-        seen += _tokens([batch])
-        if seen >= tokens and number < len(batches):
-            parts = batches[:number], batches[number:]
-            break
-    else:
-        half = len(batches) // 2
-        if not half:
-            raise InvalidInput(
-                "The text is too short to be split: a recipe is found on one part and tested on another.",
-                "Give a longer text, or a shorter context.",
-            )
-        parts = batches[:half], batches[half:]
-    first, second = (replace(whole, prepared=replace(whole.prepared, batches=part)) for part in parts)
-    return first, second
+    first: list[Batch] = []
+    second: list[Batch] = []
+    chunks = sum(len(batch.chunks) for batch in whole.prepared.batches)
+    share = tokens / _tokens(whole.prepared.batches)
+    left = max(1, min(chunks - 1, round(chunks * share)) if share < 1 else chunks // 2)
+    if chunks < 2:
+        raise InvalidInput(
+            "The text is too short to be split: a recipe is found on one part and tested on another.",
+            "Give a longer text, or a shorter context.",
+        )
+    for batch in whole.prepared.batches:
+        count = min(left, len(batch.chunks))
+        first += [_examples(batch, slice(count))] if count else []
+        second += [_examples(batch, slice(count, None))] if count < len(batch.chunks) else []
+        left -= count
+    one, other = (replace(whole, prepared=replace(whole.prepared, batches=tuple(part))) for part in (first, second))
+    return one, other
+
+
+def _examples(batch: Batch, part: slice) -> Batch:
+    return Batch(
+        {name: value[part] for name, value in batch.arguments.items()},
+        None if batch.targets is None else batch.targets[part],
+        None if batch.scored is None else batch.scored[part],
+        batch.chunks[part],
+    )
 
 
 def _tokens(batches: Sequence[Batch]) -> int:

@@ -69,6 +69,7 @@ class Mixture:
 class Recipe:
     """
     Attributes:
+        search_tokens, test_tokens: what is read of either part of the input, special tokens included.
         recipe: the best mix by prediction.
         uniform: every precision for all modules, of those that were to be chosen from.
         rival: the uniform precision of no more bytes that is best on the search text; None where none is so small.
@@ -83,7 +84,8 @@ class Recipe:
     created: str
     environment: Environment
     architecture: str
-    search: InputFacts
+    input: InputFacts
+    search_tokens: int
     test_tokens: int
     budget: int
     recipe: Mixture

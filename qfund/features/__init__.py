@@ -6,6 +6,7 @@ from qfund.features import (
     compare,
     formats,
     guide,
+    layers,
     lesson,
     memory,
     outputs,
@@ -16,5 +17,6 @@ from qfund.features import (
 
 #: In the order of the navigation.
 FEATURES: tuple[Feature, ...] = tuple(
-    room.FEATURE for room in (compare, memory, outputs, captions, saved, lesson, quantizer, formats, precisions, guide)
+    room.FEATURE
+    for room in (compare, memory, outputs, captions, layers, saved, lesson, quantizer, formats, precisions, guide)
 )

@@ -1,0 +1,1 @@
+"""``qfund layers`` and ``qfund recipe``."""

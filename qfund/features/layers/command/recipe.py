@@ -1,0 +1,107 @@
+"""``qfund recipe``: a precision for each module under a budget, measured on text that the search did not see."""
+
+import json
+from argparse import Namespace
+from pathlib import Path
+
+from qfund.commandline import measuring
+from qfund.commandline.options import ALSO, JSON, MODEL, REVISION, STORING, names, precision
+from qfund.commandline.progress import say
+from qfund.commandline.table import Command, Exclusive, Option
+from qfund.commandline.tables import aligned
+from qfund.core.errors import InvalidSpec
+from qfund.core.units import bytes_text, number_text
+from qfund.drawing.numbers import interval_text
+from qfund.features.layers import words
+from qfund.features.layers.command.layers import BASE, CONTEXT, TEXT, asked
+from qfund.features.layers.request import recipe
+from qfund.features.layers.request.asked import DEFAULT_TOKENS
+from qfund.features.layers.request.recipe import ALIKE, Recipe, RecipeRequest
+from qfund.features.memory.request import budgets
+
+DEFAULT_PRECISIONS = ("int8_g32", "int5", "int4", "int3")
+
+
+def _run(options: Namespace) -> None:
+    alike = RecipeRequest(options.model).alike if options.alike is None else names(options.alike)
+    request = RecipeRequest(
+        **asked(options),  # type: ignore[arg-type]
+        budget=None if options.budget is None else budgets.parse_budget(options.budget),
+        bits=options.bits,
+        alike=() if alike == ("none",) else alike,
+        test_tokens=options.test_tokens,
+    )
+    found = measuring.stored(request, options)
+    if options.save is not None:
+        _save(found, options.save)
+    measuring.put(found, options, text)
+
+
+def _save(found: Recipe, path: Path) -> None:
+    document = {"model": found.request.model, "reference": found.request.reference, "modules": found.recipe.modules}
+    try:
+        path.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+    except OSError as error:
+        raise InvalidSpec(f"{path} cannot be written: {error.strerror or error}.", "Name another file.") from error
+    say(f"qfund: the recipe is in {path}.")
+
+
+COMMAND = Command(
+    run=_run,
+    rows=(
+        MODEL,
+        precision(DEFAULT_PRECISIONS, "to choose from, names"),
+        BASE,
+        Exclusive(
+            (
+                Option("--budget", "the whole model in at most this: 3GiB, 24GB", "B"),
+                Option("--bits", "at most this many bits per weight, scales included: 4.5", "X", float),
+            )
+        ),
+        Option(
+            "--alike",
+            "what has to be in one precision: "
+            + ", ".join(f"{name} ({what})" for name, what in ALIKE.items())
+            + ", or none (default: qkv gate-up)",
+            "G",
+            many=True,
+        ),
+        TEXT,
+        Option("--max-tokens", f"search on this many tokens (default: {DEFAULT_TOKENS})", "N", int, DEFAULT_TOKENS),
+        Option("--test-tokens", "compare on this many tokens after them (default: 4096)", "N", int, 4096),
+        CONTEXT,
+        ALSO,
+        REVISION,
+        Option("--save", "write the recipe, a precision for each module, to this JSON file", "F", Path),
+        JSON,
+        *STORING,
+    ),
+    examples=("qfund recipe pydoc-llama --bits 5", "qfund recipe ./my-model --budget 3GiB --precision int8 int4 nf4"),
+)
+
+
+def text(found: Recipe) -> str:
+    """What to run, the recipe beside uniform precisions, and the precision of each module."""
+    rows = [["", "bytes", "", "bits/weight", "predicted KL", "measured KL (nat)"]]
+    for row in (found.recipe, *found.uniform):
+        assert row.kl is not None
+        name = "recipe" if row is found.recipe else recipe.label(row)
+        measured = interval_text("kl_mean", row.kl)
+        rows.append(
+            [name, f"{row.bytes:,}", bytes_text(row.bytes), f"{row.bits:.3f}", number_text(row.predicted), measured]
+        )
+    modules = [["module", "precision"], *([name, row] for name, row in found.recipe.modules.items())]
+    return "\n".join(
+        [
+            words.recipe_headline(found),
+            "",
+            *aligned(rows),
+            "",
+            f"The recipe: {recipe.label(found.recipe)}. {words.foretold(found)}",
+            f"Searched on {found.search_tokens:,} tokens, compared on the {found.test_tokens:,} after them.",
+            f"In one precision: {words.together(found.request.alike)}.",
+            *found.notes,
+            "",
+            *aligned(modules),
+        ]
+    )

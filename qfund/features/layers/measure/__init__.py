@@ -1,0 +1,1 @@
+"""Modules measured one by one."""

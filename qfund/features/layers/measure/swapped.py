@@ -1,0 +1,179 @@
+"""The measure ``swaps``: parts of the model in a precision, one at a time, and all else the reference."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qfund.core.errors import UnsupportedModel
+from qfund.core.estimate import Estimate
+from qfund.core.metrics.estimates import estimates
+from qfund.core.metrics.positions import Positions
+from qfund.core.progress import Progress
+from qfund.features.layers.measure.opening import Opening, notes, opening
+from qfund.features.layers.measure.places import Places
+from qfund.features.layers.request.swaps import Swap, Swaps, SwapsRequest, checked
+from qfund.models import environment
+from qfund.models.cache import model_cache
+from qfund.models.comparison.positions import Candidate, Comparison
+from qfund.models.forward import run
+from qfund.models.inputs import Batch, Prepared
+from qfund.models.mixing import borrowed, running
+from qfund.stream.mixed import Mix, Mixed
+from qfund.stream.walker import NotStreamable, Way
+from qfund.version import VERSION
+
+REFERENCE = "reference"
+CONTROL = "nothing"
+
+
+def swaps(request: SwapsRequest, progress: Progress = lambda phase, share: None) -> Swaps:
+    """
+    Raises:
+        UnsupportedModel: its outputs are no distributions.
+        QfundError: anything else that is wrong with the request or the model.
+    """
+    started = time.perf_counter()
+    request = checked(request)
+    opened = opening(request, progress)
+    parts = {row: parts_of(opened.places, row, request.part) for row in request.precisions}
+    whole = {row: Mix(f"{row} everywhere", dict.fromkeys(opened.places.of[row], row)) for row in request.precisions}
+    singles = {
+        (row, part): Mix(f"{row} in {part}", dict.fromkeys(modules, row))
+        for row, found in parts.items()
+        for part, modules in found.items()
+    }
+    measured = mixes(opened, [Mix(CONTROL), *singles.values(), *whole.values()], request.also, progress)
+
+    def swap(part: str, row: str, mix: Mix) -> Swap:
+        found = estimates(measured.positions[mix.name], opened.prepared.texts_of_chunks)
+        return Swap(part, row, tuple(mix.modules), found["kl_mean"], changed(found["top1_agreement"]))
+
+    control = measured.positions[CONTROL].kl
+    return Swaps(
+        request=request,
+        qfund=VERSION,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        environment=environment.describe(opened.opened.found.id, opened.opened.revision),
+        architecture=opened.opened.found.architecture,
+        input=opened.prepared.facts,
+        swaps=tuple(swap(part, row, mix) for (row, part), mix in singles.items()),
+        together={row: swap("everything", row, mix) for row, mix in whole.items()},
+        control=0.0 if control is None else float(control.max(initial=0.0)),
+        seconds=time.perf_counter() - started,
+        whole=measured.whole,
+        notes=notes(opened),
+    )
+
+
+def parts_of(places: Places, row: str, part: str) -> dict[str, tuple[str, ...]]:
+    """The parts that are swapped in a precision, and the modules of each; those that share a weight change together."""
+    found: dict[str, list[str]] = {}
+    for name in places.of[row]:
+        place = places.every[name]
+        key = {"module": place.tied[0], "kind": place.kind, "block": place.block_name or place.tied[0]}[part]
+        found.setdefault(key, []).append(name)
+    return {key: places.together(names) for key, names in found.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Name of a mix → the positions of its outputs beside the reference's. ``whole``: why it was not streamed."""
+
+    positions: Mapping[str, Positions]
+    whole: str | None
+
+
+def mixes(opened: Opening, asked: Sequence[Mix], also: Sequence[str], progress: Progress) -> Measured:
+    """Every mix on the whole input, in one walk over the checkpoint.
+
+    Raises:
+        UnsupportedModel: its outputs are no distributions.
+        QfundError: the model cannot be run.
+    """
+    if opened.opened.task.gives == "hidden states":
+        raise UnsupportedModel(
+            f"{opened.opened.found.architecture} gives hidden states and no distribution over anything, so its outputs "
+            "have no KL divergence.",
+            "See what rounding does to each module's own output (`qfund layers` without --swaps), or choose a model "
+            "with a head.",
+        )
+    heard = _Heard(opened.prepared, [mix.name for mix in asked])
+    try:
+        walk = Mixed(opened.opened.as_read, Way(REFERENCE, opened.reference), opened.rows, asked, also)
+        walk.must_fit(model_cache().budget)
+        walk.run([batch.arguments for batch in opened.prepared.batches], heard, progress)
+        why = None
+    except NotStreamable as error:
+        heard = _Heard(opened.prepared, [mix.name for mix in asked])
+        _whole(opened, asked, heard, progress)
+        why = str(error)
+    return Measured({name: candidate.positions() for name, candidate in heard.candidates.items()}, why)
+
+
+class _Heard:
+    """A listener of mixes: what their outputs are beside the reference's, which come with each few of them."""
+
+    def __init__(self, prepared: Prepared, names: Sequence[str]) -> None:
+        self.candidates = {name: Candidate() for name in names}
+        self._prepared = prepared
+
+    def block(self, name: str, way: Way, batch: int, hidden: Tensor) -> None: ...
+
+    def tile(self, batch: int, start: int, vocabulary: int, logits: Mapping[str, Any]) -> None: ...
+
+    def output(self, batch: int, outputs: Mapping[str, Any]) -> None:
+        given = self._prepared.batches[batch]
+        found = {name: output.logits for name, output in outputs.items()}
+        reference = found.pop(REFERENCE)
+        # A comparison of its own for each few: the reference is in every one of them.
+        comparison = Comparison({name: self.candidates[name] for name in found})
+        if reference.dim() == 2:
+            comparison.add_logits(reference, found, chunks=given.chunks)
+            return
+        chosen = torch.ones(reference.shape[:2], dtype=torch.bool) if given.scored is None else given.scored
+        targets = None if given.targets is None else given.targets[chosen]
+        chunks = given.chunks[:, None].expand(chosen.shape)[chosen]
+        rows = {name: part[chosen.to(part.device)] for name, part in found.items()}
+        device = reference.device
+        comparison.add_logits(
+            reference[chosen.to(device)],
+            rows,
+            None if targets is None else targets.to(device),
+            chunks=chunks.to(device),
+        )
+
+
+def _whole(opened: Opening, asked: Sequence[Mix], heard: _Heard, progress: Progress) -> None:
+    """The reference and all precisions side by side in memory, every mix from its first block on."""
+    names = [row.name for row in opened.rows]
+
+    def step(phase: str) -> None:
+        progress(phase, 0.0)
+
+    with opened.opened.loaded([opened.reference.name, *names], step) as (reference, *others):
+        models = {row.name: (row, model.model) for row, model in zip(opened.rows, others, strict=True)}
+        for number, batch in enumerate(opened.prepared.batches):
+            progress("running mixes", number / len(opened.prepared.batches))
+            own = run(reference.model, batch, opened.reference)
+            for mix in asked:
+                heard.output(number, {REFERENCE: own, mix.name: _mixed(opened, reference.model, models, mix, batch)})
+
+
+def _mixed(opened: Opening, reference: Any, models: Mapping[str, Any], mix: Mix, batch: Batch) -> Any:
+    instead = {}
+    for name, precision in mix.modules.items():
+        row, model = models[precision]
+        instead[reference.get_submodule(name)] = borrowed(model.get_submodule(name), row, opened.reference)
+    with running(instead):
+        return run(reference, batch, opened.reference)
+
+
+def changed(agreement: Estimate) -> Estimate:
+    """The share of positions whose most likely output is another one, from the share of those where it is not."""
+    low, high = (None if end is None else 1 - end for end in (agreement.high, agreement.low))
+    return replace(agreement, value=1 - agreement.value, low=low, high=high)

@@ -1,0 +1,1 @@
+"""What is asked of a model's modules, and what is answered."""

@@ -1,0 +1,213 @@
+"""The page Layers: choices, one sentence, a heat map of parts × precisions, and what lies behind it."""
+
+import shlex
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import streamlit as st
+
+from qfund.core.errors import QfundError
+from qfund.drawing import axes
+from qfund.drawing.phrases import label
+from qfund.features.layers import figures, tables, words
+from qfund.features.layers.link import ADDRESS, Asked
+from qfund.features.layers.request import recipe as recipes
+from qfund.features.layers.request.modules import Layers
+from qfund.features.layers.request.recipe import Recipe
+from qfund.features.layers.request.swaps import Swaps
+from qfund.features.layers.view import choices
+from qfund.ui import columns, downloads, progress, services
+from qfund.ui.services import Answer
+from qfund.ui.states import empty, failed, literal, told
+
+
+def draw() -> None:
+    """The whole view."""
+    shown, new = ADDRESS.opened()
+    choices.follow(shown, new)
+    told(ADDRESS.problems())
+    draft, pressed = choices.draw(shown)
+    if pressed:
+        try:
+            request = _request(draft)
+            if services.look_up(request).result is None:
+                services.jobs().submit(request)
+            ADDRESS.pressed(draft)
+            st.rerun()
+        except QfundError as error:
+            failed(error)
+    ADDRESS.show(draft)
+    _below(draft)
+
+
+def _request(asked: Asked) -> Any:
+    return {"swaps": asked.swaps, "modules": asked.layers, "recipe": asked.recipe}[asked.view]
+
+
+def _below(asked: Asked) -> None:
+    try:
+        found = services.look_up(_request(asked))
+    except QfundError as error:
+        failed(error, "This cannot be measured.")
+        return
+    if found.job is not None and found.job.active:
+        progress.follow(found.key)
+        return
+    if found.result is None:
+        if found.job is not None:
+            progress.ended(found.job)
+        _invitation(asked)
+        return
+    _VIEWS[asked.view](found, asked)
+    _take_along(found, asked)
+
+
+def _invitation(asked: Asked) -> None:
+    said = {
+        "swaps": "puts one part at a time in each precision, all else in the reference, and measures what the model's "
+        "outputs lose",
+        "modules": "runs every module in every precision on what the reference gives it, in one pass",
+        "recipe": "measures single swaps on one text, finds the best precision for each module under the budget, and "
+        "compares that with uniform precisions on another text",
+    }[asked.view]
+    empty("Not measured yet", f"**Measure** {said}.", ":material/stacks:")
+
+
+def _swaps(answer: Answer, asked: Asked) -> None:
+    found: Swaps = answer.result
+    name = choices.look(asked, found.request.precisions)
+    st.subheader(literal(words.swaps_headline(found, name)), anchor=False)
+    frame = tables.swapped(found)
+    st.plotly_chart(
+        figures.heat_map(_in_order(frame, found), "kl", "KL (nat)"),
+        config=axes.CONFIG,
+        key="layers_swaps",
+        alt="KL divergence at the outputs for each part of the model in each precision",
+    )
+    st.markdown(literal(words.additivity(found, name)))
+    _forgiven(found, asked)
+    st.caption(literal(" ".join(found.notes)))
+    with st.expander("Numbers", icon=":material/table:"):
+        st.dataframe(frame.drop(columns="precision"), hide_index=True, height=columns.HEIGHT, key="layers_swap_table")
+
+
+def _in_order(frame: Any, found: Swaps) -> Any:
+    """Parts in the model's order."""
+    order = list(dict.fromkeys(row.part for row in found.swaps))
+    return frame.sort_values("part", key=lambda parts: parts.map(order.index), kind="stable")
+
+
+def _forgiven(found: Swaps, asked: Asked) -> None:
+    """Injected against propagated errors, where both were measured."""
+    try:
+        other = services.look_up(asked.layers)
+    except QfundError:
+        return
+    if other.result is None:
+        st.caption(
+            ":material/info: Measure “Each module by itself” with the same choices to see which errors the rest of the "
+            "network forgives."
+        )
+        return
+    frame = tables.against(other.result, found)
+    st.markdown("**What the network forgives, and what it amplifies**")
+    st.plotly_chart(
+        figures.forgiven(frame),
+        config=axes.CONFIG,
+        key="layers_forgiven",
+        alt="Relative error of each part's own output against the KL divergence that it costs at the outputs",
+    )
+    told_ = [f"{label(name)} {value:.2f}" for name, value in tables.rank_correlation(frame).items()]
+    if told_:
+        st.caption(f"Rank correlation of the two (Spearman's ρ): {', '.join(told_)}.")
+
+
+def _modules(answer: Answer, asked: Asked) -> None:
+    found: Layers = answer.result
+    name = choices.look(asked, found.request.precisions)
+    st.subheader(literal(words.injected_headline(found, name)), anchor=False)
+    frame = tables.injected(found)
+    st.plotly_chart(
+        figures.heat_map(frame, "relative_l2", "relative error"),
+        config=axes.CONFIG,
+        key="layers_injected",
+        alt="Relative error of each module's own output in each precision",
+    )
+    names = [row.name for row in found.modules]
+    chosen = st.selectbox("Look into a module", names, key="layers_module", width=420)
+    row = next(row for row in found.modules if row.name == chosen)
+    st.markdown(literal(words.module_sentence(row)))
+    left, right = st.columns(2, gap="medium")
+    with left:
+        st.markdown("**Its weights**")
+        st.plotly_chart(
+            figures.spread(row.weights), config=axes.CONFIG, key="layers_weights", alt="Histogram of the weights' sizes"
+        )
+    if row.inputs:
+        with right:
+            st.markdown("**Its inputs**")
+            st.plotly_chart(
+                figures.spread(row.inputs),
+                config=axes.CONFIG,
+                key="layers_inputs",
+                alt="Histogram of the inputs' sizes",
+            )
+    st.caption(literal(" ".join(found.notes)))
+    with st.expander("Numbers", icon=":material/table:"):
+        st.dataframe(frame.drop(columns="precision"), hide_index=True, height=columns.HEIGHT, key="layers_table")
+
+
+def _recipe(answer: Answer, asked: Asked) -> None:
+    found: Recipe = answer.result
+    st.subheader(literal(words.recipe_headline(found)), anchor=False)
+    st.plotly_chart(
+        figures.frontier(tables.mixtures(found), found.budget),
+        config=axes.CONFIG,
+        key="layers_frontier",
+        alt="Memory against KL divergence: best mixes as foretold, uniform precisions and the recipe as measured",
+    )
+    st.markdown(literal(words.foretold(found)))
+    st.caption(literal(f"In one precision: {words.together(found.request.alike)}. {' '.join(found.notes)}"))
+    with st.expander("The precision of each module", icon=":material/list:"):
+        st.dataframe(
+            tables.assigned(found.recipe)[["module", "label"]],
+            hide_index=True,
+            height=columns.HEIGHT,
+            key="layers_assigned",
+        )
+    document = {"model": found.request.model, "reference": found.request.reference, "modules": found.recipe.modules}
+    downloads.download(
+        f"The recipe ({recipes.label(found.recipe)})",
+        lambda: msgspec.json.encode(document),
+        "recipe.json",
+        "application/json",
+        "download",
+        "layers_recipe",
+    )
+
+
+def _take_along(found: Answer, asked: Asked) -> None:
+    with st.expander("Take it with you", icon=":material/download:"):
+        downloads.download(
+            "Everything (JSON)",
+            lambda: msgspec.json.encode(found.result),
+            f"qfund-layers-{found.key[:8]}.json",
+            "application/json",
+            "data_object",
+            "layers",
+        )
+        st.code(ADDRESS.complete(asked), language=None, wrap_lines=True)
+        st.code(shell(asked), language="bash", wrap_lines=True)
+
+
+def shell(asked: Asked) -> str:
+    """``qfund layers pydoc-llama --swaps block``."""
+    line = ["qfund", "recipe" if asked.view == "recipe" else "layers", asked.model, "--precision", *asked.precisions]
+    line += ["--reference", asked.reference, "--max-tokens", str(asked.tokens)]
+    line += {"swaps": ["--swaps", asked.part], "recipe": ["--bits", f"{asked.bits:g}"]}.get(asked.view, [])
+    line += ["--also", *asked.also] if asked.also else []
+    return shlex.join([*line, *(["--revision", asked.revision] if asked.revision else [])])
+
+
+_VIEWS: dict[str, Callable[[Answer, Asked], None]] = {"swaps": _swaps, "modules": _modules, "recipe": _recipe}

@@ -1,0 +1,113 @@
+"""What modules cost, in sentences."""
+
+import math
+import statistics
+from collections.abc import Sequence
+
+from qfund.core.units import bytes_text, number_text
+from qfund.drawing.numbers import interval_text
+from qfund.drawing.phrases import label, plural
+from qfund.features.layers.request import recipe, swaps
+from qfund.features.layers.request.modules import Layers, Module, worst
+from qfund.features.layers.request.recipe import Recipe
+from qfund.features.layers.request.swaps import Swaps
+
+#: Sums of single swaps that are off by more than this mislead.
+ADDITIVE = 1.25
+
+
+def injected_headline(found: Layers, precision: str) -> str:
+    """Where this precision changes a module's own output most."""
+    errors = [row.injected[precision].relative_l2 for row in found.modules if precision in row.injected]
+    if not errors:
+        return f"{label(precision)} changes no module that ran."
+    if not max(errors):
+        return f"{label(precision)} changes no module's output on this text: every difference is exactly 0."
+    first = worst(found, precision, 1)[0]
+    usual, most = statistics.median(errors), first.injected[precision].relative_l2
+    return (
+        f"{label(precision)} changes a module's own output by {_share(usual)} of its size in the middle of "
+        f"{plural(len(errors), 'module')}, and most in {first.name}: by {_share(most)}."
+    )
+
+
+def swaps_headline(found: Swaps, precision: str) -> str:
+    """Which parts carry half of the damage."""
+    rows, whole = swaps.of(found, precision), found.together[precision]
+    if not rows or not math.fsum(row.kl.value for row in rows):
+        return f"{label(precision)} changes no output on this text, whichever part is swapped."
+    count = swaps.half(found, precision)
+    names = ", ".join(row.part for row in rows[:count][:5]) + " …" * (count > 5)
+    what = {"block": "block", "module": "module", "kind": "kind"}[found.request.part]
+    return (
+        f"Half of the damage of {label(precision)} comes from {count} of {plural(len(rows), what)}: {names}. "
+        f"Everything together costs {interval_text('kl_mean', whole.kl)} nat."
+    )
+
+
+def additivity(found: Swaps, precision: str) -> str:
+    """Whether damages add up."""
+    ratio = swaps.additivity(found, precision)
+    if ratio is None:
+        return ""
+    sentence = f"All at once costs {ratio:.2f} × the sum of single swaps"
+    if 1 / ADDITIVE <= ratio <= ADDITIVE:
+        return f"{sentence}: damages add up."
+    which = "more" if ratio > 1 else "less"
+    return f"{sentence}: together they cost {which} than apart, so sums over modules mislead here."
+
+
+def module_sentence(row: Module) -> str:
+    """What is particular about a module's inputs and weights."""
+    group = (
+        f"Its largest weight, {number_text(row.group.largest)}, stands in row {row.group.row:,} from input "
+        f"{row.group.start:,} on: {row.group.times:.1f} × as large as the median group's largest"
+    )
+    if not row.channels:
+        return f"{group}."
+    loud = row.channels[0]
+    return f"{group}. Its loudest input is number {loud.index:,}: {loud.times:.1f} × the median input's largest value."
+
+
+def recipe_headline(found: Recipe) -> str:
+    """What to run, and why."""
+    budget = bytes_text(found.budget)
+    best, kl = found.recommended, found.recommended.kl
+    assert kl is not None and found.recipe.kl is not None
+    damage = f"KL {interval_text('kl_mean', kl)} nat on text that the search did not see"
+    if found.rival is None:
+        return (
+            f"The recipe takes {bytes_text(best.bytes)} of {budget}: {damage}. No uniform precision of those given is "
+            "as small."
+        )
+    rival = next(row for row in found.uniform if row.precision == found.rival)
+    assert rival.kl is not None
+    if not found.better:
+        seen = f" (difference {interval_text('kl_mean', found.difference)} nat)" if found.difference else ""
+        return (
+            f"Run {recipe.label(rival)} for everything, {bytes_text(rival.bytes)}: {damage}. The recipe found for "
+            f"{budget} is not better beyond doubt{seen}."
+        )
+    less = 100 * (1 - found.recipe.kl.value / rival.kl.value)
+    return (
+        f"Run the recipe, {bytes_text(best.bytes)} of {budget}: {damage}, {less:.0f} % less than "
+        f"{recipe.label(rival)} for everything ({bytes_text(rival.bytes)}, {interval_text('kl_mean', rival.kl)})."
+    )
+
+
+def foretold(found: Recipe) -> str:
+    """Prediction beside measurement."""
+    assert found.recipe.kl is not None
+    return (
+        f"Predicted from single swaps {number_text(found.recipe.predicted)} nat, measured "
+        f"{interval_text('kl_mean', found.recipe.kl)}."
+    )
+
+
+def together(found: Sequence[str]) -> str:
+    """What has to be in one precision."""
+    return "; ".join(recipe.ALIKE[name] for name in found) or "nothing: each module by itself"
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.3g} %"

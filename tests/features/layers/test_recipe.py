@@ -1,0 +1,190 @@
+"""Recipes: the best mix by enumeration, never above the budget, never recommended unless it is better."""
+
+import itertools
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qfund.cli import main
+from qfund.core.errors import EngineError, InvalidInput, InvalidSpec
+from qfund.core.estimate import Estimate
+from qfund.features.layers import tables, words
+from qfund.features.layers.measure import searched
+from qfund.features.layers.measure.opening import opening
+from qfund.features.layers.measure.searched import recipe as measure
+from qfund.features.layers.request import recipe
+from qfund.features.layers.request.recipe import Choice, Recipe, RecipeRequest, solve
+from qfund.models import footprint, loading
+from qfund.precisions.table import PRECISIONS
+from tests.tiny import checkpoints
+
+TEXT = checkpoints.TEXT * 3
+
+
+@st.composite
+def _choices(draw: st.DrawFn) -> list[Choice]:
+    names = ("a", "b", "c")
+    found = []
+    for number in range(draw(st.integers(1, 5))):
+        sizes = draw(st.lists(st.integers(1, 1000), min_size=3, max_size=3))
+        damages = draw(st.lists(st.integers(0, 1000), min_size=3, max_size=3))
+        found.append(
+            Choice(
+                (str(number),),
+                dict(zip(names, sizes, strict=True)),
+                {name: value / 1000 for name, value in zip(names, damages, strict=True)},
+            )
+        )
+    return found
+
+
+@given(_choices(), st.integers(1, 5000))
+def test_the_solver_finds_what_enumeration_finds(choices: list[Choice], budget: int) -> None:
+    every = [
+        (sum(choice.damage[name] for choice, name in zip(choices, names, strict=True)), names)
+        for names in itertools.product("abc", repeat=len(choices))
+        if sum(choice.bytes[name] for choice, name in zip(choices, names, strict=True)) <= budget
+    ]
+    found = solve(choices, budget)
+    if not every:
+        assert found is None
+        return
+    assert found is not None
+    assert sum(choice.bytes[name] for choice, name in zip(choices, found, strict=True)) <= budget
+    damage = sum(choice.damage[name] for choice, name in zip(choices, found, strict=True))
+    assert damage == pytest.approx(min(every)[0], abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def found() -> Recipe:
+    return measure(
+        RecipeRequest(
+            str(checkpoints.folder("llama")),
+            ("int8_g32", "int4", "int2"),
+            text=TEXT,
+            context=16,
+            max_tokens=128,
+            test_tokens=256,
+            bits=5.5,
+        )
+    )
+
+
+def test_bytes_are_those_of_models_as_they_are_loaded(found: Recipe) -> None:
+    from qfund.checkpoints import checkpoint
+
+    opened = checkpoint.read(checkpoints.folder("llama"))
+    for row in found.uniform:
+        loaded = loading.load(opened, PRECISIONS[str(row.precision)]).model
+        assert row.bytes == footprint.stored(loaded).bytes
+    assert found.smallest <= found.recipe.bytes <= found.budget
+    assert found.recipe.bits <= 5.5
+    recipe.consistent(found)
+
+
+def test_search_and_test_text_are_apart(found: Recipe) -> None:
+    """Of 26 chunks, each with a token for its start, a third is searched on, and none is in both."""
+    whole = opening(replace(found.request, max_tokens=384), lambda phase, share: None)
+    parts = [
+        torch.cat([batch.chunks for batch in part.prepared.batches]).tolist() for part in searched._split(whole, 128)
+    ]
+    assert parts[0] + parts[1] == list(range(26)) and parts[0] and parts[1]
+    assert found.search_tokens + found.test_tokens == found.input.tokens + 26
+    assert found.search_tokens == pytest.approx(128, abs=16)
+
+
+def test_what_is_alike_is_alike(found: Recipe) -> None:
+    modules = found.recipe.modules
+    for kinds in (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")):
+        for block in (0, 1):
+            chosen = {
+                row for name, row in modules.items() if f"layers.{block}." in name and name.rpartition(".")[2] in kinds
+            }
+            assert len(chosen) == 1
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "better"), [(-2e-3, -1e-3, True), (-2e-3, 1e-5, False), (1e-5, 2e-3, False), (None, None, False)]
+)
+def test_it_is_recommended_only_where_it_is_better(
+    found: Recipe, low: float | None, high: float | None, better: bool
+) -> None:
+    difference = Estimate(-1e-3, 1e-4, 200, "nat", low, high, 10)
+    seen = replace(found, rival="int4", difference=difference)
+    assert (seen.recommended is found.recipe) == better
+    sentence = words.recipe_headline(seen)
+    assert sentence.startswith("Run the recipe" if better else "Run INT4 g32 for everything")
+
+
+def test_without_a_uniform_precision_as_small_there_is_no_rival(found: Recipe) -> None:
+    seen = replace(found, rival=None, difference=None)
+    assert seen.recommended is found.recipe
+    assert "No uniform precision" in words.recipe_headline(seen)
+
+
+def test_frontier_and_tables(found: Recipe) -> None:
+    bytes_, predicted = zip(*((row.bytes, row.predicted) for row in found.frontier), strict=True)
+    assert list(bytes_) == sorted(bytes_)
+    assert all(later <= earlier + 1e-9 for earlier, later in itertools.pairwise(predicted))
+    frame = tables.mixtures(found)
+    assert set(frame["what"]) == {"recipe", "uniform", "frontier"}
+    assert len(tables.assigned(found.recipe)) == len(found.recipe.modules)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"bits": None}, "one budget"),
+        ({"budget": 10_000_000}, "one budget"),
+        ({"bits": 0.0}, "bits per weight"),
+        ({"bits": None, "budget": -1}, "budget"),
+        ({"test_tokens": 1}, "test_tokens"),
+    ],
+)
+def test_what_cannot_be_asked(found: Recipe, changes: dict[str, object], said: str) -> None:
+    with pytest.raises(InvalidSpec, match=said):
+        recipe.checked(replace(found.request, **changes))  # type: ignore[arg-type]
+
+
+def test_a_budget_below_the_smallest_says_the_smallest(found: Recipe) -> None:
+    with pytest.raises(InvalidSpec, match="the smallest takes"):
+        measure(replace(found.request, bits=0.5))
+
+
+def test_a_text_too_short_to_split(found: Recipe) -> None:
+    with pytest.raises(InvalidInput, match="too short to be split"):
+        measure(replace(found.request, text="The fox.", context=16))
+
+
+def test_above_its_budget_it_is_not_published(found: Recipe) -> None:
+    with pytest.raises(EngineError, match="more than"):
+        recipe.consistent(replace(found, budget=1))
+
+
+def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text").write_text(TEXT)
+    model, path = str(checkpoints.folder("llama")), tmp_path / "recipe.json"
+    arguments = [
+        "recipe",
+        model,
+        "--bits",
+        "6",
+        "--precision",
+        "int8_g32",
+        "int4",
+        "--text-file",
+        str(tmp_path / "text"),
+    ]
+    arguments += ["--context", "16", "--max-tokens", "64", "--test-tokens", "128", "--quiet", "--no-store"]
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--save", str(path)])
+    assert not ended.value.code
+    printed = capsys.readouterr().out
+    document = json.loads(path.read_text())
+    assert set(document["modules"].values()) <= {"fp32", "int8_g32", "int4"}
+    assert "measured KL" in printed and all(name in printed for name in document["modules"])

@@ -8,8 +8,8 @@ _BLOCKS = "qfund.precisions.quantizers.ggml.blocks:"
 _MIXES = "qfund.precisions.quantizers.ggml.mixes:"
 _INPUTS = "qfund.precisions.quantizers.ggml.inputs:INPUTS"
 
-#: Label, bits of a code, bits of what turns codes into numbers for each weight, weights of a block, what these share, and
-#: the SQNR in dB that normal weights reach.
+#: Label, bits of a code, bits of what turns codes into numbers for each weight, weights of a block, what these share,
+#: and the SQNR in dB that normal weights reach.
 _TYPES = (
     ("Q8_0", 8, 16 / 32, 32, "a scale in FP16 per 32", 45.0),
     ("Q6_K", 6, 144 / 256, 256, "scales of 8 bits per 16, one in FP16 per 256", 35.0),
@@ -29,12 +29,21 @@ _FILES = (
     ("Q5_K_M", "Q5_K_M", "Q5_K", "Q6_K for the head and for half of the values and of what leads down"),
     ("Q5_K_S", "Q5_K_S", "Q5_K", "Q6_K for the head"),
     ("Q4_K_M", "Q4_K_M", "Q4_K", "Q6_K for the head and for half of the values and of what leads down"),
-    ("Q4_K_S", "Q4_K_S", "Q4_K", "Q6_K for the head, Q5_K for the first values and what leads down in the first layers"),
+    (
+        "Q4_K_S",
+        "Q4_K_S",
+        "Q4_K",
+        "Q6_K for the head, Q5_K for the first values and what leads down in the first layers",
+    ),
     ("Q4_0_MIX", "Q4_0 mix", "Q4_0", "Q6_K for the head"),
     ("IQ4_XS_MIX", "IQ4_XS mix", "IQ4_XS", "Q6_K for the head, Q5_K for shared values and first layers"),
-    ("Q3_K_L", "Q3_K_L", "Q3_K", "Q6_K for the head, Q5_K for values, attention outputs and what leads down"),
     ("Q3_K_M", "Q3_K_M", "Q3_K", "Q6_K for the head, Q4_K or Q5_K for values, attention outputs and what leads down"),
-    ("Q2_K_MIX", "Q2_K mix", "Q2_K", "Q6_K for the head, Q3_K or Q4_K for values, attention outputs and what leads down"),
+    (
+        "Q2_K_MIX",
+        "Q2_K mix",
+        "Q2_K",
+        "Q6_K for the head, Q3_K or Q4_K for values, attention outputs and what leads down",
+    ),
 )
 
 
@@ -74,9 +83,9 @@ def _run(row: Precision) -> Precision:
         row,
         name=f"{row.name}_inputs",
         label=f"{row.label} weights and inputs",
-        meaning=f"As llama.cpp runs a {row.label} file: linear layers round their inputs to 8 bits too, block by block.",
-        arithmetic="inputs of linear layers are rounded to 8 bits in blocks of 32 or 256, and multiplied with dequantised "
-        "weights in fp32; norms, attention and logits in fp32",
+        meaning=f"As llama.cpp runs a {row.label} file: inputs of linear layers are rounded to 8 bits too.",
+        arithmetic="inputs of linear layers are rounded to 8 bits in blocks of 32 or 256 and multiplied with "
+        "dequantised weights in fp32; norms, attention and logits in fp32",
         product=_INPUTS,
         variant_of=row.name,
         emulated="llama.cpp multiplies the integers of a block themselves; only the rounding of sums differs.",

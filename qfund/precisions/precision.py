@@ -82,6 +82,11 @@ class Precision:
         return self.product is None
 
     @property
+    def as_run(self) -> bool:
+        """Whether it is another row's file as kernels run it: no other bytes, and nothing else to download."""
+        return self.family == GGUF and self.product is not None
+
+    @property
     def treatment(self) -> str:
         """What becomes of the kinds of modules, in one line."""
         if self.family == STORED:
@@ -114,6 +119,6 @@ FAMILIES = {
     FLOAT: "Weights become very small floats times a scale: finer near zero, coarser far from it.",
     CODEBOOK: "Weights become the nearest of 16 values times a scale; the values suit weights that are normal.",
     MEANING: "What else people call BF16 or FP16: only weights rounded, or inputs too, autocast, a wider output head.",
-    GGUF: "What llama-quantize makes: its types, and mixes of them by tensor; the file, and as llama.cpp multiplies it.",
+    GGUF: "What llama-quantize makes: its types, and mixes of them by tensor; the file alone, or as llama.cpp runs it.",
     STORED: "The checkpoint brings its own.",
 }

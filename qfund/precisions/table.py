@@ -326,7 +326,9 @@ def _on_bf16(row: Precision) -> Precision:
 
 def _table() -> dict[str, Precision]:
     table = {row.name: row if row.quantizer is None else _on_base(row, row.dtype) for row in _ROWS}
-    return table | {f"{row.name}_bf16": _on_bf16(row) for row in _ROWS if row.quantizer and row.family not in (MEANING, GGUF)}
+    return table | {
+        f"{row.name}_bf16": _on_bf16(row) for row in _ROWS if row.quantizer and row.family not in (MEANING, GGUF)
+    }
 
 
 PRECISIONS: dict[str, Precision] = _table()

@@ -255,9 +255,7 @@ class Streamed:
         if groups := frame.quantized(unit):
             assert frame.conversion is not None
             chosen = frame.conversion.quantizers
-            jobs = [
-                Job(first, places[0].view, base[places[0].name], chosen[first]) for first, places in groups.items()
-            ]
+            jobs = [Job(first, places[0].view, base[places[0].name], chosen[first]) for first, places in groups.items()]
             with about(frame.row.name):
                 made = self.quantized.of(frame.row, unit.name, jobs)
             for first, stored in made.items():

@@ -408,9 +408,9 @@ class TestDisk:
         made: list[str] = []
         original = quantize
 
-        def counted(job: Job, quantizer: Any) -> Any:
+        def counted(job: Job) -> Any:
             made.append(job.name)
-            return original(job, quantizer)
+            return original(job)
 
         monkeypatch.setattr("qfund.stream.quantized.quantize", counted)
         walked, heard = Streamed(found, ways(found, ("mxfp4", "int4", "fp8_e4m3"))), Heard()

@@ -199,8 +199,8 @@ def _fallen_back(model: nn.Module, plan: Plan, row: Precision) -> Iterator[str]:
     if ragged := {name: count for name, count in columns.items() if count % row.group}:
         name, count = next(iter(ragged.items()))
         yield (
-            f"In {len(ragged):,} of {len(columns):,} weights the rows are no whole blocks of {row.group} (first in {name}: "
-            f"{count:,} inputs): they take the types that llama-quantize falls back to."
+            f"In {len(ragged):,} of {len(columns):,} weights the rows are no whole blocks of {row.group} (first in "
+            f"{name}: {count:,} inputs): they take the types that llama-quantize falls back to."
         )
 
 

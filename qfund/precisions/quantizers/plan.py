@@ -96,9 +96,9 @@ def plan_conversion(
 
     ``also`` adds kinds of modules (``"head"``, ``"embeddings"``); one that shares its weight with another takes it
     along, so that they stay tied. With ``product``, activations are quantised too, so what is converted must be
-    multiplications of their own; with ``every_matrix``, every weight of two or more dimensions is converted but for those
-    of which ``kept`` says why not, and activations only where they are within reach. Works on a model on the meta device
-    too.
+    multiplications of their own; with ``every_matrix``, every weight of two or more dimensions is converted but for
+    those of which ``kept`` says why not, and activations only where they are within reach. Works on a model on the
+    meta device too.
 
     A module that owns weights of two or more dimensions and is not converted is listed with the reason; norms and
     biases always stay.

@@ -63,9 +63,7 @@ class Quantizer(Protocol):
 class Chooser(Protocol):
     """A quantiser that is another one for some weights of a model."""
 
-    def choose(
-        self, model: nn.Module, names: Sequence[Sequence[str]], columns: Sequence[int]
-    ) -> "Sequence[Quantizer]":
+    def choose(self, model: nn.Module, names: Sequence[Sequence[str]], columns: Sequence[int]) -> "Sequence[Quantizer]":
         """One for each weight, given all its names in the model (several where it is shared) and its inputs."""
         ...
 

@@ -1,1 +1,1 @@
-"""The block formats of GGUF files, rounded as llama-quantize rounds them, and llama.cpp's choice of one for each tensor."""
+"""The block types of GGUF files, rounded as llama-quantize rounds them, and its choice of one for each tensor."""

@@ -33,8 +33,8 @@ _FALLBACKS = {"Q2_K": "IQ4_NL", "Q3_K": "IQ4_NL", "IQ4_XS": "IQ4_NL", "Q4_K": "Q
 class Blocks:
     """A type of ggml: each row of a weight is cut into blocks of 32 or 256, each of so many bytes.
 
-    The bytes are those that llama-quantize writes without an importance matrix; the decoder is that of the ``gguf`` package.
-    Rows that are no whole blocks take the type that llama-quantize falls back to.
+    The bytes are those that llama-quantize writes without an importance matrix; the decoder is that of the ``gguf``
+    package. Rows that are no whole blocks take the type that llama-quantize falls back to.
 
     Attributes:
         name: as in ggml: ``Q4_K``.

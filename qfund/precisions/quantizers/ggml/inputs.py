@@ -1,7 +1,7 @@
 """How llama.cpp's kernels multiply with the types of a GGUF file: the inputs are rounded to 8 bits too, block by block.
 
-The integer products of a block are exact, so that rounding the inputs and multiplying in float32 gives the same but for the
-rounding of sums.
+The integer products of a block are exact, so that rounding the inputs and multiplying in float32 gives the same but
+for the rounding of sums.
 """
 
 from collections.abc import Mapping
@@ -19,8 +19,8 @@ def rounded_inputs(
     """Inputs rounded as the type of the weight [out, in] asks for: y = x·w + b in float32.
 
     - K types and IQ4_XS: blocks of 256 with a float32 scale (Q8_K).
-    - Others: blocks of 32 with a float16 scale (Q8_0). Types with a minimum (Q4_1, Q5_1) multiply that with the sum of a
-      block, which is rounded to float16 (Q8_1).
+    - Others: blocks of 32 with a float16 scale (Q8_0). Types with a minimum (Q4_1, Q5_1) multiply that with the sum of
+      a block, which is rounded to float16 (Q8_1).
     - F16, where the rows are no whole blocks of any type: float16.
     """
     from qfund.precisions.quantizers.ggml.blocks import Blocks

@@ -1,7 +1,10 @@
 """ggml's IQ4 types: codes of four bits for 16 values that lie closer around zero, 32 weights to a scale.
 
-Each encoder takes [blocks, weights of a block] float32 and gives [blocks, bytes] uint8, as ``ggml-quants.c`` lays them out.
+Each encoder takes [blocks, weights of a block] float32 and gives [blocks, bytes] uint8, as ``ggml-quants.c`` lays them
+out.
 """
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +56,7 @@ def _places(x: Floats, inverse: Floats, term: Floats, places: NDArray[np.intp]) 
     np.add(term, np.float32(256), out=places, casting="unsafe")
 
 
-def _codes(x: Floats, scale: Floats) -> NDArray[np.uint8]:
+def _codes(x: Floats, scale: Floats) -> NDArray[np.integer[Any]]:
     """[32, blocks] → [blocks, 16]: the first 16 codes in the low bits, the others in the high."""
     inverse = np.where(scale != 0, 1 / scale, np.float32(0))
     places = np.empty(x.shape, np.intp)
@@ -81,7 +84,11 @@ def iq4_xs(x: Floats) -> NDArray[np.uint8]:
     upper = np.bitwise_or.reduce((stored >> 4).astype(np.uint16) << np.arange(0, 16, 2, dtype=np.uint16), axis=1)
     lower = stored[:, ::2] & 15 | (stored[:, 1::2] & 15) << 4
     return np.concatenate(
-        [d.astype("<f2")[:, None].view(np.uint8), upper.astype("<u2")[:, None].view(np.uint8), lower]
-        + [codes.reshape(-1, 128)],
+        [
+            d.astype("<f2")[:, None].view(np.uint8),
+            upper.astype("<u2")[:, None].view(np.uint8),
+            lower,
+            codes.reshape(-1, 128),
+        ],
         1,
     )

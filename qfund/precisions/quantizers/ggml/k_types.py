@@ -3,13 +3,24 @@
 Each encoder takes [blocks, 256] float32 and gives [blocks, bytes] uint8 as ``ggml-quants.c`` lays them out.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from qfund.precisions.quantizers.ggml.search import NOTHING, Affine, Floats, affine, descended, furthest, symmetric, total
+from qfund.precisions.quantizers.ggml.search import (
+    NOTHING,
+    Affine,
+    Floats,
+    affine,
+    descended,
+    furthest,
+    symmetric,
+    total,
+)
 
 Bytes = NDArray[np.uint8]
-Codes = NDArray[np.uint8]
+Codes = NDArray[np.integer[Any]]
 SIZE = 256
 
 
@@ -32,20 +43,20 @@ def _as_half(values: Floats) -> Floats:
     return values.astype(np.float16).astype(np.float32)
 
 
-def _pairs(codes: Codes) -> Bytes:
+def _pairs(codes: Codes) -> Codes:
     """[blocks, 256] codes of 4 bits → [blocks, 128]: of each 64, the second 32 in the high bits."""
     parts = codes.reshape(-1, 4, 2, 32)
     return (parts[:, :, 0] | parts[:, :, 1] << 4).reshape(-1, 128)
 
 
-def _quads(codes: Codes) -> Bytes:
+def _quads(codes: Codes) -> Codes:
     """[blocks, 256] codes of 2 bits → [blocks, 64]: of each 128, four times 32 beside each other."""
     parts = codes.reshape(-1, 2, 4, 32)
     return (parts[:, :, 0] | parts[:, :, 1] << 2 | parts[:, :, 2] << 4 | parts[:, :, 3] << 6).reshape(-1, 64)
 
 
 def _affine_codes(x: Floats, scale: Floats, minimum: Floats, top: int, found: Affine) -> Codes:
-    """The codes for the scales as they are stored; where a scale is stored as zero, those that the search ended with."""
+    """The codes for the scales as they are stored; those that the search ended with where a scale is stored as zero."""
     codes = (x + minimum) / scale
     none = scale == 0
     if none.any():

@@ -1,7 +1,7 @@
 """The mixes that people download: what llama-quantize chooses for each tensor of a file of one name.
 
-The rules are those of llama.cpp's ``llama_tensor_get_type`` without an importance matrix: by what a tensor is, how deep it
-lies, and a few facts about the model.
+The rules are those of llama.cpp's ``llama_tensor_get_type`` without an importance matrix: by what a tensor is, how
+deep it lies, and a few facts about the model.
 """
 
 import re
@@ -22,8 +22,8 @@ _HEAD, _TOKENS = "output.weight", "token_embd.weight"
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """What the choice depends on beside the tensor: layers, experts, query heads for each key, Falcon or not, and whether
-    llama.cpp takes it for the 70B model, whose values are so small that they get more bits."""
+    """What the choice depends on beside the tensor: layers, experts, query heads for each key, Falcon or not, and
+    whether llama.cpp takes it for the 70B model, whose values are so small that they get more bits."""
 
     layers: int
     experts: int
@@ -51,7 +51,7 @@ class Mix:
         """The type of each weight that llama-quantize would take."""
         facts = _facts(model)
         heads = output_heads(model)
-        inside = {name: module for name, module in model.named_modules()}
+        inside = dict(model.named_modules())
         called = []
         for shared in names:
             modules = [inside.get(name.rpartition(".")[0]) for name in shared]
@@ -86,12 +86,10 @@ class Mix:
             return _of_downs(mix, base, place, deep, facts)
         if "attn_output.weight" in name and not facts.falcon:
             if eight:
-                return "Q5_K" if base in ("Q2_K", "Q3_K", "Q4_K", "IQ4_NL", "IQ4_XS") and mix != "Q3_K_L" else base
-            return {"Q2_K": "Q3_K", "Q3_K_M": "Q4_K", "Q3_K_L": "Q5_K"}.get(mix, base)
-        if "attn_output.weight" in name:
-            return "Q4_K" if mix == "Q3_K_L" else base
+                return "Q5_K" if mix in ("Q2_K", "Q3_K_M", "Q4_K_S", "Q4_K_M", "IQ4_XS") else base
+            return {"Q2_K": "Q3_K", "Q3_K_M": "Q4_K"}.get(mix, base)
         if "attn_qkv.weight" in name:
-            return {"Q3_K_M": "Q4_K", "Q3_K_L": "Q4_K", "Q4_K_M": "Q5_K", "Q5_K_M": "Q6_K"}.get(mix, base)
+            return {"Q3_K_M": "Q4_K", "Q4_K_M": "Q5_K", "Q5_K_M": "Q6_K"}.get(mix, base)
         return base
 
     def quantize(self, weight: Tensor) -> dict[str, Tensor]:
@@ -121,7 +119,7 @@ def _of_values(mix: str, base: str, place: int, many: int, facts: _Facts) -> str
         found = "Q4_K" if facts.shared_keys >= 4 else "Q3_K"
     elif mix == "Q3_K_M":
         found = "Q5_K" if place < 2 else "Q4_K"
-    elif mix == "Q3_K_L" or (mix in ("IQ4_NL", "IQ4_XS") and facts.shared_keys >= 4):
+    elif mix == "IQ4_XS" and facts.shared_keys >= 4:
         found = "Q5_K"
     elif mix in ("Q4_K_M", "Q5_K_M") and _more_bits(place, many):
         found = "Q6_K"
@@ -136,13 +134,11 @@ def _of_downs(mix: str, base: str, place: int, many: int, facts: _Facts) -> str:
         return "Q3_K"
     if mix == "Q3_K_M":
         return "Q5_K" if place < many // 16 else "Q4_K" if more or not facts.falcon else base
-    if mix == "Q3_K_L":
-        return "Q4_K" if facts.falcon else "Q5_K"
     if mix == "Q4_K_M" and facts.falcon:
         return "Q6_K" if place < many // 16 else "Q5_K" if more else base
     if mix in ("Q4_K_M", "Q5_K_M"):
         return "Q6_K" if more else base
-    if place < many // 8 and (mix in ("IQ4_NL", "IQ4_XS") or (mix == "Q4_K_S" and not facts.falcon)):
+    if place < many // 8 and (mix == "IQ4_XS" or (mix == "Q4_K_S" and not facts.falcon)):
         return "Q5_K"
     return base
 
@@ -180,6 +176,5 @@ Q4_K_M = Mix("Q4_K_M", Blocks("Q4_K"))
 Q4_K_S = Mix("Q4_K_S", Blocks("Q4_K"))
 Q4_0_MIX = Mix("Q4_0", Blocks("Q4_0"))
 IQ4_XS_MIX = Mix("IQ4_XS", Blocks("IQ4_XS"))
-Q3_K_L = Mix("Q3_K_L", Blocks("Q3_K"))
 Q3_K_M = Mix("Q3_K_M", Blocks("Q3_K"))
 Q2_K_MIX = Mix("Q2_K", Blocks("Q2_K"))

@@ -1,10 +1,10 @@
 """The searches for scales that ggml's block formats share, each over many blocks at once.
 
 All of them take blocks as columns, [weights of a block, blocks] float32, so that a sum over a block is a sum over the
-first axis. NumPy adds that up row by row, in the order in which ggml's reference code adds up the weights of a block, and
-each operation is rounded to float32 by itself, as there: so that equal weights give equal bytes. What is tried, and in which
-order, is the format's definition as llama.cpp ships it (``ggml-quants.c``); a scale that is less than the best by a
-rounding error decides which of two codes is written.
+first axis. NumPy adds that up row by row, in the order in which ggml's reference code adds up the weights of a block,
+and each operation is rounded to float32 by itself, as there: so that equal weights give equal bytes. What is tried,
+and in which order, is the format's definition as llama.cpp ships it (``ggml-quants.c``); a scale that is less than the
+best by a rounding error decides which of two codes is written.
 """
 
 from dataclasses import dataclass
@@ -38,15 +38,18 @@ def total(terms: Floats) -> Floats:
 def furthest(x: Floats) -> Floats:
     """The value of the largest magnitude of each block, with its sign; the first of those that are equal."""
     place = np.abs(x).argmax(axis=0)
-    return np.take_along_axis(x, place[None], 0)[0]
+    found: Floats = np.take_along_axis(x, place[None], 0)[0]
+    return found
 
 
 def affine(x: Floats, weights: Floats, top: int, first: float, step: float, steps: int, absolute: bool) -> Affine:
-    """x ≈ scale · code + minimum with codes 0 … ``top``, from the smallest to the largest weight of each block at first.
+    """x ≈ scale · code + minimum with codes 0 … ``top``, from the smallest to the largest weight of each block at
+    first.
 
-    Then ``steps`` + 1 other numbers of levels are tried: ``top`` + ``first``, and so on in ``step``s. Each gives codes, these
-    give scale and minimum by weighted least squares (a minimum above zero becomes zero), and those are kept where the
-    weighted squared (or ``absolute``) error falls. A new minimum is where the codes of the next try begin.
+    Then ``steps`` + 1 other numbers of levels are tried: ``top`` + ``first``, and so on in ``step``s. Each gives
+    codes, these give scale and minimum by weighted least squares (a minimum above zero becomes zero), and those are
+    kept where the weighted squared (or ``absolute``) error falls. A new minimum is where the codes of the next try
+    begin.
     """
     low = np.minimum(x.min(axis=0), np.float32(0))
     high = x.max(axis=0)
@@ -64,7 +67,7 @@ def affine(x: Floats, weights: Floats, top: int, first: float, step: float, step
         np.minimum(codes, levels, out=codes)
         np.maximum(codes, np.float32(0), out=codes)
 
-    def error(scale: Floats, minimum: Floats) -> Floats:
+    def error(scale: NDArray[Any], minimum: NDArray[Any]) -> Floats:
         np.multiply(codes, scale, out=term)
         np.add(term, minimum, out=term)
         np.subtract(term, x, out=term)
@@ -106,8 +109,8 @@ def affine(x: Floats, weights: Floats, top: int, first: float, step: float, step
 def symmetric(x: Floats, weights: Floats, top: int, tries: int) -> tuple[Floats, Floats]:
     """x ≈ scale · code with codes −``top`` … ``top`` − 1, and the inverse scale that gave the codes.
 
-    The weight of the largest magnitude becomes −``top`` at first, then −(``top`` + i/10) for i up to ``tries`` to both sides;
-    the scale that goes with the codes, by weighted least squares, is kept where it explains more.
+    The weight of the largest magnitude becomes −``top`` at first, then −(``top`` + i/10) for i up to ``tries`` to both
+    sides; the scale that goes with the codes, by weighted least squares, is kept where it explains more.
     """
     extreme = furthest(x)
     weighted = weights * x

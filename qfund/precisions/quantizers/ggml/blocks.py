@@ -79,7 +79,7 @@ class Blocks:
         step = max(1, _AT_ONCE // kind.size)
         with np.errstate(all="ignore"):  # blocks of zeros are divided by zero, and then left out
             for start in range(0, len(blocks), step):
-                found[start : start + step] = encode(blocks[start : start + step])
+                found[start : start + step] = encode(blocks[start : start + step]).view(np.uint8)
         return {"data": torch.from_numpy(found.reshape(rows, columns // kind.size * kind.bytes)).to(weight.device)}
 
     def dequantize(self, stored: Mapping[str, Tensor], shape: Shape, dtype: torch.dtype) -> Tensor:

@@ -73,7 +73,7 @@ def test_a_precision_has_one_color_everywhere(report: Report) -> None:
 @pytest.mark.parametrize("preset", list(choices.PRESETS))
 def test_what_is_compared_together_has_different_colors(preset: str) -> None:
     names = choices.PRESETS[preset]
-    assert len({palette.precision_color(name) for name in names}) == len(names)
+    assert len({(palette.precision_color(name), palette.is_variant(name)) for name in names}) == len(names)
 
 
 def test_many_candidates_are_rows_of_a_heat_map() -> None:

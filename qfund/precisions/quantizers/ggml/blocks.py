@@ -15,7 +15,7 @@ from qfund.precisions.quantizers.ggml.search import Floats
 from qfund.precisions.quantizers.quantizer import Layout, Shape
 
 #: Weights that are encoded at once: the arrays of a search stay in a core's cache.
-_AT_ONCE = 32 * 1024
+_AT_ONCE = 64 * 1024
 _ENCODERS: dict[str, Callable[[Floats], Bytes]] = {
     "Q2_K": k_types.q2_k,
     "Q3_K": k_types.q3_k,

@@ -123,3 +123,30 @@ def test_fused_attention_and_positions_of_gpt2() -> None:
 )
 def test_names_of_a_file(name: str, called: str | None) -> None:
     assert gguf_name(name) == called
+
+
+def test_published_files_of_a_model_differ_by_what_is_foretold() -> None:
+    """TinyLlama 1.1B chat v1.0 was published as Q8_0 with 1,170,781,568 bytes and as Q4_K_M with 668,788,096: of one
+    header, so that all between them is tensors. 22 layers, eight queries to a key, the head not tied."""
+    config = LlamaConfig(
+        vocab_size=32000,
+        hidden_size=2048,
+        intermediate_size=5632,
+        num_hidden_layers=22,
+        num_attention_heads=32,
+        num_key_value_heads=4,
+    )
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    sizes = []
+    for row in ("q8_0", "q4_k_m"):
+        groups = plan_of(model, PRECISIONS[row]).groups
+        matrices = [model.get_parameter(first.name) for first, *_ in groups]
+        chosen = quantizers(model, PRECISIONS[row], groups)
+        sizes.append(
+            sum(
+                quantizer.layout((matrix.shape[0], matrix.shape[1]), matrix.dtype)["data"].bytes
+                for quantizer, matrix in zip(chosen, matrices, strict=True)
+            )
+        )
+    assert sizes[0] - sizes[1] == 1_170_781_568 - 668_788_096

@@ -119,11 +119,11 @@ def main() -> None:
         run, file = measured(there.run, folder, chunks, base, True), measured(there.file, folder, chunks, base, False)
         cells = [name]
         for column, printed in zip(COLUMNS, there.kernels, strict=True):
-            bad = abs(run[column] - printed) > NOISE + SHARE * printed
+            bad = bool(abs(run[column] - printed) > NOISE + SHARE * printed)
             cells.append(f"{run[column]:.4g} ({printed:.4g}){'**!**' * bad}")
             off |= bad
         for column, printed in zip(COLUMNS[:3], there.weights, strict=True):
-            bad = column == "KLD" and abs(file[column] / printed - 1) > EXACT
+            bad = bool(column == "KLD" and abs(file[column] / printed - 1) > EXACT)
             cells.append(f"{file[column]:.5g} ({file[column] / printed - 1:+.0e}){'**!**' * bad}")
             off |= bad
         print(f"| {' | '.join(cells)} |", flush=True)

@@ -342,7 +342,7 @@ def test_what_is_no_report_is_said_so(
     ("typed", "said", "listed"),
     [
         ("fp8", "Did you mean: fp8_e4m3? The closest: fp8_e4m3, fp8_e5m2, fp8_dynamic,", 10),
-        ("q4_k_m", "Kinds such as q4_k_m are llama.cpp's, of GGUF files. Did you mean: int4?", 10),
+        ("q4_k_l", "Kinds such as q4_k_l are llama.cpp's, of GGUF files; qfund makes those that it lists.", 10),
         ("bf61", "Did you mean: bf16?", 10),
         ("zzz", "Unknown precision 'zzz'. The closest: ", 10),
     ],

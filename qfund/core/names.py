@@ -11,7 +11,7 @@ Row = TypeVar("Row")
 
 _SHOWN = 10
 _LISTED = ("model", "precision", "metric")  # kinds that `qfund ls` knows
-_GGUF = re.compile(r"i?q(\d)_[\w]+$")
+_GGUF = re.compile(r"i?q\d_\w+$")
 
 
 def look_up(table: Mapping[str, Row], name: str, kind: str) -> Row:
@@ -30,9 +30,8 @@ def unknown(names: Iterable[str], name: str, kind: str, more: str = "") -> Unkno
     nearby. ``more`` is added to the remedy."""
     available, typed = list(names), name.lower()
     said = f"Unknown {kind} {name!r}."
-    if kind == "precision" and (gguf := _GGUF.match(typed)):
-        said += f" Kinds such as {typed} are llama.cpp's, of GGUF files."
-        typed = f"int{gguf[1]}"
+    if kind == "precision" and _GGUF.match(typed) and typed not in available:
+        said += f" Kinds such as {typed} are llama.cpp's, of GGUF files; qfund makes those that it lists."
     begun = [each for each in available if len(typed) > 1 and each.startswith(typed)]
     close = difflib.get_close_matches(typed, available, n=_SHOWN, cutoff=0.5)
     meant = f"Did you mean: {(begun + close)[0]}? " if begun or close else ""

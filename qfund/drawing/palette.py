@@ -1,6 +1,6 @@
 """Colours: one for each precision and one for each dtype, the same in every figure."""
 
-from qfund.precisions.precision import CAST, FAMILIES, MEANING
+from qfund.precisions.precision import CAST, FAMILIES, GGUF, MEANING
 from qfund.precisions.table import PRECISIONS
 
 #: Ten colours that stay apart for colour-blind eyes; ``.streamlit/config.toml`` names the same (a test compares them).
@@ -22,15 +22,18 @@ QUIET = "#747B86"  # text that reads on white and on the dark theme
 
 def _shades() -> dict[str, str]:
     """Name of a precision → colour. What everybody compares first has the palette's first colours; the others follow in
-    the table's order, the second and the third time round in another shade; what else is called BF16 or FP16 is muted.
-    A variant on another base has the colour of its row and is told by an open mark or a dashed line."""
+    the table's order, the second and the third time round in another shade; what else is called BF16 or FP16 is muted,
+    and GGUF files are muted shades. A variant (on another base, or with inputs rounded too) has the colour of its row
+    and is told by an open mark or a dashed line."""
     first = ("fp32", "bf16", "fp16", "int8")
-    rows = [row for row in PRECISIONS.values() if row.variant_of is None and row.family != MEANING]
+    rows = [row for row in PRECISIONS.values() if row.variant_of is None and row.family not in (MEANING, GGUF)]
     rows.sort(key=lambda row: (row.name not in first, row.family == CAST))
     ordered = [*first, *(row.name for row in rows if row.name not in first)]
     shades = {name: _shade(PALETTE[place % 10], place // 10) for place, name in enumerate(ordered)}
     meanings = [row.name for row in PRECISIONS.values() if row.family == MEANING]
     shades |= {name: _muted(PALETTE[(place + len(first)) % 10]) for place, name in enumerate(meanings)}
+    files = [row.name for row in PRECISIONS.values() if row.family == GGUF and row.variant_of is None]
+    shades |= {name: _muted(_shade(PALETTE[place % 10], 1 + place // 10)) for place, name in enumerate(files)}
     return shades | {row.name: shades[row.variant_of] for row in PRECISIONS.values() if row.variant_of}
 
 
@@ -53,7 +56,7 @@ def precision_color(name: str) -> str:
 
 
 def is_variant(name: str) -> bool:
-    """Whether it is drawn with an open mark or a dashed line: the row of that colour, on another base."""
+    """Whether it is drawn with an open mark or a dashed line: another row's variant."""
     return name in PRECISIONS and PRECISIONS[name].variant_of is not None
 
 

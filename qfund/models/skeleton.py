@@ -16,8 +16,16 @@ from qfund.models.meta import build
 from qfund.precisions.precision import Precision
 from qfund.precisions.quantizers.conversion import Part, parts_of
 from qfund.precisions.quantizers.heads import heads_of, output_heads
-from qfund.precisions.quantizers.plan import Plan, View, Weight, plan_conversion, plan_of
-from qfund.precisions.quantizers.quantizer import Layout, Quantizer, dtype_name, quantizer_of
+from qfund.precisions.quantizers.plan import (
+    Plan,
+    View,
+    Weight,
+    kept_by,
+    plan_conversion,
+    plan_of,
+    quantizers,
+)
+from qfund.precisions.quantizers.quantizer import Layout, Quantizer, dtype_name
 from qfund.precisions.unconverted import unconverted
 
 
@@ -45,7 +53,7 @@ class Skeleton:
         self.matching = match(checkpoint, self.model) if matching is None else matching
         untie(self.model, self.matching.untied)
         self._slots = tuple(_slots(self.model, dtype))
-        self._plans: dict[tuple[bool, bool, tuple[str, ...]], Plan] = {}
+        self._plans: dict[tuple[bool, bool, str | None, tuple[str, ...]], Plan] = {}
 
     @property
     def rows(self) -> dict[str, TensorRow]:
@@ -62,7 +70,7 @@ class Skeleton:
     def places(self) -> dict[str, str]:
         """Parameter or buffer → the part of a footprint that it is when it is not quantised (``plan.PARTS``)."""
         heads = output_heads(self.model)
-        layers = {weight.name for group in self._plan(False, False, ()).groups for weight in group}
+        layers = {weight.name for group in plan_conversion(self.model).groups for weight in group}
         modules = dict(self.model.named_modules())
 
         def place(slot: _Slot) -> str:
@@ -96,32 +104,37 @@ class Skeleton:
         """What of the matrices a quantiser leaves, as the predicate of a sentence; empty where it is little."""
         if row.quantizer is None or row.every_matrix:
             return ""
-        found = unconverted(self._rows(row, also), self._plan(row.product is not None, False, also).left)
+        found = unconverted(self._rows(row, also), self._plan(row, also).left)
         return found.phrase if found else ""
 
-    def _plan(self, product: bool, every_matrix: bool, also: tuple[str, ...]) -> Plan:
-        key = product, every_matrix, also
+    def _plan(self, row: Precision, also: tuple[str, ...]) -> Plan:
+        key = row.product is not None, row.every_matrix, row.kept, also
         if key not in self._plans:
-            self._plans[key] = plan_conversion(self.model, also, product, every_matrix)
+            self._plans[key] = plan_conversion(self.model, also, key[0], row.every_matrix, kept_by(row))
         return self._plans[key]
 
     def _rows(self, row: Precision, also: tuple[str, ...]) -> Iterator[TensorRow]:
-        quantizer = quantizer_of(row)
-        codes = _Codes(quantizer) if quantizer else None
-        groups = self._plan(row.product is not None, row.every_matrix, also).groups if quantizer else ()
-        if quantizer and not groups:
+        groups = self._plan(row, also).groups if row.quantizer else ()
+        if row.quantizer and not groups:
             plan_of(self.model, row, also)  # raises
+        chosen = quantizers(self.model, row, groups) if groups else []
+        codes = {quantizer: _Codes(quantizer) for quantizer in chosen}
         if row.head:
             heads_of(self.model, row)  # raises where there is none
-        converted = {weight.name: (weight, group[0]) for group in groups for weight in group}
+        converted = {
+            weight.name: (codes[quantizer], weight, group[0])
+            for group, quantizer in zip(groups, chosen, strict=True)
+            for weight in group
+        }
         later: list[TensorRow] = []  # what stands for converted weights comes after the module's own
         module = ""
         for slot in self._slots:
             if slot.module != module:
                 yield from later
                 later, module = [], slot.module
-            if codes and slot.name in converted:
-                later += codes.rows(*converted[slot.name], slot.layout)
+            if slot.name in converted:
+                coded, weight, first = converted[slot.name]
+                later += coded.rows(weight, first, slot.layout)
             else:
                 yield slot.row
         yield from later

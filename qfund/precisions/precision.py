@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 CAST, INTEGER, FLOAT, CODEBOOK, STORED = "float cast", "integer", "float quantised", "codebook", "as stored"
 MEANING = "16-bit meanings"
+GGUF = "GGUF files"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +31,10 @@ class Precision:
             16-bit base.
         emulated: what hardware made for the format would do otherwise; None where nothing is emulated.
         device: the only kind of device that runs it; None for all.
-        variant_of: the row of which this one is the variant on another base.
+        variant_of: the row of which this one is the variant on another base, or with its inputs rounded too.
         every_matrix: whether the quantiser takes every weight of two or more dimensions, output head and embeddings
             too, and ``product`` only rounds the inputs of the layers among them where these are within reach.
+        kept: lazy ``"module:object"`` of what says which matrices stay all the same (``quantizers.plan.Kept``).
         autocast: torch's name of the dtype that ``torch.autocast`` multiplies in; None runs as the weights are.
         head: torch's name of the dtype that the output head multiplies in, whatever it is stored in; None for its own.
     """
@@ -57,6 +59,7 @@ class Precision:
     device: str | None = None
     variant_of: str | None = None
     every_matrix: bool = False
+    kept: str | None = None
     autocast: str | None = None
     head: str | None = None
 
@@ -79,6 +82,11 @@ class Precision:
         return self.product is None
 
     @property
+    def as_run(self) -> bool:
+        """Whether it is another row's file as kernels run it: no other bytes, and nothing else to download."""
+        return self.family == GGUF and self.product is not None
+
+    @property
     def treatment(self) -> str:
         """What becomes of the kinds of modules, in one line."""
         if self.family == STORED:
@@ -87,6 +95,11 @@ class Precision:
             return "no weight: they are stored in fp32 and rounded as they are multiplied"
         if self.quantizer is None:
             return "every weight; modules that transformers keeps in fp32 stay there"
+        if self.kept:
+            return (
+                "linear layers, embeddings, output head and stacked experts, as llama-quantize does; what it keeps "
+                "(routers, positions, convolutions), norms and biases stay"
+            )
         if self.every_matrix:
             return "every weight of two or more dimensions, output head and embeddings too; norms and biases stay"
         if self.product:
@@ -106,5 +119,6 @@ FAMILIES = {
     FLOAT: "Weights become very small floats times a scale: finer near zero, coarser far from it.",
     CODEBOOK: "Weights become the nearest of 16 values times a scale; the values suit weights that are normal.",
     MEANING: "What else people call BF16 or FP16: only weights rounded, or inputs too, autocast, a wider output head.",
+    GGUF: "What llama-quantize makes: its types, and mixes of them by tensor; the file alone, or as llama.cpp runs it.",
     STORED: "The checkpoint brings its own.",
 }

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from qfund.core.errors import UnavailablePrecision
 from qfund.core.names import look_up
-from qfund.precisions.precision import BASES, CAST, CODEBOOK, FLOAT, INTEGER, MEANING, STORED, Precision
+from qfund.precisions import gguf_rows
+from qfund.precisions.precision import BASES, CAST, CODEBOOK, FLOAT, GGUF, INTEGER, MEANING, STORED, Precision
 
 _DEQUANTIZED = "weights are dequantised before each multiplication, which runs in {base}"
 _INTEGERS = "qfund.precisions.quantizers.integer:"
@@ -292,6 +293,7 @@ _ROWS = (
     ),
     *_meanings("bf16", "bfloat16", 55.0),
     *_meanings("fp16", "float16", 73.0),
+    *gguf_rows.rows(),
     Precision(
         name="stored",
         label="As stored",
@@ -324,7 +326,9 @@ def _on_bf16(row: Precision) -> Precision:
 
 def _table() -> dict[str, Precision]:
     table = {row.name: row if row.quantizer is None else _on_base(row, row.dtype) for row in _ROWS}
-    return table | {f"{row.name}_bf16": _on_bf16(row) for row in _ROWS if row.quantizer and row.family != MEANING}
+    return table | {
+        f"{row.name}_bf16": _on_bf16(row) for row in _ROWS if row.quantizer and row.family not in (MEANING, GGUF)
+    }
 
 
 PRECISIONS: dict[str, Precision] = _table()

@@ -14,7 +14,7 @@ from qfund.core.errors import CorruptCheckpoint
 from qfund.precisions.precision import Precision
 from qfund.precisions.quantizers import conversion
 from qfund.precisions.quantizers.plan import LINEAR, View
-from qfund.precisions.quantizers.quantizer import Quantizer, quantizer_of
+from qfund.precisions.quantizers.quantizer import Quantizer
 from qfund.stream.disk import Disk
 
 Stored = dict[str, Tensor]
@@ -24,11 +24,12 @@ _PIECE = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A weight that is to be quantised: the name of its first place in the model, and its values."""
+    """A weight that is to be quantised: the name of its first place in the model, its values, and what quantises it."""
 
     name: str
     view: View
     tensor: Tensor
+    quantizer: Quantizer
 
 
 class Quantized:
@@ -48,14 +49,13 @@ class Quantized:
         Raises:
             CorruptCheckpoint: a value is NaN or infinite, which no scale can hold.
         """
-        quantizer = quantizer_of(row)
-        assert quantizer is not None and row.quantizer is not None
+        assert row.quantizer is not None
         key = self._checkpoint.id, row.quantizer, row.dtype, unit, *(job.name for job in jobs)
         kept = self._disk.read(key) if self._disk.limit else None
         if kept is None:
             found, clipped = {}, {}
             for job in jobs:
-                found[job.name], clipped[job.name] = quantize(job, quantizer)
+                found[job.name], clipped[job.name] = quantize(job)
             if self._disk.limit:
                 flat = {f"{name}:{part}": tensor for name, stored in found.items() for part, tensor in stored.items()}
                 self._disk.write(key, flat, {name: str(count) for name, count in clipped.items() if count})
@@ -71,9 +71,9 @@ class Quantized:
         return found
 
 
-def quantize(job: Job, quantizer: Quantizer) -> tuple[Stored, int]:
+def quantize(job: Job) -> tuple[Stored, int]:
     """What ``conversion.quantize`` gives, in pieces of some rows where a quantiser takes each row by itself."""
-    matrix = job.view.flat(job.tensor)
+    matrix, quantizer = job.view.flat(job.tensor), job.quantizer
     rows, columns = matrix.shape
     step = max(1, _PIECE // columns)
     if step >= rows or not quantizer.by_rows(columns):

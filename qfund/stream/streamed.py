@@ -253,7 +253,9 @@ class Streamed:
         """What a frame holds of a unit: base weights as they are, but codes in place of those that are quantised."""
         found = {slot.name: base[slot.name] for slot in frame.slots(unit) if slot.name in base}
         if groups := frame.quantized(unit):
-            jobs = [Job(first, places[0].view, base[places[0].name]) for first, places in groups.items()]
+            assert frame.conversion is not None
+            chosen = frame.conversion.quantizers
+            jobs = [Job(first, places[0].view, base[places[0].name], chosen[first]) for first, places in groups.items()]
             with about(frame.row.name):
                 made = self.quantized.of(frame.row, unit.name, jobs)
             for first, stored in made.items():

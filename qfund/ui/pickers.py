@@ -7,18 +7,18 @@ import streamlit as st
 
 from qfund.checkpoints import catalog
 from qfund.drawing.phrases import label
-from qfund.precisions.precision import MEANING, STORED
+from qfund.precisions.precision import GGUF, MEANING, STORED
 from qfund.precisions.request import ALSO
 from qfund.precisions.table import PRECISIONS, unavailable
 
 
-def _place(name: str) -> tuple[bool, bool, bool]:
+def _place(name: str) -> tuple[bool, ...]:
     row = PRECISIONS[name]
-    return row.family == STORED, row.family == MEANING, row.variant_of is not None
+    return row.family == STORED, row.family == GGUF, row.family == MEANING, row.variant_of is not None
 
 
 #: Names in the order in which they are offered: variants on another base after all others, then what else is called
-#: BF16 or FP16, and last what only a checkpoint that is quantised already can be compared in.
+#: BF16 or FP16, then GGUF files, and last what only a checkpoint that is quantised already can be compared in.
 WITH_STORED = tuple(sorted(PRECISIONS, key=_place))
 
 FIELD = 66  # pixels of a select box with its label, so that buttons stand beside it
@@ -36,7 +36,7 @@ def option_label(precision: str) -> str:
 OFFERED = tuple(
     sorted(
         (name for name, row in PRECISIONS.items() if row.family != STORED),
-        key=lambda name: PRECISIONS[name].variant_of is not None,
+        key=lambda name: (PRECISIONS[name].family == GGUF, PRECISIONS[name].variant_of is not None),
     )
 )
 HUB_ID = "a Hub id (owner/name)"

@@ -14,7 +14,7 @@ from qfund.checkpoints import checkpoint
 from qfund.core.errors import NothingConverted
 from qfund.models import footprint, loading, skeleton
 from qfund.models.loading import load
-from qfund.precisions.precision import MEANING, STORED, Precision
+from qfund.precisions.precision import GGUF, MEANING, STORED, Precision
 from qfund.precisions.quantizers.plan import Plan, plan_conversion
 from qfund.precisions.table import PRECISIONS, unavailable
 from tests import independent
@@ -23,8 +23,16 @@ from tests.tiny import checkpoints
 
 NAMES = list(CASES)
 PAIRS = [(name, precision) for name in NAMES for precision in ALL]
-#: Every row that this device can load, but for what else is called BF16 and FP16: see ``compare/test_meanings.py``.
-ROWS = [row for row in PRECISIONS.values() if row.family not in (STORED, MEANING) and not unavailable(row, "cpu")]
+#: Every row that this device can load, but for what else is called BF16 and FP16: see ``compare/test_meanings.py``. Of
+#: GGUF files, which differ in their blocks, one type, a mix, and one as it is run.
+_FILES = ("q8_0", "q4_k_m", "q4_0_inputs")
+ROWS = [
+    row
+    for row in PRECISIONS.values()
+    if row.family not in (STORED, MEANING)
+    and (row.family != GGUF or row.name in _FILES)
+    and not unavailable(row, "cpu")
+]
 
 
 def _result(name: str, precision: str) -> Any:
@@ -82,7 +90,9 @@ def test_every_row_is_foretold_to_the_byte(name: str, read_once: None) -> None:
             continue
         counted = load(found, row, also).footprint
         assert foretold.tensors == counted.tensors, row.name
-        assert foretold.bytes == counted.bytes == _formula(name, row, also), row.name
+        assert foretold.bytes == counted.bytes, row.name
+        if row.family != GGUF:  # tests/precisions/ggml has their arithmetic
+            assert counted.bytes == _formula(name, row, also), row.name
         if row.quantizer:
             assert counted.bits_per_weight is not None and counted.bits_per_weight >= row.bits
 

@@ -15,7 +15,7 @@ from qfund.checkpoints import checkpoint
 from qfund.core.errors import CorruptCheckpoint, NothingConverted
 from qfund.models import footprint
 from qfund.models.loading import LoadedModel, load
-from qfund.precisions.precision import CAST, MEANING, Precision
+from qfund.precisions.precision import CAST, GGUF, MEANING, Precision
 from qfund.precisions.quantizers import conversion
 from qfund.precisions.quantizers.conversion import quantize_model
 from qfund.precisions.quantizers.integer import INT8_PER_CHANNEL
@@ -27,9 +27,12 @@ from tests.features.compare.test_architectures import CASES, batches_of
 from tests.tiny import checkpoints
 
 INT8 = PRECISIONS["int8"]
-#: Every row that quantises, on an fp32 base; ``tests/features/compare/test_meanings.py`` has those that cast.
+#: Every row that quantises, on an fp32 base; ``tests/features/compare/test_meanings.py`` has those that cast, and
+#: ``ggml`` beside this file has GGUF files.
 QUANTIZING = [
-    name for name, row in PRECISIONS.items() if row.quantizer and row.variant_of is None and row.family != MEANING
+    name
+    for name, row in PRECISIONS.items()
+    if row.quantizer and row.variant_of is None and row.family not in (MEANING, GGUF)
 ]
 WEIGHT_ONLY = [name for name in QUANTIZING if PRECISIONS[name].weights_only]
 

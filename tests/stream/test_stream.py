@@ -384,7 +384,7 @@ def test_pieces_of_a_weight_are_quantized_as_the_whole(
     weight = torch.randn(20, 128, generator=torch.Generator().manual_seed(1)).to(getattr(torch, row.dtype))
     weight[7] *= 300
     for values in (weight, weight[:, :70].contiguous()):
-        stored, clipped = quantize(Job("w", LINEAR, values), quantizer)
+        stored, clipped = quantize(Job("w", LINEAR, values, quantizer))
         expected, count = conversion.quantize("w", values, LINEAR, quantizer)
         assert clipped == count and stored.keys() == expected.keys()
         for key, tensor in stored.items():
@@ -398,7 +398,7 @@ def test_a_weight_that_is_not_finite_is_named() -> None:
     quantizer = quantizer_of(PRECISIONS["int8"])
     assert quantizer is not None
     with pytest.raises(CorruptCheckpoint, match=r"1 of the 1,048,576 values of layer\.weight are NaN or infinite"):
-        quantize(Job("layer.weight", LINEAR, weight), quantizer)
+        quantize(Job("layer.weight", LINEAR, weight, quantizer))
 
 
 class TestDisk:
@@ -408,9 +408,9 @@ class TestDisk:
         made: list[str] = []
         original = quantize
 
-        def counted(job: Job, quantizer: Any) -> Any:
+        def counted(job: Job) -> Any:
             made.append(job.name)
-            return original(job, quantizer)
+            return original(job)
 
         monkeypatch.setattr("qfund.stream.quantized.quantize", counted)
         walked, heard = Streamed(found, ways(found, ("mxfp4", "int4", "fp8_e4m3"))), Heard()

@@ -4,7 +4,8 @@ A converted module keeps its class: each converted weight becomes a property tha
 architecture runs unmodified (also where a parent reads ``child.weight`` itself); what is stored are buffers.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from qfund.core.errors import CorruptCheckpoint
-from qfund.precisions.precision import Precision
+from qfund.precisions.precision import GGUF, Precision
 from qfund.precisions.quantizers.absent import Absent, absent
-from qfund.precisions.quantizers.plan import Plan, View, Weight, plan_of
-from qfund.precisions.quantizers.quantizer import Product, Quantizer, dtype_name, product_of, quantizer_of
+from qfund.precisions.quantizers.plan import Plan, View, Weight, columns_of, plan_of, quantizers
+from qfund.precisions.quantizers.quantizer import Product, Quantizer, dtype_name, product_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +33,12 @@ class Part:
 @dataclass(frozen=True, slots=True)
 class Conversion:
     """``saturated``: name of a weight → how many of its values were clipped; those with none are not listed.
-    ``notes`` are sentences for people."""
+    ``notes`` are sentences for people. ``quantizers``: name of a weight's first place → what quantises it."""
 
     plan: Plan
     saturated: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    quantizers: Mapping[str, Quantizer] = field(default_factory=dict)
 
 
 @torch.no_grad()
@@ -72,12 +74,12 @@ def _convert(
     make: Callable[[str, Tensor, View, Quantizer], tuple[dict[str, Tensor], int]],
 ) -> Conversion:
     """Put what ``make`` gives (as ``quantize`` does) in the place of every weight of the row's plan."""
-    quantizer, product = quantizer_of(row), product_of(row)
-    assert quantizer is not None
+    product = product_of(row)
     plan = plan_of(model, row, also)
-    notes = tuple(_notes(model, plan, row))
+    chosen = quantizers(model, row, plan.groups)
+    notes = tuple(_notes(model, plan, row, chosen))
     saturated: dict[str, int] = {}
-    for group in plan.groups:
+    for group, quantizer in zip(plan.groups, chosen, strict=True):
         first = group[0]
         parameter: nn.Parameter = getattr(model.get_submodule(first.module), first.key)
         stored, clipped = make(first.name, parameter, first.view, quantizer)
@@ -85,7 +87,8 @@ def _convert(
             _replace(model.get_submodule(weight.module), weight, parameter, quantizer, product, stored)
         if clipped:
             saturated[first.name] = clipped
-    return Conversion(plan, saturated, notes)
+    by_name = {group[0].name: quantizer for group, quantizer in zip(plan.groups, chosen, strict=True)}
+    return Conversion(plan, saturated, notes, by_name)
 
 
 @torch.no_grad()
@@ -170,12 +173,35 @@ def _replace(
     module.__class__ = type(original.__name__, (original,), members)
 
 
-def _notes(model: nn.Module, plan: Plan, row: Precision) -> Iterator[str]:
+def _notes(model: nn.Module, plan: Plan, row: Precision, chosen: Sequence[Quantizer]) -> Iterator[str]:
     if not row.every_matrix:
         yield from _shared(model, plan)
         yield from _ragged(model, plan, row)
-    elif row.product:
+        return
+    if row.family == GGUF:
+        yield from _types(plan, chosen)
+        yield from _fallen_back(model, plan, row)
+    if row.product:
         yield from _out_of_reach(model, plan)
+
+
+def _types(plan: Plan, chosen: Sequence[Quantizer]) -> Iterator[str]:
+    """Of a file with several types, the first with the most tensors."""
+    count = Counter(quantizer.element.upper() for quantizer in chosen)
+    if len(count) > 1:
+        yield f"Types of tensors: {', '.join(f'{name} {number:,}' for name, number in count.most_common())}."
+
+
+def _fallen_back(model: nn.Module, plan: Plan, row: Precision) -> Iterator[str]:
+    """Rows that are no whole blocks of the type that a GGUF file is named after."""
+    assert row.group is not None
+    columns = {first.name: columns_of(model, first) for first, *_ in plan.groups}
+    if ragged := {name: count for name, count in columns.items() if count % row.group}:
+        name, count = next(iter(ragged.items()))
+        yield (
+            f"In {len(ragged):,} of {len(columns):,} weights the rows are no whole blocks of {row.group} (first in "
+            f"{name}: {count:,} inputs): they take the types that llama-quantize falls back to."
+        )
 
 
 def _shared(model: nn.Module, plan: Plan) -> Iterator[str]:
@@ -190,10 +216,7 @@ def _ragged(model: nn.Module, plan: Plan, row: Precision) -> Iterator[str]:
     """Rows that are no whole groups: libraries refuse them."""
     if row.group is None:
         return
-    columns = {
-        first.name: first.view.shape(model.get_submodule(first.module).get_parameter(first.key).shape)[1]
-        for first, *_ in plan.groups
-    }
+    columns = {first.name: columns_of(model, first) for first, *_ in plan.groups}
     ragged = {name: count for name, count in columns.items() if count % row.group}
     if ragged:
         name, count = next(iter(ragged.items()))

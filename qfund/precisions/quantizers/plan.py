@@ -1,8 +1,9 @@
 """Which weights of a model a precision converts, and which modules it leaves, with the reason."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pkgutil import resolve_name
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +16,12 @@ from qfund.core.tensors import LeftModule
 from qfund.precisions.backends.conversion import MULTIPLY_ONLY, code_of, multiplies_by
 from qfund.precisions.precision import Precision
 from qfund.precisions.quantizers.heads import output_heads
-from qfund.precisions.quantizers.quantizer import Shape
+from qfund.precisions.quantizers.quantizer import Chooser, Quantizer, Shape, quantizer_of
 from qfund.precisions.quantizers.stacks import Stack, stacks
 
 Flat = Callable[[Tensor], Tensor]
+#: Why a weight stays although every matrix is converted, or None: its name, its module, and whether it is a stack.
+Kept = Callable[[str, nn.Module, bool], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +86,19 @@ class Plan:
 
 
 def plan_conversion(
-    model: nn.Module, also: Iterable[str] = (), product: bool = False, every_matrix: bool = False
+    model: nn.Module,
+    also: Iterable[str] = (),
+    product: bool = False,
+    every_matrix: bool = False,
+    kept: Kept | None = None,
 ) -> Plan:
     """Decide what is converted: every Linear, GPT-2 Conv1D, convolution and stack of experts, but not the output head.
 
     ``also`` adds kinds of modules (``"head"``, ``"embeddings"``); one that shares its weight with another takes it
     along, so that they stay tied. With ``product``, activations are quantised too, so what is converted must be
-    multiplications of their own; with ``every_matrix``, every weight of two or more dimensions is converted, and
-    activations only where they are within reach. Works on a model on the meta device too.
+    multiplications of their own; with ``every_matrix``, every weight of two or more dimensions is converted but for
+    those of which ``kept`` says why not, and activations only where they are within reach. Works on a model on the
+    meta device too.
 
     A module that owns weights of two or more dimensions and is not converted is listed with the reason; norms and
     biases always stay.
@@ -113,12 +121,16 @@ def plan_conversion(
     left: dict[str, LeftModule] = {}
     for shared in users.values():
         requested = every_matrix or any(user.role in also for user in shared)
-        reasons = [] if every_matrix else [reason for user in shared if (reason := user.why_left(requested, product))]
+        if every_matrix:
+            why_kept = [kept and kept(user.full_name, user.module, user.stack is not None) for user in shared]
+        else:
+            why_kept = [user.why_left(requested, product) for user in shared]
+        reasons = [reason for reason in why_kept if reason]
         if not reasons:
             groups.append(tuple(user.weight(product) for user in shared))
             continue
-        for user in shared:
-            why = user.why_left(requested, product) or f"shares its weight with {_others(user, shared)}"
+        for user, own in zip(shared, why_kept, strict=True):
+            why = own or f"shares its weight with {_others(user, shared)}"
             left.setdefault(user.name, LeftModule(user.name or "(the model itself)", type(user.module).__name__, why))
     order = {name: place for place, (name, _) in enumerate(model.named_modules())}
     return Plan(tuple(groups), tuple(sorted(left.values(), key=lambda row: order.get(row.name, -1))))
@@ -146,6 +158,10 @@ class _User:
     head: bool
     elsewhere: bool  # whether its parent multiplies by it, without calling the module
     stack: Stack | None
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.name}.{self.key}".lstrip(".")
 
     @property
     def role(self) -> str | None:
@@ -199,7 +215,7 @@ def plan_of(model: nn.Module, row: Precision, also: Iterable[str] = ()) -> Plan:
     Raises:
         NothingConverted: the model has no module that this precision converts.
     """
-    found = plan_conversion(model, also, row.product is not None, row.every_matrix)
+    found = plan_conversion(model, also, row.product is not None, row.every_matrix, kept_by(row))
     if not found.groups:
         kinds = sorted({module.kind for module in found.left})
         raise NothingConverted(
@@ -208,3 +224,23 @@ def plan_of(model: nn.Module, row: Precision, also: Iterable[str] = ()) -> Plan:
             "Choose a float cast (bf16, fp16) for this model, or a precision that also converts what it has.",
         )
     return found
+
+
+def kept_by(row: Precision) -> Kept | None:
+    """Which matrices the row keeps although it converts every other, imported now."""
+    return resolve_name(row.kept) if row.kept else None
+
+
+def quantizers(model: nn.Module, row: Precision, groups: Sequence[Sequence[Weight]]) -> list[Quantizer]:
+    """The quantiser of each weight of a plan: the row's, or what it chooses for the weight (a mix of GGUF types)."""
+    quantizer = quantizer_of(row)
+    assert quantizer is not None
+    if not isinstance(quantizer, Chooser):
+        return [quantizer] * len(groups)
+    names = [[weight.name for weight in group] for group in groups]
+    return list(quantizer.choose(model, names, [columns_of(model, first) for first, *_ in groups]))
+
+
+def columns_of(model: nn.Module, weight: Weight) -> int:
+    """How many inputs the matrix has."""
+    return weight.view.shape(model.get_submodule(weight.module).get_parameter(weight.key).shape)[1]

@@ -1,12 +1,12 @@
 """What a quantiser is: a float weight [out, in] to named stored tensors and back, bytes known from the shape."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pkgutil import resolve_name
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from qfund.precisions.precision import Precision
 
@@ -56,6 +56,15 @@ class Quantizer(Protocol):
 
     def saturated(self, weight: Tensor, stored: Mapping[str, Tensor]) -> int:
         """How many weights lie beyond the largest code by more than half a step, and so were clipped."""
+        ...
+
+
+@runtime_checkable
+class Chooser(Protocol):
+    """A quantiser that is another one for some weights of a model."""
+
+    def choose(self, model: nn.Module, names: Sequence[Sequence[str]], columns: Sequence[int]) -> "Sequence[Quantizer]":
+        """One for each weight, given all its names in the model (several where it is shared) and its inputs."""
         ...
 
 

@@ -23,7 +23,7 @@ from qfund.features.compare.tables import footprints as footprints_tables
 from qfund.features.compare.tables import libraries as libraries_tables
 from qfund.features.compare.view import choices
 from qfund.features.compare.words import damage as damage_words
-from qfund.precisions.precision import MEANING
+from qfund.precisions.precision import GGUF, MEANING
 from qfund.precisions.table import PRECISIONS
 from tests.features.compare.reports import make_report
 
@@ -73,7 +73,7 @@ def test_a_precision_has_one_color_everywhere(report: Report) -> None:
 @pytest.mark.parametrize("preset", list(choices.PRESETS))
 def test_what_is_compared_together_has_different_colors(preset: str) -> None:
     names = choices.PRESETS[preset]
-    assert len({palette.precision_color(name) for name in names}) == len(names)
+    assert len({(palette.precision_color(name), palette.is_variant(name)) for name in names}) == len(names)
 
 
 def test_many_candidates_are_rows_of_a_heat_map() -> None:
@@ -87,7 +87,7 @@ def test_many_candidates_are_rows_of_a_heat_map() -> None:
     damage = drawn["damage"]
     frontier, *families = damage.data
     assert frontier.name == "nothing is both smaller and closer"
-    assert [trace.name for trace in families] == ["float cast", "integer", "float quantised", "codebook", MEANING]
+    assert [trace.name for trace in families] == ["float cast", "integer", "float quantised", "codebook", MEANING, GGUF]
     assert [trace.marker.color for trace in families] == [palette.family_color(trace.name) for trace in families]
     assert sum(len(trace.x) for trace in families) == len(names) - 1, "all but FP64"
     named = [text for trace in families for text in trace.text if text]

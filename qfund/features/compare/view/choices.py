@@ -11,7 +11,7 @@ from qfund.features.compare.link import MAX_TEXT
 from qfund.features.compare.request.examples import EXAMPLE
 from qfund.features.compare.request.spec import DEFAULT_CANDIDATES, MAX_TOKENS, Spec, checked, like_llama_cpp
 from qfund.inputs.texts import ALL, ANSWERS, SCORINGS, SECOND_HALF, NamedText
-from qfund.precisions.precision import FLOAT, MEANING, Precision
+from qfund.precisions.precision import FLOAT, GGUF, MEANING, Precision
 from qfund.precisions.table import PRECISIONS, require
 from qfund.ui import pickers
 from qfund.ui.pickers import FIELD, WITH_STORED, option_label
@@ -33,7 +33,7 @@ _SCORED = {ALL: "Every position", SECOND_HALF: "The second half of each chunk", 
 
 
 def _of(bits: int) -> tuple[str, ...]:
-    rows = (row for row in PRECISIONS.values() if row.family != MEANING and row.variant_of is None)
+    rows = (row for row in PRECISIONS.values() if row.family not in (MEANING, GGUF) and row.variant_of is None)
     return tuple(row.name for row in rows if row.bits == bits)
 
 
@@ -51,6 +51,8 @@ PRESETS = {
     "Everything with 4 bits": _of(4),
     "From 8 bits down to 2": ("int8_g32", "int6", "int5", "int4", "int3", "int2"),
     "Small floats": tuple(row.name for row in PRECISIONS.values() if row.family == FLOAT and row.variant_of is None),
+    "GGUF files": ("q8_0", "q6_k", "q5_k_m", "q4_k_m", "iq4_xs_mix", "q4_0_mix", "q3_k_m", "q2_k_mix"),
+    "GGUF, the file and as it is run": ("q8_0", "q8_0_inputs", "q4_k_m", "q4_k_m_inputs"),
     "On a BF16 base": ("bf16", "int8_bf16", "fp8_e4m3_bf16", "int4_bf16", "nf4_bf16"),
 }
 

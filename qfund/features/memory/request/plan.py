@@ -163,7 +163,9 @@ def checked(request: PlanRequest) -> PlanRequest:
     for name in request.also:
         look_up(ALSO, name, "kind of module")
     asked = request.precisions or tuple(
-        row.name for row in PRECISIONS.values() if row.family != STORED and not unavailable(row, catalog.device())
+        row.name
+        for row in PRECISIONS.values()
+        if row.family != STORED and not row.as_run and not unavailable(row, catalog.device())
     )
     ordered = sorted((name for name in PRECISIONS if name in asked), key=lambda name: name != "fp32")
     also = tuple(name for name in ALSO if name in request.also)

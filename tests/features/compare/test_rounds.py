@@ -16,9 +16,16 @@ from qfund.features.compare.request.invariants import consistent
 from qfund.features.compare.request.pairs import paired
 from qfund.features.compare.request.report import Report
 from qfund.features.compare.request.spec import Spec
+from tests.tiny import checkpoints
 
-#: Sixteen chunks of 64 tokens: 8 and then all, or as many as it takes.
-ASKED = Spec("pydoc-llama", precisions=("fp16", "int8", "int2"), max_tokens=4096, context=64)
+#: Four batches of 32 chunks: rounds of one, one and two batches.
+ASKED = Spec(
+    str(checkpoints.folder("llama-untied")),
+    precisions=("fp16", "int8", "int2"),
+    text=checkpoints.TEXT * 30,
+    max_tokens=4096,
+    context=32,
+)
 #: What another hour would change.
 _TIMES = {"created", "seconds", "forward_seconds", "costs"}
 
@@ -57,7 +64,7 @@ def numbers(report: Report) -> Any:
     def kept_of(value: Any) -> Any:
         if isinstance(value, dict):
             return {name: kept_of(part) for name, part in value.items() if name not in _TIMES}
-        return [kept_of(part) for part in value] if isinstance(value, list) else value
+        return [kept_of(part) for part in value] if isinstance(value, list | tuple) else value
 
     return kept_of(msgspec.to_builtins(report))
 

@@ -1,8 +1,9 @@
 """How a comparison goes through its input: in rounds of batches, each a walk over the weights, so that something is
 known after the first and whatever stops it loses one round.
 
-A round takes as many batches as all before it, so that a verdict is looked at when the tokens have doubled, and four
-times as many go on where reading the weights is dear beside running them.
+A round takes as many batches as all before it: a verdict is looked at when the tokens have doubled, and however long
+the text is, its weights are read a few times only. What a round takes depends on nothing that was timed, so that the
+same is told, and the same candidates leave, on every machine.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -15,8 +16,6 @@ from qfund.features.compare.measure.runs import Earlier, Outcome, Run, joined
 from qfund.models.inputs import Batch
 from qfund.models.tasks import Task
 
-#: The share of a round's time that reading may take before rounds grow faster.
-_DEAR = 0.2
 #: Told of what there is after each round; gives the candidates that leave.
 After = Callable[["Rounds", Outcome], Collection[str]]
 
@@ -47,7 +46,6 @@ class Rounds:
         self.looks = dict(begun.looks) if begun else {}
         self.running = [name for name in self.names if name not in self.left]
         self.reading, self.comparing, self.noise, self.spent, self.walks = 0.0, 0.0, 0.0, 0.0, 0
-        self._dear = False
 
     def at_once(self) -> None:
         """All of it, from the start, and in one round."""
@@ -82,7 +80,6 @@ class Rounds:
         reading = seconds - comparing - running
         self.spent += seconds
         self.reading, self.comparing, self.walks = self.reading + reading, self.comparing + comparing, self.walks + 1
-        self._dear = reading > _DEAR * seconds
         if self._after:
             self.left |= dict.fromkeys(self._after(self, outcome), self.done)
             self.running = [name for name in self.running if name not in self.left]
@@ -105,7 +102,7 @@ class Rounds:
         enough = _enough(self.batches)
         if self.done < enough:  # something to look at soon, and then an interval
             return min(1 if enough > 2 and not self.done else enough, total)
-        return min(self.done * (4 if self._dear else 2), total)
+        return min(2 * self.done, total)
 
 
 def _enough(batches: Sequence[Batch]) -> int:

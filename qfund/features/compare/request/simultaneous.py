@@ -26,7 +26,7 @@ def simultaneous(report: Report, result: PrecisionResult) -> dict[str, Estimate]
 
     Perplexity ratio, difference and Δ NLL are one mean in three forms: so is their interval.
     """
-    among = len(report.results) * max(1, result.looks * (result.looks + 1))
+    among = comparisons(len(report.results), result.looks)
     found = {name: _widened(name, estimate, among) for name, estimate in result.fidelity.items()}
     if found.keys() >= {"perplexity", "perplexity_ratio", "perplexity_diff"}:
         ratio, gap = found["perplexity_ratio"], found["perplexity_diff"]
@@ -34,6 +34,11 @@ def simultaneous(report: Report, result: PrecisionResult) -> dict[str, Estimate]
         low, high = (None if end is None else reference * (end - 1) for end in (ratio.low, ratio.high))
         found["perplexity_diff"] = replace(gap, low=low, high=high, blocks=ratio.blocks)
     return found
+
+
+def comparisons(candidates: int, looks: int) -> int:
+    """How many intervals one of them counts for, at its last look; 0 looks where it was chosen beforehand."""
+    return candidates * max(1, looks * (looks + 1))
 
 
 def _widened(name: str, estimate: Estimate, candidates: int) -> Estimate:

@@ -2,9 +2,9 @@
 
 Texts are made as in ``benchmarks.coverage``: positions depend on one another, and in the second row of each kind so do
 neighbouring chunks. The margin is the true damage itself, the hardest case, in which every verdict is wrong. It is
-looked for when the chunks have doubled, from 8 to ``MOST``, by the product's own intervals and widening (``core.metrics``,
-``request.simultaneous``). Printed are the shares of texts that are decided at some look (aim: at most 5 %), what looking
-as often with plain 95 % intervals gives, and of one of twelve candidates.
+looked for when the chunks have doubled, from 8 to ``MOST``, by the product's own intervals and widening
+(``core.metrics``, ``request.simultaneous``). Printed are the shares of texts that are decided at some look (aim: at
+most 5 %), what looking as often with plain 95 % intervals gives, and of one of twelve candidates.
 """
 
 import sys

@@ -53,7 +53,8 @@ def test_whatever_ends_it_leaves_what_was_told(way: str, bench: Bench, store: Me
 
 
 def test_a_command_that_is_stopped_leaves_it_too_and_the_whole_takes_its_place(tmp_path: object) -> None:
-    store, asked, told = Store(f"sqlite:///{tmp_path}/qfund.db"), Spec("a-model"), []
+    store, asked = Store(f"sqlite:///{tmp_path}/qfund.db"), Spec("a-model")
+    told: list[int] = []
 
     def measure(request: Spec, progress: Progress) -> Report:
         assert isinstance(progress, Sharing)

@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from qfund import engine
+from qfund.cli import main
 from qfund.core.errors import Cancelled
 from qfund.features.compare.measure import kept
 from qfund.features.compare.measure.compare import compare
@@ -16,6 +18,7 @@ from qfund.features.compare.request.invariants import consistent
 from qfund.features.compare.request.pairs import paired
 from qfund.features.compare.request.report import Report
 from qfund.features.compare.request.spec import Spec
+from tests.features.compare.reports import make_report
 from tests.tiny import checkpoints
 
 #: Four batches of 32 chunks: rounds of one, one and two batches.
@@ -148,3 +151,38 @@ def test_noise_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept.Floor, "put", lambda *_: pytest.fail("measured again"))
     other = compare(replace(ASKED, precisions=("bf16",), text="Another text, of which nobody has heard. " * 300))
     assert other.noise == first.noise
+
+
+def _command(monkeypatch: pytest.MonkeyPatch, *arguments: str, **stops: bool) -> int | str | None:
+    def measured(request: Spec, *, progress: Any, **_: Any) -> Report:
+        progress("running", 0.1)
+        report = replace(make_report(request), partial=True, planned=4096)
+        progress.so_far(report)
+        if stops:
+            raise KeyboardInterrupt
+        return replace(report, partial=False)
+
+    monkeypatch.setattr(engine, "compute", measured)
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", "pydoc-llama", "--precision", "bf16", "--no-store", *arguments])
+    return ended.value.code
+
+
+def test_a_command_says_how_long_it_takes_and_what_is_decided(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _command(monkeypatch, "--until-decided", "--margin-tokens", "3") == 0
+    told = capsys.readouterr()
+    assert "This takes a" in told.err and "of 4,096 tokens: " in told.err
+    assert "So far" not in told.out
+    assert _command(monkeypatch, "--quiet") == 0
+    assert not capsys.readouterr().err
+
+
+def test_a_command_that_is_stopped_prints_what_there_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _command(monkeypatch, stops=True) == 130
+    told = capsys.readouterr()
+    assert "So far: " in told.out and "of 4,096 tokens" in told.out
+    assert "goes on from there" in told.err

@@ -158,10 +158,15 @@ def more(report: Report, decisions: Sequence[Decision], margin: Margin, before: 
 
 def _nearest(size: Size, before: Iterable[Costs]) -> Costs | None:
     """By parameters, the newest of equal ones; None where none was measured here, or only of a wholly other size."""
-    here = cpu_name() if catalog.device() == "cpu" else None  # of a GPU the name is not known without torch
-    there = [row for row in before if row.parameters and (row.cpu == here or (here is None and row.device != "cpu"))]
+    # Of a GPU the name is not known without torch.
+    alike = (lambda row: row.device != "cpu") if catalog.device() != "cpu" else _on_this_cpu
+    there = [row for row in before if row.parameters and alike(row)]
     found = min(there, key=lambda row: abs(math.log(row.parameters / size.parameters)), default=None)
     return found if found and 1 / 8 <= found.parameters / size.parameters <= 8 else None
+
+
+def _on_this_cpu(row: Costs) -> bool:
+    return row.device == "cpu" and row.cpu == cpu_name()
 
 
 def _forward(costs: Costs, name: str) -> float:

@@ -14,9 +14,10 @@ from qfund.features.compare.words import rounds as words
 from qfund.ui import services
 
 #: In place of a number of tokens.
-UNTIL = "until"
+UNTIL = 0
 
-_KEY, _MOST, _MODEL = "choice_tokens", "choice_most", "choice_amount_model"
+_KEY, _MOST = "choice_tokens", "choice_most"
+_DRAWN = "choice_amount_drawn"  # the model and the amount that were there when this was drawn last
 
 
 def seed(spec: Spec) -> None:
@@ -24,25 +25,27 @@ def seed(spec: Spec) -> None:
     state = st.session_state
     state[_KEY] = spec.max_tokens if spec.until is None else UNTIL
     state[_MOST] = spec.max_tokens if spec.until else DEFAULT_TOKENS
-    state[_MODEL] = spec.model
+    state[_DRAWN] = spec.model, state[_KEY]
 
 
 def draw(spec: Spec) -> None:
     """The widget, for what has been chosen otherwise."""
     state = st.session_state
-    if state["choice_model"] != state.get(_MODEL):  # of another model nobody has said how much it shall read
-        state[_KEY], state[_MODEL] = UNTIL, state["choice_model"]
-    size, before = _size(spec), costs()
+    model, amount = state[_DRAWN]
+    if state["choice_model"] != model and state[_KEY] == amount:  # nobody has said how much another model shall read
+        state[_KEY] = UNTIL
+    state[_DRAWN] = state["choice_model"], state[_KEY]
+    size, before, most = _size(spec), costs(), int(state[_MOST])
     chosen = state[_KEY]
     quick = [] if size is None else [duration.quick(replace(spec, until=None), size, before)]
     amounts = sorted({*AMOUNTS[::2], *quick, *([] if chosen == UNTIL else [int(chosen)])})
     st.selectbox(
         "How much of it",
         [UNTIL, *amounts],
-        format_func=lambda amount: _label(spec, amount, size, before),
+        format_func=lambda amount: _label(replace(spec, max_tokens=amount or most), amount == UNTIL, size, before),
         key=_KEY,
         width=300,
-        help="Until decided: a first verdict soon, and read on only for candidates whose verdict is not certain yet. Or "
+        help="Until decided: a first verdict soon, and read on only for candidates whose verdict is open. Or "
         "at most so many tokens of the text (of each file), from its start: smaller errors, longer wait. Times are of "
         "this machine.",
         persist_state="session",
@@ -85,15 +88,11 @@ def _size(spec: Spec) -> Size | None:
         return None
 
 
-def _label(spec: Spec, amount: int | str, size: Size | None, before: list[Costs]) -> str:
-    name = "Until decided" if amount == UNTIL else f"{amount:,} tokens"
+def _label(spec: Spec, until: bool, size: Size | None, before: list[Costs]) -> str:
+    name = "Until decided" if until else f"{spec.max_tokens:,} tokens"
     if size is None:
         return name
-    if amount != UNTIL:
-        taken = duration.estimate(replace(spec, max_tokens=int(amount), until=None), size, before)
-        return f"{name} · {words.rough(taken.seconds)}"
-    most = int(st.session_state[_MOST])
-    first = duration.estimate(
-        duration.with_short_chunks(replace(spec, max_tokens=most), size, before), size, before
-    ).first
+    if not until:
+        return f"{name} · {words.rough(duration.estimate(spec, size, before).seconds)}"
+    first = duration.estimate(duration.with_short_chunks(spec, size, before), size, before).first
     return f"{name} · first verdict in {words.rough(first)}"

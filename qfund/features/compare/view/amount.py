@@ -17,6 +17,7 @@ from qfund.ui import services
 UNTIL = 0
 
 _KEY, _MOST = "choice_tokens", "choice_most"
+_MARGIN = "choice_until"  # of the comparison that is shown: another margin judges it anew, and measures nothing
 _DRAWN = "choice_amount_drawn"  # the model and the amount that were there when this was drawn last
 
 
@@ -25,6 +26,7 @@ def seed(spec: Spec) -> None:
     state = st.session_state
     state[_KEY] = spec.max_tokens if spec.until is None else UNTIL
     state[_MOST] = spec.max_tokens if spec.until else DEFAULT_TOKENS
+    state[_MARGIN] = spec.until
     state[_DRAWN] = spec.model, state[_KEY]
 
 
@@ -32,7 +34,7 @@ def draw(spec: Spec) -> None:
     """The widget, for what has been chosen otherwise."""
     state = st.session_state
     model, amount = state[_DRAWN]
-    if state["choice_model"] != model and state[_KEY] == amount:  # nobody has said how much another model shall read
+    if state["choice_model"] != model and state[_KEY] == amount:  # nobody has said how much another one shall read
         state[_KEY] = UNTIL
     state[_DRAWN] = state["choice_model"], state[_KEY]
     size, before, most = _size(spec), costs(), int(state[_MOST])
@@ -42,7 +44,7 @@ def draw(spec: Spec) -> None:
     st.selectbox(
         "How much of it",
         [UNTIL, *amounts],
-        format_func=lambda amount: _label(replace(spec, max_tokens=amount or most), amount == UNTIL, size, before),
+        format_func=lambda many: _label(replace(spec, max_tokens=many or most), many == UNTIL, size, before),
         key=_KEY,
         width=300,
         help="Until decided: a first verdict soon, and read on only for candidates whose verdict is open. Or "
@@ -57,7 +59,9 @@ def chosen(spec: Spec) -> Spec:
     amount = st.session_state[_KEY]
     if amount != UNTIL:
         return replace(spec, max_tokens=int(amount), until=None)
-    return replace(spec, max_tokens=int(st.session_state[_MOST]), until=link.shown_margin())
+    return replace(
+        spec, max_tokens=int(st.session_state[_MOST]), until=st.session_state[_MARGIN] or link.shown_margin()
+    )
 
 
 def asked(spec: Spec) -> Spec:

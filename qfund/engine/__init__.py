@@ -103,7 +103,7 @@ def compute(
                 return found
     told = progress or (lambda phase, share: None)
     if store is not None:
-        told = unfinished.Keeping(store, kind, key, told)
+        told = unfinished.Keeping(store, kind, key, told, fresh)
     result = kind.published((measure or lazily(kind.measure))(request, told))
     problem = keep(store, key, request, result, identify) if store is not None else None
     if problem:

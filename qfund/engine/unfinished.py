@@ -49,12 +49,13 @@ def _key(key: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Keeping:
-    """A progress that keeps what it is given, and gives it on."""
+    """A progress that keeps what it is given, and gives it on. ``fresh``: nothing that was kept before shall be used."""
 
     store: "Store"
     kind: Kind
     key: str
     told: Progress
+    fresh: bool = False
 
     def __call__(self, phase: str, share: float) -> None:
         self.told(phase, share)

@@ -54,7 +54,8 @@ class Course:
         spec, found, task, batches = self.spec, self.opened.as_read, self.opened.task, self.prepared.batches
         self._rest = Rest(spec, found, batches)
         after = self._after if isinstance(self.progress, Sharing) or self.races else None
-        self.rounds = Rounds(batches, spec.precisions, after, self._rest.begun() if after else None)
+        begun = self._rest.begun() if after and not self._fresh else None
+        self.rounds = Rounds(batches, spec.precisions, after, begun)
         if any(PRECISIONS[name].family == STORED for name in spec.precisions):
             why = "what is quantised already is loaded as its library does it"
         else:
@@ -69,6 +70,11 @@ class Course:
             why = answer
         self._varied = ()
         return whole.measure_whole(spec, found, task, self.rounds, sizes, model_cache(), why, self.progress)
+
+    @property
+    def _fresh(self) -> bool:
+        """Whether what was kept before shall not be used."""
+        return bool(getattr(self.progress, "fresh", False))
 
     @property
     def races(self) -> bool:
@@ -103,7 +109,7 @@ class Course:
         self._varied = noises.ways(self.spec.reference, self.opened.as_read, batches)
         few = batches[: max((row.way.batches or 0 for row in self._varied), default=0)]
         self._floor = Floor(self.spec, self.opened.as_read, few, [row.name for row in self._varied])
-        kept = self._floor.get()
+        kept = None if self._fresh else self._floor.get()
         if kept is not None:
             self.noise, self._varied = kept, ()
         large = sum(tensor.elements for tensor in self.opened.as_read.tensors.values()) > _LARGE

@@ -24,10 +24,13 @@ MINUTE = 60.0
 AMOUNTS = (256, 512, 1024, 2048, 4096, 8192, 16_384, 65_536)
 #: Tokens of a chunk and of a batch where nothing else is said, as ``models.inputs`` makes them.
 _CONTEXT, _BATCH = 512, 1024
+#: Tokens of the documentation that is read where a model brings no text, about.
+_DOCUMENTATION = 45_000
 #: Positions of the noise, as ``measure.noise`` has them.
 _NOISE = 1024
-#: Of a first guess, by dtype: how much longer a product takes than in FP32; what is rounded is unpacked before.
-_SLOWER = {"float32": 1.0, "bfloat16": 1.2, "float16": 1.4, "float64": 2.0}
+#: Of a first guess, by dtype: a forward beside one in FP32, as docs/precisions.md has it (FP16 is slower in small models,
+#: and as fast in large ones); what is rounded is unpacked before.
+_SLOWER = {"float32": 1.0, "bfloat16": 0.6, "float16": 2.0, "float64": 2.3}
 _UNPACKED = 1.1
 #: Of a first guess: seconds that 10⁹ weights take to be read and made ready for a precision; that a logit takes to be
 #: compared; that all else takes; and the noise, in forwards of the reference.
@@ -36,11 +39,13 @@ _READ, _LOGIT, _OPENING, _NOISES = 0.8, 2.0e-8, 4.0, 3.0
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """``context``: tokens that a chunk has if nothing else is asked for."""
+    """``context``: tokens that a chunk has if nothing else is asked for; ``text``: that its evaluation text has at
+    most."""
 
     parameters: int
     vocabulary: int
     context: int
+    text: int = _DOCUMENTATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +60,21 @@ class Duration:
 
 
 def size_of(spec: Spec) -> Size | None:
-    """Of the model, from its files' headers; None where they are not here, or are quantised already."""
+    """Of the model, from its files' headers; None where they are not here, are quantised already, or of a model that
+    looks at pictures."""
     try:
-        folder = catalog.locate(spec.model, spec.revision).folder
+        source = catalog.locate(spec.model, spec.revision)
+        folder = source.folder
         if folder is None or any(PRECISIONS[name].family == STORED for name in spec.precisions):
             return None
         found = checkpoint.read(folder)
     except (QfundError, KeyError):
         return None
+    if found.config.keys() & {"vision_config", "image_size"}:
+        return None
     text = found.config.get("text_config") or found.config
+    own = folder / "evaluation.txt"  # a token is a sign and a blank at least
+    tokens = own.stat().st_size // 2 if source.kind == "shipped" and own.is_file() else _DOCUMENTATION
     limits = [text.get(name) for name in ("max_position_embeddings", "n_positions", "n_ctx")]
     longest = min((limit for limit in limits if isinstance(limit, int) and limit > 1), default=_CONTEXT)
     vocabulary = text.get("vocab_size")
@@ -71,6 +82,7 @@ def size_of(spec: Spec) -> Size | None:
         sum(tensor.elements for tensor in found.tensors.values()),
         vocabulary if isinstance(vocabulary, int) else 0,
         min(_CONTEXT, longest),
+        tokens,
     )
 
 
@@ -92,6 +104,8 @@ def estimate(spec: Spec, size: Size, before: Iterable[Costs]) -> Duration:
     tokens = spec.max_tokens * max(1, len(spec.texts))
     if spec.text is not None:
         tokens = min(tokens, max(2, len(spec.text) // 3))
+    elif not spec.texts:
+        tokens = min(tokens, size.text)
     context = min(spec.context or size.context, tokens)
     repeated = context / min(spec.stride, context) if spec.stride else 1.0
     first = min(tokens, max(MIN_BLOCKS * context, min(_BATCH, tokens)))

@@ -69,7 +69,7 @@ def _difference(first: ChunkSums, second: ChunkSums, field: str, memory: float) 
 
 def _shared(first: Vector, second: Vector) -> NDArray[np.bool_]:
     """[blocks] of which both have read all: where one was decided early, its last may have been cut."""
-    both = (first != 0) & (second != 0)
+    both: NDArray[np.bool_] = (first != 0) & (second != 0)
     if both.any() and np.count_nonzero(first) != np.count_nonzero(second):
         last = int(np.flatnonzero(both)[-1])
         both[last] = first[last] == second[last]

@@ -29,6 +29,7 @@ import torch
 from qfund.checkpoints import checkpoint
 from qfund.engine.worker import settle
 from qfund.features.compare.measure.gathered import REFERENCE, Gathered
+from qfund.features.compare.measure.rounds import Rounds
 from qfund.features.compare.measure.streamed import measure_streamed
 from qfund.features.compare.measure.whole import forward
 from qfund.features.compare.request.spec import Spec
@@ -134,7 +135,9 @@ def in_turn(folder: Path, names: Sequence[str], given: list[Batch]) -> tuple[Gat
 def streamed(folder: Path, names: Sequence[str], given: list[Batch]) -> tuple[Gathered, int]:
     found = checkpoint.read(folder)
     spec = Spec(str(folder), precisions=tuple(names))
-    outcome = measure_streamed(spec, found, tasks.task_of(found), given, (), 1 << 40, lambda phase, share: None)
+    outcome = measure_streamed(
+        spec, found, tasks.task_of(found), Rounds(given, spec.precisions), (), 1 << 40, lambda phase, share: None
+    )
     assert outcome.gathered.comparison.seen == sum(batch.arguments["input_ids"].numel() for batch in given)
     return outcome.gathered, 0
 

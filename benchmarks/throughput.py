@@ -13,6 +13,7 @@ import statistics
 import time
 
 from qfund.checkpoints import catalog, checkpoint
+from qfund.features.compare.measure.rounds import Rounds
 from qfund.features.compare.measure.streamed import measure_streamed
 from qfund.features.compare.measure.whole import forward
 from qfund.features.compare.request.spec import Spec
@@ -47,7 +48,9 @@ def main() -> None:
 
     def compared(name: str) -> None:
         spec = Spec("pydoc-llama", precisions=(name,))
-        measure_streamed(spec, found, task, prepared.batches, (), 1 << 40, lambda phase, share: None)
+        measure_streamed(
+            spec, found, task, Rounds(prepared.batches, spec.precisions), (), 1 << 40, lambda phase, share: None
+        )
 
     print(f"{tokens:,} tokens, {given.rounds} rounds in turns; medians of ratios to the plain FP32 forward")
     for name in given.precisions:

@@ -12,10 +12,12 @@ from qfund.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from qfund.api import compare
+    from qfund.features.compare.request.margin import Margin
     from qfund.features.compare.request.report import Report, to_json
     from qfund.features.compare.request.spec import Spec
 else:  # imported when they are used: `qfund --help` needs none of them
     _HOMES = {
+        "Margin": "qfund.features.compare.request.margin:Margin",
         "Report": "qfund.features.compare.request.report:Report",
         "Spec": "qfund.features.compare.request.spec:Spec",
         "compare": "qfund.api:compare",
@@ -33,4 +35,4 @@ else:  # imported when they are used: `qfund --help` needs none of them
         return __all__
 
 
-__all__ = ["Report", "Spec", "__version__", "compare", "errors", "to_json"]
+__all__ = ["Margin", "Report", "Spec", "__version__", "compare", "errors", "to_json"]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 
 from qfund.engine import compute
+from qfund.features.compare.request.margin import Margin
 from qfund.features.compare.request.report import Report
 from qfund.features.compare.request.spec import DEFAULT_CANDIDATES, DEFAULT_TOKENS, Spec
 from qfund.inputs.texts import ALL, NamedText
@@ -23,6 +24,7 @@ def compare(
     stride: int | None = None,
     scoring: str = ALL,
     texts: Mapping[str, str] | None = None,
+    until: Margin | None = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> Report:
     """Compare candidate precisions of a model with a reference precision, in this process; nothing is stored.
@@ -41,7 +43,9 @@ def compare(
         scoring: ``"all"`` positions, or the ``"second-half"`` of each whole chunk, as llama.cpp, or the
             ``"answers"`` in conversations, where the text is JSON of messages.
         texts: several inputs by name, in place of ``text``, each its own.
-        progress: called with what is being done and the share that is done.
+        until: read on only for candidates of which it is not certain yet whether they are within this margin.
+        progress: called with what is being done and the share that is done. One that has a ``so_far`` is given the
+            report of what was read after each round, and what it has read is kept, so that the same call goes on.
 
     Raises:
         qfund.core.errors.QfundError: with a message and a remedy.
@@ -61,6 +65,7 @@ def compare(
         stride=stride,
         scoring=scoring,
         texts=tuple(NamedText(name, content) for name, content in (texts or {}).items()),
+        until=until,
     )
     report: Report = compute(spec, progress=progress)
     return report

@@ -7,25 +7,44 @@ from typing import Any
 import msgspec
 
 from qfund import engine
-from qfund.commandline.progress import Shown, say
+from qfund.commandline.progress import Quiet, Shown, say
 from qfund.core.request import Request
 
 
-def measured(request: Request, options: Namespace, **storing: Any) -> Any:
+class Stopped(KeyboardInterrupt):
+    """Somebody pressed Ctrl-C when ``so_far`` was there."""
+
+    def __init__(self, so_far: Any) -> None:
+        super().__init__()
+        self.so_far = so_far
+
+
+def measured(request: Request, options: Namespace, shown: Shown | None = None, **storing: Any) -> Any:
     """Its result, with progress on standard error unless ``--quiet``. It is neither looked for in a store nor kept,
-    unless ``storing`` says so to ``engine.compute``."""
-    shown = None if options.quiet else Shown()
-    result = engine.compute(request, progress=shown, warn=lambda sentence: say(f"qfund: {sentence}"), **storing)
-    if shown:
-        shown.end()
+    unless ``storing`` says so to ``engine.compute``.
+
+    Raises:
+        Stopped: with what there is, where it was stopped and there is something.
+    """
+    shown = shown or Shown()
+    told = Quiet(shown) if options.quiet else shown
+    try:
+        result = engine.compute(request, progress=told, warn=lambda sentence: say(f"qfund: {sentence}"), **storing)
+    except KeyboardInterrupt as error:
+        if shown.unfinished is None:
+            raise
+        raise Stopped(shown.unfinished) from error
+    finally:
+        if not options.quiet:
+            shown.end()
     return result
 
 
-def stored(request: Request, options: Namespace) -> Any:
+def stored(request: Request, options: Namespace, shown: Shown | None = None) -> Any:
     """The same, kept and found again, as ``options.STORING`` says."""
     from qfund.engine.store import Store
 
-    return measured(request, options, store=None if options.no_store else Store(), fresh=options.fresh)
+    return measured(request, options, shown, store=None if options.no_store else Store(), fresh=options.fresh)
 
 
 def put(

@@ -1,7 +1,7 @@
 """What a measure tells while it works: always how far it is, and to those who listen, what it has written so far."""
 
 from collections.abc import Callable, Mapping
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 #: ``(phase, share)``: what is being done, and the share of the whole job that is done, 0 to 1.
 Progress = Callable[[str, float], None]
@@ -15,3 +15,13 @@ class Streaming(Protocol):
 
     def show(self, texts: Mapping[str, str]) -> None:
         """All that has been written of what is being written: a name (of a precision) → text, in place of the last."""
+
+
+@runtime_checkable
+class Sharing(Protocol):
+    """A ``Progress`` that also takes results that are not finished."""
+
+    def __call__(self, phase: str, share: float) -> None: ...
+
+    def so_far(self, result: Any) -> None:
+        """The result of what has been done, of the type that the whole will have, in place of the last."""

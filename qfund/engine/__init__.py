@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -16,6 +17,7 @@ from qfund.core.errors import InvalidInput, QfundError, StoreError
 from qfund.core.feature import lazily
 from qfund.core.progress import Progress
 from qfund.core.request import LATER, Request
+from qfund.engine import unfinished
 from qfund.engine.kinds import kind_of
 
 if TYPE_CHECKING:
@@ -60,6 +62,8 @@ def keep(store: "Store", key: str, request: Request, result: Any, identify: Iden
         store.put(kind, key, result)
     except QfundError as error:
         return f"This result was not saved. {error}"
+    with suppress(StoreError):
+        unfinished.forget(store, key)
     return None
 
 
@@ -78,7 +82,7 @@ def compute(
     Args:
         store: where to look and to keep; None for neither.
         fresh: measure even if there is a stored result.
-        progress: called as work goes on.
+        progress: called as work goes on. What of the result is there in between is kept too, for ``unfinished.find``.
         warn: called with a sentence when the store refuses; the result is returned all the same.
         measure, identify: in place of those that the request's kind names.
 
@@ -97,7 +101,10 @@ def compute(
         else:
             if found is not None:
                 return found
-    result = kind.published((measure or lazily(kind.measure))(request, progress or (lambda phase, share: None)))
+    told = progress or (lambda phase, share: None)
+    if store is not None:
+        told = unfinished.Keeping(store, kind, key, told, fresh)
+    result = kind.published((measure or lazily(kind.measure))(request, told))
     problem = keep(store, key, request, result, identify) if store is not None else None
     if problem:
         warn(problem)

@@ -14,7 +14,7 @@ import msgspec
 
 from qfund.core.errors import Cancelled, EngineError, QfundError, QueueFull, TimedOut, UsageError, WorkerDied
 from qfund.core.request import Request
-from qfund.engine import Identify, keep, key_of, messages
+from qfund.engine import Identify, keep, key_of, messages, unfinished
 from qfund.engine.kinds import kind_of
 from qfund.engine.process import Process
 
@@ -39,6 +39,8 @@ class Job:
     Attributes:
         phase, share: what the worker is doing, and the share of the whole that is done, 0 to 1.
         texts: what it has written so far, by the name of who wrote it (a precision).
+        so_far: the result of what has been done, if it tells any before the end.
+        begun: when the first share was told, and which: what is left can be told from there on.
         position: 1 for the next one to run, 0 for one that does not wait.
         visitors: how many submissions are served by this job.
         submitted, started, finished: seconds since the epoch.
@@ -52,6 +54,8 @@ class Job:
     phase: str = ""
     share: float = 0.0
     texts: Mapping[str, str] = field(default_factory=dict)
+    so_far: Any = None
+    begun: tuple[float, float] | None = None
     position: int = 0
     visitors: int = 1
     submitted: float = 0.0
@@ -64,6 +68,14 @@ class Job:
     @property
     def active(self) -> bool:
         return self.state in ("queued", "running")
+
+    def left(self, now: float) -> float | None:
+        """Seconds that it will take from ``now`` on if it goes on as it did; None where that cannot be said yet."""
+        if self.begun is None or self.state != "running":
+            return None
+        since, first = self.begun
+        done = self.share - first
+        return (now - since) * (1 - self.share) / done if done > 0.02 and now - since > 2 else None
 
 
 class _Record:
@@ -211,7 +223,7 @@ class Jobs:
         running = record.job.state == "running"
         if not running:
             self._queue.remove(record)
-        self._set(record, state=state, error=error, finished=time.time(), **more)
+        self._set(record, state=state, error=error, finished=time.time(), so_far=None, **more)  # the store has that
         if self._records.get(record.job.key) is record:
             del self._records[record.job.key]
             self._records[record.job.key] = record
@@ -296,7 +308,14 @@ class Jobs:
                 if isinstance(event, messages.Progress):
                     with self._changed:
                         if record.job.active:
-                            self._set(record, phase=event.phase, share=event.share)
+                            begun = record.job.begun or ((time.time(), event.share) if event.share else None)
+                            self._set(record, phase=event.phase, share=event.share, begun=begun)
+                if isinstance(event, messages.SoFar):
+                    so_far = kind.read_result(event.result)
+                    unfinished.keep(self._store, kind, record.job.key, so_far)
+                    with self._changed:
+                        if record.job.active:
+                            self._set(record, so_far=so_far)
                 if isinstance(event, messages.Partial):
                     with self._changed:
                         if record.job.active:

@@ -2,7 +2,8 @@
 documents, to be read as the types that their kind has (``qfund.engine.kinds``).
 
 To the worker's standard input: ``measure``, ``warm``. From its standard output: ``ready`` once, then for each
-``measure`` any number of ``progress`` and ``partial``, and one ``done`` or ``failed``. ``warm`` has no answer.
+``measure`` any number of ``progress``, ``partial`` and ``so far``, and one ``done`` or ``failed``. ``warm`` has no
+answer.
 """
 
 from typing import Any, TypeAlias
@@ -38,6 +39,12 @@ class Partial(msgspec.Struct, frozen=True, tag="partial"):
     texts: dict[str, str]
 
 
+class SoFar(msgspec.Struct, frozen=True, tag="so far"):
+    """The result of what has been done, in place of the last ``so far``."""
+
+    result: msgspec.Raw
+
+
 class Done(msgspec.Struct, frozen=True, tag="done"):
     result: msgspec.Raw
 
@@ -55,7 +62,7 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 
 
 Request: TypeAlias = Measure | Warm
-Event: TypeAlias = Ready | Progress | Partial | Done | Failed
+Event: TypeAlias = Ready | Progress | Partial | SoFar | Done | Failed
 
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 _events: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)

@@ -17,7 +17,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import BinaryIO, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import msgspec
 
@@ -62,8 +62,9 @@ class Channel:
 
 
 class Reporter:
-    """The ``progress`` of one job (``qfund.core.progress.Streaming``): at most about ten events of a kind a second, but
-    every phase is named. Texts that are left out are in the next ones, which replace them, or in the result."""
+    """The ``progress`` of one job (``Streaming`` and ``Sharing`` of ``qfund.core.progress``): at most about ten events
+    of a kind a second, but every phase is named, and every result is sent. Texts that are left out are in the next
+    ones, which replace them, or in the result."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -75,6 +76,9 @@ class Reporter:
         if now - self._shown >= INTERVAL:
             self._shown = now
             self._channel.send(messages.Partial(dict(texts)))
+
+    def so_far(self, result: Any) -> None:
+        self._channel.send(messages.SoFar(messages.document(result)))
 
     def __call__(self, phase: str, share: float) -> None:
         now = time.monotonic()

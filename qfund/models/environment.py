@@ -1,15 +1,14 @@
 """Where models run and reports are measured: device, versions, processor, threads."""
 
-import os
 import platform
 from importlib import metadata
-from pathlib import Path
 
 import torch
 
 from qfund.checkpoints import catalog
 from qfund.core.environment import Environment
 from qfund.core.errors import InvalidSpec
+from qfund.core.processor import cpu_name
 
 _PACKAGES = ("torch", "transformers", "safetensors", "tokenizers", "numpy")
 
@@ -38,17 +37,8 @@ def describe(model_id: str, revision: str | None) -> Environment:
         python=platform.python_version(),
         platform=f"{platform.system()} {platform.machine()}",
         device=name,
-        cpu=_cpu_name(),
+        cpu=cpu_name(),
         threads=torch.get_num_threads(),
         model_id=model_id,
         revision=revision,
     )
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text("utf-8", "replace").splitlines():
-            if line.startswith("model name"):
-                return f"{line.partition(':')[2].strip()}, {os.cpu_count()} cores"
-    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"

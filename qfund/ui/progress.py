@@ -1,5 +1,8 @@
 """A job under way: phase, share, place in the queue, and a way to end it. It outlives the tab that asked for it."""
 
+import time
+from typing import Any
+
 import streamlit as st
 
 from qfund.drawing.phrases import label
@@ -11,15 +14,19 @@ EVERY = 0.5  # seconds between two looks at a job
 
 
 @st.fragment(run_every=EVERY)
-def follow(key: str) -> None:
-    """Show the job until it ends, then draw the whole page anew."""
+def follow(key: str, so_far: Any = None) -> None:
+    """Show the job until it ends, then draw the whole page anew; and when it tells another result than ``so_far``."""
     job = services.jobs().get(key)
-    if job is None or not job.active:
+    if job is None or not job.active or (job.so_far is not None and job.so_far is not so_far):
         st.rerun()
     with st.container(border=True, key="progress"), st.container(horizontal=True, vertical_alignment="center"):
         st.progress(min(max(job.share, 0.0), 1.0), text=_phase(job))
+        keeps = " What is known by then is kept." if job.so_far is not None else ""
         if st.button(
-            "Cancel", key=f"cancel_{key}", icon=":material/close:", help="Ends the job for everyone who waits for it."
+            "Stop" if keeps else "Cancel",
+            key=f"cancel_{key}",
+            icon=":material/stop:" if keeps else ":material/close:",
+            help=f"Ends the job for everyone who waits for it.{keeps}",
         ):
             services.jobs().cancel(key)
             st.rerun()
@@ -35,7 +42,12 @@ def _phase(job: Job) -> str:
     if job.state == "queued":
         return f"Waiting: number {job.position} in the queue"
     phase = literal(job.phase) or "Starting"
-    return f"{phase[:1].upper()}{phase[1:]} · {job.share:.0%}"
+    left = job.left(time.time())
+    return f"{phase[:1].upper()}{phase[1:]} · {job.share:.0%}" + (f" · {_rough(left)} left" if left else "")
+
+
+def _rough(seconds: float) -> str:
+    return f"{max(1, round(seconds))} s" if seconds < 90 else f"{round(seconds / 60)} min"
 
 
 def ended(job: Job) -> None:

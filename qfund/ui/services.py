@@ -16,7 +16,7 @@ from qfund.checkpoints import catalog
 from qfund.core.errors import QfundError
 from qfund.core.feature import Feature, lazily
 from qfund.core.request import Request
-from qfund.engine import key_of, shipped
+from qfund.engine import key_of, shipped, unfinished
 from qfund.engine.jobs import Job, Jobs
 from qfund.engine.kinds import KINDS, kind_of
 from qfund.engine.store import Store
@@ -93,13 +93,15 @@ def results() -> Results:
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What is known about a request of any kind: its result, or the latest job for it, or neither. ``problem`` says why
-    the store did not give or keep the result; it can be shown and measured all the same."""
+    the store did not give or keep the result; it can be shown and measured all the same. ``so_far`` is what is known
+    while there is no result: of a job at work, or of one that was ended."""
 
     request: Any
     key: str
     result: Any = None
     job: Job | None = None
     problem: str | None = None
+    so_far: Any = None
 
 
 def look_up(request: Request, *, whole: bool = True) -> Answer:
@@ -131,7 +133,18 @@ def look_up(request: Request, *, whole: bool = True) -> Answer:
         if result is not None:
             results().put(shortened, result)
             return Answer(request, shortened, result, job, problem)
-    return Answer(request, key, result, job, problem)
+    so_far = _so_far(request, key, job) if result is None else None
+    return Answer(request, key, result, job, problem, so_far)
+
+
+def _so_far(request: Request, key: str, job: Job | None) -> Any | None:
+    """What there is of a result, by the job that works on it or by one that was ended."""
+    if job is not None and job.so_far is not None:
+        return job.so_far
+    try:
+        return unfinished.find(store(), kind_of(request), key)
+    except QfundError:  # told where the result itself is looked for
+        return None
 
 
 def ask(request: Request) -> Answer:

@@ -110,6 +110,9 @@ for line in sys.stdin:
     if what == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     say(type="progress", phase=f"pid {os.getpid()}", share=0.25)
+    if what == "sofar":
+        say(type="so far", result=report | {"spec": request["request"], "partial": True, "planned": 100})
+        what = rest.pop(0)
     if what == "wait":
         open(here + "/gate").read()
     elif what == "stubborn":

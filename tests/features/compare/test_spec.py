@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from qfund.core.errors import InvalidSpec, UnknownName
 from qfund.engine import key_of
 from qfund.features.compare.request import spec as spec_request
+from qfund.features.compare.request.decision import Margin
 from qfund.features.compare.request.link import from_query, to_query
 from qfund.features.compare.request.spec import Spec, checked, like_llama_cpp
 from qfund.inputs import texts as inputs_texts
@@ -43,7 +44,10 @@ SPECS = st.builds(
     lambda spec, texts: replace(spec, texts=() if spec.text is not None else tuple(texts)),
     SPECS,
     st.lists(st.builds(NamedText, NAMES, TEXT), max_size=4, unique_by=lambda named: named.name),
-).map(checked)
+)
+SHARES = st.none() | st.floats(0, 2)
+UNTIL = st.none() | st.builds(Margin, SHARES, SHARES, SHARES, SHARES)
+SPECS = st.builds(lambda spec, until: replace(spec, until=until), SPECS, UNTIL).map(checked)
 DEFAULT = checked(Spec("somewhere/else", "bf16", ("int8",), "other text", 77, 12, "main", stride=5))
 FOLDER = checked(replace(DEFAULT, text=None, texts=(NamedText("a.txt", "A text."),)))
 

@@ -6,9 +6,14 @@ from pathlib import Path
 
 from qfund.commandline import measuring, texts
 from qfund.commandline.options import ALSO, JSON, MODEL, REFERENCE, REVISION, STORING, names, precision, reference
+from qfund.commandline.progress import Shown, say
 from qfund.commandline.table import Command, Exclusive, Option
+from qfund.core.errors import StoreError
 from qfund.features.compare.command.printing import MARGINS, margin, text
-from qfund.features.compare.request import report, spec
+from qfund.features.compare.request import duration, report, spec
+from qfund.features.compare.request.costs import Costs
+from qfund.features.compare.request.decision import Margin, decide
+from qfund.features.compare.words import rounds as words
 from qfund.inputs.texts import ALL, ANSWERS, SCORINGS
 
 
@@ -33,8 +38,43 @@ def _run(options: Namespace) -> None:
     if options.like_llama_cpp:
         request = replace(spec.like_llama_cpp(request), stride=options.stride)
         request = request if options.max_tokens is None else replace(request, max_tokens=options.max_tokens)
-    found = measuring.stored(request, options)
+    if options.until_decided:
+        request = replace(request, until=margin(options))
+    try:
+        found = measuring.stored(request, options, _shown(request, margin(options)))
+    except measuring.Stopped as stopped:
+        _put(stopped.so_far, options)
+        say("qfund: this is what there was; the same command goes on from there.")
+        raise
+    _put(found, options)
+
+
+def _put(found: report.Report, options: Namespace) -> None:
     measuring.put(found, options, lambda found: text(found, margin(options)), report.to_json)
+
+
+def _shown(request: spec.Spec, margin: Margin) -> Shown:
+    """Says how long it will take, and after each round what is decided."""
+
+    def before() -> str:
+        size = duration.size_of(request)
+        if size is None:
+            return ""
+        took = duration.estimate(spec.checked(request), size, _before())
+        return f"This takes {words.about(took, request.until is not None)}."
+
+    return Shown(before, lambda found: words.verdicts(found, decide(found, margin)))
+
+
+def _before() -> list[Costs]:
+    """What earlier comparisons took; nothing where the store refuses, as is told elsewhere."""
+    from qfund.engine.kinds import KINDS
+    from qfund.engine.store import Store
+
+    try:
+        return [line.costs for line in Store().listed(KINDS["compare"]) if line.costs]
+    except StoreError:
+        return []
 
 
 COMMAND = Command(
@@ -79,6 +119,12 @@ COMMAND = Command(
             "run the installed libraries that implement the candidates too, and time everything in turns",
             flag=True,
         ),
+        Option(
+            "--until-decided",
+            "read on only for candidates of which it is not certain yet whether they are within the margin; at most "
+            "--max-tokens",
+            flag=True,
+        ),
         *MARGINS,
         JSON,
         *STORING,
@@ -86,5 +132,6 @@ COMMAND = Command(
     examples=(
         "qfund compare pydoc-llama --precision bf16 int8",
         "qfund compare ./my-model --precision int4 nf4 --text-file notes.txt --json",
+        "qfund compare ./my-model --precision int8 int4 nf4 --until-decided",
     ),
 )

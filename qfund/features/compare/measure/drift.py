@@ -10,7 +10,7 @@ from qfund.features.compare.request.report import HiddenError
 
 
 @dataclass(slots=True)
-class _Sums:
+class Sums:
     signal: float = 0.0
     noise: float = 0.0
     gap: float = 0.0  # Σ (1 − cosine)
@@ -22,11 +22,12 @@ class _Sums:
 class Drift:
     """Takes in the hidden states after each block, the reference's before the candidates'.
 
-    Differences and lengths are computed in single precision (double where the reference is), their sums in double.
+    ``sums`` are each candidate's after each block. Differences and lengths are computed in single precision (double
+    where the reference is), their sums in double.
     """
 
     _reference: dict[int, tuple[str, Tensor, Tensor]] = field(default_factory=dict)
-    _sums: dict[str, dict[str, _Sums]] = field(default_factory=dict)
+    sums: dict[str, dict[str, Sums]] = field(default_factory=dict)
 
     def reference(self, block: str, batch: int, hidden: Tensor) -> None:
         """``hidden`` [examples, positions, width]; the next block may write into it, so it is copied."""
@@ -42,7 +43,7 @@ class Drift:
         own = torch.linalg.vector_norm(exact, dim=-1).double()
         noise = torch.linalg.vector_norm(exact - reference, dim=-1).double()
         good = noise.isfinite() & length.isfinite() & own.isfinite()
-        found = self._sums.setdefault(name, {}).setdefault(block, _Sums())
+        found = self.sums.setdefault(name, {}).setdefault(block, Sums())
         found.nonfinite += int((~good).sum())
         own, noise, length = own[good], noise[good], length[good]
         found.positions += len(own)
@@ -55,7 +56,7 @@ class Drift:
     def of(self, name: str) -> tuple[HiddenError, ...]:
         """Of a candidate, block by block in the order of execution."""
         found = []
-        for block, sums in self._sums.get(name, {}).items():
+        for block, sums in self.sums.get(name, {}).items():
             ratio = sums.noise / sums.signal if sums.signal else 0.0
             found.append(
                 HiddenError(

@@ -29,6 +29,8 @@ class Gathered:
         comparison: of all ways but the reference's, by name.
         drift: of the hidden states along the blocks.
         vocabulary: how many tokens are chosen among; 0 before there were any, and of tasks that choose none.
+        batches: that are run now; numbers of batches count in them.
+        worst: which positions go towards the token map in full.
     """
 
     def __init__(self, task: Task, batches: Sequence[Batch], names: Sequence[str], more: Sequence[str] = ()) -> None:
@@ -36,8 +38,9 @@ class Gathered:
         self.comparison = Comparison({name: Candidate() for name in (*names, *more)})
         self.drift = Drift()
         self.vocabulary = 0
-        self._task, self._batches, self._names = task, batches, names
-        self._worst = tokens.Worst(len(names))
+        self.batches = batches
+        self.worst = tokens.Worst(len(names))
+        self._task, self._names = task, names
         self._parts: dict[int, Logits] = {}
 
     def of(self, name: str) -> Candidate:
@@ -58,7 +61,7 @@ class Gathered:
         if self._task.gives == "hidden states":
             self._hidden(batch, reference, found, outputs)
         elif self._task.gives == "labels":
-            self.comparison.add_logits(reference, found, chunks=self._batches[batch].chunks)
+            self.comparison.add_logits(reference, found, chunks=self.batches[batch].chunks)
         else:
             self.vocabulary = reference.shape[-1]
             chosen, targets = self._positions(batch, reference)
@@ -77,7 +80,7 @@ class Gathered:
             self.comparison.take(self._parts.pop(batch), self._choose, self._of(batch, chosen))
 
     def _hidden(self, batch: int, reference: Tensor, found: Mapping[str, Tensor], outputs: Mapping[str, Any]) -> None:
-        chunks = self._batches[batch].chunks
+        chunks = self.batches[batch].chunks
         if reference.dim() == 3:
             chunks = chunks[:, None].expand(reference.shape[:2]).flatten()
         flat = {name: _flat(part) for name, part in found.items()}
@@ -89,19 +92,22 @@ class Gathered:
 
     def _positions(self, batch: int, reference: Tensor) -> tuple[Tensor, Tensor | None]:
         """Which positions are compared, and the tokens that are correct there."""
-        given = self._batches[batch]
+        given = self.batches[batch]
         places, device = reference.shape[:2], reference.device
         chosen = torch.ones(places, dtype=torch.bool) if given.scored is None else given.scored
         targets = None if given.targets is None else given.targets[chosen].to(device)
         return chosen.to(device), targets
 
     def _choose(self, divergences: Mapping[str, Vector]) -> NDArray[np.int64]:
-        """Which of the next positions go towards the token map in full."""
-        return self._worst.choose([divergences[name] for name in self._names if name in divergences])
+        """Which of the next positions go towards the token map in full; who has left says nothing of them."""
+        if not divergences.keys() & set(self._names):
+            return self.worst.choose([])
+        nothing = np.full(len(next(iter(divergences.values()))), np.nan)
+        return self.worst.choose([divergences.get(name, nothing) for name in self._names])
 
     def _of(self, batch: int, chosen: Tensor) -> Tensor:
         """The chunk of each compared position."""
-        return self._batches[batch].chunks[:, None].expand(chosen.shape)[chosen.cpu()].to(chosen.device)
+        return self.batches[batch].chunks[:, None].expand(chosen.shape)[chosen.cpu()].to(chosen.device)
 
     def _tensor(self, output: Any) -> Tensor:
         """The tensor of a model's output that is compared."""

@@ -66,7 +66,7 @@ class Watch:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self._read()
+        self.read()
 
     def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._looked_at.clear()
@@ -83,7 +83,7 @@ class Watch:
         if module is not self._model or not self._known(found):
             self._look(name, False, found)
         if module is self._model:
-            self._read()
+            self.read()
 
     def _known(self, tensor: Tensor | None) -> bool:
         known = self._looked_at.get(id(tensor))
@@ -94,7 +94,7 @@ class Watch:
             self._looked_at[id(tensor)] = weakref.ref(tensor)
             self._seen.append(_Seen(name, given, torch.aminmax(tensor.detach())))
 
-    def _read(self) -> None:
+    def read(self) -> None:
         """Take in what has been seen, in one transfer a dtype and device."""
         groups: dict[tuple[torch.dtype, torch.device], list[int]] = {}
         for index, seen in enumerate(self._seen):

@@ -1,6 +1,6 @@
 """What is known of models that were run, beside what they gave."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from qfund.core.tensors import LeftModule
 from qfund.features.compare.measure.gathered import Gathered
@@ -23,6 +23,15 @@ class Run:
     range: Range | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What a run in a process that has ended leaves for the one that goes on."""
+
+    seconds: float
+    saturated: dict[str, int]
+    range: Range | None
+
+
 @dataclass(slots=True)
 class Outcome:
     """``runs``: by precision, and the reference under ``REFERENCE``. ``whole`` says why models were loaded whole."""
@@ -31,3 +40,34 @@ class Outcome:
     runs: dict[str, Run] = field(default_factory=dict)
     noise: tuple[Noise, ...] = ()
     whole: str | None = None
+
+
+def earlier(run: Run) -> Earlier:
+    return Earlier(run.seconds, run.saturated, run.range)
+
+
+def joined(before: Earlier, now: Run) -> Run:
+    """A run that went on."""
+    return replace(
+        now,
+        seconds=before.seconds + now.seconds,
+        saturated=before.saturated | now.saturated,
+        range=_wider(before.range, now.range),
+    )
+
+
+def _wider(one: Range | None, other: Range | None) -> Range | None:
+    """What both saw: the nearest to the end, and what went beyond it first."""
+    if one is None or other is None:
+        return one or other
+    nearest = max(one, other, key=lambda seen: seen.largest / seen.limit)
+    if one.first_nonfinite is None and other.first_nonfinite is None:
+        return nearest
+    first = one if one.first_nonfinite is not None else other
+    return replace(
+        first,
+        limit=nearest.limit,
+        largest=nearest.largest,
+        largest_module=nearest.largest_module,
+        nonfinite_modules=max(one.nonfinite_modules, other.nonfinite_modules),
+    )

@@ -1,7 +1,9 @@
 """A comparison in one walk over the checkpoint, the model read part by part."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,6 +13,7 @@ from qfund.core.progress import Progress
 from qfund.features.compare.measure.gathered import REFERENCE, Gathered
 from qfund.features.compare.measure.noise import Noise
 from qfund.features.compare.measure.ranges import Watch
+from qfund.features.compare.measure.rounds import Rounds
 from qfund.features.compare.measure.runs import Outcome, Run
 from qfund.features.compare.request.report import Range
 from qfund.features.compare.request.spec import Spec
@@ -24,7 +27,7 @@ def streamed_or_why_not(
     spec: Spec,
     found: Checkpoint,
     task: tasks.Task,
-    batches: Sequence[inputs.Batch],
+    rounds: Rounds,
     noise: Sequence[Noise],
     budget: int,
     progress: Progress,
@@ -34,7 +37,7 @@ def streamed_or_why_not(
     layers = tiles = True
     while True:
         try:
-            return measure_streamed(spec, found, task, batches, noise, budget, progress, layers, tiles)
+            return measure_streamed(spec, found, task, rounds, noise, budget, progress, layers, tiles)
         except UnknownTail:
             tiles = False
         except NotStreamable as error:
@@ -48,46 +51,80 @@ def measure_streamed(
     spec: Spec,
     found: Checkpoint,
     task: tasks.Task,
-    batches: Sequence[inputs.Batch],
+    rounds: Rounds,
     noise: Sequence[Noise],
     budget: int,
     progress: Progress,
     layers: bool = True,
     tiles: bool = True,
 ) -> Outcome:
-    """One walk over the checkpoint for the reference, all candidates and the reference's noise.
+    """A walk over the checkpoint in each round for the reference and the candidates that still run, in the first for
+    the reference's noise too.
 
     Raises:
         NotStreamable: the model cannot be run part by part.
         OutOfBudget: one part of it needs more than ``budget`` bytes.
         QfundError: anything that is wrong with the checkpoint.
     """
+    rounds.begin()
     ways = [Way(REFERENCE, PRECISIONS[spec.reference])]
     ways += [Way(name, PRECISIONS[name]) for name in spec.precisions]
     ways += [row.way for row in noise]
     walk = Streamed(found, ways, spec.also, layers, tiles)
     walk.must_fit(budget)
-    gathered = Gathered(task, batches, spec.precisions, [row.way.name for row in noise])
-    walkers = {walker.way.name: walker for walker in walk.walkers[: 1 + len(spec.precisions)]}
+    outcome = Outcome(rounds.gathered(task, [row.way.name for row in noise]), noise=tuple(noise))
+    every, few = walk.walkers, {row.way.name for row in noise}
+    walkers = {walker.way.name: walker for walker in every[: 1 + len(spec.precisions)]}
     # Of all dtypes that models run in, fp16 is the one whose end they reach.
     watches = {name: Watch(walker.frame.model) for name, walker in walkers.items() if walker.way.row.dtype == "float16"}
-    arguments = [batch.arguments for batch in batches]
+    arguments = [batch.arguments for batch in rounds.batches]
+    seconds = dict.fromkeys(walkers, 0.0)
+    outcome.runs = {name: rounds.run(name, _run(walk, walker, 0.0, None)) for name, walker in walkers.items()}
     with ExitStack() as stack:
         for watch in watches.values():
             stack.enter_context(watch)
-        walk.run(arguments, gathered, progress)
-    outcome = Outcome(gathered, noise=tuple(noise))
+        for part in rounds:
+            walk.walkers = [walker for walker in every if walker.way.name in {REFERENCE, *rounds.running} | few]
+            outcome.gathered.batches = rounds.batches[part]
+            listener = _Timed(outcome.gathered)
+            started = time.perf_counter()
+            walk.run(arguments[part], listener, rounds.progress(progress))
+            took = time.perf_counter() - started
+            for name, walker in walkers.items():
+                seconds[name] += walker.seconds if walker in walk.walkers else 0.0
+            for name, walker in walkers.items():
+                reached = None
+                if name in watches:
+                    watches[name].read()
+                    reached = _range(walk, walker, watches[name])
+                outcome.runs[name] = rounds.run(name, _run(walk, walker, seconds[name], reached))
+            rounds.noise += sum(walker.seconds for walker in walk.walkers if walker.way.name in few)
+            few = set()
+            rounds.over(outcome, took, listener.seconds, sum(walker.seconds for walker in walk.walkers))
     for name, walker in walkers.items():
-        reached = None
-        if name in watches:
-            reached = _range(walk, walker, watches[name])
-        elif gathered.of(name).nonfinite:
+        if name not in watches and outcome.gathered.of(name).nonfinite:
             reached = _watched(Streamed(found, [walker.way], spec.also, layers, tiles), arguments)
-        outcome.runs[name] = _run(walk, walker, reached)
+            outcome.runs[name] = replace(outcome.runs[name], range=reached)
     return outcome
 
 
-def _run(walk: Streamed, walker: Walker, reached: Range | None) -> Run:
+def measure_noise(
+    spec: Spec,
+    found: Checkpoint,
+    task: tasks.Task,
+    batches: Sequence[inputs.Batch],
+    noise: Sequence[Noise],
+    budget: int,
+) -> Outcome | None:
+    """The reference and its noise alone, on these batches; None where the model is not run part by part."""
+    rounds = Rounds(batches, ())
+    found_or_why = streamed_or_why_not(
+        replace(spec, precisions=()), found, task, rounds, noise, budget, lambda phase, share: None
+    )
+    return found_or_why if isinstance(found_or_why, Outcome) else None
+
+
+def _run(walk: Streamed, walker: Walker, seconds: float, reached: Range | None) -> Run:
     model, conversion = walker.frame.model, walker.frame.conversion
     return Run(
         footprint=footprint.stored(model),
@@ -96,7 +133,7 @@ def _run(walk: Streamed, walker: Walker, reached: Range | None) -> Run:
         left=conversion.plan.left if conversion else (),
         saturated=walk.quantized.saturated.get(walker.way.row.name, {}),
         note=" ".join(conversion.notes) or None if conversion else None,
-        seconds=walker.seconds,
+        seconds=seconds,
         range=reached,
     )
 
@@ -105,6 +142,33 @@ def _range(walk: Streamed, walker: Walker, watch: Watch) -> Range | None:
     blamed = watch.blamed
     with walk.filled(walker.frame, blamed) if blamed is not None else nullcontext():
         return watch.result
+
+
+class _Timed:
+    """Gives on what it hears, and counts the seconds that it takes to take it in."""
+
+    def __init__(self, listener: Gathered) -> None:
+        self._listener, self.seconds = listener, 0.0
+
+    def block(self, name: str, way: Way, batch: int, hidden: torch.Tensor) -> None:
+        with self._counted():
+            self._listener.block(name, way, batch, hidden)
+
+    def output(self, batch: int, outputs: Mapping[str, Any]) -> None:
+        with self._counted():
+            self._listener.output(batch, outputs)
+
+    def tile(self, batch: int, start: int, vocabulary: int, logits: Mapping[str, Any]) -> None:
+        with self._counted():
+            self._listener.tile(batch, start, vocabulary, logits)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - started
 
 
 class _Ignore:

@@ -37,8 +37,8 @@ class Worst:
 
     def __init__(self, candidates: int) -> None:
         self.each = max(LEAST, WORST // max(1, candidates))
-        self._largest: list[list[float]] = [[] for _ in range(candidates)]
-        self._seen = 0
+        self.largest: list[list[float]] = [[] for _ in range(candidates)]
+        self.seen = 0
 
     def choose(self, divergences: Sequence[Vector]) -> NDArray[np.int64]:
         """Which of the next positions to keep, as indices into this tile.
@@ -47,8 +47,8 @@ class Worst:
         nothing was compared.
         """
         count = len(divergences[0]) if divergences else 0
-        chosen = np.arange(count) < SHOWN - self._seen
-        for largest, values in zip(self._largest, divergences, strict=True):
+        chosen = np.arange(count) < SHOWN - self.seen
+        for largest, values in zip(self.largest, divergences, strict=True):
             # Most tiles hold nothing larger: one comparison of a vector, and no loop.
             least = largest[0] if len(largest) == self.each else 0.0
             for place in np.flatnonzero(values > least):
@@ -59,7 +59,7 @@ class Worst:
                 else:
                     continue
                 chosen[place] = True
-        self._seen += count
+        self.seen += count
         return np.flatnonzero(chosen)
 
 
@@ -137,6 +137,7 @@ def _alternatives(kept: Mapping[int, Kept], order: list[int | None], vocabulary:
 def _every(candidate: Candidate, compared: NDArray[np.int64], shown: int) -> dict[str, Vector]:
     """What is told of a position, at every shown one: [shown] each, −1 where nothing was compared and NaN where outputs
     were not finite."""
+    compared = compared[: len(candidate.finite)]  # who left early was not compared at later ones
     finite = compared[np.array(candidate.finite[: len(compared)], bool)]
     found: dict[str, Vector] = {}
     for name in ("kl", "mean_abs", "same_top1"):

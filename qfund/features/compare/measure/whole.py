@@ -12,7 +12,8 @@ from qfund.core.errors import about
 from qfund.core.progress import Progress
 from qfund.features.compare.measure.gathered import REFERENCE, Gathered
 from qfund.features.compare.measure.ranges import Watch
-from qfund.features.compare.measure.runs import Outcome, Run
+from qfund.features.compare.measure.rounds import Rounds
+from qfund.features.compare.measure.runs import Outcome, Run, earlier, joined
 from qfund.features.compare.request.spec import Spec
 from qfund.models import inputs, tasks
 from qfund.models.cache import ModelCache
@@ -27,21 +28,26 @@ def measure_whole(
     spec: Spec,
     found: Checkpoint,
     task: tasks.Task,
-    batches: Sequence[inputs.Batch],
+    rounds: Rounds,
     sizes: Mapping[str, int],
     cache: ModelCache,
     why: str,
     progress: Progress,
 ) -> Outcome:
-    """Load the reference beside groups of candidates that fit in memory, and run them in turn.
+    """Load the reference beside groups of candidates that fit in memory, and run them in turn; in rounds where all fit,
+    so that nothing is loaded twice.
 
     Raises:
         OutOfBudget: the reference and one candidate do not fit together.
         UnsupportedModel: a model cannot be run.
     """
-    outcome = Outcome(Gathered(task, batches, spec.precisions), whole=why)
-    grouped = groups(spec.reference, spec.precisions, sizes, cache.budget)
-    steps, done = sum((1 + len(group)) * (1 + len(batches)) for group in grouped), 0
+    grouped, batches = groups(spec.reference, spec.precisions, sizes, cache.budget), rounds.batches
+    if len(grouped) > 1:
+        rounds.at_once()
+    rounds.begin()
+    outcome = Outcome(rounds.gathered(task), whole=why)
+    left = len(batches) - rounds.done
+    steps, done = sum((1 + len(group)) * (1 + left) for group in grouped), 0
 
     def step(phase: str) -> None:
         nonlocal done
@@ -57,11 +63,35 @@ def measure_whole(
                 step(f"loading {row.label}")
                 with about(name):
                     models[name] = stack.enter_context(cache.lease(found, row, sizes[row.name], spec.also))
-            outcome.runs = _run_together(models, rows, batches, gathered, step) | outcome.runs
+            if len(grouped) == 1:
+                _in_rounds(models, rows, rounds, outcome, step)
+            else:
+                outcome.runs = _run_together(models, rows, batches, gathered, step) | outcome.runs
         if gathered is not outcome.gathered:
             outcome.gathered.comparison.candidates |= gathered.comparison.candidates
             outcome.gathered.comparison.reference = gathered.comparison.reference
+    rounds.done = len(batches) if len(grouped) > 1 else rounds.done
     return outcome
+
+
+def _in_rounds(
+    models: Mapping[str, LoadedModel],
+    rows: Mapping[str, Precision],
+    rounds: Rounds,
+    outcome: Outcome,
+    step: Callable[[str], None],
+) -> None:
+    """The same models in every round, less those that have left."""
+    runs: dict[str, Run] = {}
+    for part in rounds:
+        outcome.gathered.batches = rounds.batches[part]
+        there = {name: row for name, row in rows.items() if name in (REFERENCE, *rounds.running)}
+        for name, run in _run_together(models, there, rounds.batches[part], outcome.gathered, step).items():
+            runs[name] = joined(earlier(runs[name]), run) if name in runs else rounds.run(name, run)
+        # Of those that had left before this process began, what is known without running them.
+        gone = {name: rounds.run(name, _run(models[name], 0.0, None)) for name in rows.keys() - runs.keys()}
+        outcome.runs = runs | gone
+        rounds.over(outcome)  # nothing is read again
 
 
 def _run_together(

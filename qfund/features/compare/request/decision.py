@@ -13,6 +13,7 @@ from qfund.core.intervals import MIN_BLOCKS
 from qfund.core.units import number_text
 from qfund.drawing.numbers import cosine_text
 from qfund.drawing.phrases import label, listed, plural
+from qfund.features.compare.request.margin import Margin as Margin
 from qfund.features.compare.request.noise_floor import noise_floor
 from qfund.features.compare.request.report import PrecisionResult, Report, by_chance
 from qfund.features.compare.request.simultaneous import simultaneous
@@ -25,17 +26,6 @@ _MANY = 100_000_000  # tokens that nobody reads to decide this
 
 #: A metric that a margin is set on → the margin's field.
 _JUDGED = {"perplexity_ratio": "perplexity", "top1_agreement": "tokens", "kl_mean": "kl", "hidden_cosine": "cosine"}
-
-
-@dataclass(frozen=True, slots=True)
-class Margin:
-    """How much damage is accepted: ``perplexity`` worse by this share, this share of most likely ``tokens`` (classes)
-    changed, a mean ``kl`` (nat), a ``cosine`` of hidden states that is so far below 1. None asks for nothing."""
-
-    perplexity: float | None = 0.01
-    tokens: float | None = 0.02
-    kl: float | None = None
-    cosine: float | None = 0.01
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """A ``Spec`` as the query of a link, and back."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 from qfund.core.errors import QfundError
 from qfund.core.parameters import number
@@ -18,7 +18,9 @@ LINK_VERSION = 1
 # Every parameter is written but those that came later, which are written where they are not what they were before.
 _NUMBERS = {"tokens": "max_tokens", "context": "context"}
 _STRINGS = {"model": "model", "ref": "reference", "text": "text", "rev": "revision"}
-QUERY_NAMES = frozenset({"v", "p", "also", "libraries", "stride", "scoring", "file", "content", *_NUMBERS, *_STRINGS})
+QUERY_NAMES = frozenset(
+    {"v", "p", "also", "libraries", "stride", "scoring", "file", "content", "until", *_NUMBERS, *_STRINGS}
+)
 
 
 def to_query(spec: Spec) -> dict[str, list[str]]:
@@ -42,6 +44,8 @@ def to_query(spec: Spec) -> dict[str, list[str]]:
         query["stride"] = [str(spec.stride)]
     if spec.scoring != ALL:
         query["scoring"] = [spec.scoring]
+    if spec.until is not None:
+        query["until"] = [",".join("" if part is None else repr(part) for part in astuple(spec.until))]
     if spec.texts:
         query["file"] = [named.name for named in spec.texts]
         query["content"] = [named.text for named in spec.texts]
@@ -63,7 +67,7 @@ def from_query(query: Mapping[str, Iterable[str]], default: Spec) -> tuple[Spec,
         problems.append(f"The link has version {version!r}; this qfund reads version {LINK_VERSION} and did its best.")
     spec = default
     if "p" in given:  # a link that names precisions names everything: what it does not say is as it always was
-        spec = replace(spec, stride=None, scoring=ALL, texts=())
+        spec = replace(spec, stride=None, scoring=ALL, texts=(), until=None)
     elif given.get("text"):
         spec = replace(spec, texts=())
     for short, name in _STRINGS.items():
@@ -84,6 +88,9 @@ def from_query(query: Mapping[str, Iterable[str]], default: Spec) -> tuple[Spec,
         problems += problem
     if given.get("scoring"):
         spec, problem = _with(spec, "scoring", given["scoring"][-1], "scoring")
+        problems += problem
+    if given.get("until"):
+        spec, problem = _with_until(spec, given["until"][-1])
         problems += problem
     if given.get("file") or given.get("content"):
         spec, problem = _with_texts(spec, given.get("file", []), given.get("content", []), "text" in given)
@@ -115,6 +122,18 @@ def _with_number(spec: Spec, name: str, value: str, short: str) -> tuple[Spec, l
     if value.isascii() and value.isdigit() and len(value) < 10:
         return _with(spec, name, int(value), short)
     return spec, [f"Ignored {short}={value[:40]!r} in the link: not a number."]
+
+
+def _with_until(spec: Spec, value: str) -> tuple[Spec, list[str]]:
+    """The margin's parts, in their order, with commas between; an empty one asks for nothing."""
+    parts = value[:200].split(",")
+    try:
+        if len(parts) != len(astuple(Margin())):
+            raise ValueError
+        until = Margin(*(float(part) if part else None for part in parts))
+    except ValueError:
+        return spec, [f"Ignored until={value[:40]!r} in the link: no margin."]
+    return _with(spec, "until", until, "until")
 
 
 def _with_texts(spec: Spec, names: list[str], contents: list[str], one: bool) -> tuple[Spec, list[str]]:

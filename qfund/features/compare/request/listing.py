@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from qfund.features.compare.request.costs import Costs
 from qfund.features.compare.request.report import Report
 from qfund.features.compare.request.spec import Spec
 
@@ -41,6 +42,7 @@ class Saved:
     pictures: int = 0
     also: tuple[str, ...] = ()
     libraries: bool = False
+    costs: Costs | None = None
 
     @classmethod
     def of(cls, key: str, report: Report) -> "Saved":
@@ -75,6 +77,7 @@ class Saved:
             pictures=report.input.chunks if report.input.source == "pictures" else 0,
             also=spec.also,
             libraries=spec.libraries,
+            costs=report.costs,
         )
 
 

@@ -3,8 +3,11 @@
 import math
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from qfund.core.estimate import Estimate
-from qfund.core.intervals import MIN_BLOCKS, Scatter, difference, interval
+from qfund.core.intervals import MIN_BLOCKS, Scatter, Vector, difference, interval
 from qfund.core.metrics import chunk_sums
 from qfund.core.metrics.chunk_sums import ChunkSums
 from qfund.core.metrics.statistics import EXP, Mean
@@ -56,12 +59,21 @@ def _memory(name: str) -> float:
 
 def _difference(first: ChunkSums, second: ChunkSums, field: str, memory: float) -> tuple[Scatter, int] | None:
     """And how many positions the poorer of the two has."""
-    shared = chunk_sums.counts(first, field) * chunk_sums.counts(second, field) != 0
+    shared = _shared(chunk_sums.counts(first, field), chunk_sums.counts(second, field))
     means = [chunk_sums.mean(sums, field, shared, memory) for sums in (first, second)]
     if means[0] is None or means[1] is None:
         return None
     n = min(int(chunk_sums.counts(sums, field)[shared].sum()) for sums in (first, second))
     return difference(means[0], means[1]), n
+
+
+def _shared(first: Vector, second: Vector) -> NDArray[np.bool_]:
+    """[blocks] of which both have read all: where one was decided early, its last may have been cut."""
+    both: NDArray[np.bool_] = (first != 0) & (second != 0)
+    if both.any() and np.count_nonzero(first) != np.count_nonzero(second):
+        last = int(np.flatnonzero(both)[-1])
+        both[last] = first[last] == second[last]
+    return both
 
 
 def _estimate(seen: Scatter, n: int, unit: str) -> Estimate:

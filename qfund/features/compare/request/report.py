@@ -13,6 +13,7 @@ from qfund.core.metrics.histogram import Histogram
 from qfund.core.metrics.renewed import renewed as renewed_fidelity
 from qfund.core.model import ModelFacts
 from qfund.core.tensors import DtypeShare, LeftModule, TensorRow
+from qfund.features.compare.request.costs import Costs
 from qfund.features.compare.request.spec import Spec
 from qfund.inputs.facts import InputFacts
 
@@ -128,6 +129,9 @@ class PrecisionResult:
     the time of a forward as a ratio to the reference's, measured in turns where libraries were asked for.
     ``percentiles`` maps ``"kl"``, ``"kl_reverse"`` and ``"delta_p"`` to their values at ``metrics.PERCENTILES``.
     ``drift`` is the error of the hidden states after every block, in the order of execution.
+    ``tokens`` were read for this one, where it was decided before others were; None where as many as for the report.
+    ``looks`` is how often it was looked at whether to go on: intervals are widened to hold at all of these looks
+    (``request.simultaneous``); 0 where their number of tokens was chosen beforehand.
     """
 
     precision: str
@@ -155,6 +159,8 @@ class PrecisionResult:
     buckets: tuple[Bucket, ...] = ()
     chunks: ChunkSums | None = None
     drift: tuple[HiddenError, ...] = ()
+    tokens: int | None = None
+    looks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +220,9 @@ class Report:
     ``whole`` says why whole models were loaded; None where the model was streamed block by block. ``noise`` is the
     reference against itself, run other ways. ``refused`` are the candidates that this model cannot have or that cannot
     be run, each with the reason.
+
+    ``input`` is what was read. ``planned`` is how many tokens there would have been, where it is fewer; ``partial``
+    says that it was stopped there or goes on, otherwise everything was decided. ``costs``: what the time went into.
     """
 
     schema: int
@@ -230,6 +239,9 @@ class Report:
     whole: str | None = None
     noise: tuple[NoiseRun, ...] = ()
     refused: dict[str, str] = field(default_factory=dict)
+    planned: int | None = None
+    partial: bool = False
+    costs: Costs | None = None
 
 
 def to_json(report: Report) -> bytes:

@@ -1,11 +1,14 @@
 """``Spec``: one comparison as a frozen value: the link, the command line, the cache key, the export's header."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
 from qfund.core.errors import InvalidSpec
 from qfund.core.names import look_up
+from qfund.core.request import LATER
+from qfund.features.compare.request import margin
+from qfund.features.compare.request.margin import Margin
 from qfund.inputs.texts import ALL, ANSWERS, MAX_NAME, MAX_TEXT, MAX_TEXTS, SCORINGS, SECOND_HALF, NamedText
 from qfund.precisions.precision import STORED
 from qfund.precisions.request import canonical
@@ -37,6 +40,8 @@ class Spec:
             the one before is context and not scored again. None lets each chunk begin where the last one ended.
         scoring: a name of ``SCORINGS``.
         texts: the input in place of ``text``, as a folder of files gives it; in the order of their names.
+        until: read on only for those candidates of which it is not certain yet whether they are within this margin;
+            None reads all of the input for all.
     """
 
     model: str
@@ -51,6 +56,7 @@ class Spec:
     stride: int | None = None
     scoring: str = ALL
     texts: tuple[NamedText, ...] = ()
+    until: Margin | None = field(default=None, metadata=LATER)
 
 
 def like_llama_cpp(spec: Spec) -> Spec:
@@ -75,6 +81,8 @@ def checked(spec: Spec) -> Spec:
         raise InvalidSpec(f"The text has {len(spec.text):,} characters.", f"Give at most {MAX_TEXT:,}.")
     _check_chunks(spec)
     _check_texts(spec)
+    if spec.until is not None:
+        margin.checked(spec.until)
     if all(PRECISIONS[name].family == STORED for name in spec.precisions):  # nothing else can stand beside it
         spec = replace(spec, reference=spec.precisions[0])
     return replace(spec, texts=tuple(sorted(spec.texts, key=lambda named: named.name)))

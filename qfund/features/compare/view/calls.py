@@ -1,7 +1,9 @@
 """What the page shows as the command line and as the Python call that ask for the same."""
 
 import shlex
+from collections.abc import Iterator
 
+from qfund.features.compare.request.decision import Margin
 from qfund.features.compare.request.spec import Spec
 from qfund.inputs.texts import ALL
 
@@ -25,11 +27,24 @@ def shell(spec: Spec) -> str:
         words += ["--also", *spec.also]
     if spec.libraries:
         words.append("--libraries")
+    if spec.until is not None:
+        words.append("--until-decided")
+        words += _margins(spec.until)
     if spec.texts:
         words += ["--text-folder", FOLDER]
     if spec.text is not None:
         words.append(f"--text={spec.text}")  # with "=", so that a text may begin with a hyphen
     return shlex.join(words)
+
+
+def _margins(until: Margin) -> Iterator[str]:
+    """Where they are not the usual ones; what asks for nothing accepts all."""
+    shares = {"perplexity": 100.0, "tokens": 100.0, "cosine": 1.0}
+    for name, times in shares.items():
+        value = getattr(until, name)
+        if value != getattr(Margin(), name):
+            yield f"--margin-{name}"
+            yield f"{100 if value is None and times > 1 else 2 if value is None else times * value:.6g}"
 
 
 def python(spec: Spec) -> str:
@@ -40,6 +55,8 @@ def python(spec: Spec) -> str:
         value = getattr(spec, name)
         if value is not None:
             arguments.append(f"{name}={value!r}")
+    if spec.until is not None:
+        arguments.append(f"until=qfund.{spec.until!r}")
     if spec.also:
         arguments.append(f"also={list(spec.also)!r}")
     if spec.libraries:

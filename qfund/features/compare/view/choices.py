@@ -10,6 +10,7 @@ from qfund.core.text import decoded, unmarked
 from qfund.features.compare.link import MAX_TEXT
 from qfund.features.compare.request.examples import EXAMPLE
 from qfund.features.compare.request.spec import DEFAULT_CANDIDATES, MAX_TOKENS, Spec, checked, like_llama_cpp
+from qfund.features.compare.view import amount
 from qfund.inputs.texts import ALL, ANSWERS, SCORINGS, SECOND_HALF, NamedText
 from qfund.precisions.precision import FLOAT, GGUF, MEANING, Precision
 from qfund.precisions.table import PRECISIONS, require
@@ -17,8 +18,6 @@ from qfund.ui import pickers
 from qfund.ui.pickers import FIELD, WITH_STORED, option_label
 from qfund.ui.states import failed, literal
 
-#: Amounts of text on offer; a link may name any other.
-TOKENS = (256, 1024, 4096, 16_384, 65_536)
 OWN_TEXT = "Your own text"
 OWN_FILES = "Your files"
 EVALUATION = "Evaluation text"
@@ -70,7 +69,6 @@ def seed(spec: Spec) -> None:
         "source": OWN_FILES if spec.texts else EVALUATION if spec.text is None else OWN_TEXT,
         "text": (spec.text or "")[:MAX_TEXT],
         "texts": spec.texts,
-        "tokens": spec.max_tokens,
         "context": spec.context,
         "scoring": spec.scoring,
         "stride": spec.stride,
@@ -78,8 +76,9 @@ def seed(spec: Spec) -> None:
         "also": list(spec.also),
         "libraries": spec.libraries,
     }
-    for name in _KEYS:
-        st.session_state[f"choice_{name}"] = values[name]
+    for name, value in values.items():
+        st.session_state[f"choice_{name}"] = value
+    amount.seed(spec)
 
 
 def follow(shown: Spec) -> None:
@@ -127,17 +126,7 @@ def draw() -> bool:
                 help="Measure on the text that the model was evaluated on, or on one that matters to you.",
                 persist_state="session",
             )
-            amounts = sorted({*TOKENS, int(state["choice_tokens"])})
-            st.selectbox(
-                "How much of it",
-                amounts,
-                format_func=lambda count: f"{count:,} tokens",
-                key="choice_tokens",
-                width=170,
-                help="At most this much of the text (of each file), from its start. More text: smaller errors, longer "
-                "wait.",
-                persist_state="session",
-            )
+            amount.draw(_without_amount())
             with st.container(
                 horizontal=True, vertical_alignment="bottom", width="content", height=FIELD, border=False
             ):
@@ -281,6 +270,10 @@ def _like_llama_cpp() -> None:
 
 def draft() -> Spec:
     """What the widgets say now, unchecked: a browser may send anything."""
+    return amount.chosen(_without_amount())
+
+
+def _without_amount() -> Spec:
     state = st.session_state
     context, stride, source = state["choice_context"], state["choice_stride"], state["choice_source"]
     return Spec(
@@ -288,7 +281,6 @@ def draft() -> Spec:
         reference=str(state["choice_reference"]),
         precisions=tuple(state["choice_precisions"]),
         text=unmarked(str(state["choice_text"])) if source == OWN_TEXT else None,
-        max_tokens=int(state["choice_tokens"]),
         context=None if context is None else int(context),
         revision=str(state["choice_revision"] or "").strip() or None,
         also=tuple(state["choice_also"] or ()),
@@ -324,7 +316,7 @@ def asked() -> Spec:
             )
     if spec.max_tokens > MAX_TOKENS:
         spec = replace(spec, max_tokens=MAX_TOKENS)
-    spec = checked(spec)
+    spec = checked(amount.asked(spec))
     for row in _rows(spec):
         require(row, catalog.device())
     return spec
@@ -333,6 +325,6 @@ def asked() -> Spec:
 def differs(shown: Spec) -> bool:
     """Whether the draft asks for something else than what is shown."""
     try:
-        return checked(draft()) != shown
+        return checked(amount.asked(draft())) != shown
     except QfundError:
         return True

@@ -7,7 +7,7 @@ from qfund.drawing import phrases
 from qfund.features.compare import link
 from qfund.features.compare.request.examples import EXAMPLE
 from qfund.features.compare.request.spec import Spec
-from qfund.features.compare.view import choices, sections
+from qfund.features.compare.view import choices, running, sections
 from qfund.ui import progress, services
 from qfund.ui.states import empty, failed, literal, told
 
@@ -62,14 +62,19 @@ def _below(shown: Spec, said: QfundError | None) -> None:
         sections.draw(found)
         return
     if found.job is not None and found.job.active:
-        progress.follow(found.key)
-        _meanwhile(shown)
+        progress.follow(found.key, found.so_far)
+        if found.so_far is None:
+            _meanwhile(shown)
+        else:
+            running.draw(found)
         return
     if found.job is not None:
         progress.ended(found.job)
-        if found.job.state == "failed":
-            return
-    _invitation(shown)
+    if found.so_far is not None:
+        running.draw(found)
+        return
+    if found.job is None or found.job.state != "failed":
+        _invitation(shown)
 
 
 def _invitation(shown: Spec) -> None:

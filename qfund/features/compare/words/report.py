@@ -6,6 +6,7 @@ from qfund.core.units import seconds_text
 from qfund.drawing.numbers import count_text
 from qfund.drawing.phrases import against, label, listed, plural, when
 from qfund.features.compare.request.report import Report
+from qfund.features.compare.words import rounds
 from qfund.inputs.texts import SECOND_HALF
 from qfund.precisions.request import ALSO
 from qfund.precisions.table import PRECISIONS
@@ -71,7 +72,7 @@ def notes(report: Report) -> tuple[str, ...]:
     quantised besides, and about a reference that is wider than what is stored."""
     also = also_phrase(report.spec.also, [report.reference.precision, *(row.precision for row in report.results)])
     refused = (f"{label(name)} is left out: {why}" for name, why in report.refused.items())
-    found = (*refused, *report.input.notes, *([f"{also}."] if also else []))
+    found = (*rounds.notes(report), *refused, *report.input.notes, *([f"{also}."] if also else []))
     stored = _stored(report)
     row = PRECISIONS.get(report.reference.precision)
     if not stored or row is None or row.quantizer or any(_STORED.get(name, ("", 99))[1] >= row.bits for name in stored):

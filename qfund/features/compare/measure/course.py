@@ -1,0 +1,150 @@
+"""One comparison from its first round to its last: what is told, kept and decided after each."""
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+from qfund.core.intervals import MIN_BLOCKS
+from qfund.core.metrics.estimates import estimates
+from qfund.core.progress import Progress, Sharing
+from qfund.features.compare.measure import noise as noises
+from qfund.features.compare.measure import streamed, whole
+from qfund.features.compare.measure.kept import Floor, Rest
+from qfund.features.compare.measure.rounds import Rounds
+from qfund.features.compare.measure.runs import Outcome
+from qfund.features.compare.request.decision import decide
+from qfund.features.compare.request.report import NoiseRun, Report
+from qfund.features.compare.request.spec import Spec
+from qfund.models.cache import model_cache
+from qfund.models.comparison.positions import Candidate
+from qfund.models.inputs import Prepared
+from qfund.models.opened import Opened
+from qfund.precisions.precision import STORED
+from qfund.precisions.table import PRECISIONS
+
+#: A model of as many weights waits for its noise: what is known after the first round is told before.
+_LARGE = 100_000_000
+
+
+@dataclass(slots=True)
+class Course:
+    """
+    Attributes:
+        reported: the report of what there is, given the outcome, this, and whether it goes on.
+        noise: of the reference, as far as it is known.
+    """
+
+    spec: Spec
+    opened: Opened
+    prepared: Prepared
+    progress: Progress
+    reported: Callable[[Outcome, "Course", bool], Report]
+    noise: tuple[NoiseRun, ...] = ()
+    rounds: Rounds = field(init=False)
+    _rest: Rest = field(init=False)
+    _floor: Floor = field(init=False)
+    _varied: tuple[noises.Noise, ...] = ()
+
+    def run(self, sizes: Mapping[str, int]) -> Outcome:
+        """Streamed where that can be done, whole where not.
+
+        Raises:
+            QfundError: anything that is wrong with the checkpoint or the input.
+        """
+        spec, found, task, batches = self.spec, self.opened.as_read, self.opened.task, self.prepared.batches
+        self._rest = Rest(spec, found, batches)
+        after = self._after if isinstance(self.progress, Sharing) or self.races else None
+        begun = self._rest.begun() if after and not self._fresh else None
+        self.rounds = Rounds(batches, spec.precisions, after, begun)
+        if any(PRECISIONS[name].family == STORED for name in spec.precisions):
+            why = "what is quantised already is loaded as its library does it"
+        else:
+            now = self._noise_to_measure()
+            answer = streamed.streamed_or_why_not(
+                spec, found, task, self.rounds, now, model_cache().budget, self.progress
+            )
+            if isinstance(answer, Outcome):
+                self._take_noise(answer)
+                self._noise_alone()
+                return answer
+            why = answer
+        self._varied = ()
+        return whole.measure_whole(spec, found, task, self.rounds, sizes, model_cache(), why, self.progress)
+
+    @property
+    def _fresh(self) -> bool:
+        """Whether what was kept before shall not be used."""
+        return bool(getattr(self.progress, "fresh", False))
+
+    @property
+    def races(self) -> bool:
+        """Whether candidates leave when they are decided. Several texts count the same, so none may be left out: all
+        are read before anything is."""
+        return self.spec.until is not None and len(set(self.prepared.texts_of_chunks)) < 2
+
+    def _after(self, rounds: Rounds, outcome: Outcome) -> Collection[str]:
+        """Tell and keep what there is; the candidates that are decided."""
+        going_on = rounds.done < len(rounds.batches)
+        self._take_noise(outcome)
+        chunks = sum(len(batch.chunks) for batch in rounds.batches[: rounds.done])
+        looked_at = rounds.running if chunks >= MIN_BLOCKS else []
+        for name in looked_at:
+            rounds.looks[name] = rounds.looks.get(name, 0) + 1
+        if going_on and isinstance(self.progress, Sharing):
+            self.progress.so_far(self.reported(outcome, self, True))
+        self._noise_alone()
+        decided: list[str] = []
+        if going_on and looked_at and self.races:
+            assert self.spec.until is not None
+            found = decide(self.reported(outcome, self, True), self.spec.until)
+            sure = {row.precision for row in found if row.state != "inconclusive"}
+            decided = [name for name in rounds.running if name in sure]
+        left = rounds.left | dict.fromkeys(decided, rounds.done)
+        self._rest.keep(outcome.gathered, self.spec.precisions, outcome.runs, rounds.done, left, rounds.looks)
+        return decided
+
+    def _noise_to_measure(self) -> tuple[noises.Noise, ...]:
+        """What is to be run together with the first round; of a large model that has several, after it."""
+        batches = self.prepared.batches
+        self._varied = noises.ways(self.spec.reference, self.opened.as_read, batches)
+        few = batches[: max((row.way.batches or 0 for row in self._varied), default=0)]
+        self._floor = Floor(self.spec, self.opened.as_read, few, [row.name for row in self._varied])
+        kept = None if self._fresh else self._floor.get()
+        if kept is not None:
+            self.noise, self._varied = kept, ()
+        large = sum(tensor.elements for tensor in self.opened.as_read.tensors.values()) > _LARGE
+        # The first batches must be in one round with the reference, whose difference from itself it is.
+        together = not self.rounds.done and len(few) <= self.rounds.end and (not large or self.rounds.single)
+        return self._varied if together else ()
+
+    def _take_noise(self, outcome: Outcome) -> None:
+        """Of a walk in which it was measured."""
+        if outcome.noise and self._varied:
+            candidates = outcome.gathered.comparison.candidates
+            self.noise = tuple(_noise_run(row, candidates[row.way.name], self.prepared) for row in outcome.noise)
+            self._floor.put(self.noise)
+        if outcome.noise:
+            self._varied = ()
+
+    def _noise_alone(self) -> None:
+        """Where it waited."""
+        if not self._varied:
+            return
+        started, done = time.perf_counter(), self.rounds.done / len(self.prepared.batches)
+        self.progress("measuring what the reference differs from itself by", done)
+        batches = self.prepared.batches[: max(row.way.batches or 0 for row in self._varied)]
+        found = streamed.measure_noise(
+            self.spec, self.opened.as_read, self.opened.task, batches, self._varied, model_cache().budget
+        )
+        if found:
+            self._take_noise(found)
+        self._varied = ()
+        self.rounds.noise += time.perf_counter() - started
+        self.rounds.spent += time.perf_counter() - started
+
+
+def _noise_run(row: noises.Noise, candidate: Candidate, prepared: Prepared) -> NoiseRun:
+    positions = candidate.positions()
+    vectors = (positions.mean_abs, positions.hidden_mean_abs)
+    count = next((len(vector) for vector in vectors if vector is not None), 0)
+    return NoiseRun(row.name, row.meaning, count, estimates(positions, prepared.texts_of_chunks))

@@ -1,0 +1,118 @@
+"""What decoders of integers and small floats share: bits unpacked, scales spread over their groups, products rounded to
+the dtype in which a format's own library multiplies."""
+
+import math
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Codes = NDArray[np.uint8]
+
+#: safetensors' dtypes → NumPy's.
+DTYPES: dict[str, np.dtype[np.generic]] = {
+    name: np.dtype(kind)
+    for name, kind in {
+        "F64": np.float64,
+        "F32": np.float32,
+        "F16": np.float16,
+        "BF16": ml_dtypes.bfloat16,
+        "F8_E4M3": ml_dtypes.float8_e4m3fn,
+        "F8_E5M2": ml_dtypes.float8_e5m2,
+        "F8_E8M0": ml_dtypes.float8_e8m0fnu,
+        "I64": np.int64,
+        "I32": np.int32,
+        "I16": np.int16,
+        "I8": np.int8,
+        "U64": np.uint64,
+        "U32": np.uint32,
+        "U16": np.uint16,
+        "U8": np.uint8,
+        "BOOL": np.bool_,
+    }.items()
+}
+#: transformers' and torch's names of dtypes → safetensors'.
+NAMED = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "float64": "F64", "half": "F16"}
+
+#: The 16 numbers of four bits with two of exponent (OCP Microscaling, E2M1), by their code; the sign is the highest bit.
+E2M1 = np.array([sign * value for sign in (1, -1) for value in (0, 0.5, 1, 1.5, 2, 3, 4, 6)], np.float32)
+
+
+def unpack(packed: NDArray[np.generic], bits: int, count: int) -> Codes:
+    """Codes of ``bits`` (1 to 8) each, as they lie one behind the other along the last axis, lowest bit first, of
+    little-endian bytes or words: [..., words] → [..., count]."""
+    data = np.ascontiguousarray(packed).view(np.uint8)
+    if bits == 8:
+        return data[..., :count]
+    if bits == 4:
+        nibbles = np.empty((*data.shape, 2), np.uint8)
+        np.bitwise_and(data, 15, out=nibbles[..., 0])
+        np.right_shift(data, 4, out=nibbles[..., 1])
+        return nibbles.reshape(*data.shape[:-1], -1)[..., :count]
+    if 8 % bits == 0:
+        places = np.arange(0, 8, bits, dtype=np.uint8)
+        return ((data[..., None] >> places) & (2**bits - 1)).reshape(*data.shape[:-1], -1)[..., :count]
+    # Eight codes lie in ``bits`` bytes, which one word of eight bytes holds.
+    runs = -(-count // 8)
+    used = data[..., : runs * bits]
+    room = np.zeros((*data.shape[:-1], runs * bits), np.uint8)
+    room[..., : used.shape[-1]] = used
+    words = np.zeros((*data.shape[:-1], runs, 8), np.uint8)
+    words[..., :bits] = room.reshape(*data.shape[:-1], runs, bits)
+    places = np.arange(0, 8 * bits, bits, dtype=np.uint64)
+    codes = (words.view("<u8") >> places) & np.uint64(2**bits - 1)
+    return codes.astype(np.uint8).reshape(*data.shape[:-1], -1)[..., :count]
+
+
+def words(count: int, bits: int, word: int = 32) -> int:
+    """How many words hold so many codes without gaps."""
+    return math.ceil(count * bits / word)
+
+
+def number(values: NDArray[np.generic]) -> Floats:
+    """As float32, which holds every dtype but float64 exactly."""
+    return values.astype(np.float32)
+
+
+def rounded(values: Floats, dtype: str) -> Floats:
+    """To the nearest number of a dtype (safetensors' name), ties to even, as a cast does; in float32 again."""
+    if dtype == "F32":
+        return values
+    with np.errstate(over="ignore"):
+        return values.astype(DTYPES[dtype]).astype(np.float32)
+
+
+def spread(values: NDArray[np.generic], columns: int, group: int) -> NDArray[np.generic]:
+    """One value a group of columns → one a column: [rows, groups] → [rows, columns]."""
+    if values.shape[-1] == 1:
+        return values
+    return np.repeat(values, group, axis=-1)[..., :columns]
+
+
+def scaled(codes: NDArray[np.generic], scales: Floats, zeros: Floats | None, group: int, dtype: str) -> Floats:
+    """(code − zero-point) × scale, each step rounded to ``dtype``, the scales' own: [rows, columns], [rows, groups] →
+    [rows, columns].
+
+    A code of 8 bits or fewer less a zero-point of as many is exact in 16 bits, and float32 holds its product with a
+    scale of 16 bits exactly: so the one rounding behind it is that of a product in 16 bits.
+    """
+    rows, columns = codes.shape
+    whole = codes.astype(np.float32)
+    if scales.shape[-1] == 1 or columns % group == 0:
+        # Broadcast over groups instead of writing each scale ``group`` times.
+        shape = (rows, scales.shape[-1], -1)
+        whole = whole.reshape(shape)
+        if zeros is not None:
+            whole -= zeros[..., None]
+        whole *= scales[..., None]
+        return rounded(whole.reshape(rows, columns), dtype)
+    if zeros is not None:
+        whole -= spread(zeros, columns, group)
+    whole *= spread(scales, columns, group)
+    return rounded(whole, dtype)
+
+
+def exponents(codes: NDArray[np.generic]) -> Floats:
+    """E8M0 (OCP Microscaling): a byte b is 2 to the power of b − 127, and 255 is no number."""
+    return codes.view(ml_dtypes.float8_e8m0fnu).astype(np.float32)

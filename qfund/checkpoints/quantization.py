@@ -92,7 +92,8 @@ def entry_of(config: Mapping[str, Any]) -> tuple[str, Any] | None:
 
 
 def for_mlx(config: Mapping[str, Any], entry: Any) -> bool:
-    """Whether a config is of MLX, with what ``entry_of`` found in it. MLX writes ``quantization``, and since 2024 the same as ``quantization_config`` without a method."""
+    """Whether a config, and what ``entry_of`` found in it, is of MLX. That writes ``quantization``, and since 2024 the
+    same as ``quantization_config`` without a method."""
     settings = config.get("quantization")
     named = isinstance(entry, dict) and ("quant_method" in entry or "load_in_4bit" in entry or "load_in_8bit" in entry)
     return not named and any(

@@ -35,7 +35,7 @@ DTYPES: dict[str, np.dtype[np.generic]] = {
 #: transformers' and torch's names of dtypes → safetensors'.
 NAMED = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "float64": "F64", "half": "F16"}
 
-#: The 16 numbers of four bits with two of exponent (OCP Microscaling, E2M1), by their code; the sign is the highest bit.
+#: The 16 numbers of four bits, two of them the exponent's (OCP Microscaling, E2M1), by code; the highest is the sign.
 E2M1 = np.array([sign * value for sign in (1, -1) for value in (0, 0.5, 1, 1.5, 2, 3, 4, 6)], np.float32)
 
 
@@ -52,7 +52,8 @@ def unpack(packed: NDArray[np.generic], bits: int, count: int) -> Codes:
         return nibbles.reshape(*data.shape[:-1], -1)[..., :count]
     if 8 % bits == 0:
         places = np.arange(0, 8, bits, dtype=np.uint8)
-        return ((data[..., None] >> places) & (2**bits - 1)).reshape(*data.shape[:-1], -1)[..., :count]
+        fields: Codes = (data[..., None] >> places) & np.uint8(2**bits - 1)
+        return fields.reshape(*data.shape[:-1], -1)[..., :count]
     # Eight codes lie in ``bits`` bytes, which one word of eight bytes holds.
     runs = -(-count // 8)
     used = data[..., : runs * bits]
@@ -83,7 +84,7 @@ def rounded(values: Floats, dtype: str) -> Floats:
         return values.astype(DTYPES[dtype]).astype(np.float32)
 
 
-def spread(values: NDArray[np.generic], columns: int, group: int) -> NDArray[np.generic]:
+def spread(values: Floats, columns: int, group: int) -> Floats:
     """One value a group of columns → one a column: [rows, groups] → [rows, columns]."""
     if values.shape[-1] == 1:
         return values
@@ -115,4 +116,4 @@ def scaled(codes: NDArray[np.generic], scales: Floats, zeros: Floats | None, gro
 
 def exponents(codes: NDArray[np.generic]) -> Floats:
     """E8M0 (OCP Microscaling): a byte b is 2 to the power of b − 127, and 255 is no number."""
-    return codes.view(ml_dtypes.float8_e8m0fnu).astype(np.float32)
+    return number(codes.view(DTYPES["F8_E8M0"]))

@@ -1,8 +1,8 @@
 """AWQ in AutoAWQ's layout ``gemm``: ``qweight`` [in, out/8], ``qzeros`` [groups, out/8], ``scales`` [groups, out].
 
-A word holds eight codes of four bits, of the outputs 0, 2, 4, 6, 1, 3, 5, 7 from the lowest bits up. A weight is (code −
-zero-point) × scale, multiplied in the scales' dtype (float16), as AutoAWQ unpacks it. Scales of inputs are folded into the
-layer before, so neither matrix is the original's; their product is.
+A word holds eight codes of four bits, of the outputs 0, 2, 4, 6, 1, 3, 5, 7 from the lowest bits up. A weight is (code
+− zero-point) × scale, multiplied in the scales' dtype (float16), as AutoAWQ unpacks it. Scales of inputs are folded
+into the layer before, so neither matrix is the original's; their product is.
 """
 
 from collections.abc import Iterator
@@ -61,7 +61,7 @@ def _weight(source: Source, module: str) -> PackedTensor:
         return scaled(codes(weight), scales, middle, group, stored.dtype)
 
     parts = (weight, zero, scale) if zeros else (weight, scale)
-    type_ = f"int4{groups_text(group, inputs)}"
+    type_ = f"int4{groups_text(group, inputs, source.settings.get('group_size'))}"
     return source.packed(f"{module}.weight", (8 * width, inputs), type_, decode, parts)
 
 

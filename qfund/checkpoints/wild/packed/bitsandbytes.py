@@ -1,8 +1,9 @@
-"""bitsandbytes: four bits by a code book of 16 numbers (NF4, FP4) in blocks, whose scales may be codes of eight bits again;
-and eight bits with one scale a row (``SCB``).
+"""bitsandbytes: four bits by a code book of 16 numbers (NF4, FP4) in blocks, whose scales may be codes of eight bits
+again; and eight bits with one scale a row (``SCB``).
 
-A 4-bit weight is one row of blocks, whatever its shape: the first code of a byte in its high half. It is the book's number ×
-the block's largest, in float32, cast to the dtype that the state names. An 8-bit weight is code × SCB × (1/127) in float32.
+A 4-bit weight is one row of blocks, whatever its shape: the first code of a byte in its high half. It is the book's
+number × the block's largest, in float32, cast to the dtype that the state names. An 8-bit weight is code × SCB ×
+(1/127) in float32.
 """
 
 import json

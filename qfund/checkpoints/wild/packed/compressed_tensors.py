@@ -1,8 +1,9 @@
-"""compressed-tensors: integers packed into words or whole, floats of 8 and of 4 bits, by tensor, channel, group or block.
+"""compressed-tensors: integers packed or whole, floats of 8 and of 4 bits, by tensor, channel, group or block.
 
-A module's tensors say what it is: ``weight_packed`` in words is a stream of integers, in bytes it is pairs of E2M1 (NVFP4
-with ``weight_global_scale``, MXFP4 without); ``weight`` in 8 bits is codes as they are. The config's groups say the width of
-integers and how activations are rounded. Each step is rounded as the library's ``decompress`` does it, to the scales' dtype.
+A module's tensors say what it is: ``weight_packed`` in words is a stream of integers, in bytes it is pairs of E2M1
+(NVFP4 with ``weight_global_scale``, MXFP4 without); ``weight`` in 8 bits is codes as they are. The config's groups say
+the width of integers and how activations are rounded. Each step is rounded as the library's ``decompress`` does it, to
+the scales' dtype.
 """
 
 import re
@@ -126,12 +127,12 @@ def _parts(source: Source, module: str, *kinds: str) -> tuple[str, ...]:
 
 def _packed(source: Source, module: str) -> PackedTensor:
     packed, scale, zero, size, order = (
-        f"{module}.{kind}"
-        for kind in ("weight_packed", "weight_scale", "weight_zero_point", "weight_shape", "weight_g_idx")
+        f"{module}.weight_{kind}" for kind in ("packed", "scale", "zero_point", "shape", "g_idx")
     )
     rows, line = source.header(packed, ("I32",), (None, None)).shape
     columns = _columns(source, size, rows)
-    bits = _scheme(source, module).get("num_bits")
+    scheme = _scheme(source, module)
+    bits = scheme.get("num_bits")
     if not isinstance(bits, int) or not 1 <= bits <= 8:
         raise source.corrupt(packed, f"has codes of {bits!r} bits, says config.json; 1 to 8 are read")
     if line == words(columns, bits):
@@ -166,7 +167,7 @@ def _packed(source: Source, module: str) -> PackedTensor:
                 scales, zeros, width = scales[:, which], zeros[:, which], 1
         return scaled(codes, scales, zeros, width, stored.dtype)
 
-    type_ = f"int{bits}{_scope(shape, rows, group, columns)}"
+    type_ = f"int{bits}{_scope(shape, rows, group, columns, _scheme(source, module).get('group_size'))}"
     parts = _parts(source, module, "weight_packed", "weight_scale", "weight_zero_point", "weight_shape", "weight_g_idx")
     return source.packed(f"{module}.weight", (rows, columns), type_, decode, parts)
 
@@ -202,8 +203,8 @@ def _granularity(
     raise source.corrupt(f"{module}.weight_scale", f"has shape {shape} for {rows}×{columns} weights")
 
 
-def _scope(shape: tuple[int, int], rows: int, group: int, columns: int) -> str:
-    return " per tensor" if shape == (1, 1) and rows > 1 else groups_text(group, columns)
+def _scope(shape: tuple[int, int], rows: int, group: int, columns: int, said: object) -> str:
+    return " per tensor" if shape == (1, 1) and rows > 1 else groups_text(group, columns, said)
 
 
 def _whole(source: Source, module: str) -> PackedTensor:
@@ -240,10 +241,12 @@ def _whole(source: Source, module: str) -> PackedTensor:
 
         return scaled(codes, rows_of(scale), rows_of(zero) if has_zeros else None, group, dtype)
 
-    name = f"int8{_scope(shape, rows, group, columns)}"
+    name = f"int8{_scope(shape, rows, group, columns, _scheme(source, module).get('group_size'))}"
     if kind.dtype != "I8":
-        scope = f" blocks of {height}×{group}" if height > 1 else _scope(shape, rows, group, columns)
-        name = f"{'mxfp8' if stored.dtype == 'U8' else 'fp8'} {kind.dtype[3:].lower()}{scope}"
+        said = scheme.get("group_size")
+        scope = f" blocks of {height}×{group}" if height > 1 else _scope(shape, rows, group, columns, said)
+        element = kind.dtype[3:].lower()
+        name = f"mxfp8 {element}" if stored.dtype == "U8" else f"fp8 {element}{scope}"
     parts = _parts(source, module, "weight", "weight_scale", "weight_zero_point")
     return source.packed(weight, (rows, columns), name, decode, parts)
 

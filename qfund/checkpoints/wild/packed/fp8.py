@@ -1,7 +1,7 @@
 """FP8 as DeepSeek publishes it and transformers' ``fp8`` writes it: ``weight`` in E4M3, ``weight_scale_inv`` by block.
 
-Despite its name that scale multiplies. transformers multiplies in float32 and casts to the model's dtype. Experts may be E2M1
-in pairs (``int8``), with exponents for scales. FBGEMM's is the same with ``weight_scale``, one a row.
+Despite its name that scale multiplies. transformers multiplies in float32 and casts to the model's dtype. Experts may
+be E2M1 in pairs (``int8``), with exponents for scales. FBGEMM's is the same with ``weight_scale``, one a row.
 """
 
 from collections.abc import Iterator
@@ -73,7 +73,7 @@ def _weight(source: Source, name: str, scale: str) -> PackedTensor:
 
 
 def _block(source: Source, scale: str, shape: tuple[int, ...], grid: tuple[int, ...]) -> tuple[int, int]:
-    """Rows and columns that share a scale: as the config says, where the grid is one of such blocks, else as the grid."""
+    """Rows and columns that share a scale: as the config says, where the grid is of such blocks, else as the grid."""
     rows, columns = shape[-2:]
     if int(np.prod(grid)) == 1:
         return rows, columns

@@ -1,8 +1,8 @@
 """GPTQ's layout, which AutoRound writes too: ``qweight``, ``qzeros``, ``scales`` and ``g_idx`` for each linear layer.
 
 ``qweight`` [in·bits/32, out] is one stream of bits down each column, ``qzeros`` [groups, out·bits/32] one along each
-row; ``scales`` [groups, out]; ``g_idx`` [in] is each input's group. A weight is scale × (code − zero-point), multiplied in
-the scales' dtype. Version 1 stores each zero-point less one; version 2 as it is. As AutoGPTQ and GPTQModel decode it.
+row; ``scales`` [groups, out]; ``g_idx`` [in] is each input's group. A weight is scale × (code − zero-point), multiplied
+in the scales' dtype. Version 1 stores each zero-point less one; version 2 as it is.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from qfund.checkpoints.wild.packed.arithmetic import number, scaled, unpack, words
+from qfund.checkpoints.wild.packed.arithmetic import Codes, number, scaled, unpack, words
 from qfund.checkpoints.wild.packed.source import Source, groups_text
 from qfund.checkpoints.wild.packed_tensor import PackedTensor
 from qfund.core.errors import CorruptCheckpoint, UnsupportedModel
@@ -92,7 +92,7 @@ def _weight(source: Source, module: str, version: int) -> PackedTensor:
 
     ordered = " act-order" if source.settings.get("desc_act") else ""
     parts = [part(kind) for kind in ("qweight", "qzeros", "scales")] + ([part("g_idx")] if order else [])
-    type_ = f"int{bits}{groups_text(group, inputs)}{ordered}"
+    type_ = f"int{bits}{groups_text(group, inputs, given)}{ordered}"
     return source.packed(part("weight"), (columns, inputs), type_, decode, tuple(parts))
 
 
@@ -117,9 +117,7 @@ def _bits_and_inputs(
     return said, inputs
 
 
-def _zeros(
-    source: Source, packed: NDArray[np.generic], bits: int, columns: int, version: int
-) -> NDArray[np.unsignedinteger[np.typing.NBitBase]]:
+def _zeros(source: Source, packed: NDArray[np.generic], bits: int, columns: int, version: int) -> Codes:
     """Zero-points [groups, out].
 
     Version 1 is stored less one. GPTQModel subtracts and adds whole words, so that a zero-point of 0 borrows from its

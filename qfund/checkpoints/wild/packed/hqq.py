@@ -1,8 +1,8 @@
 """HQQ as transformers saves it: ``W_q``, ``scale``, ``zero`` and a tensor for each setting, for each linear layer.
 
-The weight is cut into groups, [groups, group] for axis 1 and [group, groups] for axis 0, and the codes of rows far apart share a
-byte: of four bits, row i is the high half of byte i and row i + n/2 the low one. A weight is (code − zero) × scale, each
-step in the compute dtype, as HQQ's ``dequantize`` does it.
+The weight is cut into groups, [groups, group] for axis 1 and [group, groups] for axis 0, and the codes of rows far
+apart share a byte: of four bits, row i is the high half of byte i and row i + n/2 the low one. A weight is
+(code − zero) × scale, each step in the compute dtype, as HQQ's ``dequantize`` does it.
 """
 
 from collections.abc import Iterator
@@ -70,7 +70,7 @@ def _weight(source: Source, module: str) -> PackedTensor:
         if axis:
             start, stop = first * columns // group, -(-last * columns // group)
             scales, zeros = scales[start:stop], zeros[start:stop]
-        values = number(_rows(packed, bits, fields, start, stop))
+        values = number(_rows(packed.astype(np.uint32, copy=False), bits, fields, start, stop))
         values = rounded(rounded(values - zeros, dtype) * scales, dtype).reshape(-1)
         skipped = first * columns - start * group if axis else first * columns
         return values[skipped : skipped + (last - first) * columns].reshape(last - first, columns)
@@ -80,15 +80,13 @@ def _weight(source: Source, module: str) -> PackedTensor:
     return source.packed(f"{module}.weight", (rows, columns), type_, decode, tuple(settings))
 
 
-def _rows(
-    packed: NDArray[np.unsignedinteger[np.typing.NBitBase]], bits: int, fields: int, start: int, stop: int
-) -> Codes:
-    """Codes of the rows from ``start`` to ``stop``: row i is in line i mod n, in its field i / n, of which the first is the
+def _rows(packed: NDArray[np.uint32], bits: int, fields: int, start: int, stop: int) -> Codes:
+    """Codes of the rows from ``start`` to ``stop``: row i is in line i mod n, in its field i / n, the first the
     highest."""
     numbers = np.arange(start, stop)
     count = len(packed)
-    places = ((fields - 1 - numbers // count) * bits).astype(packed.dtype)
-    return ((packed[numbers % count] >> places[:, None]) & packed.dtype.type(2**bits - 1)).astype(np.uint8)
+    places = ((fields - 1 - numbers // count) * bits).astype(np.uint32)
+    return ((packed[numbers % count] >> places[:, None]) & np.uint32(2**bits - 1)).astype(np.uint8)
 
 
 def _compute_dtype(source: Source, module: str, otherwise: str) -> str:

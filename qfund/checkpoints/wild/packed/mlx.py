@@ -1,8 +1,8 @@
 """MLX: ``weight`` in words of 32 bits, a stream of codes along each row, with ``scales`` and ``biases`` for each group.
 
-A weight is code × scale + bias, each step in the scales' dtype, as MLX's own ``dequantize`` is composed of operations. Stacks of
-experts are [experts, out, in]. Modes with exponents for scales (``mxfp4``, ``mxfp8``) and NVFP4's have no biases. transformers'
-``metal`` is the same with ``qbiases``.
+A weight is code × scale + bias, each step in the scales' dtype, as MLX's own ``dequantize`` is composed of operations.
+Stacks of experts are [experts, out, in]. Modes with exponents for scales (``mxfp4``, ``mxfp8``) and NVFP4's have no
+biases. transformers' ``metal`` is the same with ``qbiases``.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,9 +1,9 @@
 """NVIDIA ModelOpt: FP8 (one scale a tensor, or blocks), NVFP4 and INT4 AWQ, as ``hf_quant_config.json`` says.
 
-FP8: ``weight`` in E4M3 × ``weight_scale``. NVFP4: pairs of E2M1 in ``weight`` × (``weight_scale`` in E4M3, one for 16, ×
-``weight_scale_2``). INT4 AWQ: ``weight`` [out/2, in] holds outputs 2i and 2i + 1 in the low and the high half of a byte, two's
-complement, × ``weight_scale`` [out, in/group]; inputs are multiplied by ``pre_quant_scale``, which is taken into the weight
-here. All in float32, which no cast follows.
+FP8: ``weight`` in E4M3 × ``weight_scale``. NVFP4: pairs of E2M1 in ``weight`` × (``weight_scale`` in E4M3, one for 16,
+× ``weight_scale_2``). INT4 AWQ: ``weight`` [out/2, in] holds outputs 2i and 2i + 1 in the low and the high half of a
+byte, two's complement, × ``weight_scale`` [out, in/group]; inputs are multiplied by ``pre_quant_scale``, which is taken
+into the weight here. All in float32, which no cast follows.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from qfund.checkpoints.wild.packed.arithmetic import E2M1, number, spread, unpack
+from qfund.checkpoints.wild.packed.arithmetic import E2M1, Floats, number, spread, unpack
 from qfund.checkpoints.wild.packed.source import Source, groups_text
 from qfund.checkpoints.wild.packed_tensor import PackedTensor
 
@@ -86,7 +86,8 @@ def _nvfp4(source: Source, module: str) -> PackedTensor:
 
     def decode(first: int, last: int) -> NDArray[np.float32]:
         scales = number(source.array(scale)[first:last]) * number(source.array(overall).reshape(-1))[0]
-        return E2M1[unpack(source.array(weight)[first:last], 4, columns)] * spread(scales, columns, 16)
+        values: Floats = E2M1[unpack(source.array(weight)[first:last], 4, columns)]
+        return values * spread(scales, columns, 16)
 
     return source.packed(weight, (rows, columns), "nvfp4", decode, _parts(source, module))
 
@@ -104,11 +105,11 @@ def _int4(source: Source, module: str) -> PackedTensor:
     def decode(first: int, last: int) -> NDArray[np.float32]:
         packed = source.array(weight).view(np.uint8)[first // 2 : -(-last // 2)]
         codes = np.stack([packed & 15, packed >> 4], 1).reshape(-1, columns)[first % 2 :][: last - first]
-        values = ((codes ^ 8).astype(np.int8) - 8).astype(np.float32)
+        values: Floats = ((codes ^ 8).astype(np.int8) - 8).astype(np.float32)
         values *= spread(number(source.array(scale)[first:last]), columns, columns // groups)
         if before in source.tensors:
             values *= number(source.array(before))
         return values
 
-    type_ = f"int4{groups_text(columns // groups, columns)}"
+    type_ = f"int4{groups_text(columns // groups, columns, source.settings.get('group_size'))}"
     return source.packed(f"{module}.weight", (rows, columns), type_, decode, _parts(source, module))

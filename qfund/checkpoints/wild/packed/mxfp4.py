@@ -1,5 +1,5 @@
-"""MXFP4 as gpt-oss has it: ``…_blocks`` [experts, out, groups, 16] of pairs of E2M1, ``…_scales`` [experts, out, groups] of
-exponents. transformers keeps those experts as [experts, in, out] in bfloat16."""
+"""MXFP4 as gpt-oss has it: ``…_blocks`` [experts, out, groups, 16] of pairs of E2M1, ``…_scales`` [experts, out,
+groups] of exponents. transformers keeps those experts as [experts, in, out] in bfloat16."""
 
 from collections.abc import Iterator
 

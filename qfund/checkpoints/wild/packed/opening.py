@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qfund.checkpoints import checkpoint, quantization
+from qfund.checkpoints import checkpoint
 from qfund.checkpoints.headers import StoredTensor, read_header, read_metadata, shortened
 from qfund.checkpoints.identity import content_id
 from qfund.checkpoints.pointers import must_be_no_pointer
@@ -22,13 +22,13 @@ from qfund.checkpoints.wild.packed import (
     mxfp4,
     torchao,
 )
+from qfund.checkpoints.wild.packed.method import settings_of
 from qfund.checkpoints.wild.packed.refused import refusal
 from qfund.checkpoints.wild.packed.source import Source
 from qfund.checkpoints.wild.packed_tensor import PackedTensor
 from qfund.checkpoints.wild.quantized_file import QuantizedFile
-from qfund.core.errors import CorruptCheckpoint, ModelNotFound, QfundError, UnsupportedModel
+from qfund.core.errors import CorruptCheckpoint, ModelNotFound, UnsupportedModel
 
-MODELOPT = "hf_quant_config.json"
 _FOLDED = (
     "AWQ multiplies inputs by scales and folds those into the layer before: neither of the two holds the original's "
     "numbers, their product does. Compare outputs, not tensors."
@@ -65,37 +65,6 @@ _OF_THE_CACHE = re.compile(
 )
 
 
-def method_of(folder: Path) -> str | None:
-    """Which of the formats a folder says that it is in, by its config alone; None for a plain one, or for none."""
-    try:
-        found = _settings(folder, checkpoint.read_config(folder))
-    except QfundError:
-        return None
-    return None if found is None else found[0]
-
-
-def _settings(folder: Path, config: Mapping[str, Any]) -> tuple[str, str, Mapping[str, Any]] | None:
-    """Method, label and settings."""
-    entry = quantization.entry_of(config)
-    if quantization.for_mlx(config, entry[1] if entry else None):
-        settings = config.get("quantization") or (entry[1] if entry else {})
-        return "mlx", f"MLX {settings.get('mode', 'affine')} {settings.get('bits')} bits", settings
-    if entry is not None:
-        found = quantization.find(config)
-        assert found is not None
-        method, settings = found.method, found.settings
-        if method == "auto-round":
-            layout = str(settings.get("packing_format") or settings.get("backend") or "auto_round:auto_gptq")
-            method = "awq" if "awq" in layout else "gptq" if "gptq" in layout else "auto-round"
-        method = "mlx" if method == "metal" else method
-        return method, found.label, settings
-    if (folder / MODELOPT).is_file():
-        settings = checkpoint.read_json(folder / MODELOPT).get("quantization")
-        if isinstance(settings, dict):
-            return "modelopt", f"ModelOpt {settings.get('quant_algo') or ''}".strip(), settings
-    return None
-
-
 def open_folder(folder: Path) -> QuantizedFile:
     """Headers and config of a folder, all its tensors explained; no weight is read.
 
@@ -106,7 +75,7 @@ def open_folder(folder: Path) -> QuantizedFile:
         UnsupportedModel: a format that is not read, by its name.
     """
     config = checkpoint.read_config(folder)
-    said = _settings(folder, config)
+    said = settings_of(folder, config)
     if said is None:
         raise UnsupportedModel(f"{folder} is not quantised, says its config.json.", "Name a quantised file or folder.")
     method, label, settings = said
@@ -165,7 +134,7 @@ def _every(source: Source, packed: Mapping[str, PackedTensor], label: str) -> di
     """The quantised tensors and the plain ones, in the files' order; each of the files' tensors in one of them."""
     if not packed:
         raise CorruptCheckpoint(
-            f"config.json says that {source.folder.name} is quantised ({label}), but it holds no weight in that format.",
+            f"config.json says that {source.folder.name} is quantised ({label}), but no weight in it is.",
             "Download the checkpoint again; config.json and weights must belong together.",
         )
     used = {part: tensor for tensor in packed.values() for part in tensor.parts}

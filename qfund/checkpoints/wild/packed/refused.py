@@ -34,6 +34,6 @@ def refusal(folder: str, method: str) -> UnsupportedModel:
     name, why = REFUSED.get(method.lower(), (method[:60], "qfund does not know that format"))
     return UnsupportedModel(
         f"{folder} is quantised as {name}, which qfund cannot unpack: {why}.",
-        "Unpack it with the library that made it, save that with save_pretrained() and name that folder; or name a file "
-        "in GGUF, or in GPTQ, AWQ, compressed-tensors, FP8, bitsandbytes, torchao, ModelOpt, HQQ or MLX.",
+        "Unpack it with the library that made it, save that with save_pretrained() and name that folder; or name one "
+        "in GGUF, GPTQ, AWQ, compressed-tensors, FP8, bitsandbytes, torchao, ModelOpt, HQQ or MLX.",
     )

@@ -1,6 +1,6 @@
-"""A folder of packed weights, opened: its headers, its config, and arrays of its tensors, read where they are needed."""
+"""A folder of packed weights, opened: its headers, its config, and arrays of its tensors, read as they are needed."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qfund.checkpoints.headers import StoredTensor, shortened
+from qfund.checkpoints.wild.changes import transposed
 from qfund.checkpoints.wild.packed.arithmetic import DTYPES, NAMED, number
 from qfund.checkpoints.wild.packed_tensor import Decode, PackedTensor
 from qfund.core.errors import CorruptCheckpoint, ModelNotFound, UnsupportedModel
@@ -119,32 +120,24 @@ class Source:
         if not all(shape):
             raise self.corrupt(name, f"has shape {_shape(shape)}")
         size = sum(self.tensors[part].bytes for part in parts)
-        whole = PackedTensor(name, shape, type_, size, decode, parts=parts)
-        return turned(whole) if len(shape) == 2 and self._is_conv1d(name) else whole
+
+        def some(first: int, last: int) -> NDArray[np.float32]:
+            return decode(first, last) if first < last else np.empty((0, *shape[1:]), np.float32)
+
+        whole = PackedTensor(name, shape, type_, size, some, parts=parts)
+        return transposed(whole) if len(shape) == 2 and self._is_conv1d(name) else whole
 
     def _is_conv1d(self, name: str) -> bool:
         module = name.split(".")[-2:-1]
         return bool(module) and module[0] in _CONV1D.get(str(self.config.get("model_type")), ())
 
 
-def turned(tensor: PackedTensor) -> PackedTensor:
-    """Its transpose."""
-    rows, columns = tensor.shape
-
-    def decode(first: int, last: int) -> NDArray[np.float32]:
-        return np.ascontiguousarray(tensor.decode(0, rows)[:, first:last].T)
-
-    return PackedTensor(tensor.name, (columns, rows), tensor.type, tensor.bytes, decode, parts=tensor.parts)
-
-
-#: A part of an array, or none of it: rows of one that has a row for each of the weight's.
-Rows = Callable[[int, int], NDArray[np.generic]]
-
-
 def _shape(shape: tuple[int | None, ...]) -> str:
     return "×".join("?" if size is None else str(size) for size in shape) or "a scalar"
 
 
-def groups_text(group: int, columns: int) -> str:
-    """``" g128"``, or what one scale a row is called."""
+def groups_text(group: int, columns: int, said: object = None) -> str:
+    """``" g128"`` where the config says so or a row has several groups; else what one scale a row is called."""
+    if isinstance(said, int) and said > 0:
+        return f" g{said}"
     return " per channel" if group >= columns else f" g{group}"

@@ -1,7 +1,9 @@
-"""torchao as transformers saves it in safetensors: ``module._weight_qdata``, ``_weight_scale`` and others, and in the header of
-the file what class each tensor had, with its block size and dtypes (``tensor_names`` lists them). No class is built here.
+"""torchao as transformers saves it in safetensors: ``module._weight_qdata``, ``_weight_scale`` and others, and in the
+header of the file what class each tensor had, with its block size and dtypes (``tensor_names`` lists them). No class is
+built here.
 
-Each is unpacked as the class's ``dequantize`` does it: integers in the weight's own dtype, floats in float32 and then cast.
+Each is unpacked as the class's ``dequantize`` does it: integers in the weight's own dtype, floats in float32 and then
+cast.
 """
 
 import json
@@ -79,8 +81,8 @@ def _tensor(source: Source, name: str, kind: str, described: Mapping[str, Any]) 
     }.get(kind)
     if decoder is None:
         raise UnsupportedModel(
-            f"{source.folder.name} holds {shortened(name)} as torchao's {kind[:60]}, whose codes lie as one kernel wants "
-            "them.",
+            f"{source.folder.name} holds {shortened(name)} as torchao's {kind[:60]}, whose codes lie as one kernel "
+            "wants them.",
             "Name the original checkpoint, or one in int8, intx, float8, MX or NVFP4.",
         )
     if f"{prefix}act_pre_scale" in source.tensors:
@@ -138,7 +140,11 @@ def _integers(source: Source, name: str, prefix: str, data: Mapping[str, Any], p
 
     target = data.get("target_dtype")
     text = str(target.get("_data") if isinstance(target, dict) else "int8")
-    scope = " per tensor" if down == across == 1 and shape[0] > 1 else groups_text(width, shape[1])
+    scope = (
+        " per tensor"
+        if down == across == 1 and shape[0] > 1
+        else groups_text(width, shape[1], width if across > 1 else None)
+    )
     return source.packed(name, shape, f"{text}{scope}", decode, parts)
 
 
@@ -217,7 +223,7 @@ def _scales_header(
 
 
 def _unswizzled(source: Source, scale: str, data: Mapping[str, Any], rows: int, groups: int) -> NDArray[np.generic]:
-    """Scales [rows, groups]. A GPU has them in tiles of 128 rows and 4 groups, in which row r lies at (r mod 32, r / 32)."""
+    """Scales [rows, groups]. GPUs have them in tiles of 128 rows, 4 groups; row r of one is at (r mod 32, r / 32)."""
     stored = source.array(scale)
     if not data.get("is_swizzled_scales"):
         return stored.reshape(rows, groups)

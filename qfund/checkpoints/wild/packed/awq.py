@@ -41,7 +41,8 @@ def _weight(source: Source, module: str) -> PackedTensor:
     inputs, width = source.header(weight, ("I32", "U32"), (None, None)).shape
     stored = source.header(scale, ("F16", "BF16", "F32"), (None, 8 * width))
     groups = stored.shape[0]
-    if not groups or inputs % groups:
+    said = source.settings.get("group_size", source.settings.get("q_group_size"))
+    if not groups or inputs % groups or (isinstance(said, int) and said > 0 and inputs != groups * said):
         raise source.corrupt(scale, f"has {groups} groups for {inputs} inputs")
     zeros = zero in source.tensors
     if zeros or source.settings.get("zero_point", True):
@@ -61,7 +62,7 @@ def _weight(source: Source, module: str) -> PackedTensor:
         return scaled(codes(weight), scales, middle, group, stored.dtype)
 
     parts = (weight, zero, scale) if zeros else (weight, scale)
-    type_ = f"int4{groups_text(group, inputs, source.settings.get('group_size'))}"
+    type_ = f"int4{groups_text(group, inputs, said)}"
     return source.packed(f"{module}.weight", (8 * width, inputs), type_, decode, parts)
 
 

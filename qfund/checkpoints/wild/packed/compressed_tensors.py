@@ -78,7 +78,9 @@ def inputs(source: Source) -> str | None:
 
 def _groups(source: Source) -> Mapping[str, Mapping[str, Any]]:
     groups = source.settings.get("config_groups")
-    return {key: group for key, group in (groups or {}).items() if isinstance(group, dict)} if groups else {}
+    if not isinstance(groups, dict) or not all(isinstance(group, dict) for group in groups.values()):
+        raise source.corrupt("config_groups", "is no object of objects")
+    return groups
 
 
 def _must_be_read(source: Source) -> None:
@@ -101,8 +103,8 @@ def _scheme(source: Source, module: str) -> Mapping[str, Any]:
         weights = group.get("weights")
         if not isinstance(weights, dict):
             continue
-        for target in group.get("targets") or ():
-            text = str(target)
+        targets = group.get("targets")
+        for text in map(str, targets if isinstance(targets, list) else ()):
             if text == module or (text.startswith("re:") and _matches(source, text[3:], module)):
                 return weights
             if not text.startswith("re:") and "." not in text:
@@ -218,7 +220,7 @@ def _whole(source: Source, module: str) -> PackedTensor:
         block = [int(part) for part in block.split("x") if part.isdecimal()]
     dtype = "BF16" if stored.dtype == "U8" else stored.dtype  # MXFP8's exponents
     has_zeros = zero in source.tensors
-    if scheme.get("strategy") == "block" and block:
+    if scheme.get("strategy") == "block":
         height, width = _block(source, scale, block, rows, columns, stored.shape)
         shape, group = (stored.shape[0], stored.shape[1]), width
     else:
@@ -251,10 +253,9 @@ def _whole(source: Source, module: str) -> PackedTensor:
     return source.packed(weight, (rows, columns), name, decode, parts)
 
 
-def _block(
-    source: Source, scale: str, block: list[int], rows: int, columns: int, shape: tuple[int, ...]
-) -> tuple[int, int]:
-    if len(block) != 2 or not all(isinstance(size, int) and size > 0 for size in block):
+def _block(source: Source, scale: str, block: Any, rows: int, columns: int, shape: tuple[int, ...]) -> tuple[int, int]:
+    whole = isinstance(block, list) and len(block) == 2 and all(isinstance(size, int) and size > 0 for size in block)
+    if not whole:
         raise source.corrupt(scale, f"is said to be of blocks of {block}")
     height, width = block
     if shape != (-(-rows // height), -(-columns // width)):

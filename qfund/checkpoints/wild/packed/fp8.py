@@ -30,8 +30,17 @@ def tensors(source: Source, suffix: str = "weight_scale_inv") -> Iterator[Packed
 
 def inputs(source: Source) -> str:
     static = source.settings.get("activation_scheme") == "static"
-    block = source.settings.get("weight_block_size")
+    block = _said(source)
     return f"fp8, {'one static scale' if static else f'groups of {block[1]}' if block else 'one scale a token'}"
+
+
+def _said(source: Source) -> tuple[int, int] | None:
+    """Rows and columns of a block; None for one scale a tensor or a row. transformers takes 128×128 unasked."""
+    method = source.settings.get("quant_method")
+    said = source.settings.get("weight_block_size", [128, 128] if method == "fp8" else None)
+    if isinstance(said, list) and len(said) == 2 and all(isinstance(size, int) and size > 0 for size in said):
+        return said[0], said[1]
+    return None
 
 
 def _weight(source: Source, name: str, scale: str) -> PackedTensor:
@@ -41,7 +50,7 @@ def _weight(source: Source, name: str, scale: str) -> PackedTensor:
         raise source.corrupt(name, f"has {len(stored.shape)} dimensions")
     pairs = stored.dtype in ("I8", "U8")
     shape = (*stored.shape[:-1], stored.shape[-1] * (2 if pairs else 1))
-    height, width = _block(source, scale, shape, grid.shape)
+    height, width = _block(source, scale, shape, grid.shape, pairs)
     dtype = source.dtype
 
     def decode(first: int, last: int) -> NDArray[np.float32]:
@@ -72,17 +81,16 @@ def _weight(source: Source, name: str, scale: str) -> PackedTensor:
     return source.packed(name, shape, type_, decode, parts)
 
 
-def _block(source: Source, scale: str, shape: tuple[int, ...], grid: tuple[int, ...]) -> tuple[int, int]:
-    """Rows and columns that share a scale: as the config says, where the grid is of such blocks, else as the grid."""
+def _block(source: Source, scale: str, shape: tuple[int, ...], grid: tuple[int, ...], pairs: bool) -> tuple[int, int]:
+    """Rows and columns that share a scale: as the config says, or one row; of four bits as the grid divides them."""
     rows, columns = shape[-2:]
     if int(np.prod(grid)) == 1:
         return rows, columns
     down, across = (grid[-1], 1) if len(grid) == 1 else grid[-2:]
-    said = source.settings.get("weight_block_size")
-    if isinstance(said, list) and len(said) == 2 and all(isinstance(size, int) and size > 0 for size in said):
-        height, width = said
-        if (-(-rows // height), -(-columns // width)) == (down, across):
-            return height, width
-    if not down or not across or rows % down or columns % across or (len(grid) == 3 and grid[0] != shape[0]):
+    said = _said(source)
+    if said is not None and (-(-rows // said[0]), -(-columns // said[1])) == (down, across):
+        return said
+    divides = down and across and rows % down == 0 and columns % across == 0
+    if not divides or not (pairs or (down, across) == (rows, 1)) or (len(grid) == 3 and grid[0] != shape[0]):
         raise source.corrupt(scale, f"has shape {grid} for weights of {shape}")
     return rows // down, columns // across

@@ -158,6 +158,8 @@ def _float8(source: Source, name: str, prefix: str, data: Mapping[str, Any], par
         raise source.corrupt(scale, f"has shape {grid.shape} for {shape} weights")
     dtype = _dtype(source, name, data, "dtype")
     height, width = shape[0] // down, shape[1] // across
+    if data.get("block_size") is not None and _blocks(source, name, data, shape) != (height, width):
+        raise source.corrupt(scale, f"has shape {grid.shape}, which are no blocks of {data['block_size']}")
 
     def decode(first: int, last: int) -> NDArray[np.float32]:
         scales = number(source.array(scale)).reshape(down, across)[np.arange(first, last) // height]

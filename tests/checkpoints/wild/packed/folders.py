@@ -50,3 +50,33 @@ def write(name: str, case: Case, folder: Path) -> dict[str, Tensor]:
     config[case.key] = case.settings
     (folder / "config.json").write_text(json.dumps(config))
     return values
+
+
+def single(case: Case, out: int, inputs: int, folder: Path) -> Tensor:
+    """A checkpoint of one matrix [out, in], ``model.layers.0.up_proj``, in the format; what it stands for."""
+    torch.manual_seed(out * 1000 + inputs)
+    made = case.write(out, inputs)
+    save(case.settings, {MODULE + kind: part for kind, part in made.parts.items()}, folder, case.key, made.metadata)
+    return made.value.float()
+
+
+#: The one of ``single``.
+MODULE = "model.layers.0.up_proj"
+
+
+def save(
+    settings: object,
+    tensors: dict[str, Tensor],
+    folder: Path,
+    key: str = "quantization_config",
+    metadata: dict[str, str] | None = None,
+    **config: object,
+) -> None:
+    """These tensors, and a config with these settings."""
+    folder.mkdir(parents=True, exist_ok=True)
+    described = {entry.replace("@", MODULE): text for entry, text in (metadata or {}).items()}
+    if described:
+        described["tensor_names"] = json.dumps(list(described))
+    save_file({name: part.contiguous() for name, part in tensors.items()}, folder / "model.safetensors", described)
+    plain = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "dtype": "bfloat16"}
+    (folder / "config.json").write_text(json.dumps({**plain, key: settings, **config}))

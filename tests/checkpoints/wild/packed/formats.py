@@ -317,7 +317,7 @@ CASES = {
         "pack-quantized",
         _weights(4, strategy="group", group_size=8) | {"symmetric": False},
         "int4 g8",
-        fits=_whole_groups(8),
+        fits=lambda out, inputs: inputs % 8 == 0 and out > 8,  # the library cannot unpack zero-points of one word
         dtype=torch.float16,
     ),
     "ct-int3-rows": _compressed("pack-quantized", _weights(3), "int3 per channel"),

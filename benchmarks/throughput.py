@@ -47,7 +47,7 @@ def main() -> None:
 
     def compared(name: str) -> None:
         spec = Spec("pydoc-llama", precisions=(name,))
-        measure_streamed(spec, found, task, prepared.batches, (), 1 << 40, lambda phase, share: None)
+        measure_streamed(spec, found, {}, task, prepared.batches, (), 1 << 40, lambda phase, share: None)
 
     print(f"{tokens:,} tokens, {given.rounds} rounds in turns; medians of ratios to the plain FP32 forward")
     for name in given.precisions:

@@ -15,6 +15,7 @@ from qfund.checkpoints.identity import content_id
 from qfund.checkpoints.pointers import must_be_no_pointer
 from qfund.checkpoints.quantization import Quantization
 from qfund.checkpoints.recognition import INDEX, WEIGHTS, folder_at, not_a_model, without_wrapper
+from qfund.checkpoints.wild.packed_tensor import PackedTensor
 from qfund.core.errors import CorruptCheckpoint, ModelNotFound, UnsupportedModel
 
 #: Bytes of a config or an index: DeepSeek-V3's index has 9 million.
@@ -33,6 +34,7 @@ class Checkpoint:
         quantization: None for the ordinary checkpoint, whose weights are floats.
         wrapper: what a wrapper of torch has left in the names of the files (``"_orig_mod."``); empty for nothing.
         content: reads bytes of tensors where the folder does not hold them.
+        packed: tensors of a quantised file in place of the folder's, decoded when they are read (``wild.filling``).
     """
 
     folder: Path
@@ -42,6 +44,7 @@ class Checkpoint:
     quantization: Quantization | None = None
     wrapper: str = ""
     content: Content | None = field(default=None, compare=False, repr=False)
+    packed: Mapping[str, PackedTensor] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def architecture(self) -> str:

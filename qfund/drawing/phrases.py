@@ -4,12 +4,13 @@ import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
+from qfund.precisions.files import label_of
 from qfund.precisions.table import PRECISIONS
 
 
 def label(precision: str) -> str:
-    """What a person reads for a precision; its name where this version's table lacks it (an older report)."""
-    return PRECISIONS[precision].label if precision in PRECISIONS else precision
+    """What a person reads for a precision or a file; its name where this version's table lacks it (an older report)."""
+    return PRECISIONS[precision].label if precision in PRECISIONS else label_of(precision)
 
 
 def visible(piece: str) -> str:

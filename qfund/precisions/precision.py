@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 CAST, INTEGER, FLOAT, CODEBOOK, STORED = "float cast", "integer", "float quantised", "codebook", "as stored"
 MEANING = "16-bit meanings"
+FILE = "quantised file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,4 +108,5 @@ FAMILIES = {
     CODEBOOK: "Weights become the nearest of 16 values times a scale; the values suit weights that are normal.",
     MEANING: "What else people call BF16 or FP16: only weights rounded, or inputs too, autocast, a wider output head.",
     STORED: "The checkpoint brings its own.",
+    FILE: "A quantised file beside its original, as its publisher made it.",
 }

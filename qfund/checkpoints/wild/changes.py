@@ -43,7 +43,7 @@ def reshaped(tensor: PackedTensor, shape: tuple[int, ...]) -> PackedTensor:
             return tensor.decode(start, stop).reshape(stop - start, *shape[1:])
         return tensor.values().reshape(shape or (1,))[start:stop]
 
-    return replace(tensor, shape=shape, decode=decode)
+    return replace(tensor, shape=shape, decode=decode, by_rows=tensor.by_rows and shape[:1] == tensor.shape[:1])
 
 
 def transposed(tensor: PackedTensor) -> PackedTensor:
@@ -55,7 +55,7 @@ def transposed(tensor: PackedTensor) -> PackedTensor:
             return np.ascontiguousarray(tensor.decode(start, stop).swapaxes(-1, -2))
         return np.ascontiguousarray(tensor.values().T[start:stop])
 
-    return replace(tensor, shape=shape, decode=decode)
+    return replace(tensor, shape=shape, decode=decode, by_rows=len(shape) > 2)
 
 
 def element(tensor: PackedTensor, number: int) -> PackedTensor:
@@ -65,7 +65,9 @@ def element(tensor: PackedTensor, number: int) -> PackedTensor:
         found: Values = tensor.decode(number, number + 1)[0][start:stop]
         return found
 
-    return replace(tensor, shape=tensor.shape[1:], bytes=tensor.bytes // tensor.shape[0], decode=decode)
+    parts = tuple(f"{part}[{number}]" for part in tensor.parts)
+    size = tensor.bytes // tensor.shape[0]
+    return replace(tensor, shape=tensor.shape[1:], bytes=size, decode=decode, parts=parts, by_rows=False)
 
 
 def joined(tensors: Sequence[PackedTensor], name: str, join: Callable[[list[Values]], Values]) -> PackedTensor:

@@ -24,7 +24,8 @@ class PackedTensor:
         decode: makes numbers of some rows; a scalar is one row. Raises ``ModelNotFound`` when the file is gone and
             ``CorruptCheckpoint`` for codes that stand for nothing.
         quantized: whether it holds codes; false for a tensor of plain floats.
-        parts: the file's own tensors that it is made of.
+        parts: the file's own tensors that it is made of: equal ones mean the same bytes.
+        by_rows: whether some rows take less than all to decode; false where they lie across each other.
     """
 
     name: str
@@ -34,6 +35,7 @@ class PackedTensor:
     decode: Decode = field(compare=False, repr=False)
     quantized: bool = True
     parts: tuple[str, ...] = ()
+    by_rows: bool = True
 
     @property
     def elements(self) -> int:

@@ -28,6 +28,16 @@ class Vocabulary:
 
 
 @dataclass(frozen=True, slots=True)
+class BitsPerWeight:
+    """Three conventions. ``file``: all bytes of the file over its parameters; ``parameters``: the tensors' bytes over
+    them; ``quantized``: bytes over parameters of the tensors that hold codes, scales included (None without any)."""
+
+    file: float
+    parameters: float
+    quantized: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class QuantizedFile:
     """
     Attributes:
@@ -61,6 +71,21 @@ class QuantizedFile:
     folded: str | None = None
     notes: tuple[str, ...] = ()
     bind: Bind | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def parameters(self) -> int:
+        return sum(tensor.elements for tensor in self.tensors.values())
+
+    @property
+    def bits(self) -> BitsPerWeight:
+        coded = [tensor for tensor in self.tensors.values() if tensor.quantized]
+        elements = sum(tensor.elements for tensor in coded)
+        held = sum(tensor.bytes for tensor in self.tensors.values())
+        return BitsPerWeight(
+            file=8 * self.bytes / max(1, self.parameters),
+            parameters=8 * held / max(1, self.parameters),
+            quantized=8 * sum(tensor.bytes for tensor in coded) / elements if elements else None,
+        )
 
     def bound(self, original: Checkpoint) -> Mapping[str, PackedTensor]:
         """The tensors by the names of the original's files.

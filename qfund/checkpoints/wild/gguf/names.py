@@ -9,32 +9,28 @@ import numpy as np
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.checkpoints.headers import shortened
 from qfund.checkpoints.wild import changes
+from qfund.checkpoints.wild.filling import HEAD
 from qfund.checkpoints.wild.gguf.architectures import ARCHITECTURES
 from qfund.checkpoints.wild.packed_tensor import PackedTensor
 from qfund.core.errors import UnsupportedModel
 
 Tensors = Mapping[str, PackedTensor]
 
-HEAD = "lm_head.weight"
 _OUTPUT, _EMBEDDINGS = "output.weight", "token_embd.weight"
 #: Made by converters from the config: no weights of the model.
 _OF_THE_CONFIG = re.compile(
     r"rope_factors_(long|short)\.weight|(blk\.\d+\.)?rope_freqs\.weight|blk\.\d+\.attn_rot_embd"
 )
-#: Buffers that old checkpoints hold and models make themselves.
-_BUFFERS = re.compile(r".*\.(rotary_emb\.inv_freq|(attn|attention)\.(masked_)?bias)")
-_BESIDE_TEXT = re.compile(r"vision|visual|audio|multi_modal|mm_projector|image")
 _EXPERT = re.compile(r"(.*\.experts)\.(\d+)\.(gate_proj|up_proj|down_proj|w1|w2|w3)\.weight")
 _STACK = re.compile(r"(.*\.experts)\.(gate_up|down)_proj(_bias)?")
 
 
 def bind(file: str, architecture: str, tensors: Tensors, original: Checkpoint) -> dict[str, PackedTensor]:
-    """The file's tensors by the original's names, in the original's shapes. What is beside the text model (a vision
-    tower) and not in the file is left out.
+    """The file's tensors by the original's names and, where only axes of length 1 differ, in its shapes. What the
+    original has no place for stays under its own name.
 
     Raises:
-        UnsupportedModel: an architecture that is not read, another one than the original's, tensors that are missing or
-            left over, or other shapes.
+        UnsupportedModel: an architecture that is not read, or another one than the original's.
     """
     row = ARCHITECTURES.get(architecture)
     if row is None:
@@ -53,25 +49,14 @@ def bind(file: str, architecture: str, tensors: Tensors, original: Checkpoint) -
         )
     finder = _Finder(architecture, tensors, config)
     found: dict[str, PackedTensor] = {}
-    missing, shapes = [], []
     for name, stored in original.tensors.items():
-        if _BUFFERS.fullmatch(name):
-            continue
-        match = finder.find(name)
-        if match is None:
-            if not _BESIDE_TEXT.search(name):
-                missing.append(name)
-            continue
-        source, tensor = match
-        tensor = row.undo(source, tensor, config)
-        if tensor.elements != stored.elements or _wide(tensor.shape) != _wide(stored.shape):
-            shapes.append((name, tensor.shape, stored.shape))
-        else:
-            found[name] = changes.named(changes.reshaped(tensor, stored.shape), name)
+        if (match := finder.find(name)) is not None:
+            tensor = row.undo(*match, config)
+            alike = _wide(tensor.shape) == _wide(stored.shape)
+            found[name] = changes.named(changes.reshaped(tensor, stored.shape) if alike else tensor, name)
     if HEAD not in original.tensors and _OUTPUT in tensors and _apart(tensors):
         found[HEAD] = changes.named(tensors[_OUTPUT], HEAD)
-    _must_fit(file, original.folder.name, missing, shapes, finder.left)
-    return found
+    return found | {name: tensors[name] for name in finder.left}
 
 
 def _wide(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -89,33 +74,6 @@ def _apart(tensors: Tensors) -> bool:
         for start in range(0, output.rows, step)
         for end in [min(start + step, output.rows)]
     )
-
-
-def _must_fit(
-    file: str,
-    original: str,
-    missing: list[str],
-    shapes: list[tuple[str, tuple[int, ...], tuple[int, ...]]],
-    left: list[str],
-) -> None:
-    remedy = "Name the original that the file was made from."
-    if missing:
-        raise UnsupportedModel(
-            f"{file} lacks {len(missing):,} tensors of {original}, {shortened(missing[0])} first.", remedy
-        )
-    if shapes:
-        name, here, there = shapes[0]
-        tables = all(re.search(r"embed|head|wte", other) for other, *_ in shapes)
-        raise UnsupportedModel(
-            f"{file} has other shapes than {original}: {shortened(name)} is {'×'.join(map(str, here))}, not "
-            f"{'×'.join(map(str, there))} ({len(shapes):,} such tensors)."
-            f"{' It has another vocabulary.' if tables else ''}",
-            remedy,
-        )
-    if left:
-        raise UnsupportedModel(
-            f"{file} holds {len(left):,} tensors for which {original} has no place, {shortened(left[0])} first.", remedy
-        )
 
 
 class _Finder:

@@ -17,9 +17,10 @@ from qfund.core.metrics.positions import Positions
 from qfund.core.model import ModelFacts
 from qfund.core.progress import Progress
 from qfund.features.compare.measure import libraries, noise, streamed, tokens, whole
+from qfund.features.compare.measure.files import File, Files, open_files
 from qfund.features.compare.measure.gathered import REFERENCE, Gathered, output_of
 from qfund.features.compare.measure.runs import Outcome, Run
-from qfund.features.compare.request.report import SCHEMA, NoiseRun, PrecisionResult, Report, Saturation
+from qfund.features.compare.request.report import SCHEMA, FileFacts, NoiseRun, PrecisionResult, Report, Saturation
 from qfund.features.compare.request.spec import Spec, checked
 from qfund.models import environment, inputs, multimodal, tasks
 from qfund.models.cache import model_cache
@@ -27,6 +28,7 @@ from qfund.models.comparison.positions import Candidate, Comparison
 from qfund.models.opened import Opened
 from qfund.models.opened import opened as open_model
 from qfund.models.skeleton import predict
+from qfund.precisions.files import file_names, is_file, row_of
 from qfund.precisions.precision import STORED, Precision
 from qfund.precisions.table import PRECISIONS
 from qfund.version import VERSION
@@ -40,15 +42,17 @@ def compare(spec: Spec, progress: Progress = lambda phase, share: None) -> Repor
     """
     started = time.perf_counter()
     spec = checked(spec)
-    opened = open_model(spec, (spec.reference, *spec.precisions), spec.also, progress)
+    opened = open_model(spec, _of_the_model(spec), spec.also, progress)
     found, task = opened.found, opened.task
     prepared = inputs.prepare(spec, opened.source, found, task)
-    asked, refused = spec, dict[str, str]()
+    asked, refused, files = spec, dict[str, str](), dict[str, File]()
     while True:
         try:
-            predictions = opened.size((spec.reference, *spec.precisions))
-            sizes = _sizes(spec, opened)
-            outcome = _run(spec, opened.as_read, task, prepared, sizes, progress)
+            predictions = opened.size(_of_the_model(spec))
+            if len(files) < len(spec.files):  # before anything runs, and once it is known what no module reads
+                files = open_files(spec, opened.as_read, progress)
+            sizes = _sizes(spec, opened) | {name: file.room for name, file in files.items()}
+            outcome = _run(spec, opened.as_read, files, task, prepared, sizes, progress)
             break
         except ModelError as error:
             spec = _without(spec, error)
@@ -61,8 +65,9 @@ def compare(spec: Spec, progress: Progress = lambda phase, share: None) -> Repor
         nonfinite_positions=comparison.reference.nonfinite,
     )
     results = [
-        _compared(_result(name, runs[name], predictions), outcome.gathered, name, prepared) for name in spec.precisions
+        _compared(_result(name, runs[name], predictions), outcome.gathered, name, prepared) for name in spec.candidates
     ]
+    reference, *results = [replace(row, file=_facts(files, row.precision)) for row in (reference, *results)]
     if spec.libraries:
         results = _timed(results, spec, found, task, prepared, sizes, progress)
     return Report(
@@ -95,10 +100,23 @@ def _without(spec: Spec, error: ModelError) -> Spec:
     Raises:
         ModelError: it is not about a candidate, or about the only one.
     """
-    left = tuple(name for name in spec.precisions if name != error.precision)
-    if not left or len(left) == len(spec.precisions) or error.precision == spec.reference:
+    left = replace(
+        spec,
+        precisions=tuple(name for name in spec.precisions if name != error.precision),
+        files=tuple(file for name, file in file_names(spec.files).items() if name != error.precision),
+    )
+    if not left.candidates or left == spec or error.precision == spec.reference:
         raise error
-    return replace(spec, precisions=left)
+    return left
+
+
+def _of_the_model(spec: Spec) -> tuple[str, ...]:
+    """The precisions that the model itself is asked in; FP32 for its shapes where there are files alone."""
+    return tuple(name for name in (spec.reference, *spec.precisions) if not is_file(name)) or ("fp32",)
+
+
+def _facts(files: Files, name: str) -> FileFacts | None:
+    return files[name].facts if name in files else None
 
 
 def _sizes(spec: Spec, opened: Opened) -> dict[str, int]:
@@ -113,6 +131,7 @@ def _sizes(spec: Spec, opened: Opened) -> dict[str, int]:
 def _run(
     spec: Spec,
     found: checkpoint.Checkpoint,
+    files: Files,
     task: tasks.Task,
     prepared: inputs.Prepared,
     sizes: dict[str, int],
@@ -123,25 +142,26 @@ def _run(
     if any(PRECISIONS[name].family == STORED for name in spec.precisions):
         why = "what is quantised already is loaded as its library does it"
     else:
-        varied = noise.ways(spec.reference, found, prepared.batches)
-        answer = streamed.streamed_or_why_not(spec, found, task, prepared.batches, varied, budget, progress)
+        read = files[spec.reference].checkpoint if spec.reference in files else None
+        varied = noise.ways(spec.reference, found, prepared.batches, read)
+        answer = streamed.streamed_or_why_not(spec, found, files, task, prepared.batches, varied, budget, progress)
         if isinstance(answer, Outcome):
             return answer
         why = answer
-    return whole.measure_whole(spec, found, task, prepared.batches, sizes, model_cache(), why, progress)
+    return whole.measure_whole(spec, found, files, task, prepared.batches, sizes, model_cache(), why, progress)
 
 
 def _beside_text(spec: Spec, found: checkpoint.Checkpoint, runs: dict[str, Run]) -> list[str]:
     """What of the model the text never ran, where it reads pictures or sound too."""
     parts = multimodal.parts_beside_text(found)
-    stored = {PRECISIONS[spec.reference].label: runs[REFERENCE].footprint.tensors}
-    stored |= {PRECISIONS[name].label: runs[name].footprint.tensors for name in spec.precisions}
+    stored = {row_of(spec.reference).label: runs[REFERENCE].footprint.tensors}
+    stored |= {row_of(name).label: runs[name].footprint.tensors for name in spec.candidates}
     return [multimodal.sentence(parts, stored)] if parts else []
 
 
 def _asked(comparison: Comparison, spec: Spec) -> Comparison:
     """Without the runs that measure noise."""
-    return Comparison({name: comparison.candidates[name] for name in spec.precisions}, comparison.reference)
+    return Comparison({name: comparison.candidates[name] for name in spec.candidates}, comparison.reference)
 
 
 def _result(name: str, run: Run, predictions: dict[str, int]) -> PrecisionResult:
@@ -204,6 +224,9 @@ def _timed(
     batch = prepared.batches[0]
     timed = []
     for number, result in enumerate(results):
+        if is_file(result.precision) or is_file(spec.reference):  # no library runs it as it is stored
+            timed.append(result)
+            continue
         row = PRECISIONS[result.precision]
         progress(f"timing {row.label} and libraries", number / len(results))
 

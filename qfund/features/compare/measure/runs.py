@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from qfund.core.tensors import LeftModule
+from qfund.features.compare.measure.files import File
 from qfund.features.compare.measure.gathered import Gathered
 from qfund.features.compare.measure.noise import Noise
 from qfund.features.compare.request.report import Range
@@ -31,3 +32,17 @@ class Outcome:
     runs: dict[str, Run] = field(default_factory=dict)
     noise: tuple[Noise, ...] = ()
     whole: str | None = None
+
+
+def of_file(file: File, transformers_bytes: int, seconds: float, reached: Range | None) -> Run:
+    """Of weights that a quantised file holds: its bytes are the file's, whatever they were decoded to."""
+    return Run(
+        footprint=file.footprint,
+        transformers_bytes=transformers_bytes,
+        converted=file.converted,
+        left=file.left,
+        saturated={},
+        note=" ".join((f"The weights of {file.facts.label}, decoded and run in FP32.", *file.facts.notes)),
+        seconds=seconds,
+        range=reached,
+    )

@@ -8,14 +8,15 @@ import torch
 
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.progress import Progress
+from qfund.features.compare.measure.files import File, Files
 from qfund.features.compare.measure.gathered import REFERENCE, Gathered
 from qfund.features.compare.measure.noise import Noise
 from qfund.features.compare.measure.ranges import Watch
-from qfund.features.compare.measure.runs import Outcome, Run
+from qfund.features.compare.measure.runs import Outcome, Run, of_file
 from qfund.features.compare.request.report import Range
 from qfund.features.compare.request.spec import Spec
 from qfund.models import footprint, inputs, tasks
-from qfund.precisions.table import PRECISIONS
+from qfund.precisions.files import row_of
 from qfund.stream.streamed import Streamed
 from qfund.stream.walker import NotStreamable, UnknownTail, Walker, Way
 
@@ -23,6 +24,7 @@ from qfund.stream.walker import NotStreamable, UnknownTail, Walker, Way
 def streamed_or_why_not(
     spec: Spec,
     found: Checkpoint,
+    files: Files,
     task: tasks.Task,
     batches: Sequence[inputs.Batch],
     noise: Sequence[Noise],
@@ -34,7 +36,7 @@ def streamed_or_why_not(
     layers = tiles = True
     while True:
         try:
-            return measure_streamed(spec, found, task, batches, noise, budget, progress, layers, tiles)
+            return measure_streamed(spec, found, files, task, batches, noise, budget, progress, layers, tiles)
         except UnknownTail:
             tiles = False
         except NotStreamable as error:
@@ -47,6 +49,7 @@ def streamed_or_why_not(
 def measure_streamed(
     spec: Spec,
     found: Checkpoint,
+    files: Files,
     task: tasks.Task,
     batches: Sequence[inputs.Batch],
     noise: Sequence[Noise],
@@ -62,13 +65,16 @@ def measure_streamed(
         OutOfBudget: one part of it needs more than ``budget`` bytes.
         QfundError: anything that is wrong with the checkpoint.
     """
-    ways = [Way(REFERENCE, PRECISIONS[spec.reference])]
-    ways += [Way(name, PRECISIONS[name]) for name in spec.precisions]
+    names = {REFERENCE: spec.reference, **{name: name for name in spec.candidates}}
+    ways = [
+        Way(way, row_of(name), checkpoint=files[name].checkpoint if name in files else None)
+        for way, name in names.items()
+    ]
     ways += [row.way for row in noise]
     walk = Streamed(found, ways, spec.also, layers, tiles)
     walk.must_fit(budget)
-    gathered = Gathered(task, batches, spec.precisions, [row.way.name for row in noise])
-    walkers = {walker.way.name: walker for walker in walk.walkers[: 1 + len(spec.precisions)]}
+    gathered = Gathered(task, batches, spec.candidates, [row.way.name for row in noise])
+    walkers = {walker.way.name: walker for walker in walk.walkers[: len(names)]}
     # Of all dtypes that models run in, fp16 is the one whose end they reach.
     watches = {name: Watch(walker.frame.model) for name, walker in walkers.items() if walker.way.row.dtype == "float16"}
     arguments = [batch.arguments for batch in batches]
@@ -83,12 +89,14 @@ def measure_streamed(
             reached = _range(walk, walker, watches[name])
         elif gathered.of(name).nonfinite:
             reached = _watched(Streamed(found, [walker.way], spec.also, layers, tiles), arguments)
-        outcome.runs[name] = _run(walk, walker, reached)
+        outcome.runs[name] = _run(walk, walker, reached, files.get(names[name]))
     return outcome
 
 
-def _run(walk: Streamed, walker: Walker, reached: Range | None) -> Run:
+def _run(walk: Streamed, walker: Walker, reached: Range | None, file: File | None) -> Run:
     model, conversion = walker.frame.model, walker.frame.conversion
+    if file is not None:
+        return of_file(file, int(model.get_memory_footprint()), walker.seconds, reached)
     return Run(
         footprint=footprint.stored(model),
         transformers_bytes=int(model.get_memory_footprint()),

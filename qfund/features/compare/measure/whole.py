@@ -10,22 +10,24 @@ import torch
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.errors import about
 from qfund.core.progress import Progress
+from qfund.features.compare.measure.files import Files
 from qfund.features.compare.measure.gathered import REFERENCE, Gathered
 from qfund.features.compare.measure.ranges import Watch
-from qfund.features.compare.measure.runs import Outcome, Run
+from qfund.features.compare.measure.runs import Outcome, Run, of_file
 from qfund.features.compare.request.spec import Spec
 from qfund.models import inputs, tasks
 from qfund.models.cache import ModelCache
 from qfund.models.forward import arguments, arithmetic, explained
 from qfund.models.loading import LoadedModel
 from qfund.models.opened import groups
+from qfund.precisions.files import row_of
 from qfund.precisions.precision import Precision
-from qfund.precisions.table import PRECISIONS
 
 
 def measure_whole(
     spec: Spec,
     found: Checkpoint,
+    files: Files,
     task: tasks.Task,
     batches: Sequence[inputs.Batch],
     sizes: Mapping[str, int],
@@ -39,8 +41,8 @@ def measure_whole(
         OutOfBudget: the reference and one candidate do not fit together.
         UnsupportedModel: a model cannot be run.
     """
-    outcome = Outcome(Gathered(task, batches, spec.precisions), whole=why)
-    grouped = groups(spec.reference, spec.precisions, sizes, cache.budget)
+    outcome = Outcome(Gathered(task, batches, spec.candidates), whole=why)
+    grouped = groups(spec.reference, spec.candidates, sizes, cache.budget)
     steps, done = sum((1 + len(group)) * (1 + len(batches)) for group in grouped), 0
 
     def step(phase: str) -> None:
@@ -49,15 +51,18 @@ def measure_whole(
         done += 1
 
     for group in grouped:
-        rows = {REFERENCE: PRECISIONS[spec.reference], **{name: PRECISIONS[name] for name in group}}
+        names = {REFERENCE: spec.reference, **{name: name for name in group}}
+        rows = {way: row_of(name) for way, name in names.items()}
+        read = {way: files[name] for way, name in names.items() if name in files}
         gathered = outcome.gathered if len(grouped) == 1 else Gathered(task, batches, group)
         with ExitStack() as stack:
             models: dict[str, LoadedModel] = {}
             for name, row in rows.items():
                 step(f"loading {row.label}")
                 with about(name):
-                    models[name] = stack.enter_context(cache.lease(found, row, sizes[row.name], spec.also))
-            outcome.runs = _run_together(models, rows, batches, gathered, step) | outcome.runs
+                    own = read[name].checkpoint if name in read else found
+                    models[name] = stack.enter_context(cache.lease(own, row, sizes[row.name], spec.also))
+            outcome.runs = _run_together(models, rows, read, batches, gathered, step) | outcome.runs
         if gathered is not outcome.gathered:
             outcome.gathered.comparison.candidates |= gathered.comparison.candidates
             outcome.gathered.comparison.reference = gathered.comparison.reference
@@ -67,6 +72,7 @@ def measure_whole(
 def _run_together(
     models: Mapping[str, LoadedModel],
     rows: Mapping[str, Precision],
+    files: Files,
     batches: Sequence[inputs.Batch],
     gathered: Gathered,
     step: Callable[[str], None],
@@ -88,7 +94,11 @@ def _run_together(
         watch = watches.get(name)
         if watch is None and gathered.of(name).nonfinite:
             watch = _watched(models[name], batches, row)
-        runs[name] = _run(models[name], seconds[name], watch)
+        if (file := files.get(name)) is not None:
+            reached = watch.result if watch else None
+            runs[name] = of_file(file, models[name].transformers_bytes, seconds[name], reached)
+        else:
+            runs[name] = _run(models[name], seconds[name], watch)
     return runs
 
 

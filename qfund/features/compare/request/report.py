@@ -115,6 +115,33 @@ class NoiseRun:
 
 
 @dataclass(frozen=True, slots=True)
+class FileFacts:
+    """The quantised file that a candidate's weights are from.
+
+    Attributes:
+        file: as it was given; ``format`` is a row of ``checkpoints.wild.table.FORMATS``, ``label`` says more.
+        id: of its content (``sha256:…``; ``stat:…`` of one too large to be hashed).
+        bytes: all of it, as it is downloaded; ``bits_of_file``, ``bits_of_parameters`` and ``bits_of_quantized`` are
+            bits per weight: all bytes over all parameters, the tensors' over all parameters, and of tensors of codes.
+        types: type → how many tensors and bytes.
+        inputs: what its kernels round besides, which is not measured here; None for nothing.
+        notes: what it says otherwise than the original, in sentences.
+    """
+
+    file: str
+    format: str
+    label: str
+    id: str
+    bytes: int
+    bits_of_file: float
+    bits_of_parameters: float
+    bits_of_quantized: float | None
+    types: dict[str, tuple[int, int]]
+    inputs: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class PrecisionResult:
     """One precision of one model on one input.
 
@@ -127,7 +154,8 @@ class PrecisionResult:
     ``converted_modules`` and ``left_modules`` name every module with weights of two or more dimensions. ``latency`` is
     the time of a forward as a ratio to the reference's, measured in turns where libraries were asked for.
     ``percentiles`` maps ``"kl"``, ``"kl_reverse"`` and ``"delta_p"`` to their values at ``metrics.PERCENTILES``.
-    ``drift`` is the error of the hidden states after every block, in the order of execution.
+    ``drift`` is the error of the hidden states after every block, in the order of execution. ``file`` is set where the
+    weights are a quantised file's; its bytes are then those that the file's tensors take.
     """
 
     precision: str
@@ -155,6 +183,7 @@ class PrecisionResult:
     buckets: tuple[Bucket, ...] = ()
     chunks: ChunkSums | None = None
     drift: tuple[HiddenError, ...] = ()
+    file: FileFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)

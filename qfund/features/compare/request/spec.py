@@ -1,12 +1,14 @@
 """``Spec``: one comparison as a frozen value: the link, the command line, the cache key, the export's header."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
 from qfund.core.errors import InvalidSpec
 from qfund.core.names import look_up
+from qfund.core.request import LATER
 from qfund.inputs.texts import ALL, ANSWERS, MAX_NAME, MAX_TEXT, MAX_TEXTS, SCORINGS, SECOND_HALF, NamedText
+from qfund.precisions.files import file_names
 from qfund.precisions.precision import STORED
 from qfund.precisions.request import canonical
 from qfund.precisions.table import PRECISIONS
@@ -37,6 +39,8 @@ class Spec:
             the one before is context and not scored again. None lets each chunk begin where the last one ended.
         scoring: a name of ``SCORINGS``.
         texts: the input in place of ``text``, as a folder of files gives it; in the order of their names.
+        files: quantised files (or folders) of the model, candidates too: paths, or ``owner/name@revision:file`` of the
+            Hub; in the order in which they are given. A name of ``candidates`` may be the ``reference``.
     """
 
     model: str
@@ -51,6 +55,13 @@ class Spec:
     stride: int | None = None
     scoring: str = ALL
     texts: tuple[NamedText, ...] = ()
+    files: tuple[str, ...] = field(default=(), metadata=LATER)
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """Names of all that is compared with the reference: precisions, then files."""
+        files = file_names(self.files)
+        return (*self.precisions, *(name for name in files if name != self.reference))
 
 
 def like_llama_cpp(spec: Spec) -> Spec:
@@ -75,7 +86,9 @@ def checked(spec: Spec) -> Spec:
         raise InvalidSpec(f"The text has {len(spec.text):,} characters.", f"Give at most {MAX_TEXT:,}.")
     _check_chunks(spec)
     _check_texts(spec)
-    if all(PRECISIONS[name].family == STORED for name in spec.precisions):  # nothing else can stand beside it
+    if spec.precisions and all(
+        PRECISIONS[name].family == STORED for name in spec.precisions
+    ):  # nothing else can stand beside it
         spec = replace(spec, reference=spec.precisions[0])
     return replace(spec, texts=tuple(sorted(spec.texts, key=lambda named: named.name)))
 

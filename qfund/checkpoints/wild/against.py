@@ -116,13 +116,10 @@ def _same(here: str, there: str) -> bool:
 
 def _settings(folder: Path, said: Vocabulary, tokens: Mapping[int, str]) -> Iterator[str]:
     config = _json(folder / "tokenizer_config.json") or {}
-    template = config.get("chat_template")
-    beside = folder / "chat_template.jinja"
-    if template is None and beside.is_file() and beside.stat().st_size < LARGEST_JSON:
-        template = beside.read_text("utf-8", "replace")
-    if said.template is not None and isinstance(template, str) and said.template.strip() != template.strip():
+    template = _template(folder)
+    if said.template is not None and template is not None and said.template.strip() != template.strip():
         yield "Its chat template is another one than the original's."
-    elif said.template is None and isinstance(template, str):
+    elif said.template is None and template is not None:
         yield "It has no chat template, the original has one."
     for what, number in (("bos", said.bos), ("eos", said.eos)):
         token = config.get(f"{what}_token")
@@ -133,6 +130,14 @@ def _settings(folder: Path, said: Vocabulary, tokens: Mapping[int, str]) -> Iter
     if said.adds_bos is not None and isinstance(adds, bool) and adds != said.adds_bos:
         does = "begins" if said.adds_bos else "does not begin"
         yield f"It {does} texts with BOS, the original does{' not' * (not adds)}."
+
+
+def _template(folder: Path) -> str | None:
+    template = (_json(folder / "tokenizer_config.json") or {}).get("chat_template")
+    beside = folder / "chat_template.jinja"
+    if template is None and beside.is_file() and beside.stat().st_size < LARGEST_JSON:
+        template = beside.read_text("utf-8", "replace")
+    return template if isinstance(template, str) else None
 
 
 def _tokenizer(folder: Path) -> tuple[dict[int, str], tuple[str, ...] | None] | None:
@@ -164,3 +169,19 @@ def _json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def facts_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a folder's own config.json says of these facts, as ``QuantizedFile.facts``."""
+    flat = _flat(config)
+    every = {**_STRUCTURE, **{fact: words for fact, (_, words) in _SETTINGS.items()}}
+    return {fact: flat[word] for fact, words in every.items() for word in words if flat.get(word)}
+
+
+def vocabulary_of(folder: Path) -> Vocabulary | None:
+    """What a folder's own tokenizer says; None where it brings none."""
+    if (own := _tokenizer(folder)) is None:
+        return None
+    tokens, merges = own
+    known = tuple(tokens.get(number, "") for number in range(max(tokens) + 1)) if tokens else None
+    return Vocabulary(known, merges, _template(folder))

@@ -10,6 +10,7 @@ from qfund.checkpoints import checkpoint
 from qfund.checkpoints.headers import StoredTensor, read_header, read_metadata, shortened
 from qfund.checkpoints.identity import content_id
 from qfund.checkpoints.pointers import must_be_no_pointer
+from qfund.checkpoints.wild.against import facts_of, vocabulary_of
 from qfund.checkpoints.wild.packed import (
     awq,
     bitsandbytes,
@@ -22,6 +23,7 @@ from qfund.checkpoints.wild.packed import (
     mxfp4,
     torchao,
 )
+from qfund.checkpoints.wild.packed.binding import bind
 from qfund.checkpoints.wild.packed.method import settings_of
 from qfund.checkpoints.wild.packed.refused import refusal
 from qfund.checkpoints.wild.packed.source import Source
@@ -85,17 +87,21 @@ def open_folder(folder: Path) -> QuantizedFile:
     try:
         source, size = _source(folder, config, settings)
         packed = {tensor.name: tensor for tensor in decoder.tensors(source)}
+        tensors = _every(source, packed, label)
         return QuantizedFile(
             folder,
             method,
             label,
-            _every(source, packed, label),
+            tensors,
             size,
             content_id(folder),
             config=config,
+            facts=facts_of(config),
+            vocabulary=vocabulary_of(folder),
             inputs=decoder.inputs(source),
             folded=decoder.folded,
             notes=_notes(source),
+            bind=lambda original: bind(tensors, original),
         )
     except OSError as error:
         raise ModelNotFound(

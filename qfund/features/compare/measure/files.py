@@ -98,7 +98,7 @@ def _opened(given: str, file: QuantizedFile, original: Checkpoint) -> File:
             bits_of_parameters=bits.parameters,
             bits_of_quantized=bits.quantized,
             types=types,
-            inputs=file.inputs or FORMATS[file.format].inputs,
+            inputs=file.inputs if file.config is not None else FORMATS[file.format].inputs,
             notes=(*file.notes, *against.notes(original, file)),
         ),
     )

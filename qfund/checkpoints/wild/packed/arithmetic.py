@@ -1,6 +1,7 @@
 """What decoders of integers and small floats share: bits unpacked, scales spread over their groups, products rounded to
 the dtype in which a format's own library multiplies."""
 
+import functools
 import math
 
 import ml_dtypes
@@ -73,7 +74,15 @@ def words(count: int, bits: int, word: int = 32) -> int:
 
 def number(values: NDArray[np.generic]) -> Floats:
     """As float32, which holds every dtype but float64 exactly."""
+    if values.dtype.itemsize == 1 and values.dtype not in (np.uint8, np.int8, np.bool_):
+        return np.take(_numbers(values.dtype), values.view(np.uint8))  # several times as fast as a cast
     return values.astype(np.float32)
+
+
+@functools.cache
+def _numbers(dtype: np.dtype[np.generic]) -> Floats:
+    """What each byte stands for."""
+    return np.arange(256, dtype=np.uint8).view(dtype).astype(np.float32)
 
 
 def rounded(values: Floats, dtype: str) -> Floats:
@@ -81,7 +90,24 @@ def rounded(values: Floats, dtype: str) -> Floats:
     if dtype == "F32":
         return values
     with np.errstate(over="ignore"):
+        if dtype == "F16" and values.size and np.abs(values).max() < _LARGEST_HALF:
+            return _in_half(values)
         return values.astype(DTYPES[dtype]).astype(np.float32)
+
+
+_LARGEST_HALF = 65504
+
+
+def _in_half(values: Floats) -> Floats:
+    """As float16 holds them, four times as fast as NumPy's casts: to add 1.5 · 2^(exponent + 13), and to take it away
+    again, drops the 13 bits by which float32 is longer, ties to even; below 2^-14 by float16's fixed last place."""
+    power = values.view(np.uint32) & np.uint32(0x7F800000)
+    np.maximum(power, np.uint32(113 << 23), out=power)
+    power += np.uint32((13 << 23) + 0x400000)
+    shift = power.view(np.float32)
+    found: Floats = values + shift
+    found -= shift
+    return found
 
 
 def spread(values: Floats, columns: int, group: int) -> Floats:
@@ -99,7 +125,7 @@ def scaled(codes: NDArray[np.generic], scales: Floats, zeros: Floats | None, gro
     scale of 16 bits exactly: so the one rounding behind it is that of a product in 16 bits.
     """
     rows, columns = codes.shape
-    whole = codes.astype(np.float32)
+    whole = number(codes)
     if scales.shape[-1] == 1 or columns % group == 0:
         # Broadcast over groups instead of writing each scale ``group`` times.
         shape = (rows, scales.shape[-1], -1)

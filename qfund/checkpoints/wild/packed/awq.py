@@ -15,8 +15,6 @@ from qfund.checkpoints.wild.packed.source import Source, groups_text
 from qfund.checkpoints.wild.packed_tensor import PackedTensor
 from qfund.core.errors import UnsupportedModel
 
-_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
-
 
 def tensors(source: Source) -> Iterator[PackedTensor]:
     """
@@ -68,7 +66,5 @@ def _weight(source: Source, module: str) -> PackedTensor:
 
 def _ordered(packed: NDArray[np.generic]) -> Codes:
     """[rows, words] → [rows, 8 · words], outputs in their order."""
-    nibbles = unpack(packed, 4, 8 * packed.shape[-1]).reshape(*packed.shape, 8)
-    found = np.empty_like(nibbles)
-    found[..., _ORDER] = nibbles
-    return found.reshape(packed.shape[0], -1)
+    nibbles = unpack(packed, 4, 8 * packed.shape[-1])
+    return nibbles.reshape(*packed.shape, 2, 4).swapaxes(-1, -2).reshape(packed.shape[0], -1)

@@ -80,7 +80,10 @@ def _weight(source: Source, module: str, version: int) -> PackedTensor:
     def decode(first: int, last: int) -> NDArray[np.float32]:
         codes = unpack(source.array(part("qweight"))[:, first:last].T, bits, inputs)
         scale = number(source.array(part("scales"))[:, first:last].T)
-        zeros = _zeros(source, source.array(part("qzeros")), bits, columns, version)[:, first:last].T.astype(np.float32)
+        begin, end = first // 32, -(-last // 32)  # of columns whose zero-points fill words
+        stored = source.array(part("qzeros"))[:, begin * bits : end * bits]
+        zeros = number(_zeros(source, stored, bits, min(columns, 32 * end) - 32 * begin, version).T)
+        zeros = zeros[first - 32 * begin : last - 32 * begin]
         width = group
         if order is not None:
             which = source.array(part("g_idx")).astype(np.int64)

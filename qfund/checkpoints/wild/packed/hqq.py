@@ -63,14 +63,15 @@ def _weight(source: Source, module: str) -> PackedTensor:
     dtype = _compute_dtype(source, module, stored.dtype)
 
     def decode(first: int, last: int) -> NDArray[np.float32]:
-        packed = source.array(codes).reshape(-1).view(np.uint32 if bits == 3 else np.uint8).reshape(-1, lines[1])
+        stored = source.array(codes).reshape(-1)
+        packed = (stored.view(np.uint32) if bits == 3 else stored.view(np.uint8)).reshape(-1, lines[1])
         shape = (groups, 1) if axis else (1, groups)
         scales, zeros = (rounded(number(source.array(part)).reshape(shape), dtype) for part in (scale, zero))
         start, stop = 0, lines[0]
         if axis:
             start, stop = first * columns // group, -(-last * columns // group)
             scales, zeros = scales[start:stop], zeros[start:stop]
-        values = number(_rows(packed.astype(np.uint32, copy=False), bits, fields, start, stop))
+        values = number(_rows(packed, bits, fields, start, stop))
         values = rounded(rounded(values - zeros, dtype) * scales, dtype).reshape(-1)
         skipped = first * columns - start * group if axis else first * columns
         return values[skipped : skipped + (last - first) * columns].reshape(last - first, columns)
@@ -80,13 +81,18 @@ def _weight(source: Source, module: str) -> PackedTensor:
     return source.packed(f"{module}.weight", (rows, columns), type_, decode, tuple(settings))
 
 
-def _rows(packed: NDArray[np.uint32], bits: int, fields: int, start: int, stop: int) -> Codes:
+def _rows(packed: NDArray[np.uint32] | NDArray[np.uint8], bits: int, fields: int, start: int, stop: int) -> Codes:
     """Codes of the rows from ``start`` to ``stop``: row i is in line i mod n, in its field i / n, the first the
     highest."""
-    numbers = np.arange(start, stop)
-    count = len(packed)
-    places = ((fields - 1 - numbers // count) * bits).astype(np.uint32)
-    return ((packed[numbers % count] >> places[:, None]) & np.uint32(2**bits - 1)).astype(np.uint8)
+    found = np.empty((stop - start, packed.shape[1]), np.uint8)
+    count, row = len(packed), start
+    while row < stop:
+        field, line = divmod(row, count)
+        last = min(stop, (field + 1) * count)
+        some = packed[line : line + last - row] >> packed.dtype.type((fields - 1 - field) * bits)
+        found[row - start : last - start] = some & packed.dtype.type(2**bits - 1)
+        row = last
+    return found
 
 
 def _compute_dtype(source: Source, module: str, otherwise: str) -> str:

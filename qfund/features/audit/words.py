@@ -15,8 +15,8 @@ def headline(found: Audit) -> str:
     """``x.gguf is GGUF Q4_K_M: 4.07 M parameters in 2.46 MiB, 5.08 bits a weight (…).``"""
     quantized = "" if found.bits_of_quantized is None else f", {found.bits_of_quantized:.3g} of quantised weights alone"
     return (
-        f"{found.file} is {found.label}: {found.parameters:,} parameters in {bytes_text(found.bytes)}. Bits per weight: "
-        f"{found.bits_of_file:.3g} of the file, {found.bits_of_parameters:.3g} of all parameters{quantized}."
+        f"{found.file} is {found.label}: {found.parameters:,} parameters in {bytes_text(found.bytes)}. Bits per "
+        f"weight: {found.bits_of_file:.3g} of the file, {found.bits_of_parameters:.3g} of all parameters{quantized}."
     )
 
 

@@ -1,6 +1,7 @@
 """What Python calls, as ``qfund.compare``."""
 
 from collections.abc import Callable, Iterable, Mapping
+from os import PathLike, fspath
 
 from qfund.engine import compute
 from qfund.features.compare.request.report import Report
@@ -23,6 +24,7 @@ def compare(
     stride: int | None = None,
     scoring: str = ALL,
     texts: Mapping[str, str] | None = None,
+    files: str | PathLike[str] | Iterable[str | PathLike[str]] = (),
     progress: Callable[[str, float], None] | None = None,
 ) -> Report:
     """Compare candidate precisions of a model with a reference precision, in this process; nothing is stored.
@@ -41,6 +43,8 @@ def compare(
         scoring: ``"all"`` positions, or the ``"second-half"`` of each whole chunk, as llama.cpp, or the
             ``"answers"`` in conversations, where the text is JSON of messages.
         texts: several inputs by name, in place of ``text``, each its own.
+        files: quantised files or folders of the model, candidates too: paths, or ``owner/name@revision:file`` of the
+            Hub. With ``precisions=()`` they are the only ones; one of them may be the ``reference``.
         progress: called with what is being done and the share that is done.
 
     Raises:
@@ -60,6 +64,7 @@ def compare(
         libraries=libraries,
         stride=stride,
         scoring=scoring,
+        files=tuple(fspath(file) for file in ((files,) if isinstance(files, str | PathLike) else files)),
         texts=tuple(NamedText(name, content) for name, content in (texts or {}).items()),
     )
     report: Report = compute(spec, progress=progress)

@@ -2,6 +2,7 @@
 
 from qfund.core.feature import Feature
 from qfund.features import (
+    audit,
     captions,
     compare,
     formats,
@@ -16,5 +17,6 @@ from qfund.features import (
 
 #: In the order of the navigation.
 FEATURES: tuple[Feature, ...] = tuple(
-    room.FEATURE for room in (compare, memory, outputs, captions, saved, lesson, quantizer, formats, precisions, guide)
+    room.FEATURE
+    for room in (compare, memory, audit, outputs, captions, saved, lesson, quantizer, formats, precisions, guide)
 )

@@ -66,6 +66,11 @@ def row_of(name: str) -> Precision:
     )
 
 
+def family_of(name: str) -> str:
+    """Of a precision or a file; empty for what this version does not know (an older report)."""
+    return FILE if is_file(name) else PRECISIONS[name].family if name in PRECISIONS else ""
+
+
 def label_of(name: str) -> str:
     """What a person reads for a file."""
     return name.removeprefix(_PREFIX).removesuffix(".gguf")

@@ -37,6 +37,12 @@ def here(file: str) -> Path | None:
     )
 
 
+def is_file(model: str) -> bool:
+    """Whether what is named as a model is a quantised file that is none by itself: a file, not a folder."""
+    found = HUB_FILE.fullmatch(model)
+    return model.endswith(".gguf") and (catalog.path_of(model).is_file() or bool(found and found["path"]))
+
+
 def fetched(file: str, largest: int, progress: Progress) -> Path:
     """The path of a file, downloaded where it is one of the Hub.
 

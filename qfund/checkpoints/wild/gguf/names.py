@@ -90,6 +90,7 @@ class _Finder:
         self._names = names(arch, blocks)
         self._tensors, self._gpt_oss = tensors, architecture == "gpt-oss"
         self._used: set[str] = set()
+        self._tied = config.get("tie_word_embeddings") is not False
 
     @property
     def left(self) -> list[str]:
@@ -110,7 +111,7 @@ class _Finder:
         base, dot, suffix = name.rpartition(".")
         known = dot + suffix if suffix in ("weight", "bias") else ""
         source = self._named(base if known else name, known)
-        if source is None and name == HEAD:  # tied, and stored twice in the original
+        if source is None and name == HEAD and self._tied:  # and stored twice in the original
             source = self._take(_EMBEDDINGS)
         return None if source is None else (source, self._tensors[source])
 

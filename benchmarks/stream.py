@@ -135,9 +135,8 @@ def in_turn(folder: Path, names: Sequence[str], given: list[Batch]) -> tuple[Gat
 def streamed(folder: Path, names: Sequence[str], given: list[Batch]) -> tuple[Gathered, int]:
     found = checkpoint.read(folder)
     spec = Spec(str(folder), precisions=tuple(names))
-    outcome = measure_streamed(
-        spec, found, tasks.task_of(found), Rounds(given, spec.precisions), (), 1 << 40, lambda phase, share: None
-    )
+    rounds = Rounds(given, spec.precisions)
+    outcome = measure_streamed(spec, found, {}, tasks.task_of(found), rounds, (), 1 << 40, lambda phase, share: None)
     assert outcome.gathered.comparison.seen == sum(batch.arguments["input_ids"].numel() for batch in given)
     return outcome.gathered, 0
 

@@ -48,9 +48,8 @@ def main() -> None:
 
     def compared(name: str) -> None:
         spec = Spec("pydoc-llama", precisions=(name,))
-        measure_streamed(
-            spec, found, task, Rounds(prepared.batches, spec.precisions), (), 1 << 40, lambda phase, share: None
-        )
+        rounds = Rounds(prepared.batches, spec.precisions)
+        measure_streamed(spec, found, {}, task, rounds, (), 1 << 40, lambda phase, share: None)
 
     print(f"{tokens:,} tokens, {given.rounds} rounds in turns; medians of ratios to the plain FP32 forward")
     for name in given.precisions:

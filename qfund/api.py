@@ -1,6 +1,7 @@
 """What Python calls, as ``qfund.compare``."""
 
 from collections.abc import Callable, Iterable, Mapping
+from os import PathLike, fspath
 
 from qfund.engine import compute
 from qfund.features.compare.request.margin import Margin
@@ -25,6 +26,7 @@ def compare(
     scoring: str = ALL,
     texts: Mapping[str, str] | None = None,
     until: Margin | None = None,
+    files: str | PathLike[str] | Iterable[str | PathLike[str]] = (),
     progress: Callable[[str, float], None] | None = None,
 ) -> Report:
     """Compare candidate precisions of a model with a reference precision, in this process; nothing is stored.
@@ -46,6 +48,9 @@ def compare(
         until: read on only for candidates of which it is not certain yet whether they are within this margin.
         progress: called with what is being done and the share that is done. One that has a ``so_far`` is given the
             report of what was read after each round, and what it has read is kept, so that the same call goes on.
+        files: quantised files or folders of the model, candidates too: paths, or ``owner/name@revision:file`` of the
+            Hub. With ``precisions=()`` they are the only ones; one of them may be the ``reference``.
+        progress: called with what is being done and the share that is done.
 
     Raises:
         qfund.core.errors.QfundError: with a message and a remedy.
@@ -64,6 +69,7 @@ def compare(
         libraries=libraries,
         stride=stride,
         scoring=scoring,
+        files=tuple(fspath(file) for file in ((files,) if isinstance(files, str | PathLike) else files)),
         texts=tuple(NamedText(name, content) for name, content in (texts or {}).items()),
         until=until,
     )

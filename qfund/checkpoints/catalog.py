@@ -7,7 +7,7 @@ from pathlib import Path
 
 from qfund.checkpoints import checkpoint, sentences
 from qfund.checkpoints.headers import shortened
-from qfund.core.errors import InvalidSpec, ModelNotFound
+from qfund.core.errors import InvalidSpec, ModelNotFound, UnsupportedModel
 from qfund.core.names import unknown
 from qfund.core.request import Request
 
@@ -93,15 +93,21 @@ def locate(model: str, revision: str | None = None) -> Source:
     """
     if model in CATALOG:
         kind, folder = "shipped", CATALOG[model].folder
-    elif (path := _path(model)).is_absolute() or model.startswith((".", "~")) or _is_dir(path):
-        _must_be_allowed("folder")
+    elif model.endswith(".gguf"):
+        raise UnsupportedModel(
+            f"{shortened(model)} is a GGUF file: what it costs shows beside the checkpoint that it was made from.",
+            f"Name that one, and the file with it: qfund compare ORIGINAL --file {shortened(model)}; what is in the "
+            f"file tells qfund audit {shortened(model)}.",
+        )
+    elif (path := path_of(model)).is_absolute() or model.startswith((".", "~")) or _is_dir(path):
+        must_be_allowed("folder")
         if not _is_dir(path):
             raise ModelNotFound(
                 f"There is no folder {shortened(str(path))}.", "Check the path, or name a catalog model or a Hub id."
             )
         kind, folder = "folder", sentences.transformer(path.resolve())
     elif _HUB_ID.fullmatch(model):
-        _must_be_allowed("hub")
+        must_be_allowed("hub")
         return Source("hub", model, None, revision)
     else:
         raise unknown(CATALOG, shortened(model), "model", "Or name a local folder or a Hub id (owner/name).")
@@ -110,7 +116,7 @@ def locate(model: str, revision: str | None = None) -> Source:
     return Source(kind, model, folder, None)
 
 
-def _path(model: str) -> Path:
+def path_of(model: str) -> Path:
     """The home of a user that there is not stays as it is named."""
     try:
         return Path(model).expanduser()
@@ -126,7 +132,8 @@ def _is_dir(path: Path) -> bool:
         return False
 
 
-def _must_be_allowed(kind: str) -> None:
+def must_be_allowed(kind: str) -> None:
+    """Raises ``InvalidSpec`` where this server opens no ``"folder"``, or nothing of the ``"hub"``."""
     if kind not in allowed():
         what = "local folders" if kind == "folder" else "models from the Hub"
         raise InvalidSpec(
@@ -143,5 +150,11 @@ def identity(request: Request) -> str:
     """
     source = locate(request.model, request.revision)
     if source.folder is None:
-        return f"hub:{source.name}@{source.revision or 'main'} on {device()}"
-    return f"{checkpoint.read(source.folder).id} on {device()}"
+        where = f"hub:{source.name}@{source.revision or 'main'} on {device()}"
+    else:
+        where = f"{checkpoint.read(source.folder).id} on {device()}"
+    if not (files := getattr(request, "files", ())):
+        return where
+    from qfund.checkpoints.wild import locating  # which reads this module
+
+    return f"{where} beside {locating.identity(files)}"

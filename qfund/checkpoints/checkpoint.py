@@ -15,6 +15,7 @@ from qfund.checkpoints.identity import content_id
 from qfund.checkpoints.pointers import must_be_no_pointer
 from qfund.checkpoints.quantization import Quantization
 from qfund.checkpoints.recognition import INDEX, WEIGHTS, folder_at, not_a_model, without_wrapper
+from qfund.checkpoints.wild.packed_tensor import PackedTensor
 from qfund.core.errors import CorruptCheckpoint, ModelNotFound, UnsupportedModel
 
 #: Bytes of a config or an index: DeepSeek-V3's index has 9 million.
@@ -33,6 +34,7 @@ class Checkpoint:
         quantization: None for the ordinary checkpoint, whose weights are floats.
         wrapper: what a wrapper of torch has left in the names of the files (``"_orig_mod."``); empty for nothing.
         content: reads bytes of tensors where the folder does not hold them.
+        packed: tensors of a quantised file in place of the folder's, decoded when they are read (``wild.filling``).
     """
 
     folder: Path
@@ -42,6 +44,7 @@ class Checkpoint:
     quantization: Quantization | None = None
     wrapper: str = ""
     content: Content | None = field(default=None, compare=False, repr=False)
+    packed: Mapping[str, PackedTensor] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def architecture(self) -> str:
@@ -69,7 +72,7 @@ def read_headers(folder: Path) -> Checkpoint:
 def _read(folder: Path, identify: Callable[[Path], str] | None) -> Checkpoint:
     try:
         config = read_config(folder)
-        index, paths = _weight_files(folder)
+        index, paths = weight_files(folder)
         must_be_no_pointer(paths)
         headers = {path.name: read_header(path) for path in paths}
         found = assemble(folder, folder.name, config, index, headers)
@@ -120,7 +123,7 @@ def place_of(folder: Path, tensor: str) -> tuple[Path, int]:
     Raises:
         CorruptCheckpoint: the files are not any more what they were.
     """
-    index, _ = _weight_files(folder)
+    index, _ = weight_files(folder)
     if index and tensor in index and (start := read_offsets(folder / index[tensor]).get(tensor)) is not None:
         return folder / index[tensor], start
     if (place := places(folder).get(tensor)) is not None:
@@ -136,13 +139,14 @@ def places(folder: Path) -> dict[str, tuple[Path, int]]:
         OSError: a file cannot be read.
     """
     found: dict[str, tuple[Path, int]] = {}
-    for path in _weight_files(folder)[1]:
+    for path in weight_files(folder)[1]:
         for name, start in read_offsets(path).items():
             found.setdefault(name, (path, start))
     return {short: found[stored] for short, stored in without_wrapper(found)[0].items()}
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file of a checkpoint. Raises ``CorruptCheckpoint`` where it holds none, or is too large."""
     try:
         if (size := path.stat().st_size) > LARGEST_JSON:
             raise CorruptCheckpoint(f"{path} has {size:,} bytes; at most {LARGEST_JSON:,} are read.", AGAIN)
@@ -170,7 +174,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{folder} holds no config.json, so it is no Hugging Face checkpoint.",
             "Name the folder that save_pretrained() wrote: config.json beside *.safetensors.",
         )
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     if not isinstance(config.get("architectures"), list) or not config["architectures"]:
         raise not_a_model(folder_at(folder, config)) or UnsupportedModel(
             f"The config.json in {folder} names no architecture, so the model's head is unknown.",
@@ -212,8 +216,14 @@ def not_floats(model: str, tensor: str, dtype: str) -> UnsupportedModel:
     )
 
 
-def _weight_files(folder: Path) -> tuple[dict[str, str] | None, list[Path]]:
-    """The index, where there is one, and the files of weights."""
+def weight_files(folder: Path) -> tuple[dict[str, str] | None, list[Path]]:
+    """The index, where there is one, and the files of weights.
+
+    Raises:
+        ModelNotFound: there are none.
+        CorruptCheckpoint: the index or a file that it names is missing or malformed.
+        UnsafeCheckpoint, UnsupportedModel: they are pickled, or of another kind.
+    """
     if (folder / WEIGHTS).is_file():
         return None, [folder / WEIGHTS]
     if (folder / INDEX).is_file():
@@ -223,7 +233,7 @@ def _weight_files(folder: Path) -> tuple[dict[str, str] | None, list[Path]]:
             few = f"{', '.join(missing[:3])}{' …' * (len(missing) > 3)}"
             raise CorruptCheckpoint(f"{folder} lacks {few}.", "Download the missing files.")
         return index, paths
-    raise not_a_model(folder_at(folder, _read_json(folder / "config.json"))) or ModelNotFound(
+    raise not_a_model(folder_at(folder, read_json(folder / "config.json"))) or ModelNotFound(
         f"{folder} holds no weights ({WEIGHTS}).", "Download the checkpoint's weights."
     )
 
@@ -234,7 +244,7 @@ def read_index(path: Path) -> dict[str, str]:
     Raises:
         CorruptCheckpoint: it maps nothing, or to something else than a file beside it.
     """
-    shards = _read_json(path).get("weight_map")
+    shards = read_json(path).get("weight_map")
     if not isinstance(shards, dict) or not shards:
         raise CorruptCheckpoint(f"{path} maps no weights.", "Download the checkpoint again.")
     for file in shards.values():

@@ -150,6 +150,13 @@ def parse_offsets(raw: bytes) -> dict[str, int]:
     return {name: 8 + len(raw) + _ROW.decode(row).data_offsets[0] for name, row in rows.items()}
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a header, which was checked before, says besides tensors. Raises ``OSError`` when it cannot be read."""
+    with path.open("rb") as file:
+        length = header_length(file.read(8), path.stat().st_size, str(path))
+        return _METADATA.decode(_ROWS.decode(file.read(length)).get("__metadata__", "null")) or {}
+
+
 def shortened(name: str) -> str:
     """Names from a file may be of any length."""
     return name if len(name) <= 100 else f"{name[:100]}…"

@@ -1,5 +1,6 @@
 """The Hugging Face Hub: headers, or checkpoints (safetensors only, pinned to a commit, refused when too large)."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -57,6 +58,40 @@ def download(
         progress(f"downloading {repository} ({bytes_text(total)})", 0.0)
         folder = snapshot_download(repository, revision=commit, allow_patterns=_WANTED, ignore_patterns=_IGNORED)
     return Path(folder), commit
+
+
+def download_file(
+    repository: str, revision: str | None, name: str, largest: int, progress: Callable[[str, float], None]
+) -> Path:
+    """A local copy of one file of a repository, and of the other parts of a split one.
+
+    Raises:
+        ModelNotFound: no such repository, revision or file, no access, or no network.
+        OutOfBudget: it is larger than ``largest`` bytes.
+    """
+    progress(f"asking the Hub for {repository}", 0.0)
+    with _explained(repository, revision):
+        commit, files = _files(repository, revision)
+        split = re.fullmatch(r"(.*-)\d{5}(-of-\d{5}\.gguf)", name)
+        wanted = [
+            file
+            for file in files
+            if file == name or (split and re.fullmatch(re.escape(split[1]) + r"\d{5}" + re.escape(split[2]), file))
+        ]
+        if name not in files:
+            others = [file for file in files if file.endswith(".gguf")]
+            raise ModelNotFound(
+                f"{repository} holds no {name}.",
+                f"Choose among: {', '.join(others[:20])}." if others else "Check the name of the file.",
+            )
+        if (total := sum(files[file] for file in wanted)) > largest:
+            raise OutOfBudget(
+                f"{name} of {repository} takes {bytes_text(total)}; this process may hold {bytes_text(largest)}.",
+                "Choose a smaller file, or raise QFUND_MODEL_BUDGET_GIB on a machine with more memory.",
+            )
+        progress(f"downloading {name} of {repository} ({bytes_text(total)})", 0.0)
+        paths = {file: Path(hf_hub_download(repository, file, revision=commit)) for file in wanted}
+    return paths[name]
 
 
 def downloaded(repository: str, revision: str | None) -> Path | None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,7 +22,12 @@ def content_id(folder: Path) -> str:
     (then its start, size and time of change stand for it).
     """
     paths = sorted(path for path in folder.iterdir() if path.is_file() and path.name not in _NOT_CONTENT)
-    stats = [(path, path.stat()) for path in (*paths, *sentences.settings_files(folder))]
+    return files_id([*paths, *sentences.settings_files(folder)])
+
+
+def files_id(paths: Iterable[Path]) -> str:
+    """The same of files that are the model."""
+    stats = [(path, path.stat()) for path in paths]
     files = tuple((str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats)
     # A file may be written twice within one tick of the clock that stamps it: a fresh stamp proves nothing yet.
     settled = all(time.time_ns() - changed > _TICK for _, _, changed in files)

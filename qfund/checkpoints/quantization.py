@@ -48,7 +48,7 @@ def find(config: Mapping[str, Any]) -> Quantization | None:
     Raises:
         CorruptCheckpoint: it says something that makes no sense.
     """
-    entry = _entry(config)
+    entry = entry_of(config)
     return None if entry is None else _read(entry[1], entry[0])
 
 
@@ -59,7 +59,7 @@ def of_checkpoint(name: str, config: Mapping[str, Any], tensors: Mapping[str, St
         CorruptCheckpoint: as ``find``, or every tensor is float.
         UnsupportedModel: it is quantised for MLX.
     """
-    entry = _entry(config)
+    entry = entry_of(config)
     coded = next((key for key, tensor in tensors.items() if tensor.is_coded and not key.endswith("bias")), None)
     if coded is None:
         if entry is None:
@@ -73,7 +73,7 @@ def of_checkpoint(name: str, config: Mapping[str, Any], tensors: Mapping[str, St
             "where somebody has merged or unpacked the weights.",
             f"Take {entry[0]} out of config.json if these are the original weights.",
         )
-    if _for_mlx(config, entry[1] if entry else None):
+    if for_mlx(config, entry[1] if entry else None):
         raise UnsupportedModel(
             f"{name} is quantised for MLX, which packs weights for Apple's processors ({shortened(coded)} in "
             f"{tensors[coded].dtype}); transformers does not read that.",
@@ -82,7 +82,7 @@ def of_checkpoint(name: str, config: Mapping[str, Any], tensors: Mapping[str, St
     return None if entry is None else _read(entry[1], entry[0])
 
 
-def _entry(config: Mapping[str, Any]) -> tuple[str, Any] | None:
+def entry_of(config: Mapping[str, Any]) -> tuple[str, Any] | None:
     """The part of a config.json that speaks of it, and its key. A model of several parts may say it in the part's."""
     parts = [part for part in config.values() if isinstance(part, dict)]
     entries = (
@@ -91,8 +91,9 @@ def _entry(config: Mapping[str, Any]) -> tuple[str, Any] | None:
     return next(((key, value) for key, value in entries if value is not None), None)
 
 
-def _for_mlx(config: Mapping[str, Any], entry: Any) -> bool:
-    """MLX writes ``quantization``, and since 2024 the same as ``quantization_config`` without a method."""
+def for_mlx(config: Mapping[str, Any], entry: Any) -> bool:
+    """Whether a config, and what ``entry_of`` found in it, is of MLX. That writes ``quantization``, and since 2024 the
+    same as ``quantization_config`` without a method."""
     settings = config.get("quantization")
     named = isinstance(entry, dict) and ("quant_method" in entry or "load_in_4bit" in entry or "load_in_8bit" in entry)
     return not named and any(

@@ -78,8 +78,9 @@ def _gguf(found: Folder) -> QfundError | None:
     if not (files := found.ending(".gguf")):
         return None
     return UnsupportedModel(
-        f"{files[0]} is a GGUF file, quantised for llama.cpp; qfund reads safetensors.",
-        "Name the checkpoint that it was made from.",
+        f"{files[0]} is a GGUF file, quantised for llama.cpp, without the checkpoint that it was made from.",
+        f"Name that checkpoint, and the file beside it: qfund compare ORIGINAL --file {files[0]}; what the file holds "
+        f"tells qfund audit {files[0]}.",
     )
 
 

@@ -152,6 +152,21 @@ def read(part: Part) -> Weights:
     return Weights(values, tensors[name].dtype, name, (rows, columns), row, column)
 
 
+def numbers(path: Path, dtype: str, start: int, first: int, end: int) -> NDArray[Any]:
+    """Elements ``first`` … ``end`` − 1 of a tensor that begins at byte ``start`` of a file, as NumPy holds the dtype.
+
+    Raises:
+        UnsupportedModel: of a dtype that is no number.
+        OSError: the file cannot be read.
+    """
+    if dtype not in _DTYPES:
+        raise UnsupportedModel(f"A tensor is stored in {dtype}, which are no numbers.", "Name the original checkpoint.")
+    kind = np.dtype(_DTYPES[dtype])
+    with path.open("rb") as file:
+        file.seek(start + first * kind.itemsize)
+        return np.frombuffer(file.read((end - first) * kind.itemsize), kind)
+
+
 def shapes_of(model: str, revision: str | None = None) -> dict[str, tuple[int, int]]:
     """``matrices`` of a model on this machine.
 

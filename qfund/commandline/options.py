@@ -7,9 +7,18 @@ from pathlib import Path
 from qfund.commandline.table import Option
 from qfund.core.errors import InvalidSpec
 from qfund.precisions.request import ALSO as KINDS_OF_MODULES
+from qfund.precisions.table import PRECISIONS
 
 MODEL = Option("model", "a name of `qfund ls models`, a local folder, or a Hub id (owner/name)")
 REFERENCE = Option("--reference", "compare with this one (default: fp32)", "P")
+FILE = Option(
+    "--file",
+    "a quantised file or folder of this model, a candidate too: a path, or owner/name@revision:file of the Hub; can be "
+    "given again",
+    "F",
+    default=[],
+    again=True,
+)
 ALSO = Option(
     "--also",
     f"quantise these too: {', '.join(f'{name} ({what})' for name, what in KINDS_OF_MODULES.items())}",
@@ -56,11 +65,13 @@ def reference(options: Namespace) -> str:
         InvalidSpec: another one beside nothing but what is stored.
     """
     stored = set(names(options.precision)) == {"stored"}
-    asked = options.reference.lower() if options.reference else "stored" if stored else "fp32"
+    asked = options.reference or ("stored" if stored else "fp32")
+    asked = asked.lower() if asked.lower() in PRECISIONS else asked  # else it may be the name of a file
     if stored and asked != "stored":
         raise InvalidSpec(
             f"What is stored cannot be compared with {asked}: the weights that it was made from are gone.",
-            "Leave out --reference, which gives its own perplexity, or compare the original checkpoint.",
+            "Leave out --reference, which gives its own perplexity; or name the original checkpoint, and this one with "
+            "--file.",
         )
     return str(asked)
 

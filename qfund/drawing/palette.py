@@ -1,5 +1,8 @@
 """Colours: one for each precision and one for each dtype, the same in every figure."""
 
+import zlib
+
+from qfund.precisions.files import is_file
 from qfund.precisions.precision import CAST, FAMILIES, GGUF, MEANING
 from qfund.precisions.table import PRECISIONS
 
@@ -52,6 +55,8 @@ def _muted(color: str) -> str:
 
 def precision_color(name: str) -> str:
     """The same in every figure; see ``_shades``."""
+    if is_file(name):
+        return PALETTE[zlib.crc32(name.encode()) % len(PALETTE)]
     return _SHADES.get(name, OTHER)
 
 
@@ -62,7 +67,7 @@ def is_variant(name: str) -> bool:
 
 def symbol(name: str) -> str:
     """Of a precision's mark in a figure."""
-    return "circle-open" if is_variant(name) else "circle"
+    return "diamond" if is_file(name) else "circle-open" if is_variant(name) else "circle"
 
 
 def dash(name: str) -> str:

@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from qfund.core.environment import Environment
+from qfund.precisions.files import label_of
 from qfund.precisions.table import PRECISIONS
 
 
 def label(precision: str) -> str:
-    """What a person reads for a precision; its name where this version's table lacks it (an older report)."""
-    return PRECISIONS[precision].label if precision in PRECISIONS else precision
+    """What a person reads for a precision or a file; its name where this version's table lacks it (an older report)."""
+    return PRECISIONS[precision].label if precision in PRECISIONS else label_of(precision)
 
 
 def visible(piece: str) -> str:

@@ -2,6 +2,7 @@
 
 from qfund.core.feature import Feature
 from qfund.features import (
+    audit,
     captions,
     compare,
     formats,
@@ -18,5 +19,18 @@ from qfund.features import (
 #: In the order of the navigation.
 FEATURES: tuple[Feature, ...] = tuple(
     room.FEATURE
-    for room in (compare, memory, outputs, captions, layers, saved, lesson, quantizer, formats, precisions, guide)
+    for room in (
+        compare,
+        memory,
+        audit,
+        outputs,
+        captions,
+        layers,
+        saved,
+        lesson,
+        quantizer,
+        formats,
+        precisions,
+        guide,
+    )
 )

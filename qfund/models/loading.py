@@ -8,9 +8,10 @@ from typing import Any, Self
 
 import torch
 import transformers
+from safetensors import safe_open
 from transformers.pytorch_utils import Conv1D
 
-from qfund.checkpoints.checkpoint import Checkpoint
+from qfund.checkpoints.checkpoint import Checkpoint, places
 from qfund.core.errors import CorruptCheckpoint, QfundError, UnsupportedModel
 from qfund.core.tensors import LeftModule
 from qfund.models import footprint, prequantized
@@ -103,6 +104,13 @@ def read(checkpoint: Checkpoint, dtype: str) -> Any:
     Raises:
         CorruptCheckpoint: tensors missing or of other shapes than the architecture's.
     """
+    if checkpoint.packed:
+        values = {name: torch.from_numpy(tensor.values()) for name, tensor in checkpoint.packed.items()}
+        for name, (path, _) in places(checkpoint.folder).items():
+            if name in checkpoint.tensors and name not in values:
+                with safe_open(path, "pt") as file:
+                    values[name] = file.get_tensor(name)
+        return _pretrained(checkpoint, dtype, None, config=read_config(checkpoint), state_dict=values)
     return _pretrained(checkpoint, dtype, checkpoint.folder, config=read_config(checkpoint))
 
 

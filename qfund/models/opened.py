@@ -15,6 +15,7 @@ from qfund.models import prequantized, tasks
 from qfund.models.cache import model_cache
 from qfund.models.loading import LoadedModel
 from qfund.models.skeleton import Skeletons
+from qfund.precisions.files import row_of
 from qfund.precisions.precision import STORED
 from qfund.precisions.table import PRECISIONS, precision, require
 
@@ -32,7 +33,7 @@ def groups(reference: str, candidates: Sequence[str], sizes: Mapping[str, int], 
         size = 0 if name == reference else sizes[name]  # as its own candidate, the reference is there already
         if size > free:
             raise OutOfBudget(
-                f"{PRECISIONS[reference].label} and {PRECISIONS[name].label} together need "
+                f"{row_of(reference).label} and {row_of(name).label} together need "
                 f"{bytes_text(sizes[reference] + sizes[name])}; this process may hold {bytes_text(budget)}.",
                 "Choose a smaller model or reference, or raise QFUND_MODEL_BUDGET_GIB on a machine with more memory.",
             )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 CAST, INTEGER, FLOAT, CODEBOOK, STORED = "float cast", "integer", "float quantised", "codebook", "as stored"
 MEANING = "16-bit meanings"
 GGUF = "GGUF files"
+FILE = "quantised file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,4 +122,5 @@ FAMILIES = {
     MEANING: "What else people call BF16 or FP16: only weights rounded, or inputs too, autocast, a wider output head.",
     GGUF: "What llama-quantize makes: its types, and mixes of them by tensor; the file alone, or as llama.cpp runs it.",
     STORED: "The checkpoint brings its own.",
+    FILE: "A quantised file beside its original, as its publisher made it.",
 }

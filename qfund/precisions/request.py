@@ -1,12 +1,13 @@
 """What requests share that ask for a model's outputs in several precisions, beside each other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from qfund.core.errors import InvalidInput, InvalidSpec
 from qfund.core.names import look_up
 from qfund.core.request import model_name
+from qfund.precisions.files import file_names, is_file
 from qfund.precisions.table import PRECISIONS, precision
 
 MAX_TEXT = 20_000  # characters of one text
@@ -38,8 +39,11 @@ def canonical(request: Request) -> Request:
         InvalidSpec: no model, or no candidate.
     """
     model = model_name(request.model)
-    precision(request.reference)
-    if not request.precisions:
+    files = file_names(getattr(request, "files", ()))
+    reference = next((name for name, file in files.items() if request.reference in (name, file)), request.reference)
+    if reference not in files:
+        _reference(reference, files)
+    if not request.precisions and not files.keys() - {reference}:
         raise InvalidSpec("No candidate precision is named.", f"Choose among: {', '.join(PRECISIONS)}.")
     for name in request.precisions:
         precision(name)
@@ -48,11 +52,26 @@ def canonical(request: Request) -> Request:
     changed: Any = replace(
         request,  # type: ignore[type-var]
         model=model,
+        reference=reference,
         precisions=tuple(name for name in PRECISIONS if name in request.precisions),
         also=tuple(name for name in ALSO if name in request.also),
         revision=request.revision or None,
     )
     return changed  # type: ignore[no-any-return]
+
+
+def _reference(name: str, files: Mapping[str, str]) -> None:
+    """
+    Raises:
+        UnknownName: no such precision.
+        InvalidSpec: a file that is not among those named.
+    """
+    if is_file(name):
+        raise InvalidSpec(
+            f"The reference {name} is none of the quantised files.",
+            f"Choose among: {', '.join(files)}." if files else "Name it as a file too.",
+        )
+    precision(name)
 
 
 def check_texts(texts: Sequence[str], what: str, most: int) -> None:

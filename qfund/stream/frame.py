@@ -65,6 +65,7 @@ class Frame:
     """A model as ``from_pretrained`` builds it in a dtype, or as ``quantize_model`` converts it: without weights.
 
     Attributes:
+        checkpoint: whose weights fill it.
         model: its parameters and the buffers that the checkpoint holds are absent; other buffers are real.
         conversion: what is quantised; None for a cast.
         load_config: how transformers loads the weights of a cast.
@@ -84,7 +85,7 @@ class Frame:
             CorruptCheckpoint: tensors missing or of other shapes than the architecture's.
             NothingConverted: the model has no module that this precision converts.
         """
-        self.row = row
+        self.row, self.checkpoint = row, checkpoint
         self.model: Any = loading.frame(checkpoint, row.dtype, attention)
         self.load_config = LoadStateDictConfig(
             dtype=getattr(torch, row.dtype),

@@ -43,14 +43,14 @@ class Quantized:
         self.saturated: dict[str, dict[str, int]] = {}
         self._checkpoint, self._disk = checkpoint, disk
 
-    def of(self, row: Precision, unit: str, jobs: Sequence[Job]) -> dict[str, Stored]:
-        """What is stored of each weight, by its name.
+    def of(self, row: Precision, unit: str, jobs: Sequence[Job], checkpoint: str | None = None) -> dict[str, Stored]:
+        """What is stored of each weight, by its name; ``checkpoint`` is the id of another one that they are of.
 
         Raises:
             CorruptCheckpoint: a value is NaN or infinite, which no scale can hold.
         """
         assert row.quantizer is not None
-        key = self._checkpoint.id, row.quantizer, row.dtype, unit, *(job.name for job in jobs)
+        key = checkpoint or self._checkpoint.id, row.quantizer, row.dtype, unit, *(job.name for job in jobs)
         kept = self._disk.read(key) if self._disk.limit else None
         if kept is None:
             found, clipped = {}, {}
@@ -83,7 +83,7 @@ def quantize(job: Job) -> tuple[Stored, int]:
         return conversion.quantize(job.name, matrix[start : start + step], LINEAR, quantizer)
 
     try:
-        pieces = list(_pool().map(piece, range(0, rows, step)))
+        pieces = list(pool().map(piece, range(0, rows, step)))
     except CorruptCheckpoint:
         conversion.quantize(job.name, job.tensor, job.view, quantizer)  # raises it with all that is wrong
         raise
@@ -92,7 +92,7 @@ def quantize(job: Job) -> tuple[Stored, int]:
 
 
 @functools.cache
-def _pool() -> Executor:
+def pool() -> Executor:
     """A thread a core, each of which computes by itself."""
     threads = torch.get_num_threads()
     together = Barrier(threads)
@@ -101,8 +101,8 @@ def _pool() -> Executor:
         torch.set_num_threads(1)
         together.wait()
 
-    pool = ThreadPoolExecutor(threads, "quantise")
-    for started in [pool.submit(alone) for _ in range(threads)]:
+    made = ThreadPoolExecutor(threads, "quantise")
+    for started in [made.submit(alone) for _ in range(threads)]:
         started.result()
     torch.set_num_threads(threads)  # for this thread, and for libraries that know one number only
-    return pool
+    return made

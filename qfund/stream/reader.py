@@ -3,7 +3,7 @@
 import math
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -14,8 +14,10 @@ from torch import Tensor
 from transformers.core_model_loading import convert_and_load_state_dict_in_model
 
 from qfund.checkpoints.checkpoint import Checkpoint, places
+from qfund.checkpoints.wild.packed_tensor import PackedTensor
 from qfund.core.errors import CorruptCheckpoint, ModelNotFound
 from qfund.models.match.ties import weight_names
+from qfund.stream import quantized
 from qfund.stream.frame import Frame, Slot
 from qfund.stream.units import BLOCK, Unit
 
@@ -34,6 +36,8 @@ _DTYPES = {
     "F8_E4M3": torch.float8_e4m3fn,
     "F8_E5M2": torch.float8_e5m2,
 }
+#: Weights that are decoded at once.
+_PIECE = 512 * 1024
 _LINE = 64  # bytes of a cache line
 _AGAIN = "Download or save the checkpoint again."
 
@@ -98,6 +102,8 @@ class Reader:
             return None
         stored = self._checkpoint.tensors[keys[0]]
         numbers = rows.tolist()
+        if (packed := self._checkpoint.packed.get(keys[0])) is not None:
+            return self._decoded(packed, list(_runs(numbers)))
         size, done = stored.bytes // stored.shape[0], 0
         found = self._room(keys[0], (len(numbers), *stored.shape[1:]), numbers[0] * size)
         for start, count in _runs(numbers):
@@ -134,8 +140,34 @@ class Reader:
         return {name for slot in frame.slots(unit) for name in self._names[slot.owner]}
 
     def _read(self, key: str) -> Tensor:
+        if (packed := self._checkpoint.packed.get(key)) is not None:
+            return self._decoded(packed, [(0, packed.rows)]).view(packed.shape)
         found = self._room(key, self._checkpoint.tensors[key].shape, 0)
         self._fill(found, key, 0)
+        return found
+
+    def _decoded(self, packed: PackedTensor, runs: Sequence[tuple[int, int]]) -> Tensor:
+        """Rows of a tensor of a quantised file, given as runs: where each starts, and its length; on all cores."""
+        count = sum(length for _, length in runs)
+        found = torch.empty((count, *packed.shape[1:]), dtype=torch.float32)
+        step = max(1, _PIECE * packed.rows // max(1, packed.elements)) if packed.by_rows else count
+        done, pieces = 0, []
+        for start, length in runs:
+            for first in range(start, start + length, step):
+                last = min(first + step, start + length)
+                pieces.append((done, first, last))
+                done += last - first
+
+        def decode(piece: tuple[int, int, int]) -> None:
+            place, first, last = piece
+            found[place : place + last - first] = torch.from_numpy(packed.decode(first, last))
+
+        if len(pieces) > 1:
+            list(quantized.pool().map(decode, pieces))
+        else:
+            for piece in pieces:
+                decode(piece)
+        self.bytes_read += packed.bytes * count // max(1, packed.rows)
         return found
 
     def _room(self, key: str, shape: tuple[int, ...], offset: int) -> Tensor:

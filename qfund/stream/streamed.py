@@ -14,15 +14,13 @@ from qfund.core.errors import OutOfBudget, about
 from qfund.core.progress import Progress
 from qfund.core.units import bytes_text
 from qfund.models.environment import torch_device
-from qfund.precisions.precision import Precision
-from qfund.precisions.table import PRECISIONS
 from qfund.stream import head
 from qfund.stream import units as stream_units
 from qfund.stream.disk import Disk
 from qfund.stream.frame import Frame
 from qfund.stream.passes import Pass, stops
 from qfund.stream.quantized import Job, Quantized
-from qfund.stream.reader import Reader
+from qfund.stream.source import Source
 from qfund.stream.tiled import TiledHead
 from qfund.stream.units import BLOCK, EMBEDDING, HEAD, Unit
 from qfund.stream.walker import Arguments, NotStreamable, Walker, Way
@@ -51,7 +49,7 @@ class Streamed:
     Attributes:
         walkers: one for each way, in their order.
         units: what is read, run and dropped together.
-        reader: counts the bytes that were read.
+        reader: of the first way's weights; counts the bytes that were read.
         quantized: makes the codes, and counts what was clipped.
     """
 
@@ -71,25 +69,25 @@ class Streamed:
             NothingConverted: the model has no module that a way's precision converts.
             NotStreamable: weights are tied in some of the precisions only.
         """
-        self._checkpoint, self._also, self._tiles = checkpoint, also, tiles
+        self._checkpoint, self._tiles = checkpoint, tiles
         self._device = torch_device()
-        self._frames: dict[tuple[str, str | None], Frame] = {}
-        self.walkers = [Walker(way, self._frame(way.row, way.attention)) for way in ways]
-        # The weights of each base dtype are loaded by the frame of a cast.
-        self._loaders = {way.row.dtype: self._frame(_cast(way.row.dtype), None) for way in ways}
-        self._any = next(iter(self._loaders.values()))
-        if any(frame.tied != self._any.tied for frame in self._frames.values() if frame.conversion is None):
-            raise NotStreamable("what it ties is equal in some of the precisions only")
+        by_source: dict[str, list[Way]] = {}
+        for way in ways:
+            by_source.setdefault((way.checkpoint or checkpoint).id, []).append(way)
+        # The first way's comes first, as its frames do.
+        self._sources = {
+            key: Source(own[0].checkpoint or checkpoint, own, tuple(also), self._device)
+            for key, own in by_source.items()
+        }
+        self.walkers = [
+            Walker(way, self._sources[(way.checkpoint or checkpoint).id].frame(way.row, way.attention)) for way in ways
+        ]
+        self._first = next(iter(self._sources.values()))
+        self._any = self._first.any
         self.units = stream_units.find(self._any.model, layers)
-        self.reader = Reader(checkpoint, self._any)
+        self.reader = self._first.reader
         self.quantized = Quantized(checkpoint, Disk())
         self._raw: tuple[Unit | None, dict[str, Tensor]] = (None, {})
-
-    def _frame(self, row: Precision, attention: str | None) -> Frame:
-        key = row.name, attention
-        if key not in self._frames:
-            self._frames[key] = Frame(self._checkpoint, row, self._also, self._device, attention)
-        return self._frames[key]
 
     def needs(self) -> dict[str, int]:
         """Bytes that each unit takes at its peak, without hidden states: what was read of it, one base dtype, and one
@@ -97,12 +95,11 @@ class Streamed:
         walked = self._every_walked
         found = {"": sum(frame.bytes(self.units.resident) for frame in walked)}
         for unit in self.units.streamed.values():
-            read = self.reader.bytes(self._any, unit)
-            base = max(frame.bytes(unit) for frame in self._loaders.values())
+            base = max(source.bytes(unit) for source in self._sources.values())
             coded = max((frame.bytes(unit) for frame in walked if frame.conversion), default=0)
-            found[unit.name] = read + base + coded
+            found[unit.name] = base + coded
             if unit.kind == HEAD and self._in_parts(unit):
-                found[unit.name] = 4 * head.TILE * (1 + len(self._loaders))
+                found[unit.name] = 4 * head.TILE * sum(1 + len(source.loaders) for source in self._sources.values())
             elif unit.kind == EMBEDDING and all(frame.plain_embedding(unit) for frame in walked):
                 found[unit.name] = 0  # only the rows that are looked up
         return found
@@ -141,7 +138,8 @@ class Streamed:
             with ExitStack() as stack:
                 stack.enter_context(torch.inference_mode())
                 stack.enter_context(torch.random.fork_rng(devices=[]))
-                stack.enter_context(self.reader)
+                for source in self._sources.values():
+                    stack.enter_context(source.reader)
                 for frame in self._every_walked:
                     stack.enter_context(stops(frame.model, self.units.streamed, self._after_blocks(listener)))
                 self._walk(listener, progress)
@@ -149,21 +147,25 @@ class Streamed:
             for walker in self.walkers:
                 walker.leave()
             self._raw = (None, {})
-            for frame in self._frames.values():
-                for slot in frame.every_slot.values():
-                    slot.clear()
+            for source in self._sources.values():
+                for frame in source.frames.values():
+                    for slot in frame.every_slot.values():
+                        slot.clear()
 
     @property
     def _every_walked(self) -> list[Frame]:
-        return [frame for frames in self._by_dtype().values() for frame in frames]
+        return [
+            frame for source in self._sources.values() for frames in self._by_dtype(source).values() for frame in frames
+        ]
 
-    def _by_dtype(self) -> dict[str, list[Frame]]:
-        """The frames of the ways by base dtype, the first way's first."""
+    def _by_dtype(self, source: Source) -> dict[str, list[Frame]]:
+        """The frames of a source's ways by base dtype, the first way's first."""
         found: dict[str, list[Frame]] = {}
         for walker in self.walkers:
-            frames = found.setdefault(walker.frame.row.dtype, [])
-            if walker.frame not in frames:
-                frames.append(walker.frame)
+            if walker.frame in source.frames.values():
+                frames = found.setdefault(walker.frame.row.dtype, [])
+                if walker.frame not in frames:
+                    frames.append(walker.frame)
         return found
 
     def _after_blocks(self, listener: Listener) -> Callable[[Unit, Pass, Any], None]:
@@ -205,10 +207,7 @@ class Streamed:
         """Let all forwards that wait before this unit go through it, and drop its weights."""
         if unit.kind == EMBEDDING and self._looked_up(unit):
             return
-        if self._raw[0] is not unit:  # a layer may be used several times in a row
-            self._raw = (None, {})
-            self._raw = unit, self.reader.read(self._any, unit)
-        for frame in self._filled_in_turn(unit, self._raw[1]):
+        for frame in self._filled_in_turn(unit):
             for walker, forward in self._waiting(unit, frame):
                 walker.step(forward)
             frame.clear(unit)
@@ -223,31 +222,46 @@ class Streamed:
         if not all(walker.frame.plain_embedding(unit) for walker, _ in waiting):
             return False
         tokens = torch.cat([part.flatten() for part in ids if part is not None]).unique()
-        rows = self.reader.rows(self._any.slots(unit)[0], tokens.cpu())
-        if rows is None:
+        rows = {
+            key: source.reader.rows(source.any.slots(unit)[0], tokens.cpu()) for key, source in self._sources.items()
+        }
+        if any(part is None for part in rows.values()):
             return False
         for frame in self._every_walked:
             (slot,) = frame.slots(unit)
-            slot.put_rows(rows.to(self._device, slot.empty.dtype))
+            part = rows[frame.checkpoint.id]
+            assert part is not None
+            slot.put_rows(part.to(self._device, slot.empty.dtype))
             for walker, forward in self._waiting(unit, frame):
-                (part, *rest), named = forward.call
-                walker.step(forward, ((torch.searchsorted(tokens, part.contiguous()), *rest), named))
+                (given, *rest), named = forward.call
+                walker.step(forward, ((torch.searchsorted(tokens, given.contiguous()), *rest), named))
             slot.clear()
         return True
 
     def _fill_all(self, unit: Unit) -> None:
-        raw = self.reader.read(self._any, unit)
-        for _ in self._filled_in_turn(unit, raw):
+        for _ in self._filled_in_turn(unit):
             pass
 
-    def _filled_in_turn(self, unit: Unit, raw: Mapping[str, Tensor]) -> Iterator[Frame]:
-        """Every frame, as soon as it holds the unit; one base dtype is in memory at a time."""
-        for dtype, frames in self._by_dtype().items():
-            base = self.reader.load(self._loaders[dtype], unit, raw)
-            for frame in frames:
-                frame.fill(unit, self._tensors(frame, unit, base))
-                yield frame
-            del base
+    def _filled_in_turn(self, unit: Unit) -> Iterator[Frame]:
+        """Every frame, as soon as it holds the unit; one base dtype of one source is in memory at a time."""
+        for source in self._sources.values():
+            raw = self._read(source, unit)
+            for dtype, frames in self._by_dtype(source).items():
+                base = source.reader.load(source.loaders[dtype], unit, raw)
+                for frame in frames:
+                    frame.fill(unit, self._tensors(frame, unit, base))
+                    yield frame
+                del base
+            del raw
+
+    def _read(self, source: Source, unit: Unit) -> dict[str, Tensor]:
+        """A unit as it is stored; the first source's stays here, since a layer may be used several times in a row."""
+        if source is not self._first or unit is self.units.resident:
+            return source.reader.read(source.any, unit)
+        if self._raw[0] is not unit:
+            self._raw = (None, {})
+            self._raw = unit, source.reader.read(source.any, unit)
+        return self._raw[1]
 
     def _tensors(self, frame: Frame, unit: Unit, base: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What a frame holds of a unit: base weights as they are, but codes in place of those that are quantised."""
@@ -257,7 +271,7 @@ class Streamed:
             chosen = frame.conversion.quantizers
             jobs = [Job(first, places[0].view, base[places[0].name], chosen[first]) for first, places in groups.items()]
             with about(frame.row.name):
-                made = self.quantized.of(frame.row, unit.name, jobs)
+                made = self.quantized.of(frame.row, unit.name, jobs, frame.checkpoint.id)
             for first, stored in made.items():
                 for place in groups[first]:
                     found |= {f"{place.name}_{part}": tensor for part, tensor in stored.items()}
@@ -268,8 +282,9 @@ class Streamed:
         """The weights of the part that this module is in, while the block runs."""
         units = (self.units.resident, *self.units.streamed.values())
         unit = next(unit for unit in units if module in unit.modules)
-        with torch.inference_mode(), self.reader:
-            base = self.reader.load(self._loaders[frame.row.dtype], unit, self.reader.read(self._any, unit))
+        source = self._sources[frame.checkpoint.id]
+        with torch.inference_mode(), source.reader as reader:
+            base = reader.load(source.loaders[frame.row.dtype], unit, reader.read(source.any, unit))
             frame.fill(unit, self._tensors(frame, unit, base))
         try:
             yield
@@ -280,7 +295,7 @@ class Streamed:
         """The last step: whole logits of one batch at a time, or of all batches a part of the vocabulary at a time."""
         self._raw = (None, {})
         if self._in_parts(unit):
-            for part in TiledHead(unit, self.reader, self._loaders, self.walkers, self._device).logits():
+            for part in TiledHead(unit, self._sources, self.walkers, self._device).logits():
                 listener.tile(*part)
             return
         self._fill_all(unit)
@@ -309,10 +324,6 @@ def _give_back(size: int) -> None:
 
 
 _LARGE = 8 * 1024**2  # bytes of a block
-
-
-def _cast(dtype: str) -> Precision:
-    return next(row for row in PRECISIONS.values() if row.dtype == dtype and not row.quantizer)
 
 
 def _hidden(output: Any) -> Tensor | None:

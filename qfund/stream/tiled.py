@@ -7,24 +7,23 @@ import torch
 from torch import Tensor, nn
 
 from qfund.stream import head
-from qfund.stream.frame import Frame
-from qfund.stream.reader import Reader
+from qfund.stream.source import Source
 from qfund.stream.units import Unit
 from qfund.stream.walker import NotStreamable, UnknownTail, Walker
 
-#: By base dtype, weight [part, width] and bias [part] of a part of the head.
-Part = Mapping[str, tuple[Tensor, Tensor | None]]
+#: By source and base dtype, weight [part, width] and bias [part] of a part of the head.
+Part = Mapping[tuple[str, str], tuple[Tensor, Tensor | None]]
 
 _PROBED = 4  # positions
 
 
 class TiledHead:
-    """The head before which every forward of the walkers waits. ``loaders`` are frames of casts, by base dtype."""
+    """The head before which every forward of the walkers waits. ``sources`` by their checkpoints' ids."""
 
     def __init__(
-        self, unit: Unit, reader: Reader, loaders: Mapping[str, Frame], walkers: Sequence[Walker], device: torch.device
+        self, unit: Unit, sources: Mapping[str, Source], walkers: Sequence[Walker], device: torch.device
     ) -> None:
-        self._unit, self._reader, self._loaders = unit, reader, loaders
+        self._unit, self._sources = unit, sources
         self._walkers, self._device = walkers, device
 
     def logits(self) -> Iterator[tuple[int, int, int, dict[str, Any]]]:
@@ -54,22 +53,32 @@ class TiledHead:
 
     def _parts(self) -> Iterable[tuple[int, int, Part]]:
         """First token, the vocabulary's size, and weights of each part."""
-        slots = {slot.key: slot for slot in next(iter(self._loaders.values())).slots(self._unit)}
-        vocabulary, width = slots["weight"].empty.shape
+        any_frame = next(iter(self._sources.values())).any
+        vocabulary, width = next(slot for slot in any_frame.slots(self._unit) if slot.key == "weight").empty.shape
         for start, end in head.tiles(vocabulary, width):
-            rows = torch.arange(start, end)
-            weight = self._reader.rows(slots["weight"], rows)
-            bias = self._reader.rows(slots["bias"], rows) if "bias" in slots else None
-            if weight is None or (bias is None and "bias" in slots):
-                raise UnknownTail("its head is not stored as it is used")
-            parts: dict[str, tuple[Tensor, Tensor | None]] = {}
-            for name, loader in self._loaders.items():
-                dtypes = {slot.key: slot.empty.dtype for slot in loader.slots(self._unit)}
-                parts[name] = (
-                    weight.to(self._device, dtypes["weight"]),
-                    None if bias is None else bias.to(self._device, dtypes["bias"]),
-                )
+            parts: dict[tuple[str, str], tuple[Tensor, Tensor | None]] = {}
+            for key, source in self._sources.items():
+                weight, bias = self._rows(source, torch.arange(start, end))
+                for name, loader in source.loaders.items():
+                    dtypes = {slot.key: slot.empty.dtype for slot in loader.slots(self._unit)}
+                    parts[key, name] = (
+                        weight.to(self._device, dtypes["weight"]),
+                        None if bias is None else bias.to(self._device, dtypes["bias"]),
+                    )
             yield start, vocabulary, parts
+
+    def _rows(self, source: Source, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias as stored.
+
+        Raises:
+            UnknownTail: they are not stored as they are used.
+        """
+        slots = {slot.key: slot for slot in source.any.slots(self._unit)}
+        weight = source.reader.rows(slots["weight"], rows)
+        bias = source.reader.rows(slots["bias"], rows) if "bias" in slots else None
+        if weight is None or (bias is None and "bias" in slots):
+            raise UnknownTail("its head is not stored as it is used")
+        return weight, bias
 
     def _tails(self, hidden: Mapping[str, Tensor]) -> dict[str, head.Tail]:
         """What each way does with its head's output, tried out on a few positions of its first forward, which ends with
@@ -102,7 +111,7 @@ class TiledHead:
 
 def _product(walker: Walker, hidden: Tensor, parts: Part) -> Tensor:
     """What a part of the head gives: [examples, positions, part]."""
-    weight, bias = parts[walker.way.row.dtype]
+    weight, bias = parts[walker.frame.checkpoint.id, walker.way.row.dtype]
     if walker.way.row.head:
         wide = getattr(torch, walker.way.row.head)
         hidden, weight, bias = hidden.to(wide), weight.to(wide), None if bias is None else bias.to(wide)

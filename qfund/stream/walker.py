@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.errors import QfundError
 from qfund.models.forward import arguments, arithmetic
 from qfund.precisions.precision import Precision
@@ -41,6 +42,8 @@ class Way:
         attention: the attention implementation; None for the model's own choice.
         singly: every example by itself, whatever the batches are.
         batches: how many of the first batches are run; None for all.
+        checkpoint: whose weights are run, where that is not the one that is walked through: a quantised file in the
+            original's place (``checkpoints.wild.filling``).
     """
 
     name: str
@@ -49,6 +52,7 @@ class Way:
     attention: str | None = None
     singly: bool = False
     batches: int | None = None
+    checkpoint: Checkpoint | None = None
 
 
 class Walker:

@@ -124,7 +124,7 @@ def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Also where the suite runs in as many processes as there are cores, each with one."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
-    monkeypatch.setattr(quantized, "_pool", functools.cache(quantized._pool.__wrapped__))
+    monkeypatch.setattr(quantized, "pool", functools.cache(quantized.pool.__wrapped__))
     yield
     torch.set_num_threads(before)
 

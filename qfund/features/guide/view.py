@@ -4,7 +4,7 @@ import streamlit as st
 
 from qfund.core.metrics.table import METRICS
 from qfund.drawing.phrases import BETTER
-from qfund.precisions.precision import FAMILIES, STORED
+from qfund.precisions.precision import FAMILIES, FILE, STORED
 from qfund.precisions.table import PRECISIONS
 from qfund.ui import shell
 from qfund.ui.states import literal
@@ -89,7 +89,7 @@ def _families() -> None:
     """The families of precisions, one line each, with the names of their rows."""
     for family, meaning in FAMILIES.items():
         rows = [row.label for row in PRECISIONS.values() if row.family == family and row.variant_of is None]
-        if family != STORED:
+        if family not in (STORED, FILE):
             st.markdown(f"**{family.capitalize()}** · {literal(meaning)}  \n:small[:gray[{literal(', '.join(rows))}]]")
 
 

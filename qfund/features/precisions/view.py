@@ -17,7 +17,7 @@ from qfund.features.compare.tables.metrics import overview
 from qfund.features.compare.words.report import notes, provenance
 from qfund.features.precisions import tables
 from qfund.precisions import backends
-from qfund.precisions.precision import FAMILIES, STORED
+from qfund.precisions.precision import FAMILIES, FILE, STORED
 from qfund.precisions.table import PRECISIONS, unavailable
 from qfund.ui import columns, services, shell
 from qfund.ui.drawn import once
@@ -48,7 +48,7 @@ def _filtered() -> tuple[list[str], str]:
     with st.container(horizontal=True):
         families = st.pills(
             "Family",
-            [name for name in FAMILIES if name != STORED],
+            [name for name in FAMILIES if name not in (STORED, FILE)],
             selection_mode="multi",
             format_func=str.capitalize,
             key="family",

@@ -11,6 +11,7 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
 from qfund.checkpoints.checkpoint import Checkpoint, places
+from qfund.checkpoints.wild.packed_tensor import PackedTensor
 
 _CHUNK = 4 * 1024**2  # values that are compared at once
 
@@ -57,8 +58,21 @@ def _equal(checkpoint: Checkpoint, pair: Pair, dtype: torch.dtype) -> bool:
     target, source = pair[2:]
     if checkpoint.tensors[target].shape != checkpoint.tensors[source].shape:
         return False
+    if checkpoint.packed:
+        return _equal_packed(checkpoint.packed[target], checkpoint.packed[source], dtype)
     files = places(checkpoint.folder)
     return _equal_values(checkpoint.id, files[target][0], target, files[source][0], source, dtype)
+
+
+def _equal_packed(one: PackedTensor, other: PackedTensor, dtype: torch.dtype) -> bool:
+    if one.parts == other.parts:
+        return True
+    step = max(1, _CHUNK * one.rows // max(1, one.elements))
+    parts = ((start, min(start + step, one.rows)) for start in range(0, one.rows, step))
+    return all(
+        torch.equal(torch.from_numpy(one.decode(*part)).to(dtype), torch.from_numpy(other.decode(*part)).to(dtype))
+        for part in parts
+    )
 
 
 @lru_cache(maxsize=64)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from qfund.commandline import measuring, texts
-from qfund.commandline.options import ALSO, JSON, MODEL, REFERENCE, REVISION, STORING, names, precision, reference
+from qfund.commandline.options import ALSO, FILE, JSON, MODEL, REFERENCE, REVISION, STORING, names, precision, reference
 from qfund.commandline.progress import Shown, say
 from qfund.commandline.table import Command, Exclusive, Option
 from qfund.core.errors import StoreError
@@ -16,13 +16,16 @@ from qfund.features.compare.request.decision import Margin, decide
 from qfund.features.compare.words import rounds as words
 from qfund.inputs.texts import ALL, ANSWERS, SCORINGS
 
+_PRECISION = precision(spec.DEFAULT_CANDIDATES)
+
 
 def _run(options: Namespace) -> None:
     given = options.text if options.text_file is None else texts.read(options.text_file)
     request = spec.Spec(
         model=options.model,
         reference=reference(options),
-        precisions=names(options.precision),
+        # Beside files, the usual candidates are not meant unless they are named.
+        precisions=() if options.file and options.precision is _PRECISION.default else names(options.precision),
         text=given,
         max_tokens=spec.DEFAULT_TOKENS if options.max_tokens is None else options.max_tokens,
         context=options.context,
@@ -31,6 +34,7 @@ def _run(options: Namespace) -> None:
         libraries=options.libraries,
         stride=options.stride,
         scoring=options.scoring.lower(),
+        files=tuple(options.file or ()),
         texts=() if options.text_folder is None else texts.read_folder(options.text_folder),
     )
     if options.chat:
@@ -81,7 +85,8 @@ COMMAND = Command(
     run=_run,
     rows=(
         MODEL,
-        precision(spec.DEFAULT_CANDIDATES),
+        _PRECISION,
+        FILE,
         REFERENCE,
         Exclusive(
             (
@@ -131,6 +136,7 @@ COMMAND = Command(
     ),
     examples=(
         "qfund compare pydoc-llama --precision bf16 int8",
+        "qfund compare ./my-model --precision bf16 int4 --file ./my-model-Q4_K_M.gguf",
         "qfund compare ./my-model --precision int4 nf4 --text-file notes.txt --json",
         "qfund compare ./my-model --precision int8 int4 nf4 --until-decided",
     ),

@@ -11,8 +11,8 @@ from qfund.core.units import bytes_text, number_text
 from qfund.drawing.axes import FEW, blank_figure, byte_unit, marker
 from qfund.drawing.palette import OTHER, PALETTE, dash, family_color, precision_color, symbol, translucent
 from qfund.features.compare.figures.labels import CHARACTER, frontier, label_box, name_places, overlap, pixels
+from qfund.precisions.files import family_of
 from qfund.precisions.precision import FAMILIES
-from qfund.precisions.table import PRECISIONS
 
 
 def differences(frame: pd.DataFrame, quantity: str = "logit difference") -> go.Figure:
@@ -219,7 +219,7 @@ def _interval(row: dict[Any, Any]) -> dict[str, Any] | None:
 def _by_family(figure: go.Figure, frame: pd.DataFrame, x: "pd.Series[float]", named: dict[str, str], size: int) -> None:
     """A mark for each row of a frame at ``x`` and its ``value``, in the colour of its family; those that are ``named``
     with their label. The frame's ``hover`` says more."""
-    frame = frame.assign(x=x, family=[PRECISIONS[name].family for name in frame["precision"]])
+    frame = frame.assign(x=x, family=[family_of(name) for name in frame["precision"]])
     for family in FAMILIES:
         rows = frame[frame["family"] == family]
         if rows.empty:

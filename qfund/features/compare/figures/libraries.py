@@ -5,7 +5,7 @@ import plotly.graph_objects as go
 
 from qfund.drawing.axes import blank_figure, row_height
 from qfund.drawing.palette import OTHER, QUIET, precision_color
-from qfund.precisions.table import PRECISIONS
+from qfund.precisions.files import row_of
 
 
 def latency(frame: pd.DataFrame) -> go.Figure:
@@ -21,7 +21,7 @@ def latency(frame: pd.DataFrame) -> go.Figure:
         marker={
             # qfund's own time of a quantised model is no format's time: it stands back.
             "color": [
-                OTHER if library == "qfund" and PRECISIONS[name].quantizer else precision_color(name)
+                OTHER if library == "qfund" and row_of(name).quantizer else precision_color(name)
                 for name, library in zip(shown["precision"], shown["library"], strict=True)
             ],
             "line": {"width": 0},

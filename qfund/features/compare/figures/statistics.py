@@ -15,7 +15,7 @@ from qfund.drawing.axes import FEW, blank_figure, literal
 from qfund.drawing.numbers import heading
 from qfund.drawing.palette import OTHER, dash, family_color, precision_color, symbol
 from qfund.features.compare.tables.statistics import DRIFTS
-from qfund.precisions.table import PRECISIONS
+from qfund.precisions.files import family_of
 
 
 def drift(frame: pd.DataFrame, which: str) -> go.Figure:
@@ -172,7 +172,7 @@ def _groups(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 
 def _line(name: str, many: bool) -> dict[str, Any]:
-    family = PRECISIONS[name].family if name in PRECISIONS else ""
+    family = family_of(name)
     return {
         "color": family_color(family) if many else precision_color(name),
         "width": 1.25 if many else 2.25,
@@ -184,7 +184,7 @@ def _legend(name: str, label: str, many: bool, seen: set[str]) -> dict[str, Any]
     """One entry a candidate, or one a family."""
     if not many:
         return {"name": label}
-    family = PRECISIONS[name].family if name in PRECISIONS else "other"
+    family = family_of(name) or "other"
     first = family not in seen
     seen.add(family)
     return {"name": family, "legendgroup": family, "showlegend": first}

@@ -12,6 +12,7 @@ from qfund.core.errors import ModelError
 from qfund.core.progress import Progress
 from qfund.features.compare.measure import libraries, whole
 from qfund.features.compare.measure.course import Course
+from qfund.features.compare.measure.files import File, open_files
 from qfund.features.compare.measure.gathered import output_of
 from qfund.features.compare.measure.reporting import Reporting
 from qfund.features.compare.request.report import PrecisionResult, Report
@@ -21,6 +22,7 @@ from qfund.models.cache import model_cache
 from qfund.models.opened import Opened
 from qfund.models.opened import opened as open_model
 from qfund.models.skeleton import predict
+from qfund.precisions.files import file_names, is_file
 from qfund.precisions.precision import Precision
 from qfund.precisions.table import PRECISIONS
 
@@ -36,16 +38,18 @@ def compare(spec: Spec, progress: Progress = lambda phase, share: None) -> Repor
     """
     started = time.perf_counter()
     asked = spec = checked(spec)
-    opened = open_model(spec, (spec.reference, *spec.precisions), spec.also, progress)
+    opened = open_model(spec, _of_the_model(spec), spec.also, progress)
     found, task = opened.found, opened.task
     prepared = inputs.prepare(spec, opened.source, found, task)
-    refused = dict[str, str]()
+    refused, files = dict[str, str](), dict[str, File]()
     while True:
         try:
-            predictions = opened.size((spec.reference, *spec.precisions))
-            sizes = _sizes(spec, opened)
+            predictions = opened.size(_of_the_model(spec))
+            if len(files) < len(spec.files):  # before anything runs, and once it is known what no module reads
+                files = open_files(spec, opened.as_read, progress)
+            sizes = _sizes(spec, opened) | {name: file.room for name, file in files.items()}
             reporting = Reporting(asked, predictions, refused, started, time.perf_counter() - started)
-            course = Course(spec, opened, prepared, progress, reporting.report)
+            course = Course(spec, opened, files, prepared, progress, reporting.report)
             outcome = course.run(sizes)
             break
         except ModelError as error:
@@ -64,10 +68,19 @@ def _without(spec: Spec, error: ModelError) -> Spec:
     Raises:
         ModelError: it is not about a candidate, or about the only one.
     """
-    left = tuple(name for name in spec.precisions if name != error.precision)
-    if not left or len(left) == len(spec.precisions) or error.precision == spec.reference:
+    left = replace(
+        spec,
+        precisions=tuple(name for name in spec.precisions if name != error.precision),
+        files=tuple(file for name, file in file_names(spec.files).items() if name != error.precision),
+    )
+    if not left.candidates or left == spec or error.precision == spec.reference:
         raise error
-    return replace(spec, precisions=left)
+    return left
+
+
+def _of_the_model(spec: Spec) -> tuple[str, ...]:
+    """The precisions that the model itself is asked in; FP32 for its shapes where there are files alone."""
+    return tuple(name for name in (spec.reference, *spec.precisions) if not is_file(name)) or ("fp32",)
 
 
 def _sizes(spec: Spec, opened: Opened) -> dict[str, int]:
@@ -92,6 +105,9 @@ def _timed(
     batch = prepared.batches[0]
     timed = []
     for number, result in enumerate(results):
+        if is_file(result.precision) or is_file(spec.reference):  # no library runs it as it is stored
+            timed.append(result)
+            continue
         row = PRECISIONS[result.precision]
         progress(f"timing {row.label} and libraries", number / len(results))
 

@@ -9,6 +9,7 @@ from qfund.core.metrics.estimates import estimates
 from qfund.core.progress import Progress, Sharing
 from qfund.features.compare.measure import noise as noises
 from qfund.features.compare.measure import streamed, whole
+from qfund.features.compare.measure.files import Files
 from qfund.features.compare.measure.kept import Floor, Rest
 from qfund.features.compare.measure.rounds import Rounds
 from qfund.features.compare.measure.runs import Outcome
@@ -36,6 +37,7 @@ class Course:
 
     spec: Spec
     opened: Opened
+    files: Files
     prepared: Prepared
     progress: Progress
     reported: Callable[[Outcome, "Course", bool], Report]
@@ -52,16 +54,16 @@ class Course:
             QfundError: anything that is wrong with the checkpoint or the input.
         """
         spec, found, task, batches = self.spec, self.opened.as_read, self.opened.task, self.prepared.batches
-        self._rest = Rest(spec, found, batches)
+        self._rest = Rest(spec, found, self.files, batches)
         after = self._after if isinstance(self.progress, Sharing) or self.races else None
         begun = self._rest.begun() if after and not self._fresh else None
-        self.rounds = Rounds(batches, spec.precisions, after, begun)
+        self.rounds = Rounds(batches, spec.candidates, after, begun)
         if any(PRECISIONS[name].family == STORED for name in spec.precisions):
             why = "what is quantised already is loaded as its library does it"
         else:
             now = self._noise_to_measure()
             answer = streamed.streamed_or_why_not(
-                spec, found, task, self.rounds, now, model_cache().budget, self.progress
+                spec, found, self.files, task, self.rounds, now, model_cache().budget, self.progress
             )
             if isinstance(answer, Outcome):
                 self._take_noise(answer)
@@ -69,7 +71,8 @@ class Course:
                 return answer
             why = answer
         self._varied = ()
-        return whole.measure_whole(spec, found, task, self.rounds, sizes, model_cache(), why, self.progress)
+        cache = model_cache()
+        return whole.measure_whole(spec, found, self.files, task, self.rounds, sizes, cache, why, self.progress)
 
     @property
     def _fresh(self) -> bool:
@@ -100,19 +103,21 @@ class Course:
             sure = {row.precision for row in found if row.state != "inconclusive"}
             decided = [name for name in rounds.running if name in sure]
         left = rounds.left | dict.fromkeys(decided, rounds.done)
-        self._rest.keep(outcome.gathered, self.spec.precisions, outcome.runs, rounds.done, left, rounds.looks)
+        self._rest.keep(outcome.gathered, self.spec.candidates, outcome.runs, rounds.done, left, rounds.looks)
         return decided
 
     def _noise_to_measure(self) -> tuple[noises.Noise, ...]:
         """What is to be run together with the first round; of a large model that has several, after it."""
-        batches = self.prepared.batches
-        self._varied = noises.ways(self.spec.reference, self.opened.as_read, batches)
+        batches, file = self.prepared.batches, self.files.get(self.spec.reference)
+        found = self.opened.as_read
+        self._varied = noises.ways(self.spec.reference, found, batches, file.checkpoint if file else None)
         few = batches[: max((row.way.batches or 0 for row in self._varied), default=0)]
-        self._floor = Floor(self.spec, self.opened.as_read, few, [row.name for row in self._varied])
+        read = file.checkpoint if file else found
+        self._floor = Floor(self.spec, read, few, [row.name for row in self._varied])
         kept = None if self._fresh else self._floor.get()
         if kept is not None:
             self.noise, self._varied = kept, ()
-        large = sum(tensor.elements for tensor in self.opened.as_read.tensors.values()) > _LARGE
+        large = sum(tensor.elements for tensor in found.tensors.values()) > _LARGE
         # The first batches must be in one round with the reference, whose difference from itself it is.
         together = not self.rounds.done and len(few) <= self.rounds.end and (not large or self.rounds.single)
         return self._varied if together else ()
@@ -133,8 +138,9 @@ class Course:
         started, done = time.perf_counter(), self.rounds.done / len(self.prepared.batches)
         self.progress("measuring what the reference differs from itself by", done)
         batches = self.prepared.batches[: max(row.way.batches or 0 for row in self._varied)]
+        budget = model_cache().budget
         found = streamed.measure_noise(
-            self.spec, self.opened.as_read, self.opened.task, batches, self._varied, model_cache().budget
+            self.spec, self.opened.as_read, self.files, self.opened.task, batches, self._varied, budget
         )
         if found:
             self._take_noise(found)

@@ -20,6 +20,7 @@ from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.errors import StoreError
 from qfund.core.home import home
 from qfund.features.compare.measure.drift import Sums
+from qfund.features.compare.measure.files import Files
 from qfund.features.compare.measure.gathered import REFERENCE, Gathered
 from qfund.features.compare.measure.runs import Earlier, Run, earlier
 from qfund.features.compare.request.margin import Margin
@@ -95,11 +96,12 @@ class Begun:
 class Rest:
     """What is kept of comparisons of one request, whatever number of tokens it asks for."""
 
-    def __init__(self, spec: Spec, found: Checkpoint, batches: Sequence[Batch]) -> None:
+    def __init__(self, spec: Spec, found: Checkpoint, files: Files, batches: Sequence[Batch]) -> None:
         asked = replace(spec, max_tokens=DEFAULT_TOKENS, until=None, libraries=False)
         self._until = spec.until
         self._disk = disk()
-        self._key = ("rounds", *place(found), msgspec.json.encode(asked).decode())
+        held = (file.checkpoint.id for file in files.values())
+        self._key = ("rounds", *place(found), *held, msgspec.json.encode(asked).decode())
         self._digests = tuple(map(_digest, batches)) if self._disk.limit else ()
 
     def begun(self) -> Begun | None:

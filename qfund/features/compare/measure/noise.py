@@ -8,6 +8,7 @@ import torch
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.models.inputs import Batch
 from qfund.models.tasks import model_class
+from qfund.precisions.files import row_of
 from qfund.precisions.table import PRECISIONS
 from qfund.stream.walker import Way
 
@@ -26,9 +27,11 @@ class Noise:
     way: Way
 
 
-def ways(reference: str, found: Checkpoint, batches: Sequence[Batch]) -> tuple[Noise, ...]:
-    """What can be varied for this model and input."""
-    row = PRECISIONS[reference]
+def ways(
+    reference: str, found: Checkpoint, batches: Sequence[Batch], read: Checkpoint | None = None
+) -> tuple[Noise, ...]:
+    """What can be varied for this model and input; ``read`` is the checkpoint of a reference that is a file."""
+    row = row_of(reference)
     count = _few(batches)
     threads = torch.get_num_threads()
     other = 1 if threads > 1 else 2
@@ -36,17 +39,17 @@ def ways(reference: str, found: Checkpoint, batches: Sequence[Batch]) -> tuple[N
         Noise(
             "threads",
             f"with {other} thread{'s' * (other > 1)} instead of {threads}",
-            Way("noise:threads", row, threads=other, batches=count),
+            Way("noise:threads", row, threads=other, batches=count, checkpoint=read),
         )
     ]
     if any(len(batch.chunks) > 1 for batch in batches[:count]):
-        way = Way("noise:batch", row, singly=True, batches=count)
+        way = Way("noise:batch", row, singly=True, batches=count, checkpoint=read)
         varied.append(Noise("batch", "each example by itself instead of in batches", way))
     if _fused(found):
-        way = Way("noise:attention", row, attention="eager", batches=count)
+        way = Way("noise:attention", row, attention="eager", batches=count, checkpoint=read)
         varied.append(Noise("attention", "with eager attention instead of the fused kernel", way))
     if row.dtype == "float32" and row.quantizer is None and row.autocast is None and _parameters(found) <= _DOUBLE:
-        way = Way("noise:fp64", PRECISIONS["fp64"], batches=count)
+        way = Way("noise:fp64", PRECISIONS["fp64"], batches=count, checkpoint=read)
         varied.append(Noise("fp64", f"{row.label} beside the same weights computed in FP64", way))
     return tuple(varied)
 

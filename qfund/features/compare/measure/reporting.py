@@ -13,16 +13,17 @@ from qfund.core.metrics.positions import Positions
 from qfund.core.model import ModelFacts
 from qfund.features.compare.measure import noise, tokens
 from qfund.features.compare.measure.course import Course
+from qfund.features.compare.measure.files import Files
 from qfund.features.compare.measure.gathered import REFERENCE, Gathered
 from qfund.features.compare.measure.part import part
 from qfund.features.compare.measure.runs import Outcome, Run
 from qfund.features.compare.request.costs import Costs
-from qfund.features.compare.request.report import SCHEMA, PrecisionResult, Report, Saturation
+from qfund.features.compare.request.report import SCHEMA, FileFacts, PrecisionResult, Report, Saturation
 from qfund.features.compare.request.spec import Spec
 from qfund.models import environment, multimodal
 from qfund.models.comparison.positions import Candidate, Comparison
 from qfund.models.inputs import Prepared
-from qfund.precisions.table import PRECISIONS
+from qfund.precisions.files import row_of
 from qfund.version import VERSION
 
 
@@ -54,13 +55,14 @@ class Reporting:
             nonfinite_positions=comparison.reference.nonfinite,
         )
         results = []
-        for name in spec.precisions:
+        for name in spec.candidates:
             result = _compared(_result(name, runs[name], self.predictions), outcome.gathered, name, prepared)
             if going_on or course.races:
                 result = replace(result, looks=rounds.looks.get(name, 0))
             if rounds.left.get(name, rounds.done) < rounds.done:
                 result = replace(result, tokens=part(course.prepared, rounds.left[name]).facts.tokens)
             results.append(result)
+        reference, *results = [replace(row, file=_facts(course.files, row.precision)) for row in (reference, *results)]
         notes = (*prepared.facts.notes, *opened.notes, *_beside_text(spec, found, runs))
         whole = prepared.facts.tokens == course.prepared.facts.tokens
         seconds = time.perf_counter() - self.started
@@ -92,17 +94,21 @@ class Reporting:
         )
 
 
+def _facts(files: Files, name: str) -> FileFacts | None:
+    return files[name].facts if name in files else None
+
+
 def _beside_text(spec: Spec, found: checkpoint.Checkpoint, runs: dict[str, Run]) -> list[str]:
     """What of the model the text never ran, where it reads pictures or sound too."""
     parts = multimodal.parts_beside_text(found)
-    stored = {PRECISIONS[spec.reference].label: runs[REFERENCE].footprint.tensors}
-    stored |= {PRECISIONS[name].label: runs[name].footprint.tensors for name in spec.precisions}
+    stored = {row_of(spec.reference).label: runs[REFERENCE].footprint.tensors}
+    stored |= {row_of(name).label: runs[name].footprint.tensors for name in spec.candidates}
     return [multimodal.sentence(parts, stored)] if parts else []
 
 
 def _asked(comparison: Comparison, spec: Spec) -> Comparison:
     """Without the runs that measure noise."""
-    return Comparison({name: comparison.candidates[name] for name in spec.precisions}, comparison.reference)
+    return Comparison({name: comparison.candidates[name] for name in spec.candidates}, comparison.reference)
 
 
 def _result(name: str, run: Run, predictions: dict[str, int]) -> PrecisionResult:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 from qfund.core.tensors import LeftModule
+from qfund.features.compare.measure.files import File
 from qfund.features.compare.measure.gathered import Gathered
 from qfund.features.compare.measure.noise import Noise
 from qfund.features.compare.request.report import Range
@@ -70,4 +71,18 @@ def _wider(one: Range | None, other: Range | None) -> Range | None:
         largest=nearest.largest,
         largest_module=nearest.largest_module,
         nonfinite_modules=max(one.nonfinite_modules, other.nonfinite_modules),
+    )
+
+
+def of_file(file: File, transformers_bytes: int, seconds: float, reached: Range | None) -> Run:
+    """Of weights that a quantised file holds: its bytes are the file's, whatever they were decoded to."""
+    return Run(
+        footprint=file.footprint,
+        transformers_bytes=transformers_bytes,
+        converted=file.converted,
+        left=file.left,
+        saturated={},
+        note=" ".join((f"The weights of {file.facts.label}, decoded and run in FP32.", *file.facts.notes)),
+        seconds=seconds,
+        range=reached,
     )

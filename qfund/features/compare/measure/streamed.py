@@ -10,15 +10,16 @@ import torch
 
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.progress import Progress
+from qfund.features.compare.measure.files import File, Files
 from qfund.features.compare.measure.gathered import REFERENCE, Gathered
 from qfund.features.compare.measure.noise import Noise
 from qfund.features.compare.measure.ranges import Watch
 from qfund.features.compare.measure.rounds import Rounds
-from qfund.features.compare.measure.runs import Outcome, Run
+from qfund.features.compare.measure.runs import Outcome, Run, of_file
 from qfund.features.compare.request.report import Range
 from qfund.features.compare.request.spec import Spec
 from qfund.models import footprint, inputs, tasks
-from qfund.precisions.table import PRECISIONS
+from qfund.precisions.files import file_names, row_of
 from qfund.stream.streamed import Streamed
 from qfund.stream.walker import NotStreamable, UnknownTail, Walker, Way
 
@@ -26,6 +27,7 @@ from qfund.stream.walker import NotStreamable, UnknownTail, Walker, Way
 def streamed_or_why_not(
     spec: Spec,
     found: Checkpoint,
+    files: Files,
     task: tasks.Task,
     rounds: Rounds,
     noise: Sequence[Noise],
@@ -37,7 +39,7 @@ def streamed_or_why_not(
     layers = tiles = True
     while True:
         try:
-            return measure_streamed(spec, found, task, rounds, noise, budget, progress, layers, tiles)
+            return measure_streamed(spec, found, files, task, rounds, noise, budget, progress, layers, tiles)
         except UnknownTail:
             tiles = False
         except NotStreamable as error:
@@ -50,6 +52,7 @@ def streamed_or_why_not(
 def measure_streamed(
     spec: Spec,
     found: Checkpoint,
+    files: Files,
     task: tasks.Task,
     rounds: Rounds,
     noise: Sequence[Noise],
@@ -67,19 +70,25 @@ def measure_streamed(
         QfundError: anything that is wrong with the checkpoint.
     """
     rounds.begin()
-    ways = [Way(REFERENCE, PRECISIONS[spec.reference])]
-    ways += [Way(name, PRECISIONS[name]) for name in spec.precisions]
+    names = {REFERENCE: spec.reference, **{name: name for name in spec.candidates}}
+    ways = [
+        Way(way, row_of(name), checkpoint=files[name].checkpoint if name in files else None)
+        for way, name in names.items()
+    ]
     ways += [row.way for row in noise]
     walk = Streamed(found, ways, spec.also, layers, tiles)
     walk.must_fit(budget)
     outcome = Outcome(rounds.gathered(task, [row.way.name for row in noise]), noise=tuple(noise))
     every, few = walk.walkers, {row.way.name for row in noise}
-    walkers = {walker.way.name: walker for walker in every[: 1 + len(spec.precisions)]}
+    walkers = {walker.way.name: walker for walker in every[: len(names)]}
     # Of all dtypes that models run in, fp16 is the one whose end they reach.
     watches = {name: Watch(walker.frame.model) for name, walker in walkers.items() if walker.way.row.dtype == "float16"}
     arguments = [batch.arguments for batch in rounds.batches]
     seconds = dict.fromkeys(walkers, 0.0)
-    outcome.runs = {name: rounds.run(name, _run(walk, walker, 0.0, None)) for name, walker in walkers.items()}
+    outcome.runs = {
+        name: rounds.run(name, _run(walk, walker, 0.0, None, files.get(names[name])))
+        for name, walker in walkers.items()
+    }
     with ExitStack() as stack:
         for watch in watches.values():
             stack.enter_context(watch)
@@ -97,7 +106,9 @@ def measure_streamed(
                 if name in watches:
                     watches[name].read()
                     reached = _range(walk, walker, watches[name])
-                outcome.runs[name] = rounds.run(name, _run(walk, walker, seconds[name], reached))
+                outcome.runs[name] = rounds.run(
+                    name, _run(walk, walker, seconds[name], reached, files.get(names[name]))
+                )
             rounds.noise += sum(walker.seconds for walker in walk.walkers if walker.way.name in few)
             few = set()
             rounds.over(outcome, took, listener.seconds, sum(walker.seconds for walker in walk.walkers))
@@ -111,6 +122,7 @@ def measure_streamed(
 def measure_noise(
     spec: Spec,
     found: Checkpoint,
+    files: Files,
     task: tasks.Task,
     batches: Sequence[inputs.Batch],
     noise: Sequence[Noise],
@@ -118,14 +130,16 @@ def measure_noise(
 ) -> Outcome | None:
     """The reference and its noise alone, on these batches; None where the model is not run part by part."""
     rounds = Rounds(batches, ())
-    found_or_why = streamed_or_why_not(
-        replace(spec, precisions=()), found, task, rounds, noise, budget, lambda phase, share: None
-    )
+    own = tuple(file for name, file in file_names(spec.files).items() if name == spec.reference)
+    alone = replace(spec, precisions=(), files=own)
+    found_or_why = streamed_or_why_not(alone, found, files, task, rounds, noise, budget, lambda phase, share: None)
     return found_or_why if isinstance(found_or_why, Outcome) else None
 
 
-def _run(walk: Streamed, walker: Walker, seconds: float, reached: Range | None) -> Run:
+def _run(walk: Streamed, walker: Walker, seconds: float, reached: Range | None, file: File | None) -> Run:
     model, conversion = walker.frame.model, walker.frame.conversion
+    if file is not None:
+        return of_file(file, int(model.get_memory_footprint()), seconds, reached)
     return Run(
         footprint=footprint.stored(model),
         transformers_bytes=int(model.get_memory_footprint()),

@@ -10,23 +10,25 @@ import torch
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.errors import about
 from qfund.core.progress import Progress
+from qfund.features.compare.measure.files import File, Files
 from qfund.features.compare.measure.gathered import REFERENCE, Gathered
 from qfund.features.compare.measure.ranges import Watch
 from qfund.features.compare.measure.rounds import Rounds
-from qfund.features.compare.measure.runs import Outcome, Run, earlier, joined
+from qfund.features.compare.measure.runs import Outcome, Run, earlier, joined, of_file
 from qfund.features.compare.request.spec import Spec
 from qfund.models import inputs, tasks
 from qfund.models.cache import ModelCache
 from qfund.models.forward import arguments, arithmetic, explained
 from qfund.models.loading import LoadedModel
 from qfund.models.opened import groups
+from qfund.precisions.files import row_of
 from qfund.precisions.precision import Precision
-from qfund.precisions.table import PRECISIONS
 
 
 def measure_whole(
     spec: Spec,
     found: Checkpoint,
+    files: Files,
     task: tasks.Task,
     rounds: Rounds,
     sizes: Mapping[str, int],
@@ -41,7 +43,7 @@ def measure_whole(
         OutOfBudget: the reference and one candidate do not fit together.
         UnsupportedModel: a model cannot be run.
     """
-    grouped, batches = groups(spec.reference, spec.precisions, sizes, cache.budget), rounds.batches
+    grouped, batches = groups(spec.reference, spec.candidates, sizes, cache.budget), rounds.batches
     if len(grouped) > 1:
         rounds.at_once()
     rounds.begin()
@@ -55,18 +57,21 @@ def measure_whole(
         done += 1
 
     for group in grouped:
-        rows = {REFERENCE: PRECISIONS[spec.reference], **{name: PRECISIONS[name] for name in group}}
+        names = {REFERENCE: spec.reference, **{name: name for name in group}}
+        rows = {way: row_of(name) for way, name in names.items()}
+        read = {way: files[name] for way, name in names.items() if name in files}
         gathered = outcome.gathered if len(grouped) == 1 else Gathered(task, batches, group)
         with ExitStack() as stack:
             models: dict[str, LoadedModel] = {}
             for name, row in rows.items():
                 step(f"loading {row.label}")
                 with about(name):
-                    models[name] = stack.enter_context(cache.lease(found, row, sizes[row.name], spec.also))
+                    own = read[name].checkpoint if name in read else found
+                    models[name] = stack.enter_context(cache.lease(own, row, sizes[row.name], spec.also))
             if len(grouped) == 1:
-                _in_rounds(models, rows, rounds, outcome, step)
+                _in_rounds(models, rows, read, rounds, outcome, step)
             else:
-                outcome.runs = _run_together(models, rows, batches, gathered, step) | outcome.runs
+                outcome.runs = _run_together(models, rows, read, batches, gathered, step) | outcome.runs
         if gathered is not outcome.gathered:
             outcome.gathered.comparison.candidates |= gathered.comparison.candidates
             outcome.gathered.comparison.reference = gathered.comparison.reference
@@ -77,6 +82,7 @@ def measure_whole(
 def _in_rounds(
     models: Mapping[str, LoadedModel],
     rows: Mapping[str, Precision],
+    files: Files,
     rounds: Rounds,
     outcome: Outcome,
     step: Callable[[str], None],
@@ -86,10 +92,13 @@ def _in_rounds(
     for part in rounds:
         outcome.gathered.batches = rounds.batches[part]
         there = {name: row for name, row in rows.items() if name in (REFERENCE, *rounds.running)}
-        for name, run in _run_together(models, there, rounds.batches[part], outcome.gathered, step).items():
+        seen = _run_together(models, there, files, rounds.batches[part], outcome.gathered, step)
+        for name, run in seen.items():
             runs[name] = joined(earlier(runs[name]), run) if name in runs else rounds.run(name, run)
         # Of those that had left before this process began, what is known without running them.
-        gone = {name: rounds.run(name, _run(models[name], 0.0, None)) for name in rows.keys() - runs.keys()}
+        gone = {
+            name: rounds.run(name, _run(models[name], files.get(name), 0.0, None)) for name in rows.keys() - runs.keys()
+        }
         outcome.runs = runs | gone
         rounds.over(outcome)  # nothing is read again
 
@@ -97,6 +106,7 @@ def _in_rounds(
 def _run_together(
     models: Mapping[str, LoadedModel],
     rows: Mapping[str, Precision],
+    files: Files,
     batches: Sequence[inputs.Batch],
     gathered: Gathered,
     step: Callable[[str], None],
@@ -118,7 +128,7 @@ def _run_together(
         watch = watches.get(name)
         if watch is None and gathered.of(name).nonfinite:
             watch = _watched(models[name], batches, row)
-        runs[name] = _run(models[name], seconds[name], watch)
+        runs[name] = _run(models[name], files.get(name), seconds[name], watch)
     return runs
 
 
@@ -132,7 +142,9 @@ def _watched(model: LoadedModel, batches: Iterable[inputs.Batch], row: Precision
     return None  # the reference is to blame
 
 
-def _run(model: LoadedModel, seconds: float, watch: Watch | None) -> Run:
+def _run(model: LoadedModel, file: File | None, seconds: float, watch: Watch | None) -> Run:
+    if file is not None:
+        return of_file(file, model.transformers_bytes, seconds, watch.result if watch else None)
     return Run(
         footprint=model.footprint,
         transformers_bytes=model.transformers_bytes,

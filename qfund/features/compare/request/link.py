@@ -19,7 +19,9 @@ LINK_VERSION = 1
 _NUMBERS = {"tokens": "max_tokens", "context": "context"}
 _STRINGS = {"model": "model", "ref": "reference", "text": "text", "rev": "revision"}
 QUERY_NAMES = frozenset(
-    {"v", "p", "also", "libraries", "stride", "scoring", "file", "content", "until", *_NUMBERS, *_STRINGS}
+    {"v", "p", "also", "libraries", "stride", "scoring", "file", "content", "until", "quantized"}.union(
+        _NUMBERS, _STRINGS
+    )
 )
 
 
@@ -35,7 +37,7 @@ def to_query(spec: Spec) -> dict[str, list[str]]:
             query[short] = [str(value)]
         elif short != "text":
             query[short] = [""]
-    query["p"] = list(spec.precisions)
+    query["p"] = list(spec.precisions) or [""]
     if spec.also:
         query["also"] = list(spec.also)
     if spec.libraries:
@@ -46,6 +48,8 @@ def to_query(spec: Spec) -> dict[str, list[str]]:
         query["scoring"] = [spec.scoring]
     if spec.until is not None:
         query["until"] = [",".join("" if part is None else repr(part) for part in astuple(spec.until))]
+    if spec.files:
+        query["quantized"] = list(spec.files)
     if spec.texts:
         query["file"] = [named.name for named in spec.texts]
         query["content"] = [named.text for named in spec.texts]
@@ -67,9 +71,12 @@ def from_query(query: Mapping[str, Iterable[str]], default: Spec) -> tuple[Spec,
         problems.append(f"The link has version {version!r}; this qfund reads version {LINK_VERSION} and did its best.")
     spec = default
     if "p" in given:  # a link that names precisions names everything: what it does not say is as it always was
-        spec = replace(spec, stride=None, scoring=ALL, texts=(), until=None)
+        spec = replace(spec, stride=None, scoring=ALL, texts=(), until=None, files=())
     elif given.get("text"):
         spec = replace(spec, texts=())
+    if files := [file for file in given.get("quantized", ()) if file]:
+        spec, problem = _with(spec, "files", tuple(dict.fromkeys(files)), "quantized")
+        problems += problem
     for short, name in _STRINGS.items():
         if given.get(short):
             value = given[short][-1]
@@ -97,11 +104,11 @@ def from_query(query: Mapping[str, Iterable[str]], default: Spec) -> tuple[Spec,
         problems += problem
     if "p" in given:
         known = tuple(name for name in given["p"] if name in PRECISIONS)
-        ignored = [name for name in given["p"] if name not in PRECISIONS]
+        ignored = [name for name in given["p"] if name and name not in PRECISIONS]
         if ignored:
             problems.append(f"Ignored unknown precision {', '.join(repr(name[:40]) for name in ignored)} in the link.")
-        asked = spec.reference if given.get("ref") else "stored"
-        spec, problem = _with(spec, "precisions", known or default.precisions, "p")
+        asked = spec.reference if given.get("ref") and known else "stored"
+        spec, problem = _with(spec, "precisions", known if known or spec.files else default.precisions, "p")
         problems += problem
         if spec.reference == "stored" and asked != "stored":
             problems.append(

@@ -69,7 +69,7 @@ class Saved:
             model=spec.model,
             revision=spec.revision,
             reference=spec.reference,
-            precisions=spec.precisions,
+            precisions=spec.candidates,
             tokens=report.input.tokens,
             text=_excerpt(spec),
             qfund=report.qfund,

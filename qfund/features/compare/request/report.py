@@ -116,6 +116,33 @@ class NoiseRun:
 
 
 @dataclass(frozen=True, slots=True)
+class FileFacts:
+    """The quantised file that a candidate's weights are from.
+
+    Attributes:
+        file: as it was given; ``format`` is a row of ``checkpoints.wild.table.FORMATS``, ``label`` says more.
+        id: of its content (``sha256:…``; ``stat:…`` of one too large to be hashed).
+        bytes: all of it, as it is downloaded; ``bits_of_file``, ``bits_of_parameters`` and ``bits_of_quantized`` are
+            bits per weight: all bytes over all parameters, the tensors' over all parameters, and of tensors of codes.
+        types: type → how many tensors and bytes.
+        inputs: what its kernels round besides, which is not measured here; None for nothing.
+        notes: what it says otherwise than the original, in sentences.
+    """
+
+    file: str
+    format: str
+    label: str
+    id: str
+    bytes: int
+    bits_of_file: float
+    bits_of_parameters: float
+    bits_of_quantized: float | None
+    types: dict[str, tuple[int, int]]
+    inputs: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class PrecisionResult:
     """One precision of one model on one input.
 
@@ -131,7 +158,8 @@ class PrecisionResult:
     ``drift`` is the error of the hidden states after every block, in the order of execution.
     ``tokens`` were read for this one, where it was decided before others were; None where as many as for the report.
     ``looks`` is how often it was looked at whether to go on: intervals are widened to hold at all of these looks
-    (``request.simultaneous``); 0 where their number of tokens was chosen beforehand.
+    (``request.simultaneous``); 0 where their number of tokens was chosen beforehand. ``file`` is set where the weights
+    are a quantised file's; its bytes are then those that the file's tensors take.
     """
 
     precision: str
@@ -161,6 +189,7 @@ class PrecisionResult:
     drift: tuple[HiddenError, ...] = ()
     tokens: int | None = None
     looks: int = 0
+    file: FileFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from qfund.core.request import LATER
 from qfund.features.compare.request import margin
 from qfund.features.compare.request.margin import Margin
 from qfund.inputs.texts import ALL, ANSWERS, MAX_NAME, MAX_TEXT, MAX_TEXTS, SCORINGS, SECOND_HALF, NamedText
+from qfund.precisions.files import file_names
 from qfund.precisions.precision import STORED
 from qfund.precisions.request import canonical
 from qfund.precisions.table import PRECISIONS
@@ -42,6 +43,8 @@ class Spec:
         texts: the input in place of ``text``, as a folder of files gives it; in the order of their names.
         until: read on only for those candidates of which it is not certain yet whether they are within this margin;
             None reads all of the input for all.
+        files: quantised files (or folders) of the model, candidates too: paths, or ``owner/name@revision:file`` of the
+            Hub; in the order in which they are given. A name of ``candidates`` may be the ``reference``.
     """
 
     model: str
@@ -57,6 +60,13 @@ class Spec:
     scoring: str = ALL
     texts: tuple[NamedText, ...] = ()
     until: Margin | None = field(default=None, metadata=LATER)
+    files: tuple[str, ...] = field(default=(), metadata=LATER)
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """Names of all that is compared with the reference: precisions, then files."""
+        files = file_names(self.files)
+        return (*self.precisions, *(name for name in files if name != self.reference))
 
 
 def like_llama_cpp(spec: Spec) -> Spec:
@@ -83,7 +93,9 @@ def checked(spec: Spec) -> Spec:
     _check_texts(spec)
     if spec.until is not None:
         margin.checked(spec.until)
-    if all(PRECISIONS[name].family == STORED for name in spec.precisions):  # nothing else can stand beside it
+    if spec.precisions and all(
+        PRECISIONS[name].family == STORED for name in spec.precisions
+    ):  # nothing else can stand beside it
         spec = replace(spec, reference=spec.precisions[0])
     return replace(spec, texts=tuple(sorted(spec.texts, key=lambda named: named.name)))
 

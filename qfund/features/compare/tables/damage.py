@@ -8,7 +8,7 @@ from qfund.core.metrics.table import METRICS
 from qfund.drawing.phrases import FEW, label
 from qfund.features.compare.request.report import Report
 from qfund.features.compare.tables.footprints import weight_bits
-from qfund.precisions.table import PRECISIONS
+from qfund.precisions.files import family_of
 
 
 def bits_against_damage(report: Report) -> pd.DataFrame:
@@ -19,7 +19,7 @@ def bits_against_damage(report: Report) -> pd.DataFrame:
         {
             "precision": result.precision,
             "label": label(result.precision),
-            "family": PRECISIONS[result.precision].family,
+            "family": family_of(result.precision),
             "bits": bits,
             "bytes": result.footprint_bytes,
             "value": result.fidelity["kl_mean"].value,
@@ -27,7 +27,7 @@ def bits_against_damage(report: Report) -> pd.DataFrame:
         }
         for result in report.results
         if "kl_mean" in result.fidelity
-        and result.precision in PRECISIONS
+        and family_of(result.precision)
         and (bits := weight_bits(result)) is not None
         and bits <= widest
     ]

@@ -13,7 +13,9 @@ FOLDER = "FOLDER"
 
 def shell(spec: Spec) -> str:
     """``qfund compare pydoc-llama --reference fp32 --precision bf16 int8 --max-tokens 16384``."""
-    words = ["qfund", "compare", spec.model, "--reference", spec.reference, "--precision", *spec.precisions]
+    words = ["qfund", "compare", spec.model, "--reference", spec.reference]
+    words += ["--precision", *spec.precisions] if spec.precisions else []
+    words += [word for file in spec.files for word in ("--file", file)]
     words += ["--max-tokens", str(spec.max_tokens)]
     if spec.context is not None:
         words += ["--context", str(spec.context)]
@@ -61,6 +63,8 @@ def python(spec: Spec) -> str:
         arguments.append(f"also={list(spec.also)!r}")
     if spec.libraries:
         arguments.append("libraries=True")
+    if spec.files:
+        arguments.append(f"files={list(spec.files)!r}")
     if spec.scoring != ALL:
         arguments.append(f"scoring={spec.scoring!r}")
     if spec.texts:

@@ -78,7 +78,7 @@ def _below(shown: Spec, said: QfundError | None) -> None:
 
 
 def _invitation(shown: Spec) -> None:
-    precisions = phrases.together((shown.reference, *shown.precisions))
+    precisions = phrases.together((shown.reference, *shown.candidates))
     empty(
         "Not measured yet",
         f"Press **Compare**: qfund loads {literal(shown.model)} in {precisions}, runs all of them on the "

@@ -4,6 +4,7 @@ from argparse import Namespace
 from functools import partial
 
 from qfund import engine
+from qfund.checkpoints.wild import locating
 from qfund.commandline.measuring import put
 from qfund.commandline.options import ALSO, JSON, MODEL, REVISION, names, precision
 from qfund.commandline.table import Command, Option
@@ -11,12 +12,17 @@ from qfund.commandline.tables import aligned
 from qfund.core.feature import lazily
 from qfund.core.units import bytes_text
 from qfund.engine.kinds import kind_of
+from qfund.features.audit import tables, words
+from qfund.features.audit.request import Audit, AuditRequest, contents
 from qfund.features.memory.request import plan
 from qfund.precisions.table import PRECISIONS
 
 
 def _run(options: Namespace) -> None:
     request = plan.PlanRequest(options.model, names(options.precision), names(options.also), revision=options.revision)
+    if locating.is_file(options.model):
+        put(contents(AuditRequest(options.model)), options, contents_text)
+        return
     if options.headers:
         put(plan.headers(request, _silently), options, headers_text)
         return
@@ -39,8 +45,14 @@ COMMAND = Command(
         Option("--headers", "at once, from the files' headers alone: stored sizes and float casts", flag=True),
         JSON,
     ),
-    examples=("qfund plan pydoc-llama", "qfund plan owner/name --headers"),
+    examples=("qfund plan pydoc-llama", "qfund plan owner/name --headers", "qfund plan ./model-Q4_K_M.gguf"),
 )
+
+
+def contents_text(found: Audit) -> str:
+    """Of a quantised file: its bytes by type and module, from its head."""
+    rows = [*aligned(tables.types(found)), "", *aligned(tables.modules(found), left=3)]
+    return "\n".join([words.headline(found), "", *rows])
 
 
 def headers_text(found: plan.HeaderPlan) -> str:

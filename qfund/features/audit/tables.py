@@ -1,0 +1,48 @@
+"""What is in a quantised file as rows of text."""
+
+from qfund.core.units import bytes_text
+from qfund.features.audit.request import Audit, TensorAudit, by_module
+from qfund.features.audit.words import layers_text
+
+Rows = list[list[str]]
+
+
+def types(found: Audit) -> Rows:
+    """A row a type: tensors, parameters, bits and bytes."""
+    rows = [["Type", "Tensors", "Parameters", "Bits/weight", "Bytes", ""]]
+    for name, share in found.types.items():
+        bits = 8 * share.bytes / share.parameters if share.parameters else 0.0
+        rows.append(
+            [
+                name,
+                f"{share.tensors:,}",
+                f"{share.parameters:,}",
+                f"{bits:.4g}",
+                f"{share.bytes:,}",
+                bytes_text(share.bytes),
+            ]
+        )
+    return rows
+
+
+def modules(found: Audit) -> Rows:
+    """The map of modules: a row for each place in the layers and type."""
+    rows = [["Module", "Type", "Layers", "Bytes", "Lowest SQNR"]]
+    for kind in by_module(found):
+        lowest = "" if kind.lowest is None else f"{kind.lowest:.1f} dB"
+        rows.append([kind.name, kind.type, layers_text(kind.layers), bytes_text(kind.bytes), lowest])
+    return rows
+
+
+def tensors(found: Audit) -> Rows:
+    """A row a tensor."""
+    rows = [["Tensor", "Type", "Shape", "Bits/weight", "Bytes", "SQNR"]]
+    rows += [
+        [row.name, row.type, "×".join(map(str, row.shape)), f"{row.bits:.4g}", f"{row.bytes:,}", sqnr_text(row)]
+        for row in found.tensors
+    ]
+    return rows
+
+
+def sqnr_text(row: TensorAudit) -> str:
+    return "same" if row.same else "" if row.sqnr is None else f"{row.sqnr:.1f} dB"

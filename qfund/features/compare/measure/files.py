@@ -1,0 +1,123 @@
+"""Quantised files as candidates: opened, held against the original, and counted."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from qfund.checkpoints.checkpoint import Checkpoint
+from qfund.checkpoints.wild import against
+from qfund.checkpoints.wild.filling import filled
+from qfund.checkpoints.wild.locating import fetched
+from qfund.checkpoints.wild.packed_tensor import PackedTensor
+from qfund.checkpoints.wild.quantized_file import QuantizedFile
+from qfund.checkpoints.wild.table import FORMATS, open_file
+from qfund.core.errors import UnsupportedModel
+from qfund.core.progress import Progress
+from qfund.core.tensors import LeftModule, TensorRow
+from qfund.features.compare.request.report import FileFacts
+from qfund.features.compare.request.spec import Spec
+from qfund.models.cache import model_cache
+from qfund.models.footprint import Footprint
+from qfund.precisions.files import file_names
+
+#: Types of plain numbers, as torch names them.
+_PLAIN = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file that fills the original's frame.
+
+    Attributes:
+        checkpoint: the original's, with the file's weights.
+        footprint: what its tensors take in the file, one used in two places once.
+        converted, left: modules whose weights are codes, and those with matrices of plain numbers.
+    """
+
+    checkpoint: Checkpoint
+    footprint: Footprint
+    converted: tuple[str, ...]
+    left: tuple[LeftModule, ...]
+    facts: FileFacts
+
+    @property
+    def room(self) -> int:
+        """Bytes of its weights in FP32."""
+        return sum(4 * tensor.elements for tensor in self.checkpoint.packed.values())
+
+
+Files = Mapping[str, File]
+
+
+def open_files(spec: Spec, original: Checkpoint, progress: Progress) -> dict[str, File]:
+    """By the names of ``spec.candidates`` (and the reference's).
+
+    Raises:
+        QfundError: one is not there, cannot be read, or is no quantised form of the original.
+    """
+    if spec.files and original.quantization is not None:
+        raise UnsupportedModel(
+            f"{original.folder.name} is already quantised ({original.quantization.label}), so it is no original that "
+            "files can be held against.",
+            "Name the original checkpoint as the model, and this one with --file.",
+        )
+    found = {}
+    for name, given in file_names(spec.files).items():
+        progress(f"reading {given}", 0.0)
+        found[name] = _opened(given, open_file(fetched(given, model_cache().budget, progress)), original)
+    return found
+
+
+def _opened(given: str, file: QuantizedFile, original: Checkpoint) -> File:
+    checkpoint = filled(original, file)
+    rows, held = [], dict[tuple[str, ...], str]()
+    for name, tensor in checkpoint.packed.items():
+        shared = held.setdefault(tensor.parts, name) if tensor.parts else name
+        rows.append(_row(name, tensor, None if shared == name else shared))
+    matrices = {name: tensor for name, tensor in checkpoint.packed.items() if len(tensor.shape) > 1}
+    bits = file.bits
+    types: dict[str, tuple[int, int]] = {}
+    for tensor in file.tensors.values():
+        count, size = types.get(tensor.type, (0, 0))
+        types[tensor.type] = count + 1, size + tensor.bytes
+    return File(
+        checkpoint,
+        Footprint(tuple(rows)),
+        tuple(_module(name) for name, tensor in matrices.items() if tensor.quantized),
+        tuple(
+            LeftModule(_module(name), "", f"the file holds it in {tensor.type}")
+            for name, tensor in matrices.items()
+            if not tensor.quantized
+        ),
+        FileFacts(
+            file=given,
+            format=file.format,
+            label=file.label,
+            id=file.id,
+            bytes=file.bytes,
+            bits_of_file=bits.file,
+            bits_of_parameters=bits.parameters,
+            bits_of_quantized=bits.quantized,
+            types=types,
+            inputs=file.inputs if file.config is not None else FORMATS[file.format].inputs,
+            notes=(*file.notes, *against.notes(original, file)),
+        ),
+    )
+
+
+def _module(weight: str) -> str:
+    return weight.removesuffix(".weight")
+
+
+def _row(name: str, tensor: PackedTensor, shared: str | None) -> TensorRow:
+    dtype = _PLAIN.get(tensor.type, tensor.type)
+    return TensorRow(
+        name=name,
+        shape=tensor.shape,
+        dtype=dtype,
+        storage="uint8" if tensor.quantized else dtype,
+        logical="float32" if tensor.quantized else dtype,
+        parameters=0 if shared else tensor.elements,
+        bytes=0 if shared else tensor.bytes,
+        kind="weight",
+        shared_with=shared,
+    )

@@ -99,10 +99,7 @@ class Mixed(Streamed):
     def _through(self, unit: Unit) -> None:
         if unit.kind == EMBEDDING and self._looked_up(unit):
             return
-        if self._raw[0] is not unit:  # a layer may be used several times in a row
-            self._raw = (None, {})
-            self._raw = unit, self.reader.read(self._any, unit)
-        frames = list(self._filled_in_turn(unit, self._raw[1]))
+        frames = list(self._filled_in_turn(unit))
         for walker, forward in self._waiting(unit, self.reference):
             walker.step(forward)
         self._outputs_of.clear()

@@ -14,7 +14,9 @@ from qfund.checkpoints.wild.packed.arithmetic import number, rounded, unpack
 def test_float16_is_as_numpy_casts(values: NDArray[np.float32], size: float) -> None:
     with np.errstate(all="ignore"):
         values *= np.float32(size)
-        np.testing.assert_array_equal(rounded(values, "F16"), values.astype(np.float16).astype(np.float32))
+        np.testing.assert_array_equal(
+            rounded(np.asarray(values, np.float32), "F16"), values.astype(np.float16).astype(np.float32)
+        )
 
 
 def test_every_half_and_what_lies_between_two() -> None:
@@ -22,7 +24,9 @@ def test_every_half_and_what_lies_between_two() -> None:
     halves = np.sort(halves[np.isfinite(halves)])
     middle = (halves[1:] + halves[:-1]) / 2
     for values in (halves, middle, np.nextafter(middle, np.float32(9e9)), np.nextafter(middle, np.float32(-9e9))):
-        np.testing.assert_array_equal(rounded(values, "F16"), values.astype(np.float16).astype(np.float32))
+        np.testing.assert_array_equal(
+            rounded(np.asarray(values, np.float32), "F16"), values.astype(np.float16).astype(np.float32)
+        )
 
 
 @pytest.mark.parametrize("bits", range(1, 9))

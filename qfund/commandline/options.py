@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from qfund.commandline.table import Option
-from qfund.core.errors import InvalidSpec
 from qfund.precisions.request import ALSO as KINDS_OF_MODULES
+from qfund.precisions.request import reference_of
 
 MODEL = Option("model", "a name of `qfund ls models`, a local folder, or a Hub id (owner/name)")
 REFERENCE = Option("--reference", "compare with this one (default: fp32)", "P")
@@ -50,19 +50,8 @@ def several_texts(does: str, default: str) -> tuple[Option, ...]:
 
 
 def reference(options: Namespace) -> str:
-    """The precision that is asked for or fp32; of what is compared as it is stored, the stored form itself.
-
-    Raises:
-        InvalidSpec: another one beside nothing but what is stored.
-    """
-    stored = set(names(options.precision)) == {"stored"}
-    asked = options.reference.lower() if options.reference else "stored" if stored else "fp32"
-    if stored and asked != "stored":
-        raise InvalidSpec(
-            f"What is stored cannot be compared with {asked}: the weights that it was made from are gone.",
-            "Leave out --reference, which gives its own perplexity, or compare the original checkpoint.",
-        )
-    return str(asked)
+    """As ``reference_of``, of what ``beside`` reads."""
+    return reference_of(options.reference and options.reference.lower(), names(options.precision))
 
 
 def names(given: list[str]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeVar
 from qfund.core.errors import InvalidInput, InvalidSpec
 from qfund.core.names import look_up
 from qfund.core.request import model_name
+from qfund.precisions.precision import STORED
 from qfund.precisions.table import PRECISIONS, precision
 
 MAX_TEXT = 20_000  # characters of one text
@@ -45,14 +46,33 @@ def canonical(request: Request) -> Request:
         precision(name)
     for name in request.also:
         look_up(ALSO, name, "kind of module")
+    # A request cannot tell the default, which nobody asked for, from fp32 by name: those who build it can.
+    reference = reference_of(None if request.reference == "fp32" else request.reference, request.precisions)
     changed: Any = replace(
         request,  # type: ignore[type-var]
         model=model,
+        reference=reference,
         precisions=tuple(name for name in PRECISIONS if name in request.precisions),
         also=tuple(name for name in ALSO if name in request.also),
         revision=request.revision or None,
     )
     return changed  # type: ignore[no-any-return]
+
+
+def reference_of(asked: str | None, candidates: Sequence[str]) -> str:
+    """The precision that is asked for or fp32; of what is compared as it is stored, the stored form itself.
+
+    Raises:
+        InvalidSpec: another one beside nothing but what is stored.
+    """
+    stored = bool(candidates) and all(name in PRECISIONS and PRECISIONS[name].family == STORED for name in candidates)
+    reference = asked or (candidates[0] if stored else "fp32")
+    if stored and reference not in candidates:
+        raise InvalidSpec(
+            f"What is stored cannot be compared with {reference}: the weights that it was made from are gone.",
+            "Let it be its own reference, which gives its own perplexity, or compare the original checkpoint.",
+        )
+    return reference
 
 
 def check_texts(texts: Sequence[str], what: str, most: int) -> None:

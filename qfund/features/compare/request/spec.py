@@ -7,9 +7,7 @@ import msgspec
 from qfund.core.errors import InvalidSpec
 from qfund.core.names import look_up
 from qfund.inputs.texts import ALL, ANSWERS, MAX_NAME, MAX_TEXT, MAX_TEXTS, SCORINGS, SECOND_HALF, NamedText
-from qfund.precisions.precision import STORED
 from qfund.precisions.request import canonical
-from qfund.precisions.table import PRECISIONS
 
 MAX_TOKENS = 1_000_000
 
@@ -75,8 +73,6 @@ def checked(spec: Spec) -> Spec:
         raise InvalidSpec(f"The text has {len(spec.text):,} characters.", f"Give at most {MAX_TEXT:,}.")
     _check_chunks(spec)
     _check_texts(spec)
-    if all(PRECISIONS[name].family == STORED for name in spec.precisions):  # nothing else can stand beside it
-        spec = replace(spec, reference=spec.precisions[0])
     return replace(spec, texts=tuple(sorted(spec.texts, key=lambda named: named.name)))
 
 

@@ -12,6 +12,7 @@ from qfund.features.compare.request.examples import EXAMPLE
 from qfund.features.compare.request.spec import DEFAULT_CANDIDATES, MAX_TOKENS, Spec, checked, like_llama_cpp
 from qfund.inputs.texts import ALL, ANSWERS, SCORINGS, SECOND_HALF, NamedText
 from qfund.precisions.precision import FLOAT, MEANING, Precision
+from qfund.precisions.request import reference_of
 from qfund.precisions.table import PRECISIONS, require
 from qfund.ui import pickers
 from qfund.ui.pickers import FIELD, WITH_STORED, option_label
@@ -322,6 +323,7 @@ def asked() -> Spec:
             )
     if spec.max_tokens > MAX_TOKENS:
         spec = replace(spec, max_tokens=MAX_TOKENS)
+    reference_of(spec.reference, spec.precisions)  # what a widget shows is asked for
     spec = checked(spec)
     for row in _rows(spec):
         require(row, catalog.device())

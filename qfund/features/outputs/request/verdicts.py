@@ -13,7 +13,7 @@ from qfund.core.estimate import Estimate
 from qfund.core.intervals import MIN_BLOCKS, interval, scatter
 from qfund.core.units import number_text
 from qfund.drawing.numbers import cosine_text
-from qfund.drawing.phrases import label, listed
+from qfund.drawing.phrases import label, listed, unoriginal
 from qfund.features.outputs.request import embeddings
 from qfund.features.outputs.request.classes import SCORE, Classes
 from qfund.features.outputs.request.embeddings import Embeddings
@@ -126,4 +126,5 @@ def _said(found: Embeddings | Classes, name: str, state: str, findings: tuple[Fi
         "within": "within your margin",
         "outside": "outside your margin",
     }.get(state, state)
-    return Verdict(name, state, findings, f"{label(name)} is {said}: {why}.")
+    alone = unoriginal(name, found.request.reference)
+    return Verdict(name, state, findings, f"{alone or f'{label(name)} is {said}: {why}'}.")

@@ -126,7 +126,7 @@ def draw() -> bool:
                 help="Measure on the text that the model was evaluated on, or on one that matters to you.",
                 persist_state="session",
             )
-            amounts = sorted({*TOKENS, int(state["choice_tokens"])})
+            amounts = pickers.amounts("choice_tokens", TOKENS)
             st.selectbox(
                 "How much of it",
                 amounts,
@@ -287,7 +287,7 @@ def draft() -> Spec:
         reference=str(state["choice_reference"]),
         precisions=tuple(state["choice_precisions"]),
         text=unmarked(str(state["choice_text"])) if source == OWN_TEXT else None,
-        max_tokens=int(state["choice_tokens"]),
+        max_tokens=pickers.amount("choice_tokens", TOKENS),
         context=None if context is None else int(context),
         revision=str(state["choice_revision"] or "").strip() or None,
         also=tuple(state["choice_also"] or ()),

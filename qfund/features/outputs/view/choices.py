@@ -123,7 +123,7 @@ def _text(asked: Asked) -> Asked:
     )
     tokens = st.selectbox(
         "New tokens",
-        sorted({*TOKENS, int(st.session_state["outputs_tokens"])}),
+        pickers.amounts("outputs_tokens", TOKENS),
         key="outputs_tokens",
         width=120,
         help=f"At most so many after each prompt; a link may name any number to {MAX_NEW_TOKENS:,}.",

@@ -41,7 +41,8 @@ def compare(
         libraries: run the libraries that implement the candidates too, and time everything in turns.
         stride: tokens from the start of one chunk to that of the next, where they overlap; None for no overlap.
         scoring: ``"all"`` positions, or the ``"second-half"`` of each whole chunk, as llama.cpp, or the
-            ``"answers"`` in conversations, where the text is JSON of messages.
+            ``"answers"`` in conversations, where the text is JSON of messages, or the ``"reference-answers"`` that the
+            reference writes to them first.
         texts: several inputs by name, in place of ``text``, each its own.
         progress: called with what is being done and the share that is done.
 

@@ -31,11 +31,11 @@ def _read_or_drop(self: WStates, widget: str) -> Any:
     raise KeyError(widget)
 
 
-def _take_what_can_be_read(self: SessionState, sent: WidgetStates) -> None:
+def _take_what_can_be_read(self: SessionState, widget_states: WidgetStates) -> None:
     """As Streamlit's own; everything is read at once, before anything walks over it. What is sent for widgets that are
     not known yet (a browser that reconnects) is read when they are."""
-    _take(self, sent)
-    for one in sent.widgets:
+    _take(self, widget_states)
+    for one in widget_states.widgets:
         self._new_widget_state.get(one.id)
 
 

@@ -9,7 +9,7 @@ from qfund.commandline.options import ALSO, JSON, MODEL, REFERENCE, REVISION, ST
 from qfund.commandline.table import Command, Exclusive, Option
 from qfund.features.compare.command.printing import MARGINS, margin, text
 from qfund.features.compare.request import report, spec
-from qfund.inputs.texts import ALL, ANSWERS, SCORINGS
+from qfund.inputs.texts import ALL, ANSWERS, SCORINGS, WRITTEN
 
 
 def _run(options: Namespace) -> None:
@@ -28,8 +28,8 @@ def _run(options: Namespace) -> None:
         scoring=options.scoring.lower(),
         texts=() if options.text_folder is None else texts.read_folder(options.text_folder),
     )
-    if options.chat:
-        request = replace(request, scoring=ANSWERS)
+    if options.chat or options.reference_answers:
+        request = replace(request, scoring=WRITTEN if options.reference_answers else ANSWERS)
     if options.like_llama_cpp:
         request = replace(spec.like_llama_cpp(request), stride=options.stride)
         request = request if options.max_tokens is None else replace(request, max_tokens=options.max_tokens)
@@ -65,6 +65,12 @@ COMMAND = Command(
             "--chat",
             "the text is conversations (JSON, a list of lists of messages with a role and content), written by the "
             f"checkpoint's own chat template; answers alone are scored: --scoring {ANSWERS}",
+            flag=True,
+        ),
+        Option(
+            "--reference-answers",
+            "as --chat, but the reference writes the answers itself first, greedily, and all candidates are scored on "
+            f"them: --scoring {WRITTEN}",
             flag=True,
         ),
         Option(

@@ -1,6 +1,7 @@
 """The comparison: load the reference and the candidates, run them on the same input, and report what differs."""
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ from qfund.features.compare.measure.gathered import REFERENCE, Gathered, output_
 from qfund.features.compare.measure.runs import Outcome, Run
 from qfund.features.compare.request.report import SCHEMA, NoiseRun, PrecisionResult, Report, Saturation
 from qfund.features.compare.request.spec import Spec, checked
-from qfund.models import environment, inputs, multimodal, tasks
+from qfund.models import decoding, environment, inputs, multimodal, tasks
 from qfund.models.cache import model_cache
 from qfund.models.comparison.positions import Candidate, Comparison
 from qfund.models.opened import Opened
@@ -42,7 +43,7 @@ def compare(spec: Spec, progress: Progress = lambda phase, share: None) -> Repor
     spec = checked(spec)
     opened = open_model(spec, (spec.reference, *spec.precisions), spec.also, progress)
     found, task = opened.found, opened.task
-    prepared = inputs.prepare(spec, opened.source, found, task)
+    prepared = inputs.prepare(spec, opened.source, found, task, _writing(spec, opened, progress))
     asked, refused = spec, dict[str, str]()
     while True:
         try:
@@ -87,6 +88,18 @@ def compare(spec: Spec, progress: Progress = lambda phase, share: None) -> Repor
         noise=tuple(_noise_run(row, comparison.candidates[row.way.name], prepared) for row in outcome.noise),
         refused=refused,
     )
+
+
+def _writing(spec: Spec, opened: Opened, progress: Progress) -> inputs.Write:
+    """The reference as what writes answers; loaded when it is asked for one."""
+
+    def write(ids: Sequence[int], limit: int) -> list[int]:
+        if spec.reference not in opened.sizes:
+            opened.size((spec.reference,))
+        with opened.loaded((spec.reference,), lambda phase: progress(f"{phase} to write answers", 0.0)) as (model,):
+            return decoding.greedy(model.model, PRECISIONS[spec.reference], ids, limit)
+
+    return write
 
 
 def _without(spec: Spec, error: ModelError) -> Spec:

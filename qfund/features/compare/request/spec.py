@@ -6,7 +6,7 @@ import msgspec
 
 from qfund.core.errors import InvalidSpec
 from qfund.core.names import look_up
-from qfund.inputs.texts import ALL, ANSWERS, MAX_NAME, MAX_TEXT, MAX_TEXTS, SCORINGS, SECOND_HALF, NamedText
+from qfund.inputs.texts import ALL, CHAT, MAX_NAME, MAX_TEXT, MAX_TEXTS, SCORINGS, SECOND_HALF, NamedText
 from qfund.precisions.request import canonical
 
 MAX_TOKENS = 1_000_000
@@ -85,7 +85,7 @@ def _check_chunks(spec: Spec) -> None:
             f"stride is {spec.stride}.",
             f"Give a number of tokens from 1 to {f'the context, {spec.context:,}' if spec.context else MAX_CONTEXT}.",
         )
-    if spec.scoring == ANSWERS:
+    if spec.scoring in CHAT:
         raise InvalidSpec("Conversations are not cut into chunks.", "Leave the stride out.")
     if spec.scoring == SECOND_HALF:
         raise InvalidSpec(

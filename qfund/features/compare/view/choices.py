@@ -10,7 +10,7 @@ from qfund.core.text import decoded, unmarked
 from qfund.features.compare.link import MAX_TEXT
 from qfund.features.compare.request.examples import EXAMPLE
 from qfund.features.compare.request.spec import DEFAULT_CANDIDATES, MAX_TOKENS, Spec, checked, like_llama_cpp
-from qfund.inputs.texts import ALL, ANSWERS, SCORINGS, SECOND_HALF, NamedText
+from qfund.inputs.texts import ALL, ANSWERS, SCORINGS, SECOND_HALF, WRITTEN, NamedText
 from qfund.precisions.precision import FLOAT, MEANING, Precision
 from qfund.precisions.request import reference_of
 from qfund.precisions.table import PRECISIONS, require
@@ -30,7 +30,12 @@ _KEYS = (
 )
 #: Characters of all files together that this page takes; the command line takes more.
 MAX_FILES = 400_000
-_SCORED = {ALL: "Every position", SECOND_HALF: "The second half of each chunk", ANSWERS: "Answers in conversations"}
+_SCORED = {
+    ALL: "Every position",
+    SECOND_HALF: "The second half of each chunk",
+    ANSWERS: "Answers in conversations",
+    WRITTEN: "Answers that the reference writes",
+}
 
 
 def _of(bits: int) -> tuple[str, ...]:
@@ -244,7 +249,8 @@ def _options() -> None:
             key="choice_scoring",
             help="The second half of whole chunks is what llama.cpp's llama-perplexity scores: choose it to compare "
             "numbers with it. Conversations are an own text of JSON, a list of lists of messages with a role and "
-            "content; an instruct model's own chat template writes them, and its answers alone are scored.",
+            "content; an instruct model's own chat template writes them, and answers alone are scored: those given, or "
+            "those that the reference writes first.",
             persist_state="session",
         )
         st.button(

@@ -66,7 +66,7 @@ COMMAND = Command(
             MARGIN.order,
         ),
     ),
-    examples=('qfund embed ./encoder --precision bf16 int8 --query "a query" --text "one" --text "two"',),
+    examples=('qfund embed docstring-vectors --precision bf16 int8 --query "a query" --text "one" --text "two"',),
 )
 
 

@@ -51,7 +51,7 @@ class EmbeddingsRequest:
     revision: str | None = None
 
 
-EXAMPLE = EmbeddingsRequest("pydoc-llama")
+EXAMPLE = EmbeddingsRequest("docstring-vectors")
 
 
 def checked(request: EmbeddingsRequest) -> EmbeddingsRequest:

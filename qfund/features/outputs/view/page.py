@@ -26,7 +26,7 @@ _INVITATIONS = {
     ),
     "classes": (
         "Nothing classified yet",
-        "Name a sequence or image classifier, a folder or a Hub id (none ships with qfund), and press **Classify**: it "
+        "Name a sequence or image classifier, a folder or a Hub id, and press **Classify**: it "
         "classifies the same texts, or pictures that qfund draws, in {precisions}, and you see whose probabilities "
         "move and which classes flip.",
         ":material/category:",

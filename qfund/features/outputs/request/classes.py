@@ -10,7 +10,7 @@ from qfund.core.estimate import Estimate
 from qfund.precisions import request as precisions_request
 
 SCHEMA = 1
-MAX_TEXTS = 64
+MAX_TEXTS = 1000
 SHOWN = 8  # labels of an item that are kept, and those that any precision chose
 DEFAULT_PRECISIONS = ("bf16", "fp16", "int8", "int4", "int2", "nf4")
 #: Of the kinds of objects that ``docstring-kinds`` tells apart.

@@ -155,7 +155,8 @@ def classes_sentence(found: Classes, name: str) -> str:
         return f"The logits of {label(found.request.reference)} are not finite."
     if not flips:
         return f"The same class for all {len(items)} {what}."
-    tied = f", {ties} of them where {label(found.request.reference)} itself was undecided" if ties else ""
+    of = "" if ties == flips else f"{ties} of them "
+    tied = f", {of}where {label(found.request.reference)} itself was undecided" if ties else ""
     return f"Another class for {flips} of {len(items)} {what}{tied}."
 
 

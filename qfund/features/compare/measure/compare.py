@@ -21,7 +21,7 @@ from qfund.features.compare.measure import libraries, noise, streamed, tokens, w
 from qfund.features.compare.measure.gathered import REFERENCE, Gathered, output_of
 from qfund.features.compare.measure.runs import Outcome, Run
 from qfund.features.compare.request.report import SCHEMA, NoiseRun, PrecisionResult, Report, Saturation
-from qfund.features.compare.request.spec import Spec, checked
+from qfund.features.compare.request.spec import DEFAULT_TOKENS, Spec, checked
 from qfund.models import decoding, environment, inputs, multimodal, tasks
 from qfund.models.cache import model_cache
 from qfund.models.comparison.positions import Candidate, Comparison
@@ -79,7 +79,10 @@ def compare(spec: Spec, progress: Progress = lambda phase, share: None) -> Repor
             _stored_dtypes(found),
             outcome.gathered.vocabulary,
         ),
-        input=replace(prepared.facts, notes=(*prepared.facts.notes, *opened.notes, *_beside_text(spec, found, runs))),
+        input=replace(
+            prepared.facts,
+            notes=(*prepared.facts.notes, *opened.notes, *_beside_text(spec, found, runs, task.reads != "text")),
+        ),
         reference=reference,
         results=tuple(results),
         tokens=tokens.token_map(prepared, _asked(comparison, spec), task),
@@ -144,8 +147,10 @@ def _run(
     return whole.measure_whole(spec, found, task, prepared.batches, sizes, model_cache(), why, progress)
 
 
-def _beside_text(spec: Spec, found: checkpoint.Checkpoint, runs: dict[str, Run]) -> list[str]:
-    """What of the model the text never ran, where it reads pictures or sound too."""
+def _beside_text(spec: Spec, found: checkpoint.Checkpoint, runs: dict[str, Run], pictures: bool) -> list[str]:
+    """What of the model the text never ran, where it reads pictures or sound too; and what pictures make of tokens."""
+    if spec.max_tokens != DEFAULT_TOKENS and pictures:
+        return [f"The number of tokens ({spec.max_tokens:,}) does not limit how many pictures are read."]
     parts = multimodal.parts_beside_text(found)
     stored = {PRECISIONS[spec.reference].label: runs[REFERENCE].footprint.tensors}
     stored |= {PRECISIONS[name].label: runs[name].footprint.tensors for name in spec.precisions}

@@ -81,10 +81,8 @@ def _check_chunks(spec: Spec) -> None:
     if spec.stride is None:
         return
     if not 1 <= spec.stride <= (spec.context or MAX_CONTEXT):
-        raise InvalidSpec(
-            f"stride is {spec.stride}.",
-            f"Give a number of tokens from 1 to {f'the context, {spec.context:,}' if spec.context else MAX_CONTEXT}.",
-        )
+        most = f"the context, {spec.context:,}" if spec.context else f"{MAX_CONTEXT:,}"
+        raise InvalidSpec(f"stride is {spec.stride:,}.", f"Give a number of tokens from 1 to {most}.")
     if spec.scoring in CHAT:
         raise InvalidSpec("Conversations are not cut into chunks.", "Leave the stride out.")
     if spec.scoring == SECOND_HALF:

@@ -9,13 +9,14 @@ from qfund.features.compare.request.report import Report
 from qfund.features.compare.request.spec import DEFAULT_CANDIDATES, DEFAULT_TOKENS, Spec
 from qfund.inputs.texts import ALL, NamedText
 from qfund.precisions import backends
+from qfund.precisions.request import reference_of
 
 
 def compare(
     model: str,
     precisions: str | Iterable[str] = DEFAULT_CANDIDATES,
     *,
-    reference: str = "fp32",
+    reference: str | None = None,
     text: str | None = None,
     max_tokens: int = DEFAULT_TOKENS,
     context: int | None = None,
@@ -34,7 +35,8 @@ def compare(
     Args:
         model: a catalog name (``qfund ls models``), a local folder, or a Hub id ``owner/name``.
         precisions: the candidate or candidates (``qfund ls precisions``).
-        reference: the precision they are compared with.
+        reference: the precision they are compared with; None takes fp32, and of what is ``"stored"`` quantised that
+            itself, beside which nothing else can stand.
         text: the input; None takes the model's own evaluation text.
         max_tokens: at most this many tokens of it (of each, where there are several) are used.
         context: tokens per chunk; None takes the model's own, at most 512.
@@ -43,7 +45,8 @@ def compare(
         libraries: run the libraries that implement the candidates too, and time everything in turns.
         stride: tokens from the start of one chunk to that of the next, where they overlap; None for no overlap.
         scoring: ``"all"`` positions, or the ``"second-half"`` of each whole chunk, as llama.cpp, or the
-            ``"answers"`` in conversations, where the text is JSON of messages.
+            ``"answers"`` in conversations, where the text is JSON of messages, or the ``"reference-answers"`` that the
+            reference writes to them first.
         texts: several inputs by name, in place of ``text``, each its own.
         until: read on only for candidates of which it is not certain yet whether they are within this margin.
         progress: called with what is being done and the share that is done. One that has a ``so_far`` is given the
@@ -59,7 +62,7 @@ def compare(
     candidates = (precisions,) if isinstance(precisions, str) else tuple(precisions)
     spec = Spec(
         model=model,
-        reference=reference,
+        reference=reference_of(reference, candidates),
         precisions=candidates,
         text=text,
         max_tokens=max_tokens,

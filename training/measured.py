@@ -23,7 +23,7 @@ from qfund.features.compare.request.report import PrecisionResult, Report
 from qfund.features.compare.request.spec import Spec
 from qfund.features.lesson.request.questions import FEW, MANY, Asked
 from qfund.features.memory.request.load_peak import LoadPeakRequest
-from qfund.features.outputs.request import embeddings, generation
+from qfund.features.outputs.request import classes, embeddings, generation
 from qfund.precisions import backends
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the worker runs
@@ -66,6 +66,7 @@ def everything() -> Iterator[Shipped]:
     """What the pages open on, and the evidence of the nine questions for each model."""
     yield Shipped(EVERY_PRECISION, "every", numbers, whole=False)
     yield Shipped(generation.EXAMPLE)
+    yield Shipped(classes.EXAMPLE)
     yield Shipped(embeddings.EXAMPLE)
     yield Shipped(captions_request.checked(CaptionRequest(captions_request.MODEL)), keep=worst)
     for model in CATALOG:

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from qfund.commandline.table import Option
-from qfund.core.errors import InvalidSpec
 from qfund.precisions.request import ALSO as KINDS_OF_MODULES
+from qfund.precisions.request import reference_of
 from qfund.precisions.table import PRECISIONS
 
 MODEL = Option("model", "a name of `qfund ls models`, a local folder, or a Hub id (owner/name)")
@@ -59,21 +59,11 @@ def several_texts(does: str, default: str) -> tuple[Option, ...]:
 
 
 def reference(options: Namespace) -> str:
-    """The precision that is asked for or fp32; of what is compared as it is stored, the stored form itself.
-
-    Raises:
-        InvalidSpec: another one beside nothing but what is stored.
-    """
-    stored = set(names(options.precision)) == {"stored"}
-    asked = options.reference or ("stored" if stored else "fp32")
-    asked = asked.lower() if asked.lower() in PRECISIONS else asked  # else it may be the name of a file
-    if stored and asked != "stored":
-        raise InvalidSpec(
-            f"What is stored cannot be compared with {asked}: the weights that it was made from are gone.",
-            "Leave out --reference, which gives its own perplexity; or name the original checkpoint, and this one with "
-            "--file.",
-        )
-    return str(asked)
+    """As ``reference_of``, of what ``beside`` reads; else it may be the name of a file."""
+    asked = options.reference
+    if asked and asked.lower() in PRECISIONS:
+        asked = asked.lower()
+    return reference_of(asked, names(options.precision))
 
 
 def names(given: list[str]) -> tuple[str, ...]:

@@ -7,12 +7,23 @@ from typing import Protocol
 
 from qfund.core.environment import Environment
 from qfund.precisions.files import label_of
+from qfund.precisions.precision import STORED
 from qfund.precisions.table import PRECISIONS
 
 
 def label(precision: str) -> str:
     """What a person reads for a precision or a file; its name where this version's table lacks it (an older report)."""
     return PRECISIONS[precision].label if precision in PRECISIONS else label_of(precision)
+
+
+def unoriginal(candidate: str, reference: str) -> str | None:
+    """Why nothing is said of a candidate beside its reference: both are what a checkpoint stores, quantised."""
+    if candidate != reference or candidate not in PRECISIONS or PRECISIONS[candidate].family != STORED:
+        return None
+    return (
+        f"{label(candidate)} is compared with itself alone: the weights that it was made from are gone, so what "
+        "quantising cost is not measured"
+    )
 
 
 def visible(piece: str) -> str:

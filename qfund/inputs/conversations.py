@@ -34,13 +34,21 @@ def of_prompt(text: str, which: str) -> tuple[Message, ...]:
         except (ValueError, RecursionError):
             found = None
         if isinstance(found, list) and found and all(isinstance(part, dict) and "role" in part for part in found):
-            messages = _checked(found, which)
-            while messages and messages[-1]["role"] == ANSWERS:  # what was answered is what is asked for
-                messages = messages[:-1]
-            if not messages:
-                raise InvalidInput(f"{which} asks nothing: it holds answers alone.", _SHAPE)
-            return messages
+            return asking(_checked(found, which), which)
     return ({"role": "user", "content": text},)
+
+
+def asking(messages: tuple[Message, ...], which: str) -> tuple[Message, ...]:
+    """A conversation up to what waits for an answer: without the one that it may end in.
+
+    Raises:
+        InvalidInput: it holds answers alone.
+    """
+    while messages and messages[-1]["role"] == ANSWERS:
+        messages = messages[:-1]
+    if not messages:
+        raise InvalidInput(f"{which} asks nothing: it holds answers alone.", _SHAPE)
+    return messages
 
 
 def written(messages: Sequence[Message]) -> str:

@@ -17,12 +17,15 @@ MAX_TEXTS = 1000
 MAX_NAME = 200  # characters of a text's name
 
 #: Which positions are scored.
-ALL, SECOND_HALF, ANSWERS = "all", "second-half", "answers"
+ALL, SECOND_HALF, ANSWERS, WRITTEN = "all", "second-half", "answers", "reference-answers"
 SCORINGS = {
     ALL: "every position",
     SECOND_HALF: "the second half of each whole chunk, where every token has context, as llama.cpp does",
     ANSWERS: "the answers in conversations (JSON), written by the checkpoint's own chat template",
+    WRITTEN: "answers that the reference itself writes first, greedily, to what conversations (JSON) ask last",
 }
+#: Those that read conversations.
+CHAT = (ANSWERS, WRITTEN)
 
 
 class InputRequest(Protocol):

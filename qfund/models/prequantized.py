@@ -57,7 +57,7 @@ def check(checkpoint: Checkpoint, as_stored: bool, label: str) -> None:
     if found is not None and not as_stored:
         raise UnsupportedModel(
             f"{name} is already quantised ({found.label}): {label} would start from weights that are gone.",
-            "Choose `stored` as the only precision (it is its own reference), or name the original checkpoint.",
+            "Choose `stored` as the only precision and as its own reference, or name the original checkpoint.",
         )
 
 

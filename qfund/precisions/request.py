@@ -8,6 +8,7 @@ from qfund.core.errors import InvalidInput, InvalidSpec
 from qfund.core.names import look_up
 from qfund.core.request import model_name
 from qfund.precisions.files import file_names, is_file
+from qfund.precisions.precision import STORED
 from qfund.precisions.table import PRECISIONS, precision
 
 MAX_TEXT = 20_000  # characters of one text
@@ -49,6 +50,8 @@ def canonical(request: Request) -> Request:
         precision(name)
     for name in request.also:
         look_up(ALSO, name, "kind of module")
+    # A request cannot tell the default, which nobody asked for, from fp32 by name: those who build it can.
+    reference = reference_of(None if request.reference == "fp32" else request.reference, request.precisions)
     changed: Any = replace(
         request,  # type: ignore[type-var]
         model=model,
@@ -72,6 +75,22 @@ def _reference(name: str, files: Mapping[str, str]) -> None:
             f"Choose among: {', '.join(files)}." if files else "Name it as a file too.",
         )
     precision(name)
+
+
+def reference_of(asked: str | None, candidates: Sequence[str]) -> str:
+    """The precision that is asked for or fp32; of what is compared as it is stored, the stored form itself.
+
+    Raises:
+        InvalidSpec: another one beside nothing but what is stored.
+    """
+    stored = bool(candidates) and all(name in PRECISIONS and PRECISIONS[name].family == STORED for name in candidates)
+    reference = asked or (candidates[0] if stored else "fp32")
+    if stored and reference not in candidates:
+        raise InvalidSpec(
+            f"What is stored cannot be compared with {reference}: the weights that it was made from are gone.",
+            "Let it be its own reference, which gives its own perplexity, or compare the original checkpoint.",
+        )
+    return reference
 
 
 def check_texts(texts: Sequence[str], what: str, most: int) -> None:

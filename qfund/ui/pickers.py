@@ -84,6 +84,20 @@ def model(
     return str(found or usual).strip()
 
 
+def amount(key: str, offered: Collection[int]) -> int:
+    """What a select box of whole numbers holds: one on offer, or what a link named; the first on offer in place of what
+    no such box could hold, since a browser may send any text."""
+    found = st.session_state[key]
+    if type(found) is not int or found < 1:
+        found = st.session_state[key] = min(offered)
+    return found
+
+
+def amounts(key: str, offered: Collection[int]) -> list[int]:
+    """The options of such a box."""
+    return sorted({*offered, amount(key, offered)})
+
+
 def title(model: str) -> str:
     return catalog.CATALOG[model].title if model in catalog.CATALOG else model
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import streamlit as st
 from streamlit.navigation.page import Page as StreamlitPage
 
-from qfund.ui import services
+from qfund.ui import forged, services
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -22,6 +22,7 @@ def page(feature: str) -> StreamlitPage:
 
 
 def _frame() -> StreamlitPage:
+    forged.guard()
     # An emoji as page icon: a Material one, also one taken over from the navigation, makes browsers fetch a font from a
     # foreign host.
     st.set_page_config(page_title="qfund", page_icon="⚖️", layout="wide")

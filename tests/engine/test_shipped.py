@@ -57,6 +57,7 @@ def test_nothing_else_ships() -> None:
     [
         EXAMPLE,
         link.Asked().request,
+        link.Asked("classes").request,
         link.Asked("embeddings").request,
         captions_link.Asked().request,
         memory_link.Asked().load_peaks("bf16"),

@@ -5,12 +5,12 @@ from random import Random
 import pandas as pd
 import pytest
 
-from benchmarks import fuzz
+from benchmarks import forge, fuzz
 from qfund.checkpoints import catalog
 from qfund.core.errors import QfundError
 from qfund.drawing.csv import csv
 from tests.tiny import checkpoints
-from tests.ui.pages import Open
+from tests.ui.pages import FakeJobs, Open
 
 SEED = 12
 
@@ -36,6 +36,15 @@ def test_hostile_links_open_a_page(page: str, opened: Open) -> None:
     random = Random(SEED)
     for _ in range(4):
         opened(page=f"pages/{page}.py", asked=fuzz.link(random))
+
+
+@pytest.mark.parametrize("page", forge.PAGES)
+def test_values_that_no_widget_could_hold_end_in_no_box(page: str, opened: Open, jobs: FakeJobs) -> None:
+    random = Random(f"{SEED} {page}")
+    at = opened(page=f"pages/{page}.py")
+    for _ in range(4):
+        sent = forge.press(at, random)
+        assert not at.exception, sent
 
 
 def test_no_cell_of_a_csv_is_a_formula() -> None:

@@ -16,7 +16,7 @@ from qfund.features.compare.request.spec import Spec
 from qfund.features.outputs.measure.generate import generate
 from qfund.features.outputs.request.generation import GenerationRequest
 from qfund.inputs import conversations
-from qfund.inputs.texts import ANSWERS
+from qfund.inputs.texts import ANSWERS, WRITTEN
 from qfund.models.inputs import chat
 from tests.tiny import checkpoints
 
@@ -134,3 +134,29 @@ def test_only_answers_are_scored(tmp_path: Path) -> None:
             compare(replace(spec, text=text))
     with pytest.raises(InvalidInput, match="Only a causal"):
         compare(replace(spec, model=str(checkpoints.folder("bert-masked"))))
+
+
+def test_the_reference_writes_the_answers_that_all_are_scored_on(tmp_path: Path) -> None:
+    """Plain transformers writes the same tokens, and finds them as likely in float64."""
+    folder = instruct(tmp_path / "model")
+    talks = [TALK, TALK[:1], [{"role": "user", "content": "fox " * 900}]]
+    found = compare(Spec(str(folder), precisions=("bf16", "fp32"), text=json.dumps(talks), scoring=WRITTEN, context=60))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.LlamaForCausalLM.from_pretrained(folder).eval()
+    losses: list[float] = []
+    for messages in (TALK[:3], TALK[:1]):
+        given: Any = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt")
+        ids = given["input_ids"]
+        with torch.inference_mode():
+            row = model.generate(ids, max_new_tokens=60 - ids.shape[1], do_sample=False)
+            scores = model(row).logits[0].double().log_softmax(-1)
+        losses += [-float(scores[place - 1, row[0, place]]) for place in range(ids.shape[1], row.shape[1])]
+    perplexity = found.reference.fidelity["perplexity"]
+    assert perplexity.n == len(losses) and found.input.chunks == 2
+    assert perplexity.value == pytest.approx(math.exp(sum(losses) / len(losses)), rel=1e-5)
+    (same,) = (result for result in found.results if result.precision == "fp32")
+    assert same.fidelity["top1_agreement"].value == 1 and same.fidelity["kl_mean"].value == 0
+    said = " ".join(found.input.notes)
+    assert "The reference wrote the answers first" in said and "1 conversation left no room" in said
+    with pytest.raises(InvalidInput, match="answers alone"):
+        compare(Spec(str(folder), text=json.dumps([TALK[1:2]]), scoring=WRITTEN))

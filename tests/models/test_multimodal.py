@@ -107,6 +107,20 @@ MADE: dict[str, tuple[str, dict[str, Any]]] = {
             **IMAGE,
         },
     ),
+    "Qwen3VLMoeForConditionalGeneration": (
+        "Qwen3VLMoeConfig",
+        {
+            "text_config": {
+                **TEXT_PART,
+                "rope_parameters": ROPE,
+                "moe_intermediate_size": 24,
+                "num_experts": 4,
+                "num_experts_per_tok": 2,
+            },
+            "vision_config": {**QWEN, "intermediate_size": 48, "deepstack_visual_indexes": [0]},
+            **IMAGE,
+        },
+    ),
     "Qwen3_5ForConditionalGeneration": (
         "Qwen3_5Config",
         {

@@ -8,8 +8,7 @@ from qfund.checkpoints import catalog, checkpoint
 from qfund.core import parameters
 from qfund.core.errors import QfundError
 from qfund.core.parameters import Meant, Parameter, Query, count, last, names, number, text
-from qfund.features.compare.request import examples
-from qfund.features.outputs.request import embeddings, generation
+from qfund.features.outputs.request import classes, embeddings, generation
 from qfund.features.outputs.request.classes import DEFAULT_TEXTS as TEXTS
 from qfund.features.outputs.request.classes import ClassesRequest
 from qfund.features.outputs.request.embeddings import POOLINGS, EmbeddingsRequest
@@ -25,6 +24,8 @@ VIEWS = {
     "classes": ":material/category: Classes",
     "embeddings": ":material/scatter_plot: Embeddings",
 }
+#: The model that each opens on.
+MODELS = {"text": generation.EXAMPLE.model, "classes": classes.EXAMPLE.model, "embeddings": embeddings.EXAMPLE.model}
 #: Address → part of the margin, how often it stands there for 1, and the largest.
 MARGINS = {"cos": ("cosine", 1.0, 2.0), "order": ("order", 100.0, 100.0), "flips": ("flips", 100.0, 100.0)}
 LONGEST = 8000  # characters of an encoded link: browsers, servers and messengers cut longer ones
@@ -37,13 +38,14 @@ class Asked:
     """Every choice of the page.
 
     Attributes:
+        model: that of ``MODELS`` unless one is named.
         prompts: None for the project's own. ``texts``: to classify; ``sentences``: to embed.
         look: the candidate whose example is looked at, and ``example`` which: 0 for the worst.
         cosine, order, flips: the margin; no part of what is measured.
     """
 
     view: str = "text"
-    model: str = examples.EXAMPLE.model
+    model: str = ""
     revision: str | None = None
     reference: str = "fp32"
     precisions: tuple[str, ...] = generation.DEFAULT_PRECISIONS
@@ -63,6 +65,9 @@ class Asked:
     order: float = MARGIN.order
     flips: float = MARGIN.flips
     chat: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "model", self.model or MODELS[self.view])
 
     @property
     def margin(self) -> Margin:
@@ -177,7 +182,8 @@ def _without(left_out: Collection[str], query: Query) -> Query:
 
 def from_query(query: Mapping[str, list[str]]) -> tuple[Asked, list[str]]:
     """What a link asks for, and a sentence for each thing in it that had to be ignored."""
-    return parameters.from_query(Asked(), _PARAMETERS, query)
+    view = last([*query.get("view", [])])
+    return parameters.from_query(Asked(view if view in VIEWS else "text"), _PARAMETERS, query)
 
 
 def _opened(query: Mapping[str, list[str]]) -> tuple[Asked, list[str]]:

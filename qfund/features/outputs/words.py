@@ -1,7 +1,10 @@
 """Texts, classes and embeddings side by side → plain sentences."""
 
+from collections.abc import Callable
+
+from qfund.core.estimate import Estimate
 from qfund.core.units import number_text, seconds_text
-from qfund.drawing.phrases import label, when
+from qfund.drawing.phrases import label, plural, when
 from qfund.features.outputs.request import embeddings, generation
 from qfund.features.outputs.request.classes import SCORE, Classes
 from qfund.features.outputs.request.embeddings import Embeddings
@@ -152,7 +155,8 @@ def classes_sentence(found: Classes, name: str) -> str:
         return f"The logits of {label(found.request.reference)} are not finite."
     if not flips:
         return f"The same class for all {len(items)} {what}."
-    tied = f", {ties} of them where {label(found.request.reference)} itself was undecided" if ties else ""
+    of = "" if ties == flips else f"{ties} of them "
+    tied = f", {of}where {label(found.request.reference)} itself was undecided" if ties else ""
     return f"Another class for {flips} of {len(items)} {what}{tied}."
 
 
@@ -166,3 +170,36 @@ def embeddings_sentence(found: Embeddings, name: str) -> str:
     places = f"{statistics.moved} of {count} sentences stand on another place"
     first = found.reference.ranking[0] != found.candidates[name].ranking[0]
     return f"{places}, the nearest among them." if first else f"{places}; the nearest is the same."
+
+
+def correlations(found: Embeddings) -> list[str]:
+    """``BF16: ρ 0.8123 (0.79 to 0.83), +0.0001 (−0.0003 to +0.0005) of FP32's``, of each precision; nothing without
+    pairs."""
+    if not found.request.pairs:
+        return []
+    base, rows = label(found.request.reference), []
+    for name, row in {found.request.reference: found.reference, **found.candidates}.items():
+        said = "not finite" if row.correlation is None else _ends(row.correlation, _plain)
+        if row.correlation_change is not None:
+            said += f", {_ends(row.correlation_change, _signed)} beside {base}"
+        rows.append(f"  {label(name)}: {said}")
+    return [
+        f"Spearman's ρ of cosine and score, {plural(len(found.request.pairs), 'pair')}, with 95 % intervals:",
+        *rows,
+        "",
+    ]
+
+
+def _ends(estimate: Estimate, written: Callable[[float], str]) -> str:
+    value = written(estimate.value)
+    if estimate.low is None or estimate.high is None:
+        return value
+    return f"{value} ({written(estimate.low)} to {written(estimate.high)})"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.4f}".replace("-", "−")
+
+
+def _plain(value: float) -> str:
+    return f"{value:.4f}".replace("-", "−")

@@ -67,7 +67,7 @@ def _filtered() -> tuple[list[str], str]:
         for row in PRECISIONS.values()
         if row.family in (families or FAMILIES) and (row.quantizer is None or base in (_EITHER, row.base))
     ]
-    return names, "_".join((*families, base))
+    return names, "_".join((*families, base or _BASES[0]))
 
 
 def _chart(names: list[str], rows: str) -> None:

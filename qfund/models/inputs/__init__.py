@@ -1,5 +1,6 @@
 """Text and pictures → batches of tensors that a model's forward takes, with the tokens that it should predict."""
 
+from qfund.models.inputs.answers import Write
 from qfund.models.inputs.batch import Batch, Prepared, decoder_start
 from qfund.models.inputs.opening import open_tokenizer
 from qfund.models.inputs.pixels import pixel_values
@@ -11,6 +12,7 @@ __all__ = [
     "Batch",
     "Prepared",
     "Reader",
+    "Write",
     "decoder_start",
     "open_tokenizer",
     "pixel_values",

@@ -1,7 +1,8 @@
 """Conversations as an input: the checkpoint's own chat template writes them, and only answers are scored."""
 
 from bisect import bisect_left
-from itertools import accumulate
+from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 from qfund.checkpoints.checkpoint import Checkpoint
@@ -19,11 +20,17 @@ from qfund.models.inputs.texts import batches_of, digest
 from qfund.models.inputs.tokenizer import encode, longest_context, vocabulary_size
 from qfund.models.tasks import Task
 
+#: Given the tokens of a conversation and how many more at most, those of the reference's answer.
+Write = Callable[[Sequence[int], int], list[int]]
+MAX_WRITTEN = 256  # tokens of an answer that the reference writes
 _LONGEST = 4096  # tokens of a conversation, where neither the request nor the model says less
 
 
-def prepare_answers(request: InputRequest, checkpoint: Checkpoint, task: Task, config: Any) -> Prepared:
-    """As ``prepare``: a chunk for each answer, with all of the conversation that comes before it.
+def prepare_answers(
+    request: InputRequest, checkpoint: Checkpoint, task: Task, config: Any, write: Write | None = None
+) -> Prepared:
+    """As ``prepare``: a chunk for each answer, with all of the conversation that comes before it. With ``write`` it is
+    the answer to what each conversation asks last; those that it holds before are read, and not scored.
 
     Raises:
         InvalidInput: no conversation, one without an answer or that the template refuses, or a model of another kind.
@@ -43,10 +50,14 @@ def prepare_answers(request: InputRequest, checkpoint: Checkpoint, task: Task, c
     for text in texts:
         for messages in conversations.of_file(text.text):
             number += 1
-            found = _chunks(tokenizer, messages, f"Conversation {number}")
+            room = request.max_tokens - sum(map(len, chunks))
+            which = f"Conversation {number}"
+            if write is None:
+                found = _chunks(tokenizer, messages, which)
+            else:
+                found = _written(tokenizer, messages, which, min(context, room), write)
             cut += sum(len(chunk) > context for chunk in found)
             kept = [chunk for chunk in (_last(chunk, context) for chunk in found) if chunk.start < chunk.stop]
-            room = request.max_tokens - sum(map(len, chunks))
             for chunk in kept:
                 if len(chunk) <= room:
                     chunks.append(chunk)
@@ -60,6 +71,13 @@ def prepare_answers(request: InputRequest, checkpoint: Checkpoint, task: Task, c
         f"{plural(len(chunks), 'answer')} of {plural(len(used), 'conversation')}, as the checkpoint's own chat "
         f"template writes them; {plural(scored, 'token')} of answers are scored, each after all that comes before it."
     ]
+    if write is not None:
+        sentences.append(
+            f"The reference wrote the answers first, greedily, at most {MAX_WRITTEN} tokens each: what is scored is "
+            "how likely every candidate finds the very tokens that the reference chose."
+        )
+        left = number - len(used)
+        sentences += [f"{plural(left, 'conversation')} left no room for an answer."] if left else []
     sentences += [f"Of {plural(cut, 'answer')}, the last {context:,} tokens were read."] if cut else []
     return Prepared(
         batches=tuple(batches_of(chunks, vocabulary, task, checkpoint, config, tokenizer)),
@@ -92,6 +110,19 @@ def _chunks(tokenizer: Any, messages: tuple[Message, ...], which: str) -> list[C
         last = bisect_left(ends, end) + 1
         found.append(Chunk(tokens[:last], first - 1, last - 1))
     return found
+
+
+def _written(tokenizer: Any, messages: tuple[Message, ...], which: str, room: int, write: Write) -> list[Chunk]:
+    """What is asked last, with the reference's own answer of the tokens that it chose; nothing without room for one."""
+    asked = conversations.asking(messages, which)
+    prompt = encode(tokenizer, chat.rendered(tokenizer, asked, which, True))
+    limit = min(MAX_WRITTEN, room - len(prompt))
+    if not len(prompt) or limit < 1 or not (ids := write(prompt.ids, limit)):
+        return []
+    texts = ["", *(tokenizer.decode(ids[:count]) for count in range(1, len(ids) + 1))]
+    pieces = [text.removeprefix(before) for before, text in pairwise(texts)]
+    tokens = prompt + Tokens(ids, pieces)
+    return [Chunk(tokens, len(prompt) - 1, len(tokens) - 1)]
 
 
 def _last(chunk: Chunk, context: int) -> Chunk:

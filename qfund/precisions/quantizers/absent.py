@@ -54,4 +54,6 @@ class Absent(Tensor):
 
 def absent(tensor: Tensor) -> Absent:
     """What stands for a tensor of the meta device."""
-    return tensor.detach().as_subclass(Absent)
+    found = tensor.detach().as_subclass(Absent)
+    found._is_param = True  # by which torch tells parameters: conversions look shapes up
+    return found

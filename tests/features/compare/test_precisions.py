@@ -10,12 +10,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from qfund.core.errors import CorruptCheckpoint, UnavailablePrecision, UnsupportedModel
+import qfund
+from qfund import cli
+from qfund.core.errors import CorruptCheckpoint, InvalidSpec, UnavailablePrecision, UnsupportedModel
+from qfund.engine.kinds import kind_of
 from qfund.features.compare.measure import compare as compare_measure
 from qfund.features.compare.measure.compare import compare
 from qfund.features.compare.request import report
+from qfund.features.compare.request.decision import Margin, decide
+from qfund.features.compare.request.link import from_query
 from qfund.features.compare.request.report import PrecisionResult
 from qfund.features.compare.request.spec import Spec, checked
+from qfund.features.outputs.request.generation import GenerationRequest
 from qfund.models import opened
 from tests.models import test_prequantized
 from tests.tiny import checkpoints
@@ -224,6 +230,25 @@ def test_what_is_stored_is_its_own_reference(quantized: Path) -> None:
     """Nobody has to name the reference, since no other is possible."""
     assert checked(Spec(str(quantized), precisions=("stored",))).reference == "stored"
     assert set(_compare(quantized, "stored")) == {"stored"}
+
+
+@pytest.mark.parametrize("reference", ["bf16", "FP32", "int8"])
+def test_another_reference_beside_what_is_stored_is_refused_never_dropped(quantized: Path, reference: str) -> None:
+    with pytest.raises(InvalidSpec, match=f"cannot be compared with {reference.lower()}"):
+        qfund.compare(str(quantized), "stored", reference=reference.lower())
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["embed", str(quantized), "--precision", "stored", "--reference", reference])
+    opened, problems = from_query({"model": ["m"], "p": ["stored"], "ref": [reference.lower()]}, Spec("m"))
+    assert (opened.reference, opened.precisions) == ("stored", ("stored",)) and "are gone" in problems[0]
+    for other in (GenerationRequest("m", "bf16", ("stored",)), Spec("m", "bf16", ("stored",))):
+        with pytest.raises(InvalidSpec, match="cannot be compared with bf16"):
+            kind_of(other).checked(other)
+
+
+def test_what_is_compared_with_itself_is_called_that(quantized: Path) -> None:
+    report = qfund.compare(str(quantized), "stored", text=TEXT)
+    (decision,) = decide(report, Margin())
+    assert "compared with itself alone" in decision.sentence and "indistinguishable" not in decision.sentence
 
 
 def test_a_plain_checkpoint_has_no_stored_form() -> None:

@@ -1,5 +1,6 @@
 """Classes and embeddings, held to plain transformers."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,5 +139,5 @@ def test_what_cannot_be_embedded_is_told() -> None:
 
 def test_what_ships_is_of_the_weights_that_are_there() -> None:
     found: Embeddings = ships(embeddings.EXAMPLE)
-    fresh = embed(EmbeddingsRequest("pydoc-llama", precisions=("bf16",)))
+    fresh = embed(replace(embeddings.EXAMPLE, precisions=("bf16",)))
     assert np.array(fresh.reference.similarity) == pytest.approx(np.array(found.reference.similarity), abs=1e-4)

@@ -187,9 +187,7 @@ def test_flips_by_hand() -> None:
     assert row is not None and row.flips.value == 0.5 and row.moved is not None
     assert row.moved.value == pytest.approx((0.03 + 0.01) / 2)
     assert outputs_words.change(found, row.moved.value) == "2.0 %-points", "of a probability no per cent"
-    assert outputs_words.classes_sentence(found, "int4").endswith(
-        "for 1 of 2 texts, 1 of them where FP32 itself was undecided."
-    )
+    assert outputs_words.classes_sentence(found, "int4").endswith("for 1 of 2 texts, where FP32 itself was undecided.")
     assert outputs_words.classes_sentence(found, "bf16") == "The same class for all 2 texts."
     none = replace(found.items[0], chosen=found.items[0].chosen | {"fp32": ()})
     assert none.flipped("int4", "fp32"), "of labels that each stand for themselves a reference may choose none"

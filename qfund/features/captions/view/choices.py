@@ -56,7 +56,7 @@ def draw() -> tuple[Asked | None, bool]:
             if source == DRAWN:
                 st.selectbox(
                     "How many",
-                    sorted({*SAMPLES, int(st.session_state["captions_samples"])}),
+                    pickers.amounts("captions_samples", SAMPLES),
                     format_func=lambda count: f"{count:,} pictures",
                     key="captions_samples",
                     width=150,
@@ -92,7 +92,7 @@ def _asked(pictures: list[PictureFile]) -> Asked:
         revision=str(state["captions_revision"] or "").strip() or None,
         reference=str(state["captions_reference"]),
         precisions=in_order(list(state["captions_precisions"])),
-        samples=int(state["captions_samples"]),
+        samples=pickers.amount("captions_samples", SAMPLES),
         tokens=int(state["captions_tokens"] or 1),
         pictures=tuple(GivenPicture(picture.name, picture.png) for picture in pictures),
     )

@@ -14,7 +14,7 @@ from qfund.features.compare.request import duration, report, spec
 from qfund.features.compare.request.costs import Costs
 from qfund.features.compare.request.decision import Margin, decide
 from qfund.features.compare.words import rounds as words
-from qfund.inputs.texts import ALL, ANSWERS, SCORINGS
+from qfund.inputs.texts import ALL, ANSWERS, SCORINGS, WRITTEN
 
 _PRECISION = precision(spec.DEFAULT_CANDIDATES)
 
@@ -37,8 +37,8 @@ def _run(options: Namespace) -> None:
         files=tuple(options.file or ()),
         texts=() if options.text_folder is None else texts.read_folder(options.text_folder),
     )
-    if options.chat:
-        request = replace(request, scoring=ANSWERS)
+    if options.chat or options.reference_answers:
+        request = replace(request, scoring=WRITTEN if options.reference_answers else ANSWERS)
     if options.like_llama_cpp:
         request = replace(spec.like_llama_cpp(request), stride=options.stride)
         request = request if options.max_tokens is None else replace(request, max_tokens=options.max_tokens)
@@ -110,6 +110,12 @@ COMMAND = Command(
             "--chat",
             "the text is conversations (JSON, a list of lists of messages with a role and content), written by the "
             f"checkpoint's own chat template; answers alone are scored: --scoring {ANSWERS}",
+            flag=True,
+        ),
+        Option(
+            "--reference-answers",
+            "as --chat, but the reference writes the answers itself first, greedily, and all candidates are scored on "
+            f"them: --scoring {WRITTEN}",
             flag=True,
         ),
         Option(

@@ -1,6 +1,7 @@
 """The comparison: load the reference and the candidates, run them on the same input, and report what differs."""
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -17,7 +18,7 @@ from qfund.features.compare.measure.gathered import output_of
 from qfund.features.compare.measure.reporting import Reporting
 from qfund.features.compare.request.report import PrecisionResult, Report
 from qfund.features.compare.request.spec import Spec, checked
-from qfund.models import inputs, tasks
+from qfund.models import decoding, inputs, tasks
 from qfund.models.cache import model_cache
 from qfund.models.opened import Opened
 from qfund.models.opened import opened as open_model
@@ -40,7 +41,7 @@ def compare(spec: Spec, progress: Progress = lambda phase, share: None) -> Repor
     asked = spec = checked(spec)
     opened = open_model(spec, _of_the_model(spec), spec.also, progress)
     found, task = opened.found, opened.task
-    prepared = inputs.prepare(spec, opened.source, found, task)
+    prepared = inputs.prepare(spec, opened.source, found, task, _writing(spec, opened, progress))
     refused, files = dict[str, str](), dict[str, File]()
     while True:
         try:
@@ -60,6 +61,18 @@ def compare(spec: Spec, progress: Progress = lambda phase, share: None) -> Repor
         return report
     results = _timed(list(report.results), spec, found, task, prepared, sizes, progress)
     return replace(report, results=tuple(results), seconds=time.perf_counter() - started)
+
+
+def _writing(spec: Spec, opened: Opened, progress: Progress) -> inputs.Write:
+    """The reference as what writes answers; loaded when it is asked for one."""
+
+    def write(ids: Sequence[int], limit: int) -> list[int]:
+        if spec.reference not in opened.sizes:
+            opened.size((spec.reference,))
+        with opened.loaded((spec.reference,), lambda phase: progress(f"{phase} to write answers", 0.0)) as (model,):
+            return decoding.greedy(model.model, PRECISIONS[spec.reference], ids, limit)
+
+    return write
 
 
 def _without(spec: Spec, error: ModelError) -> Spec:

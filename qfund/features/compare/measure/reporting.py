@@ -19,7 +19,7 @@ from qfund.features.compare.measure.part import part
 from qfund.features.compare.measure.runs import Outcome, Run
 from qfund.features.compare.request.costs import Costs
 from qfund.features.compare.request.report import SCHEMA, FileFacts, PrecisionResult, Report, Saturation
-from qfund.features.compare.request.spec import Spec
+from qfund.features.compare.request.spec import DEFAULT_TOKENS, Spec
 from qfund.models import environment, multimodal
 from qfund.models.comparison.positions import Candidate, Comparison
 from qfund.models.inputs import Prepared
@@ -63,7 +63,7 @@ class Reporting:
                 result = replace(result, tokens=part(course.prepared, rounds.left[name]).facts.tokens)
             results.append(result)
         reference, *results = [replace(row, file=_facts(course.files, row.precision)) for row in (reference, *results)]
-        notes = (*prepared.facts.notes, *opened.notes, *_beside_text(spec, found, runs))
+        notes = (*prepared.facts.notes, *opened.notes, *_beside_text(spec, found, runs, task.reads != "text"))
         whole = prepared.facts.tokens == course.prepared.facts.tokens
         seconds = time.perf_counter() - self.started
         place = environment.describe(found.id, opened.revision)
@@ -98,8 +98,10 @@ def _facts(files: Files, name: str) -> FileFacts | None:
     return files[name].facts if name in files else None
 
 
-def _beside_text(spec: Spec, found: checkpoint.Checkpoint, runs: dict[str, Run]) -> list[str]:
-    """What of the model the text never ran, where it reads pictures or sound too."""
+def _beside_text(spec: Spec, found: checkpoint.Checkpoint, runs: dict[str, Run], pictures: bool) -> list[str]:
+    """What of the model the text never ran, where it reads pictures or sound too; and what pictures make of tokens."""
+    if spec.max_tokens != DEFAULT_TOKENS and pictures:
+        return [f"The number of tokens ({spec.max_tokens:,}) does not limit how many pictures are read."]
     parts = multimodal.parts_beside_text(found)
     stored = {row_of(spec.reference).label: runs[REFERENCE].footprint.tensors}
     stored |= {row_of(name).label: runs[name].footprint.tensors for name in spec.candidates}

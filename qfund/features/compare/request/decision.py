@@ -12,7 +12,7 @@ from qfund.core.estimate import Estimate
 from qfund.core.intervals import MIN_BLOCKS
 from qfund.core.units import number_text
 from qfund.drawing.numbers import cosine_text
-from qfund.drawing.phrases import label, listed, plural
+from qfund.drawing.phrases import label, listed, plural, unoriginal
 from qfund.features.compare.request.margin import Margin as Margin
 from qfund.features.compare.request.noise_floor import noise_floor
 from qfund.features.compare.request.report import PrecisionResult, Report, by_chance
@@ -165,7 +165,8 @@ def _told(
         "broken": "broken",
     }[state]
     chance = f"; {reference} itself predicts no better than chance" if by_chance(report) else ""
-    sentence = f"{candidate} is {said}: {_why(report, result, state, findings)}{chance}."
+    alone = unoriginal(result.precision, report.reference.precision)
+    sentence = f"{alone or f'{candidate} is {said}: {_why(report, result, state, findings)}'}{chance}."
     return Decision(result.precision, state, findings, more, sentence)
 
 

@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, replace
 
-from qfund.core.errors import QfundError
+from qfund.core.errors import InvalidSpec, QfundError
 from qfund.core.parameters import number
 from qfund.features.compare.request.decision import Margin
 from qfund.features.compare.request.spec import Spec, checked
 from qfund.inputs.texts import ALL, NamedText
-from qfund.precisions.request import ALSO
+from qfund.precisions.request import ALSO, reference_of
 from qfund.precisions.table import PRECISIONS
 
 #: Version of the link format (the parameter ``v``).
@@ -107,14 +107,15 @@ def from_query(query: Mapping[str, Iterable[str]], default: Spec) -> tuple[Spec,
         ignored = [name for name in given["p"] if name and name not in PRECISIONS]
         if ignored:
             problems.append(f"Ignored unknown precision {', '.join(repr(name[:40]) for name in ignored)} in the link.")
-        asked = spec.reference if given.get("ref") and known else "stored"
-        spec, problem = _with(spec, "precisions", known if known or spec.files else default.precisions, "p")
+        candidates = known if known or spec.files else default.precisions
+        try:
+            reference = reference_of(spec.reference if given.get("ref") else None, candidates)
+        except InvalidSpec as error:
+            problems.append(f"Ignored ref={spec.reference!r} in the link: {error.message}")
+            reference = reference_of(None, candidates)
+        changed, problem = _with(replace(spec, reference=reference), "precisions", candidates, "p")
         problems += problem
-        if spec.reference == "stored" and asked != "stored":
-            problems.append(
-                f"Ignored ref={asked!r} in the link: a checkpoint as it is stored can only be compared with itself, "
-                "since the weights that it was made from are gone."
-            )
+        spec = spec if problem else changed
     if "also" in given or "p" in given:  # a link that names precisions and no ``also`` asks for none
         also = [name for name in given.get("also", ()) if name]
         if ignored := [name for name in also if name not in ALSO]:

@@ -9,11 +9,9 @@ from qfund.core.names import look_up
 from qfund.core.request import LATER
 from qfund.features.compare.request import margin
 from qfund.features.compare.request.margin import Margin
-from qfund.inputs.texts import ALL, ANSWERS, MAX_NAME, MAX_TEXT, MAX_TEXTS, SCORINGS, SECOND_HALF, NamedText
+from qfund.inputs.texts import ALL, CHAT, MAX_NAME, MAX_TEXT, MAX_TEXTS, SCORINGS, SECOND_HALF, NamedText
 from qfund.precisions.files import file_names
-from qfund.precisions.precision import STORED
 from qfund.precisions.request import canonical
-from qfund.precisions.table import PRECISIONS
 
 MAX_TOKENS = 1_000_000
 
@@ -93,10 +91,6 @@ def checked(spec: Spec) -> Spec:
     _check_texts(spec)
     if spec.until is not None:
         margin.checked(spec.until)
-    if spec.precisions and all(
-        PRECISIONS[name].family == STORED for name in spec.precisions
-    ):  # nothing else can stand beside it
-        spec = replace(spec, reference=spec.precisions[0])
     return replace(spec, texts=tuple(sorted(spec.texts, key=lambda named: named.name)))
 
 
@@ -105,11 +99,9 @@ def _check_chunks(spec: Spec) -> None:
     if spec.stride is None:
         return
     if not 1 <= spec.stride <= (spec.context or MAX_CONTEXT):
-        raise InvalidSpec(
-            f"stride is {spec.stride}.",
-            f"Give a number of tokens from 1 to {f'the context, {spec.context:,}' if spec.context else MAX_CONTEXT}.",
-        )
-    if spec.scoring == ANSWERS:
+        most = f"the context, {spec.context:,}" if spec.context else f"{MAX_CONTEXT:,}"
+        raise InvalidSpec(f"stride is {spec.stride:,}.", f"Give a number of tokens from 1 to {most}.")
+    if spec.scoring in CHAT:
         raise InvalidSpec("Conversations are not cut into chunks.", "Leave the stride out.")
     if spec.scoring == SECOND_HALF:
         raise InvalidSpec(

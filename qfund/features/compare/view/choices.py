@@ -11,8 +11,9 @@ from qfund.features.compare.link import MAX_TEXT
 from qfund.features.compare.request.examples import EXAMPLE
 from qfund.features.compare.request.spec import DEFAULT_CANDIDATES, MAX_TOKENS, Spec, checked, like_llama_cpp
 from qfund.features.compare.view import amount
-from qfund.inputs.texts import ALL, ANSWERS, SCORINGS, SECOND_HALF, NamedText
+from qfund.inputs.texts import ALL, ANSWERS, SCORINGS, SECOND_HALF, WRITTEN, NamedText
 from qfund.precisions.precision import FLOAT, GGUF, MEANING, Precision
+from qfund.precisions.request import reference_of
 from qfund.precisions.table import PRECISIONS, require
 from qfund.ui import pickers
 from qfund.ui.pickers import FIELD, WITH_STORED, option_label
@@ -28,7 +29,12 @@ _KEYS = (
 )
 #: Characters of all files together that this page takes; the command line takes more.
 MAX_FILES = 400_000
-_SCORED = {ALL: "Every position", SECOND_HALF: "The second half of each chunk", ANSWERS: "Answers in conversations"}
+_SCORED = {
+    ALL: "Every position",
+    SECOND_HALF: "The second half of each chunk",
+    ANSWERS: "Answers in conversations",
+    WRITTEN: "Answers that the reference writes",
+}
 
 
 def _of(bits: int) -> tuple[str, ...]:
@@ -234,7 +240,8 @@ def _options() -> None:
             key="choice_scoring",
             help="The second half of whole chunks is what llama.cpp's llama-perplexity scores: choose it to compare "
             "numbers with it. Conversations are an own text of JSON, a list of lists of messages with a role and "
-            "content; an instruct model's own chat template writes them, and its answers alone are scored.",
+            "content; an instruct model's own chat template writes them, and answers alone are scored: those given, or "
+            "those that the reference writes first.",
             persist_state="session",
         )
         st.button(
@@ -316,6 +323,7 @@ def asked() -> Spec:
             )
     if spec.max_tokens > MAX_TOKENS:
         spec = replace(spec, max_tokens=MAX_TOKENS)
+    reference_of(spec.reference, spec.precisions)  # what a widget shows is asked for
     spec = checked(amount.asked(spec))
     for row in _rows(spec):
         require(row, catalog.device())

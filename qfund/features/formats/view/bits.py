@@ -120,7 +120,8 @@ def _next(row: Format, code: int, by: int) -> int:
 
 
 def _choose() -> None:
-    ADDRESS.show(link.in_format(ADDRESS.current(), st.session_state[_KEY]))
+    if (name := st.session_state[_KEY]) in FORMATS:  # a browser may send none
+        ADDRESS.show(link.in_format(ADDRESS.current(), name))
 
 
 def _turned() -> None:

@@ -60,7 +60,7 @@ def workload(asked: Asked) -> Asked:
         )
         context = st.select_slider(
             "Context",
-            sorted({*CONTEXTS, st.session_state["memory_context"]}),
+            pickers.amounts("memory_context", CONTEXTS),
             format_func=lambda count: f"{count:,} tokens",
             key="memory_context",
             width=330,

@@ -39,7 +39,7 @@ COMMAND = Command(
     run=_run,
     rows=(
         *beside(DEFAULT_PRECISIONS),
-        *several_texts("classify", "five short texts"),
+        *several_texts("classify", "six docstrings"),
         Option(
             "--margin-flips",
             "within your margin are at most X % of the texts or pictures in another class "
@@ -49,7 +49,7 @@ COMMAND = Command(
             MARGIN.flips,
         ),
     ),
-    examples=('qfund classify ./classifier --precision bf16 int8 --text "Not bad at all."',),
+    examples=('qfund classify docstring-kinds --precision bf16 int8 --text "Not a number."',),
 )
 
 

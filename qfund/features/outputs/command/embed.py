@@ -1,6 +1,7 @@
 """``qfund embed``: the same sentences in every precision, and how their nearness to a query changes."""
 
 from argparse import Namespace
+from pathlib import Path
 
 from qfund.commandline import measuring, texts
 from qfund.commandline.options import beside, distance, names, reference, several_texts, share
@@ -20,6 +21,7 @@ from qfund.features.outputs.request.embeddings import (
     EmbeddingsRequest,
 )
 from qfund.features.outputs.request.verdicts import MARGIN, Margin, verdict
+from qfund.inputs import pairs
 
 
 def _run(options: Namespace) -> None:
@@ -30,11 +32,12 @@ def _run(options: Namespace) -> None:
         precisions=names(options.precision),
         query=options.query,
         texts=DEFAULT_TEXTS if given is None else given,
+        pairs=() if options.pairs is None else pairs.of_file(texts.read(options.pairs)),
         pooling=options.pooling.lower(),
         also=names(options.also),
         revision=options.revision,
     )
-    margin = Margin(options.margin_cosine, options.margin_order)
+    margin = Margin(options.margin_cosine, options.margin_order, correlation=options.margin_correlation)
     measuring.put(measuring.stored(asked, options), options, lambda found: text(found, margin))
 
 
@@ -44,6 +47,13 @@ COMMAND = Command(
         *beside(DEFAULT_PRECISIONS),
         Option("--query", f"rank by this (default: {DEFAULT_QUERY})", "T", default=DEFAULT_QUERY),
         *several_texts("rank", "eight short sentences"),
+        Option(
+            "--pairs",
+            "two texts and a score of how alike they are in each line (CSV, TSV or JSON lines; - for standard input): "
+            "Spearman's correlation of cosines and scores in every precision",
+            "F",
+            Path,
+        ),
         Option(
             "--pooling",
             "; ".join(f"{name}: {meaning}" for name, meaning in POOLINGS.items()) + f" (default: {OWN})",
@@ -65,8 +75,15 @@ COMMAND = Command(
             share,
             MARGIN.order,
         ),
+        Option(
+            "--margin-correlation",
+            f"and, with --pairs, at most X less of their rank correlation (default: {MARGIN.correlation:g})",
+            "X",
+            distance,
+            MARGIN.correlation,
+        ),
     ),
-    examples=('qfund embed ./encoder --precision bf16 int8 --query "a query" --text "one" --text "two"',),
+    examples=('qfund embed docstring-vectors --precision bf16 int8 --query "a query" --text "one" --text "two"',),
 )
 
 
@@ -101,6 +118,7 @@ def text(found: Embeddings, margin: Margin = MARGIN) -> str:
             "",
             *(f"{label(name)}: {words.embeddings_sentence(found, name)}" for name in request.precisions),
             "",
+            *words.correlations(found),
             *(verdict(found, name, margin).sentence for name in request.precisions),
             "",
             f"Nearest to “{request.query}” in {label(request.reference)}:",

@@ -13,6 +13,7 @@ from qfund.core.progress import Progress
 from qfund.drawing.phrases import plural
 from qfund.features.outputs.measure import pooling
 from qfund.features.outputs.measure.classify import outputs, text_batch
+from qfund.features.outputs.measure.correlation import Vector, correlations
 from qfund.features.outputs.request.embeddings import OWN, SCHEMA, Embedded, Embeddings, EmbeddingsRequest, checked
 from qfund.models import environment, inputs, tasks
 from qfund.models.opened import opened
@@ -40,10 +41,19 @@ def embed(request: EmbeddingsRequest, progress: Progress = lambda phase, share: 
     encoder = getattr(reader.config, "is_encoder_decoder", False)
     own = sentences.read(opening.found.folder) if request.pooling == OWN else None
     pool = pooling.Pool(opening.found.architecture, encoder, "mean" if request.pooling == OWN else request.pooling, own)
-    batches, notes = _batches(request, reader, own, pool)
+    sides = [text for pair in request.pairs for text in (pair.first, pair.second)]
+    paired = list(dict.fromkeys(sides))
+    batches, notes = _batches(request, paired, reader, own, pool)
     opening.size(names)
     rows = outputs(opening, request.reference, request.precisions, batches, progress, pool)
-    vectors = {name: torch.stack(found) for name, found in rows.items()}
+    compared = 1 + len(request.texts)
+    vectors = {name: torch.stack(found[:compared]) for name, found in rows.items()}
+    number = {text: compared + place for place, text in enumerate(paired)}
+    agreed = correlations(
+        [pair.score for pair in request.pairs],
+        {name: _of_pairs([found[number[text]] for text in sides]) for name, found in rows.items() if sides},
+        request.reference,
+    )
     reference = vectors[request.reference]
     return Embeddings(
         schema=SCHEMA,
@@ -55,9 +65,11 @@ def embed(request: EmbeddingsRequest, progress: Progress = lambda phase, share: 
         what=f"hidden states after the last layer of the {'encoder' if encoder else 'model'}",
         pooled=pooling.described("mean" if request.pooling == OWN else request.pooling, own),
         dimensions=int(reference.shape[1]),
-        reference=Embedded(_similarity(reference)),
+        reference=Embedded(_similarity(reference), (), *agreed.get(request.reference, ())[:1]),
         candidates={
-            name: Embedded(_similarity(vectors[name]), _finite(_cosines(vectors[name], reference)))
+            name: Embedded(
+                _similarity(vectors[name]), _finite(_cosines(vectors[name], reference)), *agreed.get(name, ())
+            )
             for name in request.precisions
         },
         notes=(*tasks.notes_on_what_is_missing(opening.found), *notes),
@@ -65,12 +77,20 @@ def embed(request: EmbeddingsRequest, progress: Progress = lambda phase, share: 
     )
 
 
+def _of_pairs(sides: list[Tensor]) -> Vector:
+    """The cosine of each text at an even place with the one after it."""
+    found: Vector = _cosines(torch.stack(sides[::2]), torch.stack(sides[1::2])).double().numpy()
+    return found
+
+
 def _batches(
-    request: EmbeddingsRequest, reader: inputs.Reader, own: SentenceModel | None, pool: pooling.Pool
+    request: EmbeddingsRequest, paired: list[str], reader: inputs.Reader, own: SentenceModel | None, pool: pooling.Pool
 ) -> tuple[list[inputs.Batch], list[str]]:
-    """One for the query and each sentence, read as the checkpoint's folder says, and what there is to say of that."""
-    texts = (request.query, *request.texts)
-    called = ["The query", *(f"Sentence {number}" for number in range(1, len(texts)))]
+    """One for the query, each sentence and each text of pairs, read as the checkpoint's folder says, and what there
+    is to say of that."""
+    texts = (request.query, *request.texts, *paired)
+    called = ["The query", *(f"Sentence {number}" for number in range(1, len(request.texts) + 1))]
+    called += [f"The text {text[:40]!r} of a pair" for text in paired]
     if own is None:
         return [text_batch(reader, text, which) for text, which in zip(texts, called, strict=True)], []
     batches, notes, cut = [], [], 0

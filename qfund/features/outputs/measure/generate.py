@@ -11,7 +11,6 @@ from torch import Tensor
 
 from qfund.core.errors import InvalidInput, UnsupportedModel
 from qfund.core.progress import Progress, Streaming
-from qfund.features.outputs.measure import decoding
 from qfund.features.outputs.request.generation import (
     SCHEMA,
     Candidate,
@@ -23,7 +22,7 @@ from qfund.features.outputs.request.generation import (
     checked,
 )
 from qfund.inputs import conversations, prompts
-from qfund.models import configs, environment, inputs
+from qfund.models import configs, decoding, environment, inputs
 from qfund.models.comparison.logits import most_likely
 from qfund.models.comparison.positions import TOP
 from qfund.models.inputs import chat

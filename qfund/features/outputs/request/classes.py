@@ -10,15 +10,17 @@ from qfund.core.estimate import Estimate
 from qfund.precisions import request as precisions_request
 
 SCHEMA = 1
-MAX_TEXTS = 64
+MAX_TEXTS = 1000
 SHOWN = 8  # labels of an item that are kept, and those that any precision chose
 DEFAULT_PRECISIONS = ("bf16", "fp16", "int8", "int4", "int2", "nf4")
+#: Of the kinds of objects that ``docstring-kinds`` tells apart.
 DEFAULT_TEXTS = (
-    "I could not put it down: the best evening I have had in years.",
-    "It was fine, I suppose. Nothing that I would go back for.",
-    "The screen was cracked, and nobody has answered my letters since.",
-    "Not bad at all, though I had hoped for more.",
-    "Please tell me how to reset the password of my account.",
+    "This module provides tools for reading and writing configuration files.",
+    "A queue that hands out the smallest item first.",
+    "Raised when the connection is closed before the reply arrives.",
+    "Parse a string of options and return them with what is left over.",
+    "Remove and return the last item, or raise IndexError where there is none.",
+    "The name of the file.",
 )
 #: How logits become numbers that people read.
 SOFTMAX, SIGMOID, SCORE = "one of them", "any of them", "a score"
@@ -40,6 +42,9 @@ class ClassesRequest:
     texts: tuple[str, ...] = DEFAULT_TEXTS
     also: tuple[str, ...] = ()
     revision: str | None = None
+
+
+EXAMPLE = ClassesRequest("docstring-kinds")
 
 
 def checked(request: ClassesRequest) -> ClassesRequest:

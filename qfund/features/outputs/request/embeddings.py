@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from qfund.core.environment import Environment
 from qfund.core.estimate import Estimate
 from qfund.core.names import look_up
+from qfund.core.request import LATER
+from qfund.inputs import pairs
+from qfund.inputs.pairs import Pair
 from qfund.precisions import request as precisions_request
 
 SCHEMA = 1
@@ -39,7 +42,8 @@ POOLINGS = {
 @dataclass(frozen=True, slots=True)
 class EmbeddingsRequest:
     """What to embed: ``texts`` are ranked by their cosine with ``query``. ``pooling`` is a name of ``POOLINGS``, of the
-    hidden states after the last layer. The other parts are as in a comparison's ``Spec``."""
+    hidden states after the last layer. ``pairs`` are embedded besides, as sentences are: their cosines are to order
+    them as their scores do. The other parts are as in a comparison's ``Spec``."""
 
     model: str
     reference: str = "fp32"
@@ -49,9 +53,10 @@ class EmbeddingsRequest:
     pooling: str = OWN
     also: tuple[str, ...] = ()
     revision: str | None = None
+    pairs: tuple[Pair, ...] = field(default=(), metadata=LATER)
 
 
-EXAMPLE = EmbeddingsRequest("pydoc-llama")
+EXAMPLE = EmbeddingsRequest("docstring-vectors")
 
 
 def checked(request: EmbeddingsRequest) -> EmbeddingsRequest:
@@ -60,6 +65,7 @@ def checked(request: EmbeddingsRequest) -> EmbeddingsRequest:
     look_up(POOLINGS, request.pooling, "pooling")
     precisions_request.check_texts((request.query,), "query", 1)
     precisions_request.check_texts(request.texts, "sentence", MAX_TEXTS)
+    pairs.check(request.pairs, precisions_request.MAX_TEXT)
     return request
 
 
@@ -70,10 +76,14 @@ class Embedded:
     Attributes:
         similarity: cosine of every pair of them.
         cosine: of each one's embedding here with the reference's of the same text; empty for the reference itself.
+        correlation: Spearman's, of the cosines of pairs and their scores; None without pairs.
+        correlation_change: that less the reference's.
     """
 
     similarity: tuple[tuple[float | None, ...], ...]
     cosine: tuple[float | None, ...] = ()
+    correlation: Estimate | None = None
+    correlation_change: Estimate | None = None
 
     @property
     def scores(self) -> tuple[float | None, ...]:

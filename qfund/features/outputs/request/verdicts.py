@@ -4,6 +4,7 @@ Texts (or pictures) are taken as independent. As in a comparison, a candidate is
 95 % interval is, widened for how many candidates are looked at.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,22 +14,24 @@ from qfund.core.estimate import Estimate
 from qfund.core.intervals import MIN_BLOCKS, interval, scatter
 from qfund.core.units import number_text
 from qfund.drawing.numbers import cosine_text
-from qfund.drawing.phrases import label, listed
+from qfund.drawing.phrases import label, listed, unoriginal
 from qfund.features.outputs.request import embeddings
 from qfund.features.outputs.request.classes import SCORE, Classes
 from qfund.features.outputs.request.embeddings import Embeddings
 
-COSINE, ORDER, FLIPS = "cosine", "order", "flips"
+COSINE, ORDER, FLIPS, CORRELATION = "cosine", "order", "flips", "correlation"
 
 
 @dataclass(frozen=True, slots=True)
 class Margin:
     """How much is accepted: a mean ``cosine`` so far below 1; this share of pairs of neighbours in another ``order``,
-    every text as the query in turn; this share of ``flips``, items that are given another class."""
+    every text as the query in turn; this share of ``flips``, items that are given another class; this much less of
+    Spearman's ``correlation`` with the scores of pairs."""
 
     cosine: float = 0.01
     order: float = 0.02
     flips: float = 0.02
+    correlation: float = 0.01
 
 
 MARGIN = Margin()
@@ -79,6 +82,8 @@ def verdict(found: Embeddings | Classes, name: str, margin: Margin) -> Verdict:
     findings = tuple(
         _finding(what, values, getattr(margin, what), several) for what, values in measured.items() if values
     )
+    if isinstance(found, Embeddings) and (change := found.candidates[name].correlation_change) is not None:
+        findings = (*findings, _judged(CORRELATION, _loss(change, several), margin.correlation))
     states = [finding.state for finding in findings]
     state = next((state for state in ("outside", "inconclusive") if state in states), "within")
     shown = [finding for finding in findings if state == "within" or finding.state == state]
@@ -86,11 +91,39 @@ def verdict(found: Embeddings | Classes, name: str, margin: Margin) -> Verdict:
     count = shown[0].estimate.n
     if shown[0].estimate.low is None:
         why += f"; an interval takes {MIN_BLOCKS} or more, and there are {count}"
+    if state == "inconclusive" and (needed := _needed(shown)):
+        things = "pairs" if shown[0].what == CORRELATION else "inputs"
+        why += f"; about {needed:,} {things} would decide"
     return _said(found, name, state, findings, why)
 
 
+def _needed(findings: Sequence[Finding]) -> int | None:
+    """How many inputs would bring every undecided interval to one side of its margin, as errors shrink with √n, and a
+    bound on what was never seen with n; None where that is in no reach."""
+    needed = 0.0
+    for finding in findings:
+        found, margin = finding.estimate, finding.margin
+        never = finding.what == FLIPS and found.value == 0
+        if found.low is None or found.high is None:
+            needed = max(needed, -math.log(0.025) / margin if never and margin else MIN_BLOCKS)
+        elif (gap := abs(margin - found.value)) > 0:
+            beyond = (found.high if found.value < margin else found.low) - found.value
+            needed = max(needed, found.n * (abs(beyond) / gap) ** (1 if never else 2))
+    return None if not 1 <= needed <= 100_000 else math.ceil(float(f"{needed:.1e}"))
+
+
 def _finding(what: str, values: Sequence[float], margin: float, candidates: int) -> Finding:
-    estimate = _estimate(values, what == FLIPS, candidates)
+    return _judged(what, _estimate(values, what == FLIPS, candidates), margin)
+
+
+def _loss(change: Estimate, candidates: int) -> Estimate:
+    """What is lost where that changed, its interval widened for so many candidates."""
+    low, high = change.interval(candidates) or (None, None)
+    least, most = (None, None) if low is None or high is None else (-high, -low)
+    return Estimate(-change.value, None, change.n, "", least, most, change.blocks)
+
+
+def _judged(what: str, estimate: Estimate, margin: float) -> Finding:
     if estimate.low is None or estimate.high is None:
         return Finding(what, estimate, margin, "inconclusive")
     state = "within" if estimate.high <= margin else "outside" if estimate.low > margin else "inconclusive"
@@ -110,9 +143,16 @@ def _estimate(values: Sequence[float], share: bool, candidates: int) -> Estimate
 
 def _phrase(finding: Finding) -> str:
     def text(damage: float) -> str:
+        if finding.what == CORRELATION:
+            return f"{'−' if damage < 0 else ''}{number_text(abs(damage))}"
         return cosine_text(1 - damage) if finding.what == COSINE else f"{number_text(100 * damage)} %"
 
-    what = {COSINE: "cosine", ORDER: "pairs of neighbours in another order", FLIPS: "other classes"}[finding.what]
+    what = {
+        COSINE: "cosine",
+        ORDER: "pairs of neighbours in another order",
+        FLIPS: "other classes",
+        CORRELATION: f"loss of rank correlation with the scores of {finding.estimate.n:,} pairs",
+    }[finding.what]
     found, margin = finding.estimate, f"margin {text(finding.margin)}"
     if found.low is None or found.high is None:
         return f"{what} {text(found.value)} ({margin})"
@@ -126,4 +166,5 @@ def _said(found: Embeddings | Classes, name: str, state: str, findings: tuple[Fi
         "within": "within your margin",
         "outside": "outside your margin",
     }.get(state, state)
-    return Verdict(name, state, findings, f"{label(name)} is {said}: {why}.")
+    alone = unoriginal(name, found.request.reference)
+    return Verdict(name, state, findings, f"{alone or f'{label(name)} is {said}: {why}'}.")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import streamlit as st
 
 from qfund.core.text import lines, unmarked
-from qfund.features.outputs.link import MARGINS, MAX_TEXT, VIEWS, Asked
+from qfund.features.outputs.link import ADDRESS, MARGINS, MAX_TEXT, MODELS, VIEWS, Asked
 from qfund.features.outputs.request import embeddings, generation
 from qfund.features.outputs.request.embeddings import POOLINGS
 from qfund.features.outputs.request.generation import MAX_NEW_TOKENS
@@ -71,6 +71,7 @@ def draw(asked: Asked) -> Asked:
         key="outputs_view",
         required=True,
         label_visibility="collapsed",
+        on_change=_turn,
         persist_state="session",
     )
     asked = replace(asked, view=view if view in VIEWS else "text")
@@ -90,6 +91,13 @@ def draw(asked: Asked) -> Asked:
                 label, icon = _ACTIONS[asked.view]
                 st.button(label, type="primary", key="outputs_go", icon=icon, width=150, on_click=_want)
         return _texts(asked)
+
+
+def _turn() -> None:
+    """Another view opens on its own model, unless somebody has named one."""
+    state, before = st.session_state, ADDRESS.current().view
+    if state["outputs_model"] == MODELS[before] and state["outputs_view"] in VIEWS:
+        state["outputs_model"] = MODELS[state["outputs_view"]]
 
 
 def _model(asked: Asked) -> Asked:
@@ -123,7 +131,7 @@ def _text(asked: Asked) -> Asked:
     )
     tokens = st.selectbox(
         "New tokens",
-        sorted({*TOKENS, int(st.session_state["outputs_tokens"])}),
+        pickers.amounts("outputs_tokens", TOKENS),
         key="outputs_tokens",
         width=120,
         help=f"At most so many after each prompt; a link may name any number to {MAX_NEW_TOKENS:,}.",

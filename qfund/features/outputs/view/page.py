@@ -10,6 +10,7 @@ from qfund.features.outputs.request.classes import Classes
 from qfund.features.outputs.request.embeddings import Embeddings
 from qfund.features.outputs.request.generation import Generation
 from qfund.features.outputs.view import choices, classes, embeddings, text
+from qfund.precisions.request import reference_of
 from qfund.ui import progress, services
 from qfund.ui.services import Answer
 from qfund.ui.states import empty, failed, literal, told
@@ -25,7 +26,7 @@ _INVITATIONS = {
     ),
     "classes": (
         "Nothing classified yet",
-        "Name a sequence or image classifier, a folder or a Hub id (none ships with qfund), and press **Classify**: it "
+        "Name a sequence or image classifier, a folder or a Hub id, and press **Classify**: it "
         "classifies the same texts, or pictures that qfund draws, in {precisions}, and you see whose probabilities "
         "move and which classes flip.",
         ":material/category:",
@@ -53,6 +54,7 @@ def _below(asked: Asked) -> None:
     """Everything below the choices; a click asks for what is chosen."""
     request = asked.request
     try:
+        reference_of(asked.reference, asked.precisions)  # what a widget shows is asked for
         answer, jobs = services.look_up(request), services.jobs()
         # From here to the job nothing of Streamlit's is called, so that no other run can come between.
         if choices.wanted() and answer.result is None and not (answer.job and answer.job.active):

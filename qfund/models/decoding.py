@@ -90,6 +90,20 @@ class Writer:
             return module(**arguments)
 
 
+def greedy(model: Any, row: Precision, ids: Sequence[int], limit: int) -> list[int]:
+    """The tokens that a causal model goes on with, the end token too; fewer where its scores are not finite."""
+    writer, found = Writer(model, row, ids, None, limit), list[int]()
+    while len(found) < limit:
+        scores = writer.scores()
+        if scores.isnan().any() or (scores == torch.inf).any() or (scores == -torch.inf).all():
+            break
+        found.append(int(scores.argmax()))
+        if found[-1] in writer.ends:
+            break
+        writer.take(found[-1])
+    return found
+
+
 def _as_list(value: Any) -> list[int]:
     return [] if value is None else value if isinstance(value, list) else [int(value)]
 

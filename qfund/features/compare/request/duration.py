@@ -28,8 +28,8 @@ _CONTEXT, _BATCH = 512, 1024
 _DOCUMENTATION = 45_000
 #: Positions of the noise, as ``measure.noise`` has them.
 _NOISE = 1024
-#: Of a first guess, by dtype: a forward beside one in FP32, as docs/precisions.md has it (FP16 is slower in small models,
-#: and as fast in large ones); what is rounded is unpacked before.
+#: Of a first guess, by dtype: a forward beside one in FP32, as docs/precisions.md has it (FP16 is slower in small
+#: models, and as fast in large ones); what is rounded is unpacked before.
 _SLOWER = {"float32": 1.0, "bfloat16": 0.6, "float16": 2.0, "float64": 2.3}
 _UNPACKED = 1.1
 #: Of a first guess: seconds that 10⁹ weights take to be read and made ready for a precision; that a logit takes to be

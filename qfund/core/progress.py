@@ -25,3 +25,12 @@ class Sharing(Protocol):
 
     def so_far(self, result: Any) -> None:
         """The result of what has been done, of the type that the whole will have, in place of the last."""
+
+
+@runtime_checkable
+class Resumable(Sharing, Protocol):
+    """One whose results are kept, so that what was done may be kept too, for whoever goes on. ``fresh``: nothing that
+    was kept before is used."""
+
+    @property
+    def fresh(self) -> bool: ...

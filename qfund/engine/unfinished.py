@@ -49,7 +49,7 @@ def _key(key: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Keeping:
-    """A progress that keeps what it is given, and gives it on; ``fresh``: nothing that was kept before is to be used."""
+    """A progress that keeps what it is given, and gives it on. ``fresh``: nothing that was kept before is used."""
 
     store: "Store"
     kind: Kind

@@ -66,6 +66,8 @@ class Reporter:
     of a kind a second, but every phase is named, and every result is sent. Texts that are left out are in the next
     ones, which replace them, or in the result."""
 
+    fresh = False
+
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._phase: str | None = None

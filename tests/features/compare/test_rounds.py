@@ -38,6 +38,7 @@ class Told:
     """A progress that takes results, and stops the work after so many of them."""
 
     stop_after: int | None = None
+    fresh: bool = False
     reports: list[Report] = field(default_factory=list)
     shares: list[float] = field(default_factory=list)
 
@@ -111,6 +112,16 @@ def test_more_tokens_of_the_same_text_go_on(in_one_go: Report) -> None:
     assert again.reports == [] and numbers(found) == numbers(in_one_go)
 
 
+def test_what_is_asked_for_afresh_is_measured_afresh(in_one_go: Report, home: Path) -> None:
+    compare(ASKED)
+    assert not (home / "rounds").exists(), "of one that keeps no result nothing is kept"
+    with pytest.raises(Cancelled):
+        compare(ASKED, Told(stop_after=2))
+    again = Told(fresh=True)
+    assert numbers(compare(ASKED, again)) == numbers(in_one_go)
+    assert [report.input.tokens for report in again.reports] == [1024, 2048]
+
+
 def test_a_file_that_is_damaged_or_of_another_text_begins_anew(in_one_go: Report, home: Path) -> None:
     compare(replace(ASKED, max_tokens=2048), Told())
     for path in (home / "rounds").iterdir():
@@ -146,10 +157,12 @@ def test_candidates_that_read_differently_far_are_paired_on_what_both_read() -> 
 
 
 def test_noise_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = compare(ASKED)
+    first = compare(ASKED, Told())
     assert first.noise
     monkeypatch.setattr(kept.Floor, "put", lambda *_: pytest.fail("measured again"))
-    other = compare(replace(ASKED, precisions=("bf16",), text="Another text, of which nobody has heard. " * 300))
+    other = compare(
+        replace(ASKED, precisions=("bf16",), text="Another text, of which nobody has heard. " * 300), Told()
+    )
     assert other.noise == first.noise
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from qfund.core.intervals import MIN_BLOCKS
 from qfund.core.metrics.estimates import estimates
-from qfund.core.progress import Progress, Sharing
+from qfund.core.progress import Progress, Resumable, Sharing
 from qfund.features.compare.measure import noise as noises
 from qfund.features.compare.measure import streamed, whole
 from qfund.features.compare.measure.files import Files
@@ -56,7 +56,7 @@ class Course:
         spec, found, task, batches = self.spec, self.opened.as_read, self.opened.task, self.prepared.batches
         self._rest = Rest(spec, found, self.files, batches)
         after = self._after if isinstance(self.progress, Sharing) or self.races else None
-        begun = self._rest.begun() if after and not self._fresh else None
+        begun = self._rest.begun() if self._goes_on else None
         self.rounds = Rounds(batches, spec.candidates, after, begun)
         if any(PRECISIONS[name].family == STORED for name in spec.precisions):
             why = "what is quantised already is loaded as its library does it"
@@ -75,9 +75,13 @@ class Course:
         return whole.measure_whole(spec, found, self.files, task, self.rounds, sizes, cache, why, self.progress)
 
     @property
-    def _fresh(self) -> bool:
-        """Whether what was kept before shall not be used."""
-        return bool(getattr(self.progress, "fresh", False))
+    def _keeps(self) -> bool:
+        return isinstance(self.progress, Resumable)
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether what was kept before is used."""
+        return isinstance(self.progress, Resumable) and not self.progress.fresh
 
     @property
     def races(self) -> bool:
@@ -103,7 +107,8 @@ class Course:
             sure = {row.precision for row in found if row.state != "inconclusive"}
             decided = [name for name in rounds.running if name in sure]
         left = rounds.left | dict.fromkeys(decided, rounds.done)
-        self._rest.keep(outcome.gathered, self.spec.candidates, outcome.runs, rounds.done, left, rounds.looks)
+        if self._keeps:
+            self._rest.keep(outcome.gathered, self.spec.candidates, outcome.runs, rounds.done, left, rounds.looks)
         return decided
 
     def _noise_to_measure(self) -> tuple[noises.Noise, ...]:
@@ -114,7 +119,7 @@ class Course:
         few = batches[: max((row.way.batches or 0 for row in self._varied), default=0)]
         read = file.checkpoint if file else found
         self._floor = Floor(self.spec, read, few, [row.name for row in self._varied])
-        kept = None if self._fresh else self._floor.get()
+        kept = self._floor.get() if self._goes_on else None
         if kept is not None:
             self.noise, self._varied = kept, ()
         large = sum(tensor.elements for tensor in found.tensors.values()) > _LARGE
@@ -127,7 +132,8 @@ class Course:
         if outcome.noise and self._varied:
             candidates = outcome.gathered.comparison.candidates
             self.noise = tuple(_noise_run(row, candidates[row.way.name], self.prepared) for row in outcome.noise)
-            self._floor.put(self.noise)
+            if self._keeps:
+                self._floor.put(self.noise)
         if outcome.noise:
             self._varied = ()
 

@@ -77,7 +77,7 @@ def of_checkpoint(name: str, config: Mapping[str, Any], tensors: Mapping[str, St
         raise UnsupportedModel(
             f"{name} is quantised for MLX, which packs weights for Apple's processors ({shortened(coded)} in "
             f"{tensors[coded].dtype}); transformers does not read that.",
-            "Name the checkpoint that it was made from, or unpack it there first (mlx_lm.convert --dequantize).",
+            "Name the checkpoint that it was made from; beside that this one can be compared (--file).",
         )
     return None if entry is None else _read(entry[1], entry[0])
 
@@ -230,6 +230,10 @@ def _compressed(part: _Settings) -> str:
     return f"{part.text('type') or ''}{part.whole('num_bits') or ''}{scales}"
 
 
+def _modelopt(given: _Settings) -> _Words:
+    return given.text("quant_algo") or "", _groups(given)
+
+
 def _quanto(given: _Settings) -> _Words:
     return given.text("weights") or "", []
 
@@ -261,7 +265,7 @@ _FORMATS = {
     "gptq": _Format("GPTQ", _gptq),
     "higgs": _Format("HIGGS"),
     "hqq": _Format("HQQ", _hqq),
-    "modelopt": _Format("ModelOpt"),
+    "modelopt": _Format("ModelOpt", _modelopt),
     "mxfp4": _Format("MXFP4", _mxfp4),
     "mxfp8": _Format("MXFP8"),
     "nvfp4": _Format("NVFP4"),

@@ -221,7 +221,7 @@ REFUSED = [
     ({"quant_method": "hqq", "quant_config": {"weight_quant_params": {"nbits": 4}}}, "HQQ 4 bits", "HQQ|device_map"),
     ({"quant_method": "quanto", "weights": "int4"}, "Quanto int4", "optimum-quanto"),
     ({"quant_method": "nvfp4"}, "NVFP4", "not supported yet"),
-    ({"quant_method": "modelopt", "quant_algo": "FP8"}, "ModelOpt", "knows no such method"),
+    ({"quant_method": "modelopt", "quant_algo": "FP8"}, "ModelOpt FP8", "knows no such method"),
     ({"quant_method": "homemade", "bits": 3}, "homemade 3 bits", "knows no such method"),
 ]
 

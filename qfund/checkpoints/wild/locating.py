@@ -6,6 +6,7 @@ from pathlib import Path
 from qfund.checkpoints import catalog
 from qfund.checkpoints.headers import shortened
 from qfund.checkpoints.wild import table
+from qfund.checkpoints.wild.packed.method import method_of, says_so
 from qfund.core.errors import ModelNotFound
 from qfund.precisions.files import HUB_FILE
 
@@ -38,9 +39,19 @@ def here(file: str) -> Path | None:
 
 
 def is_file(model: str) -> bool:
-    """Whether what is named as a model is a quantised file that is none by itself: a file, not a folder."""
+    """Whether what is named as a model is a quantised file that is none by itself: a file, or a folder that
+    transformers does not open."""
     found = HUB_FILE.fullmatch(model)
-    return model.endswith(".gguf") and (catalog.path_of(model).is_file() or bool(found and found["path"]))
+    return is_packed(model, alone=True) or (
+        model.endswith(".gguf") and (catalog.path_of(model).is_file() or bool(found and found["path"]))
+    )
+
+
+def is_packed(model: str, alone: bool = False) -> bool:
+    """Whether what is named is a folder here in a format of the table; ``alone``: in one that only this reads."""
+    path = catalog.path_of(model)
+    method = method_of(path) if _exists(path) and path.is_dir() else None
+    return method in table.FORMATS and (not alone or method == "mlx" or not says_so(path))
 
 
 def fetched(file: str, largest: int, progress: Progress) -> Path:

@@ -217,10 +217,10 @@ class Kind:
     lowest: float | None
 
 
-def by_module(found: Audit) -> tuple[Kind, ...]:
+def by_module(tensors: Iterable[TensorAudit]) -> tuple[Kind, ...]:
     """The map of modules by type, in the order of the file."""
     groups: dict[tuple[str, str], list[tuple[int | None, TensorAudit]]] = {}
-    for row in found.tensors:
+    for row in tensors:
         name, layer = pattern(row.name)
         name = re.sub(r"experts\.\d+\.", "experts.*.", name)
         groups.setdefault((name, row.type), []).append((layer, row))

@@ -28,7 +28,7 @@ def types(found: Audit) -> Rows:
 def modules(found: Audit) -> Rows:
     """The map of modules: a row for each place in the layers and type."""
     rows = [["Module", "Type", "Layers", "Bytes", "Lowest SQNR"]]
-    for kind in by_module(found):
+    for kind in by_module(found.tensors):
         lowest = "" if kind.lowest is None else f"{kind.lowest:.1f} dB"
         rows.append([kind.name, kind.type, layers_text(kind.layers), bytes_text(kind.bytes), lowest])
     return rows

@@ -50,6 +50,9 @@ _READING = """
   memory (RSS) is none of them: it counts pages of the checkpoint's file that the system takes back when it must.
 - **Need** is the most private memory plus the live weights that still alias the mapped file. It says why loading
   straight in BF16 takes half of what loading in FP32 and casting takes.
+- **A quantised file** beside its original shows what its own weights cost, decoded and run in FP32. What the program
+  that runs it rounds besides (llama.cpp: the inputs of quantised products) comes on top and is not in the figures.
+  `qfund audit` lists what is in the file, tensor by tensor.
 - **Times** are ratios to the reference's, measured in turns on one machine, and only where libraries were asked for.
 """
 

@@ -61,7 +61,7 @@ def test_the_head_alone_tells_bytes_and_bits(made: tuple[Path, dict[str, Any]]) 
     expected = 8 * sum(row.bytes for row in coded) / sum(row.parameters for row in coded)
     assert found.bits_of_quantized == pytest.approx(expected)
     assert all(row.same is None and row.sqnr is None for row in found.tensors)
-    up = [(kind.type, kind.layers) for kind in by_module(found) if "ffn_up" in kind.name]
+    up = [(kind.type, kind.layers) for kind in by_module(found.tensors) if "ffn_up" in kind.name]
     assert sorted(up) == [("Q4_0", (0,)), ("Q8_0", (1,))]
     assert len(tables.tensors(found)) == 1 + len(found.tensors)
 

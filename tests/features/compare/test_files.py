@@ -155,3 +155,8 @@ def test_requests_without_files_keep_their_keys() -> None:
     key = hashlib.sha256(b"\n".join((b"compare", written, b"same"))).hexdigest()[:32]
     assert key_of(spec, lambda request: "same") == key
     assert key_of(replace(spec, files=("x.gguf",)), lambda request: "same") != key
+
+
+def test_a_file_that_is_not_there_has_no_key() -> None:
+    with pytest.raises(QfundError, match="There is no file or folder"):
+        key_of(Spec("pydoc-llama", files=("./nothing.gguf",)))

@@ -10,6 +10,7 @@ from qfund.core.errors import EngineError, ModelNotFound, QueueFull, StoreError,
 from qfund.engine import key_of
 from qfund.engine.store import Store
 from qfund.features.compare import link
+from qfund.features.compare.measure.compare import compare as measure
 from qfund.features.compare.request import examples
 from qfund.features.compare.request.link import to_query
 from qfund.features.compare.request.report import Report
@@ -20,6 +21,8 @@ from qfund.precisions.table import PRECISIONS, unavailable
 from qfund.ui import pickers, services
 from tests.features.compare.pages import COMPARE, CORPUS, FULL, HALF, JUDGED, section, texts
 from tests.features.compare.reports import full_report, make_report
+from tests.tiny import gguf_files
+from tests.tiny.checkpoints import folder as tiny
 from tests.ui.pages import FakeJobs, Open, query
 
 
@@ -346,3 +349,31 @@ def test_the_link_of_a_local_folder_says_that_it_opens_only_here(opened: Open, s
 def test_the_reference_is_named_once_in_the_invitation(opened: Open) -> None:
     spec = Spec("dummy", "bf16", ("bf16", "int8"), max_tokens=5)
     assert "loads dummy in BF16 and INT8 weight-only, runs" in texts(opened(to_query(spec)))
+
+
+def test_quantised_files_reach_the_engine_and_the_link(opened: Open, jobs: FakeJobs, tmp_path: Path) -> None:
+    path = tmp_path / "tiny-Q8_0.gguf"
+    gguf_files.write(tiny("llama"), path)
+    at = opened()
+    at.multiselect(key="choice_precisions").set_value(["bf16"])
+    at.text_area(key="choice_quantized").set_value(f"{path}\n\n {path} ").run()
+    assert "tiny-Q8_0 (file)" in at.selectbox(key="choice_reference").options
+    at.button(key="compare").click().run()
+    (spec,) = jobs.submitted
+    assert (spec.files, spec.precisions) == ((str(path),), ("bf16",))
+    assert at.query_params["quantized"] == str(path)
+    again = opened(to_query(spec))
+    assert again.text_area(key="choice_quantized").value == str(path)
+    assert not again.exception
+
+
+def test_a_report_of_a_file_says_what_the_file_is(opened: Open, store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "tiny-Q8_0.gguf"
+    gguf_files.write(tiny("llama"), path)
+    spec = Spec(str(tiny("llama")), precisions=(), text="one two three four five six", context=8, files=(str(path),))
+    store.put(COMPARE, key_of(spec), measure(spec))
+    at = opened(to_query(spec), **section("Files"))
+    assert not at.exception
+    (table,) = [frame.value for frame in at.dataframe if "Format" in frame.value.columns]
+    assert table["Format"].tolist() == ["GGUF Q8_0"] and table["File"].tolist() == ["tiny-Q8_0"]
+    assert "tiny-Q8_0" in texts(at) and "Files" in [tab.label.rpartition(" ")[2] for tab in at.tabs]

@@ -6,6 +6,7 @@ apart share a byte: of four bits, row i is the high half of byte i and row i + n
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +79,8 @@ def _weight(source: Source, module: str) -> PackedTensor:
 
     settings = (part for part in source.tensors if part.startswith(f"{module}.") and part != f"{module}.bias")
     type_ = f"int{bits}{groups_text(group, columns) if axis else f' g{group} by column'}"
-    return source.packed(f"{module}.weight", (rows, columns), type_, decode, tuple(settings))
+    found = source.packed(f"{module}.weight", (rows, columns), type_, decode, tuple(settings))
+    return replace(found, by_rows=axis == 1)
 
 
 def _rows(packed: NDArray[np.uint32] | NDArray[np.uint8], bits: int, fields: int, start: int, stop: int) -> Codes:

@@ -19,6 +19,11 @@ def method_of(folder: Path) -> str | None:
     return None if found is None else found[0]
 
 
+def says_so(folder: Path) -> bool:
+    """Whether the config.json of a folder, which has one, says itself that it is quantised."""
+    return quantization.entry_of(checkpoint.read_config(folder)) is not None
+
+
 def settings_of(folder: Path, config: Mapping[str, Any]) -> tuple[str, str, Mapping[str, Any]] | None:
     """Method, label and settings."""
     entry = quantization.entry_of(config)

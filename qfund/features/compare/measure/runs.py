@@ -76,13 +76,15 @@ def _wider(one: Range | None, other: Range | None) -> Range | None:
 
 def of_file(file: File, transformers_bytes: int, seconds: float, reached: Range | None) -> Run:
     """Of weights that a quantised file holds: its bytes are the file's, whatever they were decoded to."""
+    inputs = file.facts.inputs
+    besides = [f"What its kernels round besides is not in these figures: {inputs}."] if inputs else []
     return Run(
         footprint=file.footprint,
         transformers_bytes=transformers_bytes,
         converted=file.converted,
         left=file.left,
         saturated={},
-        note=" ".join((f"The weights of {file.facts.label}, decoded and run in FP32.", *file.facts.notes)),
+        note=" ".join((f"The weights of {file.facts.label}, decoded and run in FP32.", *besides, *file.facts.notes)),
         seconds=seconds,
         range=reached,
     )

@@ -10,7 +10,7 @@ from qfund.core.text import decoded, unmarked
 from qfund.features.compare.link import MAX_TEXT
 from qfund.features.compare.request.examples import EXAMPLE
 from qfund.features.compare.request.spec import DEFAULT_CANDIDATES, MAX_TOKENS, Spec, checked, like_llama_cpp
-from qfund.features.compare.view import amount
+from qfund.features.compare.view import amount, files
 from qfund.inputs.texts import ALL, ANSWERS, SCORINGS, SECOND_HALF, WRITTEN, NamedText
 from qfund.precisions.precision import FLOAT, GGUF, MEANING, Precision
 from qfund.precisions.request import reference_of
@@ -25,7 +25,7 @@ EVALUATION = "Evaluation text"
 
 _KEYS = (
     *("model", "reference", "precisions", "source", "text", "texts", "tokens"),
-    *("context", "scoring", "stride", "revision", "also", "libraries"),
+    *("context", "scoring", "stride", "revision", "also", "libraries", "quantized"),
 )
 #: Characters of all files together that this page takes; the command line takes more.
 MAX_FILES = 400_000
@@ -81,6 +81,7 @@ def seed(spec: Spec) -> None:
         "revision": spec.revision or "",
         "also": list(spec.also),
         "libraries": spec.libraries,
+        "quantized": "\n".join(spec.files),
     }
     for name, value in values.items():
         st.session_state[f"choice_{name}"] = value
@@ -107,8 +108,8 @@ def draw() -> bool:
             )
             pickers.reference(
                 "choice_reference",
-                WITH_STORED,
-                option_label,
+                (*WITH_STORED, *files.names(state["choice_quantized"])),
+                files.said,
                 explained="The precision that the candidates are compared with.",
             )
             with st.container(horizontal=True, vertical_alignment="bottom", width=_CANDIDATES, key="candidates"):
@@ -252,6 +253,7 @@ def _options() -> None:
             on_click=_like_llama_cpp,
             help="Sets what is scored, no overlap, and the whole text.",
         )
+        files.field("choice_quantized")
         pickers.revision("choice_revision", "A branch, tag or commit. The report keeps the commit that was read.")
         pickers.also(
             "choice_also",
@@ -295,6 +297,7 @@ def _without_amount() -> Spec:
         stride=None if stride is None else int(stride),
         scoring=str(state["choice_scoring"]),
         texts=tuple(state["choice_texts"]) if source == OWN_FILES else (),
+        files=files.lines(str(state["choice_quantized"] or "")),
     )
 
 

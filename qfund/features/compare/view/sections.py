@@ -6,7 +6,7 @@ import streamlit as st
 
 from qfund.features.compare import link
 from qfund.features.compare.request.report import Report
-from qfund.features.compare.view import data, fidelity, libraries, memory, statistics, tokens, verdict
+from qfund.features.compare.view import data, fidelity, files, libraries, memory, statistics, tokens, verdict
 from qfund.ui.services import Answer
 
 SECTIONS = {
@@ -15,6 +15,7 @@ SECTIONS = {
     ":material/query_stats: Statistics": statistics.draw,
     ":material/memory: Memory": memory.draw,
     ":material/speed: Libraries": libraries.draw,
+    ":material/draft: Files": files.draw,
     ":material/download: Data": data.draw,
 }
 
@@ -38,6 +39,7 @@ def draw(found: Answer) -> None:
 def _without(report: Report) -> list[Callable[[Answer], None]]:
     """Sections of which this report has nothing."""
     absent = {libraries.draw: not report.spec.libraries, statistics.draw: not statistics.has(report)}
+    absent[files.draw] = not files.has(report)
     return [draw for draw, nothing in absent.items() if nothing]
 
 

@@ -9,6 +9,7 @@ from qfund.commandline.measuring import put
 from qfund.commandline.options import ALSO, JSON, MODEL, REVISION, names, precision
 from qfund.commandline.table import Command, Option
 from qfund.commandline.tables import aligned
+from qfund.core.errors import ModelError
 from qfund.core.feature import lazily
 from qfund.core.units import bytes_text
 from qfund.engine.kinds import kind_of
@@ -29,6 +30,16 @@ def _run(options: Namespace) -> None:
     known = plan.read(plan.checked(request), _silently)  # whatever is wrong with it is said before torch is here
     found = engine.compute(request, measure=partial(lazily(kind_of(request).measure), known=known))
     put(found, options, plan_text)
+    if not options.json and locating.is_packed(options.model):
+        print(f"\n{_contents(options.model)}")
+
+
+def _contents(folder: str) -> str:
+    """By type and module, as of a file; a sizes' table does not need that its parts are all there."""
+    try:
+        return contents_text(contents(AuditRequest(folder)))
+    except ModelError as error:
+        return f"Its tensors cannot be unpacked: {error.message}"
 
 
 def _silently(phase: str, share: float) -> None:

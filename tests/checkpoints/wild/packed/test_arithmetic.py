@@ -1,26 +1,25 @@
 """Roundings and bit streams, for every input of which there are few enough, and at random."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from numpy.typing import NDArray
 
 from qfund.checkpoints.wild.packed.arithmetic import number, rounded, unpack
 
 
 @given(arrays(np.float32, 40, elements=st.floats(width=32)), st.sampled_from([1.0, 1e-4, 1e-7]))
-def test_float16_is_as_numpy_casts(values: NDArray[np.float32], size: float) -> None:
+def test_float16_is_as_numpy_casts(given_values: Any, size: float) -> None:
     with np.errstate(all="ignore"):
-        values *= np.float32(size)
-        np.testing.assert_array_equal(
-            rounded(np.asarray(values, np.float32), "F16"), values.astype(np.float16).astype(np.float32)
-        )
+        scaled = np.asarray(given_values * np.float32(size), np.float32)
+        np.testing.assert_array_equal(rounded(scaled, "F16"), scaled.astype(np.float16).astype(np.float32))
 
 
 def test_every_half_and_what_lies_between_two() -> None:
-    halves = np.arange(2**16, dtype=np.uint16).view(np.float16).astype(np.float32)
+    halves: Any = np.arange(2**16, dtype=np.uint16).view(np.float16).astype(np.float32)
     halves = np.sort(halves[np.isfinite(halves)])
     middle = (halves[1:] + halves[:-1]) / 2
     for values in (halves, middle, np.nextafter(middle, np.float32(9e9)), np.nextafter(middle, np.float32(-9e9))):

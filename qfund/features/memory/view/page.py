@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import streamlit as st
 
-from qfund.core.errors import QfundError
+from qfund.core.errors import QfundError, UnsupportedModel
 from qfund.core.request import Request
 from qfund.core.units import bytes_text
 from qfund.features.memory import words
@@ -125,6 +125,8 @@ def _sections(headers: HeaderPlan, exact: Answer, sized: Answer | None) -> None:
             asked = choices.workload(asked)
             if sized is not None and sized.result is not None:
                 fit.draw(asked, sized.result)
+            elif sized is not None and sized.job and isinstance(error := sized.job.error, UnsupportedModel):
+                st.info(f"{literal(error.message)} {literal(error.remedy)}", icon=":material/info:")  # no try mends it
             elif sized is not None:
                 _wait(sized)
         elif opened == "sizes":

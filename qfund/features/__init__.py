@@ -16,5 +16,5 @@ from qfund.features import (
 
 #: In the order of the navigation.
 FEATURES: tuple[Feature, ...] = tuple(
-    room.FEATURE for room in (compare, memory, outputs, captions, saved, lesson, quantizer, formats, precisions, guide)
+    room.FEATURE for room in (compare, memory, outputs, captions, precisions, saved, lesson, quantizer, formats, guide)
 )

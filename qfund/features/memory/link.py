@@ -20,11 +20,11 @@ from qfund.ui.address import Address
 MACHINE = "machine"
 #: Names of the sections as they stand in an address, and their titles.
 SECTIONS = {
-    "fits": ":material/fit_screen: Will it fit?",
-    "sizes": ":material/stacked_bar_chart: Sizes, explained",
-    "loading": ":material/area_chart: Loading",
-    "modules": ":material/dashboard: Modules",
-    "data": ":material/download: Data",
+    "fits": "Will it fit?",
+    "sizes": "Sizes, explained",
+    "loading": "Loading",
+    "modules": "Modules",
+    "data": "Data",
 }
 #: Any budget: rows of a workload are computed on the page, from what does not depend on it.
 _ANY = Workload(budget=budgets.LARGEST)

@@ -10,6 +10,7 @@ from qfund.features.outputs.request.classes import Classes
 from qfund.features.outputs.request.embeddings import Embeddings
 from qfund.features.outputs.request.generation import Generation
 from qfund.features.outputs.view import choices, classes, embeddings, text
+from qfund.features.outputs.view.captions import page as captions
 from qfund.ui import progress, services
 from qfund.ui.services import Answer
 from qfund.ui.states import empty, failed, literal, told
@@ -43,6 +44,10 @@ def draw() -> None:
     """The whole view."""
     asked, new = ADDRESS.opened()
     choices.follow(asked, new)
+    asked = choices.view(asked)
+    if asked.view == "captions":
+        captions.draw(asked.captions, new)
+        return
     asked = choices.draw(asked)
     ADDRESS.show(asked)
     told(ADDRESS.problems())

@@ -4,12 +4,12 @@ from argparse import Namespace
 
 from qfund import engine
 from qfund.commandline.measuring import put
-from qfund.commandline.options import ALSO, JSON, MODEL, REVISION, names, precision
+from qfund.commandline.options import ALSO, JSON, MODEL, REVISION, names, precision, tokens
 from qfund.commandline.table import Command, Exclusive, Option
 from qfund.commandline.tables import aligned
 from qfund.core.units import bytes_text
 from qfund.features.memory.request import budgets, kv_cache
-from qfund.features.memory.request.budgets import GPUS
+from qfund.features.memory.request.budgets import GPUS, MACHINE
 from qfund.features.memory.request.fits import (
     DEFAULT_CONTEXT,
     DEFAULT_PRECISIONS,
@@ -34,7 +34,7 @@ def _run(options: Namespace) -> None:
             context=options.context,
             batch=options.batch,
             kv=options.kv.lower() if options.kv else None,
-            runtime=options.device or ("cpu" if options.budget == "machine" else "cuda"),
+            runtime=options.device or ("cpu" if options.budget == MACHINE else "cuda"),
             all_logits=options.all_logits,
         ),
         precisions=names(options.precision),
@@ -45,9 +45,7 @@ def _run(options: Namespace) -> None:
 
 
 def _budget(options: Namespace) -> int:
-    if options.gpu is not None:
-        return budgets.gpu(options.gpu).bytes
-    return budgets.machine_memory() if options.budget == "machine" else budgets.parse_budget(options.budget)
+    return budgets.budget(options.budget) if options.gpu is None else budgets.gpu(options.gpu).bytes
 
 
 COMMAND = Command(
@@ -56,16 +54,21 @@ COMMAND = Command(
         MODEL,
         Exclusive(
             (
-                Option("--budget", "memory: 24GiB, 24GB, 512MiB, bytes; `machine` is what is free here now", "B"),
-                Option("--gpu", "the memory of this GPU, all of it free (names below)", "G"),
+                Option(
+                    "--budget",
+                    "memory: 24GiB, 24GB, 512MiB, bytes; a GPU; `machine` is what is free here now",
+                    "B",
+                    budgets.recognized,
+                ),
+                Option("--gpu", "the memory of this GPU, all of it free: 4090, `RTX 4090` (names below)", "G"),
             ),
             required=True,
         ),
         Option(
             "--context",
-            f"tokens of a sequence, prompt and answer together (default: {DEFAULT_CONTEXT})",
+            f"tokens of a sequence, prompt and answer together: 8192, 8k (default: {DEFAULT_CONTEXT})",
             "N",
-            int,
+            tokens,
             DEFAULT_CONTEXT,
         ),
         Option("--batch", "sequences at once (default: 1)", "N", int, 1),

@@ -1,5 +1,8 @@
-"""What the dashboard's server does beside Streamlit's: it sends scripts compressed, opens pages by every name that they
-have had, and says in a page's HTML what the page is and how it keeps its history."""
+"""What the dashboard's server does beside Streamlit's.
+
+It sends scripts compressed, opens pages by every name that they have had, and says in a page's HTML what the page is,
+how it keeps its history, and what its elements lack for some of those who use it.
+"""
 
 import gzip
 import html
@@ -21,7 +24,7 @@ _STATIC = Path(st.__file__).parent / "static"
 #: What compressing makes smaller; fonts and pictures are compressed already.
 _TYPES = {".js": "text/javascript", ".css": "text/css"}
 _FOR_EVER = "public, immutable, max-age=31536000"  # a file's name holds a hash of its content
-_HISTORY = (Path(__file__).parent / "assets/history.js").read_text("utf-8")
+_ASSETS = Path(__file__).parent / "assets"
 _TITLE = re.compile("<title>.*?</title>")
 
 
@@ -43,6 +46,11 @@ def _compressed(path: Path) -> bytes:
     return gzip.compress(path.read_bytes(), 6, mtime=0)
 
 
+@cache
+def _own(name: str) -> str:
+    return (_ASSETS / name).read_text("utf-8")
+
+
 def _index(page: Page) -> bytes:
     """Streamlit's one HTML file, with what search engines, chats and the browser's history want to know of a page."""
     title, told = html.escape(page.tab), html.escape(page.description)
@@ -50,7 +58,7 @@ def _index(page: Page) -> bytes:
         f"<title>{title}</title>"
         f'<meta name="description" content="{told}">'
         f'<meta property="og:title" content="{title}"><meta property="og:description" content="{told}">'
-        f"<script>{_HISTORY}</script>"
+        f"<style>{_own('page.css')}</style><script>{_own('history.js')}{_own('accessible.js')}</script>"
     )
     return _TITLE.sub(lambda _: head, (_STATIC / "index.html").read_text("utf-8"), count=1).encode()
 

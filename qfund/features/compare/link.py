@@ -5,6 +5,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
+from qfund.core.errors import QfundError
 from qfund.features.compare.request.decision import Margin
 from qfund.features.compare.request.examples import EXAMPLE
 from qfund.features.compare.request.link import (
@@ -14,7 +15,8 @@ from qfund.features.compare.request.link import (
     margin_to_query,
     to_query,
 )
-from qfund.features.compare.request.spec import Spec
+from qfund.features.compare.request.spec import Spec, checked
+from qfund.ui import carried
 from qfund.ui.address import base, current_query, names_a_folder
 
 MAX_TEXT = 4000  # characters of an own text that this page takes; the command line takes longer ones
@@ -35,7 +37,10 @@ def opened() -> tuple[Spec, list[str]]:
     state = st.session_state
     query = current_query()
     if _SHOWN in state and query in ({}, state[_QUERY]):
-        # Nothing new; a visitor who comes back from another page (which has no parameters) finds what was there.
+        # Nothing new; a visitor who comes back from another page (which has no parameters) finds what was there, with
+        # what they have chosen since.
+        if not query:
+            state[_SHOWN] = _adopted(state[_SHOWN])
         _write(state[_SHOWN])
         return state[_SHOWN], state[_PROBLEMS]
     # The margin by which candidates are judged stands in the link too, and is no part of the comparison.
@@ -49,14 +54,25 @@ def opened() -> tuple[Spec, list[str]]:
             f"Ignored text in the link: it has {len(spec.text):,} characters; this page takes {MAX_TEXT:,}."
         )
         spec = replace(spec, text=None)
+    spec = spec if query else _adopted(spec)
     show(spec, problems)
     return spec, problems
+
+
+def _adopted(spec: Spec) -> Spec:
+    """With the model and the precisions that were chosen on another page, where that can be compared."""
+    try:
+        found = carried.adopted(spec)
+        return checked(replace(found, precisions=tuple(p for p in found.precisions if p != found.reference)))
+    except QfundError:
+        return spec
 
 
 def show(spec: Spec, problems: list[str] | None = None) -> None:
     """Make this the comparison that the address bar names."""
     st.session_state[_SHOWN] = spec
     st.session_state[_PROBLEMS] = problems or []
+    carried.remember(spec, EXAMPLE)
     _write(spec)
 
 

@@ -88,6 +88,6 @@ def _below(asked: Asked) -> None:
 def _result(answer: Answer) -> None:
     found = answer.result
     precisions = phrases.together((found.request.reference, *found.request.precisions))
-    st.subheader(literal(f"{found.request.model}: {precisions}"), anchor=False)
+    st.header(literal(f"{found.request.model}: {precisions}"), anchor=False)
     _VIEWS[type(found)].draw(answer)
     st.caption(literal(words.provenance(found)))

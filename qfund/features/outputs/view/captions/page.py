@@ -111,7 +111,7 @@ def _show_example() -> None:
 @st.fragment
 def _result(key: str, found: Captions, asked: Asked) -> None:
     """A fragment: turning the gallery's pages draws no choices anew."""
-    st.subheader(literal(captions_words.headline(found)), anchor=False)
+    st.header(literal(captions_words.headline(found)), anchor=False)
     if found.request.pictures:  # few, and somebody's own: these first
         st.markdown(_listed(found))
         gallery.draw(key, found)

@@ -19,10 +19,11 @@ from qfund.features.memory.request.fits import (
     Fits,
     FitsRequest,
     Row,
+    Shape,
     Workload,
     to_json,
 )
-from qfund.features.memory.words import beyond_training, left_alone
+from qfund.features.memory.words import beyond_training, left_alone, longest_context
 from qfund.precisions.table import PRECISIONS
 
 
@@ -119,15 +120,16 @@ def text(found: Fits) -> str:
 def _table(found: Fits) -> list[str]:
     parts = [name for name in PARTS if name != "state" or found.shape.states]
     head = ["precision", *(PARTS[name] for name in parts), "total", "fits", "headroom", "longest context"]
-    body = [_cells(row, parts) for row in found.rows]
+    body = [_cells(row, found.shape, parts) for row in found.rows]
     return aligned([head, *body])
 
 
-def _cells(row: Row, parts: list[str]) -> list[str]:
+def _cells(row: Row, shape: Shape, parts: list[str]) -> list[str]:
     amounts: list[Amount] = [*(getattr(row, name) for name in parts), row.total]
     fits = "yes" if row.fits else "no"
-    longest = f"~{row.longest_context:,}" if row.longest_context else "none"
-    return [row.precision, *map(_amount, amounts), fits, f"~{bytes_text(row.headroom)}", longest]
+    longest = longest_context(row, shape)
+    said = f"{'~' * (longest == row.longest_context)}{longest:,}" if longest else "none"
+    return [row.precision, *map(_amount, amounts), fits, f"~{bytes_text(row.headroom)}", said]
 
 
 def _amount(amount: Amount) -> str:

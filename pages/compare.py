@@ -7,7 +7,4 @@ from qfund.ui import shell
 
 shell.require()
 st.title("What lower precision costs, and what it buys", anchor=False)
-st.caption(
-    "Pick a model and precisions: qfund runs them on the same text and shows memory, dtypes and how far outputs move."
-)
 page.draw()

@@ -18,15 +18,15 @@ from qfund.features.compare.view import choices
 from qfund.inputs.texts import SECOND_HALF, NamedText
 from qfund.precisions.table import PRECISIONS, unavailable
 from qfund.ui import pickers, services
-from tests.features.compare.pages import COMPARE, CORPUS, FULL, HALF, JUDGED, section, texts
+from tests.features.compare.pages import COMPARE, CORPUS, FULL, JUDGED, SHOWN, FakeJobs, board, section, texts
 from tests.features.compare.reports import full_report, make_report
-from tests.ui.pages import FakeJobs, Open, query
+from tests.ui.pages import Open, query
 
 
 def test_the_first_page_shows_the_shipped_comparison(opened: Open, jobs: FakeJobs) -> None:
     at = opened()
     assert "pydoc-llama: FP32 against BF16, FP16 and INT8 weight-only" in texts(at)
-    assert HALF in texts(at)
+    assert SHOWN in texts(at)
     assert "23 November 2026" in texts(at) and "torch 2.13.0+cpu" in texts(at)
     assert not jobs.submitted
 
@@ -53,7 +53,7 @@ def test_choices_reach_the_engine(opened: Open, jobs: FakeJobs) -> None:
     at.pills(key="choice_also").set_value(["embeddings"])
     at.toggle(key="choice_libraries").set_value(True)
     at.selectbox(key="choice_tokens").set_value(1024)
-    at.segmented_control(key="choice_source").set_value("Your own text").run()
+    at.selectbox(key="choice_source").set_value("Your own text").run()
     assert "These choices are not the comparison shown below" in texts(at)
     assert at.query_params["model"] == "pydoc-llama"
     at.text_area(key="choice_text").set_value("1 0 0 1").run()
@@ -72,7 +72,7 @@ def test_a_link_reaches_the_choices_of_texts_and_positions_and_goes_back(
     at = opened(to_query(spec))
     assert at.number_input(key="choice_stride").value == spec.stride
     assert at.selectbox(key="choice_scoring").value == spec.scoring
-    assert at.segmented_control(key="choice_source").value == (choices.OWN_FILES if spec.texts else choices.EVALUATION)
+    assert at.selectbox(key="choice_source").value == (choices.OWN_FILES if spec.texts else choices.EVALUATION)
     if spec.texts:
         assert "2 of your texts, each read on its own: a.txt, b *c*.txt" in texts(at)
     at.button(key="compare").click().run()
@@ -93,7 +93,7 @@ def test_positions_are_chosen_and_llama_cpps_by_one_button(opened: Open, jobs: F
 
 def test_files_are_read_each_on_its_own(opened: Open, jobs: FakeJobs) -> None:
     at = opened()
-    at.segmented_control(key="choice_source").set_value(choices.OWN_FILES).run()
+    at.selectbox(key="choice_source").set_value(choices.OWN_FILES).run()
     at.button(key="compare").click().run()
     assert "No file is given" in texts(at) and not jobs.submitted
     (picker,) = at.file_uploader
@@ -195,7 +195,7 @@ def test_sets_hold_what_runs_on_a_cpu() -> None:
 
 def test_an_empty_text_is_refused(opened: Open, jobs: FakeJobs) -> None:
     at = opened()
-    at.segmented_control(key="choice_source").set_value("Your own text").run()
+    at.selectbox(key="choice_source").set_value("Your own text").run()
     at.text_area(key="choice_text").set_value("  \n ").run()
     at.button(key="compare").click().run()
     assert "The text is empty" in texts(at) and not jobs.submitted
@@ -203,7 +203,7 @@ def test_an_empty_text_is_refused(opened: Open, jobs: FakeJobs) -> None:
 
 def test_a_longer_text_than_the_page_takes_never_reaches_the_engine(opened: Open, jobs: FakeJobs) -> None:
     at = opened()
-    at.segmented_control(key="choice_source").set_value("Your own text").run()
+    at.selectbox(key="choice_source").set_value("Your own text").run()
     at.text_area(key="choice_text").set_value("x" * 100_000).run()
     at.button(key="compare").click().run()
     assert all(len(spec.text or "") <= link.MAX_TEXT for spec in jobs.submitted)
@@ -231,7 +231,7 @@ def test_the_report_before_stays_while_another_one_runs(opened: Open) -> None:
     at.selectbox(key="choice_model").set_value("dummy").run()
     at.button(key="compare").click().run()
     assert at.progress
-    assert "Meanwhile, the comparison before" in texts(at) and HALF in texts(at)
+    assert "Meanwhile, the comparison before" in texts(at) and SHOWN in texts(at)
 
 
 def test_a_failed_job_is_told_without_a_traceback(opened: Open, jobs: FakeJobs) -> None:
@@ -270,7 +270,7 @@ def test_a_broken_store_is_told_and_the_page_works(opened: Open, store: Store, m
     monkeypatch.setattr(store, "get", refuse)
     at = opened()
     assert "The disk is full" in at.warning[0].value.replace("\\", "")
-    assert HALF in texts(at)
+    assert SHOWN in texts(at)
 
 
 def test_a_report_that_could_not_be_saved_is_shown_and_says_so(opened: Open, jobs: FakeJobs) -> None:
@@ -285,8 +285,8 @@ def test_a_margin_comes_with_a_link_and_stays_when_the_visitor_goes_elsewhere(op
     at = opened(to_query(JUDGED) | {"ppl": ["0.5"], "changed": [""], "kl": ["0.1"]})
     assert at.number_input(key="margin_ppl").value == 0.5 and at.number_input(key="margin_kl").value == 0.1
     assert at.number_input(key="margin_changed").value is None
-    assert not at.warning and "NF4 is within your margin" in texts(at)
-    assert "tokens changed" not in texts(at), "an empty margin asks for nothing"
+    assert not at.warning and "BF16: 960" in texts(at)
+    assert "token changed" not in board(at), "an empty margin asks for nothing"
     link_shown = next(code.value for code in at.code if "model=dummy" in code.value)
     assert "ppl=0.5" in link_shown and "changed=&" in link_shown and "kl=0.1" in link_shown
     at.query_params.clear()
@@ -322,7 +322,7 @@ def test_a_page_that_cannot_be_opened_leads_back(opened: Open, monkeypatch: pyte
     at = opened({"model": ["/nowhere"]})
     assert "There is no folder /nowhere" in texts(at)
     at.button(key="example").click().run()
-    assert HALF in texts(at)
+    assert SHOWN in texts(at)
     assert at.query_params["model"] == at.selectbox(key="choice_model").value == "pydoc-llama"
 
 

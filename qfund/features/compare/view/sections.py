@@ -1,4 +1,4 @@
-"""A report from the verdict down to the last tensor. A section is made when it is opened, not before."""
+"""A report from the answer down to the last tensor. A section is made when it is opened, not before."""
 
 from collections.abc import Callable
 
@@ -6,12 +6,15 @@ import streamlit as st
 
 from qfund.features.compare import link
 from qfund.features.compare.request.report import Report
-from qfund.features.compare.view import data, fidelity, libraries, memory, statistics, tokens, verdict
+from qfund.features.compare.view import data, fidelity, libraries, memory, statistics, tokens
+from qfund.features.compare.view.answer import answer
+from qfund.features.compare.words.report import title
 from qfund.ui.services import Answer
+from qfund.ui.states import literal
 
 SECTIONS = {
     ":material/insights: Fidelity": fidelity.draw,
-    ":material/text_fields: Where": tokens.draw,
+    ":material/text_fields: Token by token": tokens.draw,
     ":material/query_stats: Statistics": statistics.draw,
     ":material/memory: Memory": memory.draw,
     ":material/speed: Libraries": libraries.draw,
@@ -24,10 +27,10 @@ def draw(found: Answer) -> None:
     """A fragment: opening a section draws nothing else anew."""
     with st.container(key="report"):
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-            verdict.headline(found.result)
+            st.subheader(literal(title(found.result)), anchor=False, width="content")
             _copy_link(found)
-        verdict.draw(found)
-        sections = {title: draw for title, draw in SECTIONS.items() if draw not in _without(found.result)}
+        answer.draw(found)
+        sections = {name: draw for name, draw in SECTIONS.items() if draw not in _without(found.result)}
         tabs = st.tabs(list(sections), key="section", on_change="rerun")
         for tab, section in zip(tabs, sections.values(), strict=True):
             if tab.open:

@@ -15,7 +15,7 @@ from qfund.inputs.texts import ALL, ANSWERS, SCORINGS, SECOND_HALF, NamedText
 from qfund.precisions.precision import FLOAT, MEANING, Precision
 from qfund.precisions.table import PRECISIONS, require
 from qfund.ui import pickers
-from qfund.ui.pickers import WITH_STORED, option_label
+from qfund.ui.pickers import FIELD, WITH_STORED, option_label
 from qfund.ui.states import failed, literal
 
 #: Amounts of text on offer; a link may name any other.
@@ -99,12 +99,19 @@ def draw() -> bool:
             pickers.model(
                 "choice_model",
                 EXAMPLE.model,
-                width=300,
+                width=280,
                 more=" Only safetensors are read, and no code that comes with a model.",
             )
             _follow_model()
+            pickers.reference(
+                "choice_reference",
+                WITH_STORED,
+                option_label,
+                explained="The precision that the others are compared with.",
+                title="Against",
+            )
             clicked = _input()
-        with st.container(horizontal=True, vertical_alignment="bottom", key="candidates"):
+        with st.container(horizontal=True, vertical_alignment="top", key="candidates"):
             pickers.precisions(
                 "Compare these",
                 "choice_precisions",
@@ -113,16 +120,10 @@ def draw() -> bool:
                 width="stretch",
                 explained="The precisions to judge. What each of them is: see the page Precisions.",
             )
-            st.menu_button(
-                "Presets", list(PRESETS), key="preset", icon=":material/playlist_add_check:", on_click=_take_preset
-            )
-            pickers.reference(
-                "choice_reference",
-                WITH_STORED,
-                option_label,
-                explained="The precision that the others are compared with.",
-                title="Against",
-            )
+            with st.container(vertical_alignment="bottom", width="content", height=FIELD, border=False):
+                st.menu_button(
+                    "Presets", list(PRESETS), key="preset", icon=":material/playlist_add_check:", on_click=_take_preset
+                )
         _own()
         if not clicked and (missing := _unavailable()):
             failed(missing)
@@ -155,7 +156,7 @@ def _input() -> bool:
         "Text",
         [EVALUATION, OWN_TEXT, OWN_FILES],
         key="choice_source",
-        width=165,
+        width=160,
         help="Measure on the text that the model was evaluated on, or on one that matters to you.",
         persist_state="session",
     )
@@ -165,12 +166,12 @@ def _input() -> bool:
         amounts,
         format_func=lambda count: f"{count:,} tokens",
         key="choice_tokens",
-        width=160,
+        width=150,
         help="At most this much of the text (of each file), from its start. More text: smaller errors, longer wait.",
         persist_state="session",
     )
     _options()
-    return st.button("Compare", type="primary", key="compare", icon=":material/balance:", width=150)
+    return st.button("Compare", type="primary", key="compare", icon=":material/balance:", width=135)
 
 
 def _own() -> None:

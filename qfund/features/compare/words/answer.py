@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from qfund.core.units import bytes_text
-from qfund.drawing.phrases import label, listed, plural
+from qfund.drawing.phrases import label, plural, together
 from qfund.features.compare.request.hardware import Hardware
-from qfund.features.compare.request.ranking import GOOD, Ranked, chosen, hopeful
+from qfund.features.compare.request.ranking import GOOD, SAME_SIZE, Ranked, chosen, hopeful
 from qfund.features.compare.request.report import PrecisionResult, Report
 from qfund.features.compare.words.findings import phrase
 from qfund.features.memory.request.fits import Row
@@ -22,23 +22,19 @@ def sentence(report: Report, rows: Sequence[Ranked], hardware: Hardware, referen
     if best is None:
         return _none(report, rows, hardware, reference)
     others = [row for row in rows if row is not best and row.place == best.place]
-    alike = (
-        f" {listed([_name(row) for row in others])} {_are(others)} as small and cannot be told from it."
-        if others
-        else ""
-    )
+    alike = f" {_names(others)} {_are(others)} as small and cannot be told from it." if others else ""
     undecided = [row for row in rows if _smaller_undecided(row, best)]
-    rest = (
-        f" {listed([_name(row) for row in undecided])} {_are(undecided)} smaller and not decided yet."
-        if undecided
-        else ""
-    )
+    rest = f" {_names(undecided)} {_are(undecided)} smaller and not decided yet." if undecided else ""
     size = bytes_text(best.result.footprint_bytes)
     return f"{', '.join((f'{_name(best)}: {size}', *_fits(best.fit, hardware), damage(best)))}.{alike}{rest}"
 
 
 def _name(row: Ranked) -> str:
     return label(row.result.precision)
+
+
+def _names(rows: Sequence[Ranked]) -> str:
+    return together(row.result.precision for row in rows)
 
 
 def _are(rows: Sequence[Ranked]) -> str:
@@ -122,5 +118,8 @@ def why_not(row: Ranked, best: Ranked | None, reference: PrecisionResult) -> str
         reasons.append(f"no smaller than {label(reference.precision)}")
     if not reasons and best is not None:
         larger = row.result.footprint_bytes / best.result.footprint_bytes
-        reasons.append(f"{larger:.2g} × as large" if larger >= 1.05 else "further from the reference")
+        if larger <= 1 + SAME_SIZE:
+            reasons.append("further from the reference")
+        else:
+            reasons.append(f"{larger:.2g} × as large" if larger >= 1.05 else "slightly larger")
     return "; ".join(reasons)

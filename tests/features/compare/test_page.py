@@ -1,25 +1,30 @@
 """The page Compare without a browser: what a link asks for reaches the engine, and whatever happens is told."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import streamlit as st
 
 from qfund.checkpoints import catalog
 from qfund.core.errors import EngineError, ModelNotFound, QueueFull, StoreError, WorkerDied
 from qfund.engine import key_of
+from qfund.engine.kinds import KINDS
 from qfund.engine.store import Store
 from qfund.features.compare import link
-from qfund.features.compare.request import examples
+from qfund.features.compare.request import examples, usual
 from qfund.features.compare.request.link import to_query
 from qfund.features.compare.request.report import Report
 from qfund.features.compare.request.spec import Spec, like_llama_cpp
 from qfund.features.compare.view import choices
+from qfund.features.memory.link import Asked
 from qfund.inputs.texts import SECOND_HALF, NamedText
 from qfund.precisions.table import PRECISIONS, unavailable
 from qfund.ui import pickers, services
 from tests.features.compare.pages import COMPARE, CORPUS, FULL, JUDGED, SHOWN, FakeJobs, board, section, texts
 from tests.features.compare.reports import full_report, make_report
+from tests.features.memory.plans import make_fits
 from tests.ui.pages import Open, query
 
 
@@ -346,3 +351,64 @@ def test_the_link_of_a_local_folder_says_that_it_opens_only_here(opened: Open, s
 def test_the_reference_is_named_once_in_the_invitation(opened: Open) -> None:
     spec = Spec("dummy", "bf16", ("bf16", "int8"), max_tokens=5)
     assert "loads dummy in BF16 and INT8 weight-only, runs" in texts(opened(to_query(spec)))
+
+
+def test_the_answer_says_whether_it_fits_where_somebody_runs_it(opened: Open, store: Store, jobs: FakeJobs) -> None:
+    store.put(COMPARE, key_of(JUDGED), full_report(JUDGED))
+    asked = Asked("dummy", precisions=tuple(name for name in PRECISIONS if name in {"fp32", *JUDGED.precisions}))
+    at = opened(to_query(JUDGED))
+    assert "worked out in a moment" not in texts(at) and "fits" not in at.success[0].value, "weights alone are known"
+    store.put(KINDS["fits"], key_of(asked.fits), make_fits(asked.fits))
+    at = opened(to_query(JUDGED) | {"budget": ["rtx-4090"], "length": ["64"]})
+    assert at.selectbox(key="hardware_budget").value == "rtx-4090"
+    assert "fits your RTX 4090 with" in texts(at) and "KV cache of 1 × 64 tokens" in texts(at)
+    at.selectbox(key="hardware_budget").set_value("h100").run()
+    assert "fits your H100 with" in texts(at) and at.query_params["budget"] == "h100"
+    assert at.query_params["length"] == "64" and not jobs.submitted, "another place to run measures nothing"
+    at.number_input(key="hardware_batch").set_value(60_000).run()
+    at.number_input(key="hardware_context").set_value(4_000_000).run()
+    assert "Nothing within your margin fits: BF16, the smallest, lacks" in texts(at)
+
+
+def test_a_budget_that_cannot_be_is_told_and_the_rest_said(opened: Open, store: Store) -> None:
+    store.put(COMPARE, key_of(JUDGED), full_report(JUDGED))
+    at = opened(to_query(JUDGED) | {"budget": ["many"], "batch": ["0"]})
+    assert "many" in at.error[0].value and "Ignored batch='0'" in at.warning[0].value.replace("\\", "")
+    assert "BF16: 960" in texts(at)
+
+
+def test_another_model_is_compared_with_what_it_is_stored_in(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    st.cache_data.clear()
+    monkeypatch.setattr(usual, "reference", lambda model, revision=None: "bf16" if model == "dummy" else "fp32")
+    at = opened()
+    at.selectbox(key="choice_model").set_value("dummy").run()
+    assert at.selectbox(key="choice_reference").value == "bf16"
+    assert at.multiselect(key="choice_precisions").value == list(usual.ON_16_BITS)
+    at.multiselect(key="choice_precisions").set_value(["nf4"]).run()
+    at.selectbox(key="choice_model").set_value("pydoc-llama").run()
+    assert at.multiselect(key="choice_precisions").value == ["nf4"], "what somebody chose stays"
+    at = opened({"model": ["dummy"]})
+    assert at.query_params["ref"] == "bf16" and at.query_params["p"] == list(usual.ON_16_BITS)
+    at = opened({"model": ["dummy"], "ref": ["fp32"], "p": ["int8"]})
+    assert at.query_params["ref"] == "fp32" and at.query_params["p"] == "int8", "a link keeps what it names"
+
+
+def test_more_tokens_are_measured_where_they_would_decide(opened: Open, store: Store, jobs: FakeJobs) -> None:
+    spec = replace(JUDGED, max_tokens=4096)
+    store.put(COMPARE, key_of(spec), full_report(spec))
+    at = opened(to_query(spec))
+    button = at.button(key="decide")
+    assert re.fullmatch(r"Measure [\d,]+ more tokens to decide, about .+", button.label)
+    button.click().run()
+    (asked,) = jobs.submitted
+    assert asked.max_tokens > 4096 and replace(asked, max_tokens=4096) == spec
+    assert at.query_params["tokens"] == str(asked.max_tokens)
+
+
+def test_an_old_result_does_not_look_like_the_new_one(opened: Open) -> None:
+    at = opened()
+    assert ".st-key-report{opacity" not in board(at)
+    at.selectbox(key="choice_model").set_value("dummy").run()
+    assert ".st-key-report{opacity" in board(at)
+    at.button(key="compare").click().run()
+    assert at.progress and ".st-key-report{opacity" in board(at)

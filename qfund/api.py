@@ -3,17 +3,18 @@
 from collections.abc import Callable, Iterable, Mapping
 
 from qfund.engine import compute
+from qfund.features.compare.request import usual
 from qfund.features.compare.request.report import Report
-from qfund.features.compare.request.spec import DEFAULT_CANDIDATES, DEFAULT_TOKENS, Spec
+from qfund.features.compare.request.spec import DEFAULT_TOKENS, Spec
 from qfund.inputs.texts import ALL, NamedText
 from qfund.precisions import backends
 
 
 def compare(
     model: str,
-    precisions: str | Iterable[str] = DEFAULT_CANDIDATES,
+    precisions: str | Iterable[str] | None = None,
     *,
-    reference: str = "fp32",
+    reference: str | None = None,
     text: str | None = None,
     max_tokens: int = DEFAULT_TOKENS,
     context: int | None = None,
@@ -29,8 +30,9 @@ def compare(
 
     Args:
         model: a catalog name (``qfund ls models``), a local folder, or a Hub id ``owner/name``.
-        precisions: the candidate or candidates (``qfund ls precisions``).
-        reference: the precision they are compared with.
+        precisions: the candidate or candidates (``qfund ls precisions``); None takes three that keep the rest of the
+            model in the reference's dtype.
+        reference: the precision they are compared with; None takes the dtype that the checkpoint is stored in.
         text: the input; None takes the model's own evaluation text.
         max_tokens: at most this many tokens of it (of each, where there are several) are used.
         context: tokens per chunk; None takes the model's own, at most 512.
@@ -47,6 +49,9 @@ def compare(
         qfund.core.errors.QfundError: with a message and a remedy.
     """
     backends.quiet()
+    reference = reference or usual.reference(model, revision)
+    if precisions is None:
+        precisions = usual.candidates(reference)
     candidates = (precisions,) if isinstance(precisions, str) else tuple(precisions)
     spec = Spec(
         model=model,

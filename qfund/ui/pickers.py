@@ -89,12 +89,16 @@ def title(model: str) -> str:
 
 
 def reference(
-    key: str, offered: Collection[str] = OFFERED, said: Callable[[str], str] = label, explained: str | None = None
+    key: str,
+    offered: Collection[str] = OFFERED,
+    said: Callable[[str], str] = label,
+    explained: str | None = None,
+    title: str = "Reference",
 ) -> str:
     """The precision that others are compared with."""
     return str(
         st.selectbox(
-            "Reference",
+            title,
             list(offered),
             format_func=said,
             key=key,

@@ -58,7 +58,7 @@ def _index(page: Page) -> bytes:
         f"<title>{title}</title>"
         f'<meta name="description" content="{told}">'
         f'<meta property="og:title" content="{title}"><meta property="og:description" content="{told}">'
-        f"<style>{_own('page.css')}</style><script>{_own('history.js')}{_own('accessible.js')}</script>"
+        f"<style>{_own('page.css')}</style><script>{_own('history.js')}{_own('mended.js')}</script>"
     )
     return _TITLE.sub(lambda _: head, (_STATIC / "index.html").read_text("utf-8"), count=1).encode()
 

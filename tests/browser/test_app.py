@@ -11,7 +11,7 @@ from tests.browser.visit import Arrive, Server, link
 def test_every_page_and_section_is_drawn_in_every_light_and_width(arrive: Arrive, width: int, dark: bool) -> None:
     visit = arrive(width=width, dark=dark).open().drawn()
     visit.heading("pydoc-llama: FP32")
-    for section in ("Where", "Memory", "Data", "Fidelity"):
+    for section in ("Token by token", "Memory", "Data", "Fidelity"):
         visit.section(section).fits()
     for path, title in (("/precisions", "Precisions"), ("/saved", "Saved"), ("/guide", "Guide")):
         visit.open(path).drawn()

@@ -5,19 +5,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from qfund.commandline import measuring, texts
-from qfund.commandline.options import ALSO, JSON, MODEL, REFERENCE, REVISION, STORING, names, precision, reference
+from qfund.commandline.options import ALSO, JSON, MODEL, REVISION, STORING, names, precision, reference
 from qfund.commandline.table import Command, Exclusive, Option
-from qfund.features.compare.command.printing import MARGINS, margin, text
-from qfund.features.compare.request import report, spec
+from qfund.features.compare.command.printing import EVERYTHING, MARGINS, margin, text
+from qfund.features.compare.request import report, spec, usual
 from qfund.inputs.texts import ALL, ANSWERS, SCORINGS
 
 
 def _run(options: Namespace) -> None:
     given = options.text if options.text_file is None else texts.read(options.text_file)
+    against = _reference(options)
     request = spec.Spec(
         model=options.model,
-        reference=reference(options),
-        precisions=names(options.precision),
+        reference=against,
+        precisions=names(options.precision) or usual.candidates(against),
         text=given,
         max_tokens=spec.DEFAULT_TOKENS if options.max_tokens is None else options.max_tokens,
         context=options.context,
@@ -34,15 +35,25 @@ def _run(options: Namespace) -> None:
         request = replace(spec.like_llama_cpp(request), stride=options.stride)
         request = request if options.max_tokens is None else replace(request, max_tokens=options.max_tokens)
     found = measuring.stored(request, options)
-    measuring.put(found, options, lambda found: text(found, margin(options)), report.to_json)
+    measuring.put(found, options, lambda found: text(found, margin(options), options.all), report.to_json)
+
+
+def _reference(options: Namespace) -> str:
+    """What is asked for, or what the checkpoint is stored in."""
+    if options.reference or set(names(options.precision)) == {"stored"}:
+        return reference(options)
+    return usual.reference(options.model, options.revision)
 
 
 COMMAND = Command(
     run=_run,
     rows=(
         MODEL,
-        precision(spec.DEFAULT_CANDIDATES),
-        REFERENCE,
+        precision(
+            (),
+            otherwise=f"{' '.join(spec.DEFAULT_CANDIDATES)}; beside 16 bits {' '.join(usual.ON_16_BITS)}",
+        ),
+        Option("--reference", "compare with this one (default: what the checkpoint is stored in)", "P"),
         Exclusive(
             (
                 Option("--text", "the input (default: the model's own evaluation text)", "T"),
@@ -80,6 +91,7 @@ COMMAND = Command(
             flag=True,
         ),
         *MARGINS,
+        EVERYTHING,
         JSON,
         *STORING,
     ),

@@ -1,5 +1,12 @@
-"""qfund's dashboard: ``streamlit run app.py``."""
+"""qfund's dashboard: ``streamlit run app.py`` serves it, and runs this file for every visitor."""
 
-from qfund.ui import shell
+import streamlit as st
 
-shell.run()
+from qfund.ui import server
+
+if server.running_script():
+    from qfund.ui import shell
+
+    shell.run()
+else:
+    app = st.App(__file__, middleware=server.MIDDLEWARE)

@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterable, Mapping
 from os import PathLike, fspath
 
 from qfund.engine import compute
+from qfund.features.compare.request import usual
 from qfund.features.compare.request.margin import Margin
 from qfund.features.compare.request.report import Report
-from qfund.features.compare.request.spec import DEFAULT_CANDIDATES, DEFAULT_TOKENS, Spec
+from qfund.features.compare.request.spec import DEFAULT_TOKENS, Spec
 from qfund.inputs.texts import ALL, NamedText
 from qfund.precisions import backends
 from qfund.precisions.request import reference_of
@@ -14,7 +15,7 @@ from qfund.precisions.request import reference_of
 
 def compare(
     model: str,
-    precisions: str | Iterable[str] = DEFAULT_CANDIDATES,
+    precisions: str | Iterable[str] | None = None,
     *,
     reference: str | None = None,
     text: str | None = None,
@@ -34,9 +35,9 @@ def compare(
 
     Args:
         model: a catalog name (``qfund ls models``), a local folder, or a Hub id ``owner/name``.
-        precisions: the candidate or candidates (``qfund ls precisions``).
-        reference: the precision they are compared with; None takes fp32, and of what is ``"stored"`` quantised that
-            itself, beside which nothing else can stand.
+        precisions: the candidate or candidates (``qfund ls precisions``); None takes three that keep the rest of the
+            model in the reference's dtype.
+        reference: the precision they are compared with; None takes the dtype that the checkpoint is stored in.
         text: the input; None takes the model's own evaluation text.
         max_tokens: at most this many tokens of it (of each, where there are several) are used.
         context: tokens per chunk; None takes the model's own, at most 512.
@@ -53,12 +54,14 @@ def compare(
             report of what was read after each round, and what it has read is kept, so that the same call goes on.
         files: quantised files or folders of the model, candidates too: paths, or ``owner/name@revision:file`` of the
             Hub. With ``precisions=()`` they are the only ones; one of them may be the ``reference``.
-        progress: called with what is being done and the share that is done.
 
     Raises:
         qfund.core.errors.QfundError: with a message and a remedy.
     """
     backends.quiet()
+    reference = reference or usual.reference(model, revision)
+    if precisions is None:
+        precisions = usual.candidates(reference)
     candidates = (precisions,) if isinstance(precisions, str) else tuple(precisions)
     spec = Spec(
         model=model,

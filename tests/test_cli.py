@@ -90,7 +90,7 @@ def test_a_disk_that_refuses_does_not_lose_the_result(
 
 
 def test_words_and_tables_for_people(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("compare", "dummy", "--no-store") == 0
+    assert run("compare", "dummy", "--no-store", "--all") == 0
     printed = capsys.readouterr().out
     assert "BF16: half the memory (60 B instead of 120 B)" in printed
     assert METRICS["kl_mean"].label in printed
@@ -242,7 +242,7 @@ def test_names_in_capitals_commas_and_standard_input(
 def test_a_report_that_was_sent_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("compare", "dummy", "--no-store", "--json") == 0
     (tmp_path / "report.json").write_text(capsys.readouterr().out)
-    assert run("show", str(tmp_path / "report.json")) == 0
+    assert run("show", str(tmp_path / "report.json"), "--all") == 0
     assert "BF16: half the memory (60 B instead of 120 B)" in capsys.readouterr().out
     (tmp_path / "report.json").write_text('{"schema": 99}')
     assert run("show", str(tmp_path / "report.json")) == 1
@@ -270,7 +270,7 @@ def test_many_candidates_are_printed_below_each_other(tmp_path: Path, capsys: py
     found = make_report(Spec("dummy", precisions=("bf16", "int8", "int4", "int3", "nf4"), libraries=True))
     document = tmp_path / "report.json"
     document.write_bytes(report.to_json(found))
-    assert run("show", str(document)) == 0
+    assert run("show", str(document), "--all") == 0
     printed = capsys.readouterr().out
     lines = [line for line in printed.splitlines() if line.lstrip().startswith("NF4 ") and " is " not in line]
     assert sum("±" in line for line in lines) > 1, "in parts below each other"
@@ -284,7 +284,7 @@ def test_many_candidates_are_printed_below_each_other(tmp_path: Path, capsys: py
 def shown(found: report.Report, folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
     """What `qfund show` prints of a report."""
     (folder / "shown.json").write_bytes(report.to_json(found))
-    assert run("show", str(folder / "shown.json")) == 0
+    assert run("show", str(folder / "shown.json"), "--all") == 0
     return capsys.readouterr().out
 
 
@@ -389,10 +389,10 @@ def test_the_margin_is_a_choice_and_decides_without_measuring(
 ) -> None:
     document = tmp_path / "report.json"
     document.write_bytes(report.to_json(full_report()))
-    assert run("show", str(document)) == 0
+    assert run("show", str(document), "--all") == 0
     usual = capsys.readouterr().out
     assert "BF16 is within your margin" in usual and "noise floor" in usual
-    assert run("show", str(document), "--margin-tokens", "0.1%", "--margin-perplexity", "0.5") == 0
+    assert run("show", str(document), "--margin-tokens", "0.1%", "--margin-perplexity", "0.5", "--all") == 0
     strict = capsys.readouterr().out
     assert "BF16 is outside your margin" in strict and "margin 0.1 %" in strict
     assert run("show", str(document), "--margin-tokens", "-1") == 2

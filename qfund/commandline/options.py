@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from qfund.commandline.table import Option
+from qfund.core.units import parse_count
 from qfund.precisions.request import ALSO as KINDS_OF_MODULES
 from qfund.precisions.request import reference_of
 from qfund.precisions.table import PRECISIONS
@@ -69,6 +70,13 @@ def reference(options: Namespace) -> str:
 def names(given: list[str]) -> tuple[str, ...]:
     """``--precision int8 INT4,nf4`` → ``int8 int4 nf4``."""
     return tuple(name.lower() for part in given for name in part.split(",") if name)
+
+
+def tokens(text: str) -> int:
+    """Of ``8192`` or ``8k``."""
+    if (found := parse_count(text)) is None:
+        raise ArgumentTypeError(f"{text!r} is no whole number such as 8192 or 8k")
+    return found
 
 
 def share(text: str) -> float:

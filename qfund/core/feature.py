@@ -18,13 +18,28 @@ def lazily(name: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page: ``pages/<path>.py``, whose name is its address too. ``group`` is its heading in the navigation."""
+    """A page: ``pages/<path>.py``, whose name is its address too.
+
+    Attributes:
+        title: its one name: in the navigation, above the page and in the browser's tab.
+        description: what it is for, in a sentence or two: under the title, and what a chat shows for a link to it.
+        group: heading in the navigation.
+        default: whether it is what the server's address alone opens; ``/<path>`` opens it too.
+        former: what else links call it → parameters that open there what it was.
+    """
 
     path: str
     title: str
     icon: str
+    description: str = ""
     group: str = ""
     default: bool = False
+    former: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def tab(self) -> str:
+        """Its name in the browser's tab."""
+        return f"{self.title} · qfund"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from qfund.core.units import parse_count
+
 Query = dict[str, list[str]]
 
 Asked = TypeVar("Asked")
@@ -42,11 +44,11 @@ def text(field: str, known: Collection[str] = (), longest: int = 1024, strip: bo
 
 
 def count(field: str, least: int, most: int) -> Parameter:
-    """A whole number."""
+    """A whole number; ``8k`` is 8 · 1024."""
 
     def read(short: str, values: list[str]) -> Meant:
         value = last(values)
-        if (found := whole_number(value, least, most)) is None:
+        if (found := whole_number(str(parse_count(value) or value), least, most)) is None:
             return None, [f"Ignored {short}={value[:40]!r}: no number from {least} to {most:,}."]
         return found, []
 

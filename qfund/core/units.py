@@ -1,5 +1,7 @@
 """Bytes, shares and seconds as text, by one convention: 1 GiB = 1024³ B, always written with the binary prefix."""
 
+import re
+
 _PREFIXES = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -34,3 +36,15 @@ def number_text(value: float) -> str:
     if abs(value) < 1e-3 or abs(value) >= 1e6:
         return f"{value:.2e}".replace("e-0", "e-").replace("e+0", "e")
     return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+_COUNT = re.compile(r"(\d{1,9}(?:\.\d{1,3})?|\d{1,3}(?:,\d{3})+)\s*(k|m|)", re.ASCII | re.IGNORECASE)
+
+
+def parse_count(text: str) -> int | None:
+    """A number of tokens as people write it, ``"8192"``, ``"8,192"``, ``"8k"`` (8 · 1024); None where it is none."""
+    found = _COUNT.fullmatch(text.strip())
+    if not found:
+        return None
+    count = float(found[1].replace(",", "")) * 1024 ** ("", "k", "m").index(found[2].lower())
+    return int(count) if count.is_integer() else None

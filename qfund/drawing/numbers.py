@@ -6,6 +6,9 @@ from qfund.core.estimate import Estimate
 from qfund.core.metrics.table import METRICS
 from qfund.core.units import number_text
 
+#: What is nearer than this to 1 or to 100 % is nearly that.
+NEARLY = 1e-4
+
 
 def value_text(value: float, unit: str) -> str:
     """A number alone, with its unit where it has one: ``99.02 %``, ``1.13e-4 nat``, ``× 1.0004``."""
@@ -49,7 +52,7 @@ def estimate_text(estimate: Estimate, digits: int = 1) -> str:
         return f"{value:,.{decimals}f} ± {se:,.{decimals}f}"
     scale = 10.0**exponent
     decimals = _decimals(se / scale, digits)
-    return f"({value / scale:.{decimals}f} ± {se / scale:.{decimals}f})e{exponent}"
+    return f"{value / scale:.{decimals}f}e{exponent} ± {se / scale:.{decimals}f}e{exponent}"
 
 
 def unanimous(estimate: Estimate) -> bool:
@@ -118,7 +121,8 @@ def digits_text(value: float, wide: float, size: float) -> str:
 
 
 def floor_text(name: str, far: float) -> str:
-    """What a metric says of mere noise, ``far`` from perfect (``Metric.damage``): ``3.30e-13``, ``1 − 2.33e-14``."""
+    """What a metric says of mere noise, ``far`` from perfect (``Metric.damage``): ``3.30e-13``, ``0.998``; of one
+    that is best at 1 or 100 % that it is nearly there."""
     metric = METRICS[name]
     assert metric.perfect is not None
     if math.isinf(metric.perfect):
@@ -126,8 +130,13 @@ def floor_text(name: str, far: float) -> str:
     scale = 100 if metric.unit == "share" else 1
     if not metric.perfect:
         return number_text(scale * far)
-    perfect = f"{scale * metric.perfect:g}"
-    return f"{perfect} {'−' if metric.better == 'higher' else '±'} {number_text(scale * far)}" if far else perfect
+    if not far:
+        return f"{scale * metric.perfect:g}"
+    if far < NEARLY:
+        return f"within {scale * NEARLY:g} of {scale * metric.perfect:g}"
+    if metric.better == "higher":
+        return f"{scale * (metric.perfect - far):.4g}"
+    return f"{scale * metric.perfect:g} ± {number_text(scale * far)}"
 
 
 def heading(metric: str) -> str:

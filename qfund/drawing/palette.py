@@ -20,6 +20,7 @@ PALETTE = (
     "#661100",
 )
 OTHER = "#8A8F98"
+LIT = "#E69F00"  # around what is chosen
 QUIET = "#747B86"  # text that reads on white and on the dark theme
 
 

@@ -26,11 +26,11 @@ FEATURES: tuple[Feature, ...] = tuple(
         outputs,
         captions,
         layers,
+        precisions,
         saved,
         lesson,
         quantizer,
         formats,
-        precisions,
         guide,
     )
 )

@@ -317,7 +317,7 @@ def _on_bf16(row: Precision) -> Precision:
     return replace(
         _on_base(row, "bfloat16"),
         name=f"{row.name}_bf16",
-        label=f"{row.label} on BF16",
+        label=f"{row.label.removesuffix(' weight-only')} (rest BF16)",
         meaning=f"{row.meaning} The rest of the model in BF16.",
         scale_bits=row.scale_bits / 2 if row.scales_in_base else row.scale_bits,
         variant_of=row.name,

@@ -9,6 +9,7 @@ import streamlit as st
 from qfund.checkpoints import catalog
 from qfund.core.errors import QfundError
 from qfund.core.parameters import Query
+from qfund.ui import carried
 
 Asked = TypeVar("Asked")
 
@@ -34,8 +35,12 @@ class Address(Generic[Asked]):
         state, query = st.session_state, current_query()
         if self._asked in state and query in ({}, state[self._query]):
             asked: Asked = state[self._asked]
-            return asked, False
+            if query or (found := carried.adopted(asked)) == asked:
+                return asked, False
+            self.show(found)
+            return found, True
         asked, problems = self._read(query)
+        asked = asked if query else carried.adopted(asked)
         self.show(asked)
         state[self._problems] = problems
         return asked, True
@@ -43,6 +48,7 @@ class Address(Generic[Asked]):
     def show(self, asked: Asked) -> None:
         """Make the address name these choices."""
         self.hold(asked)
+        carried.remember(asked, self._read({})[0])
         query = self._write(asked)
         if current_query() != query:
             st.query_params.from_dict(query)

@@ -19,7 +19,7 @@ OVERVIEW: dict[str, Any] = {
     columns.MODEL_BITS: st.column_config.NumberColumn(
         format="%.4g", help="Of the whole model: all stored bits, scales and buffers included, over its parameters."
     ),
-    "KL": st.column_config.NumberColumn("KL (nat)", format="scientific", help=METRICS["kl_mean"].definition),
+    "KL": st.column_config.NumberColumn("KL (nat)", format="%.2e", help=METRICS["kl_mean"].definition),
     "Same top-1": st.column_config.NumberColumn(format="%.2f %%", help=METRICS["top1_agreement"].definition),
     "Perplexity ×": st.column_config.TextColumn(help=METRICS["perplexity_ratio"].definition),
     "Cosine": st.column_config.NumberColumn(format="%.6f", help=METRICS["hidden_cosine"].definition),

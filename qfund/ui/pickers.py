@@ -10,6 +10,7 @@ from qfund.drawing.phrases import label
 from qfund.precisions.precision import GGUF, MEANING, STORED
 from qfund.precisions.request import ALSO
 from qfund.precisions.table import PRECISIONS, unavailable
+from qfund.ui import nearby
 
 
 def _place(name: str) -> tuple[bool, ...]:
@@ -70,10 +71,12 @@ def model(
     allowed = catalog.allowed()
     kinds = [name for kind, name in (("folder", "a local folder"), ("hub", hub_id)) if kind in allowed]
     hint = f" Or type {' or '.join(kinds)}{typed}." if kinds else ""
+    named = str(st.session_state[key] or usual)
+    inside = nearby.within(named)
     found = st.selectbox(
-        "Model",
+        f"Model{', a folder' * ('folder' in allowed)}{' or a Hub id' * ('hub' in allowed)}",
         # The model of a link is always an option, also where the server will then refuse it with a clear message.
-        list(dict.fromkeys([*(shipped or catalog.CATALOG), str(st.session_state[key] or usual)])),
+        list(dict.fromkeys([*(shipped or catalog.CATALOG), *inside, *nearby.lately(), named])),
         format_func=title,
         key=key,
         width=width,
@@ -81,7 +84,14 @@ def model(
         help=f"A model that ships with qfund.{hint}{more}",
         persist_state="session",
     )
-    return str(found or usual).strip()
+    found = str(found or usual).strip()
+    nearby.remember(found)
+    if inside and found not in inside:
+        st.caption(
+            f":material/folder_open: {len(inside)} checkpoint{'s' * (len(inside) > 1)} in this folder: "
+            "choose one in the list."
+        )
+    return found
 
 
 def amount(key: str, offered: Collection[int]) -> int:
@@ -103,12 +113,16 @@ def title(model: str) -> str:
 
 
 def reference(
-    key: str, offered: Collection[str] = OFFERED, said: Callable[[str], str] = label, explained: str | None = None
+    key: str,
+    offered: Collection[str] = OFFERED,
+    said: Callable[[str], str] = label,
+    explained: str | None = None,
+    title: str = "Reference",
 ) -> str:
     """The precision that others are compared with."""
     return str(
         st.selectbox(
-            "Reference",
+            title,
             list(offered),
             format_func=said,
             key=key,

@@ -6,6 +6,7 @@ from pathlib import Path
 import streamlit as st
 from streamlit.navigation.page import Page as StreamlitPage
 
+from qfund.core.feature import Page
 from qfund.ui import forged, services
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -14,10 +15,15 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 _inside: ContextVar[bool] = ContextVar("inside", default=False)
 
 
+def _row(feature: str) -> Page:
+    found = next(row for row in services.FEATURES if row.name == feature).page
+    assert found is not None
+    return found
+
+
 def page(feature: str) -> StreamlitPage:
     """The page of a feature, by its name."""
-    row = next(row for row in services.FEATURES if row.name == feature).page
-    assert row is not None
+    row = _row(feature)
     return st.Page(ROOT / f"pages/{row.path}.py", title=row.title, icon=f":material/{row.icon}:", default=row.default)
 
 
@@ -46,8 +52,12 @@ def run() -> None:
     st.html("<span data-qfund-drawn></span>")
 
 
-def require() -> None:
-    """The first line of a page: run it inside ``app.py``, and start again there if it runs alone."""
+def begin(feature: str) -> None:
+    """The first line of a page: run it inside ``app.py``, start again there if it runs alone, and head it."""
     if not _inside.get():
         _frame()
         st.rerun()
+    row = _row(feature)
+    st.set_page_config(page_title=row.tab)
+    st.title(row.title, anchor=False)
+    st.caption(row.description)

@@ -35,6 +35,6 @@ def empty(title: str, text: str, icon: str) -> None:
     """An inviting empty place: what will be here, and how it gets here."""
     with st.container(border=True, horizontal_alignment="center", gap="small"):
         st.space("small")
-        st.subheader(title, icon=icon, text_alignment="center", anchor=False)
+        st.header(title, icon=icon, text_alignment="center", anchor=False)
         st.markdown(text, text_alignment="center", width=620)
         st.space("small")

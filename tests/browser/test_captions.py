@@ -1,4 +1,4 @@
-"""What a person sees of the page Captions."""
+"""What a person sees of the captions on the page Outputs."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tests.patience import until
 
 def test_own_pictures_are_captioned_end_to_end(arrive: Arrive, tmp_path: Path) -> None:
     """On a phone: the captions that ship are there at once; own pictures go through a real worker."""
-    visit = arrive(width=390).open("/captions").drawn()
+    visit = arrive(width=390).open("/outputs?view=captions").drawn()
     visit.heading("FP32 captions 486 of 500 held-out pictures exactly")
     pictures = visit.page.locator(".qfund-gallery img")
     expect(pictures).to_have_count(12)

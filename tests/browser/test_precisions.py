@@ -21,11 +21,12 @@ def test_precisions_are_filtered_selected_and_compared(arrive: Arrive, fresh: Se
     expect(table.locator("tbody td[aria-colindex='6']")).to_have_text(["nf4_bf16", "fp4_bf16"])
     compare = page.locator(".st-key-compare_these button")
     expect(compare).to_be_disabled()
-    for row, said in enumerate(("NF4 on BF16", "NF4 on BF16 and FP4 on BF16")):  # drawn on a canvas: clicked by place
+    names = "NF4 (rest BF16)", "NF4 (rest BF16) and FP4 (rest BF16)"
+    for row, said in enumerate(names):  # drawn on a canvas: clicked by place
         table.click(position={"x": 17, "y": 52 + 33 * row})
-        expect(compare).to_have_text(re.compile(f"Compare {said} on pydoc-llama"))
+        expect(compare).to_have_text(re.compile(re.escape(f"Compare {said} on pydoc-llama")))
     compare.click()
     page.wait_for_url(re.compile("p=nf4_bf16&p=fp4_bf16"))
-    expect(chips(visit)).to_have_text(["NF4 on BF16", "FP4 on BF16"])
+    expect(chips(visit)).to_have_text(["NF4 (rest BF16)", "FP4 (rest BF16)"])
     visit.sees("Not measured yet")
     assert visit.query() == to_query(replace(examples.EXAMPLE, precisions=("nf4_bf16", "fp4_bf16")))

@@ -19,7 +19,7 @@ def test_tokens_answer_at_once_in_the_browser(arrive: Arrive) -> None:
     assert report.tokens is not None
     visit = arrive().open().drawn()
     page = visit.page
-    page.get_by_role("tab", name="Where").click()
+    page.get_by_role("tab", name="Token by token").click()
     tokens = page.locator(".text .t")
     expect(tokens).to_have_count(len(report.tokens.pieces))
     tokens.nth(3).click()
@@ -46,7 +46,7 @@ def test_thousands_of_tokens_are_tiles_with_details_on_demand(arrive: Arrive, se
     assert report.tokens is not None
     server.keep(spec, report)
     page = arrive(width=1000).open(link(spec)).drawn().page
-    page.get_by_role("tab", name="Where").click()
+    page.get_by_role("tab", name="Token by token").click()
     tiles = page.locator(".tiles")
     expect(page.locator(".panel .place")).to_contain_text("of 4,000")
     # Chosen at first: the position where the first candidate diverges most.
@@ -87,7 +87,7 @@ def test_a_text_with_markup_is_shown_as_text(arrive: Arrive, server: Server) -> 
     server.keep(spec, replace(report, tokens=tokens))
     visit = arrive().open(link(spec)).drawn()
     visit.heading("dummy: FP32 against BF16")
-    visit.page.get_by_role("tab", name="Where").click()
+    visit.page.get_by_role("tab", name="Token by token").click()
     expect(visit.page.locator(".text .t").nth(0)).to_have_text(text)
     for section in ("Memory", "Data"):
         visit.section(section)
@@ -108,7 +108,7 @@ def test_tokens_that_are_not_finite_are_never_called_equal(arrive: Arrive, serve
     tokens = replace(report.tokens, pieces=pieces, candidates=report.tokens.candidates | {"fp16": nothing})
     server.keep(spec, replace(report, tokens=tokens))
     page = arrive().open(link(spec)).drawn().page
-    page.get_by_role("tab", name="Where").click()
+    page.get_by_role("tab", name="Token by token").click()
     expect(page.locator(".broken-key")).to_be_hidden()
     expect(page.locator(".text .t").nth(1).locator(".mark")).to_have_text("\ufffd")
     page.get_by_role("radio", name="FP16").click()

@@ -15,7 +15,7 @@ from qfund.drawing import numbers
         (0.99021, 0.00077, "share", "99.02 ± 0.08"),
         (1.00039, 0.00011, "", "1.00039 ± 0.00011"),  # an error that begins with 1 keeps two digits
         (34.38, 0.62, "", "34.4 ± 0.6"),
-        (1.13e-4, 2.1e-6, "nat", "(1.13 ± 0.02)e-4"),
+        (1.13e-4, 2.1e-6, "nat", "1.13e-4 ± 0.02e-4"),
         (12_345.6, 78.0, "", "12,346 ± 78"),
         (0.5, None, "", "0.5"),
         (0.5, 0.0, "", "0.5 ± 0"),
@@ -82,10 +82,13 @@ def test_an_estimate_without_an_interval_keeps_its_standard_error() -> None:
         ("kl_mean", 3.3e-13, "3.30e-13"),
         ("logit_sqnr", 1e-4, "80"),
         ("logit_sqnr", 0.0, "no noise"),
-        ("logit_cosine", 2.33e-14, "1 − 2.33e-14"),
-        ("perplexity_ratio", 2.38e-9, "1 ± 2.38e-9"),
+        ("logit_cosine", 2.33e-14, "within 0.0001 of 1"),
+        ("logit_cosine", 0.002, "0.998"),
+        ("perplexity_ratio", 2.38e-9, "within 0.0001 of 1"),
+        ("perplexity_ratio", 0.0238, "1 ± 0.0238"),
         ("top1_agreement", 0.0, "100"),
-        ("top1_agreement", 0.002, "100 − 0.2"),
+        ("top1_agreement", 0.002, "99.8"),
+        ("top1_agreement", 1e-6, "within 0.01 of 100"),
     ],
 )
 def test_the_noise_floor_is_told_as_the_metric_is(name: str, far: float, text: str) -> None:

@@ -119,7 +119,7 @@ def texts(at: AppTest, more: Sequence[str] = ()) -> str:
     Args:
         more: kinds of elements beside those that every page has.
     """
-    kinds = ("title", "subheader", "markdown", "caption", "error", "warning", "code", *more)
+    kinds = ("title", "header", "subheader", "markdown", "caption", "error", "warning", "code", *more)
     said = [str(element.value) for kind in kinds if kind != "metric" for element in getattr(at, kind)]
     said += [f"{metric.label}: {metric.value}" for metric in at.metric if "metric" in more]
     return "\n".join(said).replace("\\", "")

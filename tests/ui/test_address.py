@@ -9,7 +9,7 @@ from qfund.core import parameters
 from tests.ui import pages
 from tests.ui.pages import FakeJobs, query
 
-PAGES = ("memory", "outputs", "captions", "questions", "quantiser", "formats")
+PAGES = ("memory", "outputs", "questions", "quantiser", "formats")
 
 
 @pytest.fixture(autouse=True)

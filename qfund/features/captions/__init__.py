@@ -1,10 +1,9 @@
 """The same pictures, captioned in every precision."""
 
-from qfund.core.feature import Feature, Kind, Page
+from qfund.core.feature import Feature, Kind
 
 FEATURE = Feature(
     "captions",
-    page=Page("captions", "Captions", "closed_caption"),
     kinds=(
         Kind(
             "caption",

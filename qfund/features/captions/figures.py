@@ -5,6 +5,7 @@ import math
 import pandas as pd
 import plotly.graph_objects as go
 
+from qfund.core.units import number_text
 from qfund.drawing.axes import blank_figure, marker, row_height
 from qfund.drawing.palette import OTHER
 
@@ -60,7 +61,7 @@ def divergence(frame: pd.DataFrame) -> go.Figure:
         if row["kl"] > 0 and pd.notna(row["se"]):  # a logarithm has no room for an error below 0
             below = min(row["se"], row["kl"] - lowest)
             error = {"array": [row["se"]], "arrayminus": [max(below, 0.0)], "thickness": 2, "width": 6}
-        said = f"{row['kl']:.3g}" + (f" ± {row['se']:.1g}" if pd.notna(row["se"]) else "")
+        said = number_text(row["kl"]) + (f" ± {number_text(row['se'])}" if pd.notna(row["se"]) else "")
         figure.add_scatter(
             x=[row["kl"] or lowest],
             y=[row["label"]],

@@ -1,4 +1,4 @@
-"""What the page Captions is asked for as one value, and that value as the address of the page.
+"""What the captions of the page Outputs are asked for as one value, and that value as an address.
 
 Given pictures are no part of an address: they stay in the session.
 """
@@ -19,13 +19,12 @@ from qfund.features.captions.request import (
     GivenPicture,
 )
 from qfund.precisions.table import PRECISIONS
-from qfund.ui.address import Address
 from qfund.ui.pickers import OFFERED
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Every choice of the page. With ``pictures`` the drawn ones are not asked for."""
+    """Every choice of the view. With ``pictures`` the drawn ones are not asked for."""
 
     model: str = MODEL
     revision: str | None = None
@@ -76,6 +75,3 @@ def to_query(asked: Asked) -> Query:
 def from_query(query: Mapping[str, list[str]]) -> tuple[Asked, list[str]]:
     """What a link asks for, and a sentence for each thing in it that had to be ignored."""
     return parameters.from_query(Asked(), _PARAMETERS, query)
-
-
-ADDRESS = Address("captions", to_query, from_query)

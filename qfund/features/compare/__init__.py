@@ -4,7 +4,13 @@ from qfund.core.feature import Feature, Kind, Page
 
 FEATURE = Feature(
     "compare",
-    page=Page("compare", "Compare", "balance", default=True),
+    page=Page(
+        "compare",
+        "Compare",
+        "balance",
+        "What lower precision costs, and what it buys: memory, dtypes, and how far outputs move on the same text.",
+        default=True,
+    ),
     kinds=(
         Kind(
             "compare",

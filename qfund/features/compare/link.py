@@ -5,8 +5,13 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
+from qfund.core import parameters
+from qfund.core.errors import QfundError
+from qfund.core.parameters import Query
+from qfund.features.compare.request import hardware, usual
 from qfund.features.compare.request.decision import Margin
 from qfund.features.compare.request.examples import EXAMPLE
+from qfund.features.compare.request.hardware import Hardware
 from qfund.features.compare.request.link import (
     MARGIN_NAMES,
     from_query,
@@ -14,7 +19,9 @@ from qfund.features.compare.request.link import (
     margin_to_query,
     to_query,
 )
-from qfund.features.compare.request.spec import Spec
+from qfund.features.compare.request.spec import Spec, checked
+from qfund.precisions.table import PRECISIONS
+from qfund.ui import carried
 from qfund.ui.address import base, current_query, names_a_folder
 
 MAX_TEXT = 4000  # characters of an own text that this page takes; the command line takes longer ones
@@ -25,6 +32,19 @@ _QUERY = "query"  # the query parameters that ``_SHOWN`` was read from or writte
 _PROBLEMS = "link_problems"
 
 _MARGIN = "margin"  # Margin
+_HARDWARE = "hardware"  # Hardware
+_SECTION = "section_shown"  # name of the section that is open
+
+#: Names of a report's sections as they stand in an address, and their titles; the first needs no naming.
+SECTIONS = {
+    "fidelity": "Fidelity",
+    "tokens": "Token by token",
+    "statistics": "Statistics",
+    "memory": "Memory",
+    "libraries": "Libraries",
+    "files": "Files",
+    "data": "Data",
+}
 
 
 def opened() -> tuple[Spec, list[str]]:
@@ -35,35 +55,67 @@ def opened() -> tuple[Spec, list[str]]:
     state = st.session_state
     query = current_query()
     if _SHOWN in state and query in ({}, state[_QUERY]):
-        # Nothing new; a visitor who comes back from another page (which has no parameters) finds what was there.
+        # Nothing new; a visitor who comes back from another page (which has no parameters) finds what was there, with
+        # what they have chosen since.
+        if not query:
+            state[_SHOWN] = _adopted(state[_SHOWN])
         _write(state[_SHOWN])
         return state[_SHOWN], state[_PROBLEMS]
-    # The margin by which candidates are judged stands in the link too, and is no part of the comparison.
-    asked = {name: values for name, values in query.items() if name not in MARGIN_NAMES}
-    spec, problems = from_query(asked, EXAMPLE) if asked else (EXAMPLE, [])
+    # The margin by which candidates are judged and where the model shall run stand in the link too, and are no part of
+    # the comparison.
+    asked = {name: values for name, values in query.items() if name not in MARGIN_NAMES | hardware.NAMES | {"section"}}
+    spec, problems = from_query(asked, _default(asked)) if asked else (EXAMPLE, [])
     chosen, ignored = margin_from_query(query)
     show_margin(chosen)
-    problems += ignored
+    place, elsewhere = hardware.from_query(query)
+    show_hardware(place)
+    problems += ignored + elsewhere
+    section = parameters.last(query.get("section", [])) or next(iter(SECTIONS))
+    if section not in SECTIONS:
+        problems.append(f"Ignored section={section[:40]!r} in the link. Available: {', '.join(SECTIONS)}.")
+    show_section(section)
+    if "section" in query:
+        st.session_state.pop("section", None)  # the tabs open at what the link says
     if spec.text is not None and len(spec.text) > MAX_TEXT:
         problems.append(
             f"Ignored text in the link: it has {len(spec.text):,} characters; this page takes {MAX_TEXT:,}."
         )
         spec = replace(spec, text=None)
+    spec = spec if query else _adopted(spec)
     show(spec, problems)
     return spec, problems
+
+
+def _adopted(spec: Spec) -> Spec:
+    """With the model and the precisions that were chosen on another page, where that can be compared."""
+    try:
+        found = carried.adopted(spec)
+        return checked(replace(found, precisions=tuple(p for p in found.precisions if p != found.reference)))
+    except QfundError:
+        return spec
+
+
+def _default(query: Query) -> Spec:
+    """What a link is about that leaves precisions out: those that its model is usually compared in."""
+    named = {name: parameters.last(query.get(name, [])) for name in ("model", "rev", "ref")}
+    if not named["model"] or ("p" in query and named["ref"]):
+        return EXAMPLE
+    reference = named["ref"] if named["ref"] in PRECISIONS else usual.reference(named["model"], named["rev"] or None)
+    return replace(EXAMPLE, reference=reference, precisions=usual.candidates(reference))
 
 
 def show(spec: Spec, problems: list[str] | None = None) -> None:
     """Make this the comparison that the address bar names."""
     st.session_state[_SHOWN] = spec
     st.session_state[_PROBLEMS] = problems or []
+    carried.remember(spec, EXAMPLE)
     _write(spec)
 
 
 def to_open(spec: Spec) -> dict[str, list[str]]:
     """Query parameters for the Compare page; also remembers a comparison that no link can hold."""
     if fits(spec):
-        return to_query(spec) | margin_to_query(shown_margin())
+        return to_query(spec) | _beside()
     st.session_state[_SHOWN], st.session_state[_QUERY], st.session_state[_PROBLEMS] = spec, {}, []
     return {}
 
@@ -85,7 +137,7 @@ def draw(spec: Spec) -> None:
 
 def address(spec: Spec) -> str:
     """The complete link of a comparison, to be sent to somebody."""
-    return f"{base()}/?{_encoded(spec)}&{urlencode(margin_to_query(shown_margin(), complete=True), doseq=True)}"
+    return f"{base()}/?{_encoded(spec)}&{urlencode(_beside(complete=True), doseq=True)}"
 
 
 def fits(spec: Spec) -> bool:
@@ -105,14 +157,38 @@ def show_margin(margin: Margin) -> None:
     st.session_state[_MARGIN] = margin
 
 
+def shown_hardware() -> Hardware:
+    found: Hardware = st.session_state.get(_HARDWARE, Hardware())
+    return found
+
+
+def show_hardware(place: Hardware) -> None:
+    st.session_state[_HARDWARE] = place
+
+
+def shown_section() -> str:
+    found: str = st.session_state.get(_SECTION, next(iter(SECTIONS)))
+    return found
+
+
+def show_section(name: str) -> None:
+    st.session_state[_SECTION] = name if name in SECTIONS else next(iter(SECTIONS))
+
+
+def _beside(complete: bool = False) -> dict[str, list[str]]:
+    """What a link holds beside the comparison."""
+    section = {"section": [shown_section()]} if shown_section() != next(iter(SECTIONS)) else {}
+    return margin_to_query(shown_margin(), complete) | hardware.to_query(shown_hardware(), complete) | section
+
+
 def rewrite() -> None:
-    """The margin has changed: the address bar shall say so."""
+    """The margin, the hardware or the section has changed: the address bar shall say so."""
     if _SHOWN in st.session_state:
         _write(st.session_state[_SHOWN])
 
 
 def _write(spec: Spec) -> None:
-    query = (to_query(spec) if fits(spec) else {}) | margin_to_query(shown_margin())
+    query = (to_query(spec) if fits(spec) else {}) | _beside()
     if current_query() != query:
         st.query_params.from_dict(query)
     # As they read back: an empty list of values does not come back.

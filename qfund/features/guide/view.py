@@ -74,6 +74,10 @@ In the first two, norms and biases (whatever has one dimension) keep FP32, as in
 
 def draw() -> None:
     """The whole view."""
+    st.markdown(
+        "qfund runs one model in several precisions on the same input and compares every output with the reference's. "
+        "Nothing is estimated where it can be counted, and nothing is filled in where it could not be measured."
+    )
     st.header("How to read the numbers", anchor=False)
     st.markdown(_READING)
     st.header("Precisions", anchor=False)

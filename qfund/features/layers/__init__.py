@@ -6,7 +6,12 @@ _AT = "qfund.features.layers"
 
 FEATURE = Feature(
     "layers",
-    page=Page("layers", "Layers", "stacks"),
+    page=Page(
+        "layers",
+        "Layers",
+        "stacks",
+        "Which modules of a model pay for the bits, and a precision for each of them under a budget.",
+    ),
     kinds=(
         Kind(
             "layers",

@@ -4,7 +4,13 @@ from qfund.core.feature import Feature, Kind, Page
 
 FEATURE = Feature(
     "lesson",
-    page=Page("questions", "Questions", "school", "Learn"),
+    page=Page(
+        "questions",
+        "Questions",
+        "school",
+        "Nine questions of a first lesson on data types and quantisation, answered by measuring the model you choose.",
+        group="Learn",
+    ),
     kinds=(
         Kind(
             "lesson",

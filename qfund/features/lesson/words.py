@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qfund.core.estimate import Estimate
-from qfund.core.units import bytes_text
+from qfund.core.units import bytes_text, number_text
 from qfund.drawing.numbers import estimate_text
 from qfund.features.compare.request.report import PrecisionResult, Report
 from qfund.features.compare.words.libraries import SIGMAS
@@ -192,7 +192,7 @@ def straight(found: DirectLoad) -> str:
         f"bit. Others are {names}{f' and {more:,} more' if more else ''}: the load keeps them in their format or makes "
         "them anew, the cast rounds them."
     )
-    return said + (f" Outputs of the two differ by up to {found.largest:.3g}." if found.largest else "")
+    return said + (f" Outputs of the two differ by up to {number_text(found.largest)}." if found.largest else "")
 
 
 def claims(result: PrecisionResult) -> list[tuple[str, str, str, str]]:

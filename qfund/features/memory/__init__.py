@@ -4,7 +4,12 @@ from qfund.core.feature import Feature, Kind, Page
 
 FEATURE = Feature(
     "memory",
-    page=Page("memory", "Memory", "memory"),
+    page=Page(
+        "memory",
+        "Memory",
+        "memory",
+        "What a model takes in every precision, before a weight is loaded, and whether it fits.",
+    ),
     kinds=(
         Kind(
             "plan",

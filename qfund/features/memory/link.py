@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from qfund.core import parameters
-from qfund.core.parameters import Query, count, names, text
+from qfund.core.parameters import Parameter, Query, count, last, names, text
 from qfund.features.compare.request import examples
 from qfund.features.memory.request import budgets, fits
-from qfund.features.memory.request.budgets import GPUS
+from qfund.features.memory.request.budgets import MACHINE, recognized
 from qfund.features.memory.request.fits import FitsRequest, Workload
 from qfund.features.memory.request.kv_cache import KV_CHOICES
 from qfund.features.memory.request.load_peak import LoadPeakRequest
@@ -17,14 +17,13 @@ from qfund.precisions.request import ALSO
 from qfund.precisions.table import PRECISIONS
 from qfund.ui.address import Address
 
-MACHINE = "machine"
 #: Names of the sections as they stand in an address, and their titles.
 SECTIONS = {
-    "fits": ":material/fit_screen: Will it fit?",
-    "sizes": ":material/stacked_bar_chart: Sizes, explained",
-    "loading": ":material/area_chart: Loading",
-    "modules": ":material/dashboard: Modules",
-    "data": ":material/download: Data",
+    "fits": "Will it fit?",
+    "sizes": "Sizes, explained",
+    "loading": "Loading",
+    "modules": "Modules",
+    "data": "Data",
 }
 #: Any budget: rows of a workload are computed on the page, from what does not depend on it.
 _ANY = Workload(budget=budgets.LARGEST)
@@ -35,7 +34,7 @@ class Asked:
     """Every choice of the page.
 
     Attributes:
-        budget: ``"machine"``, a name of ``GPUS``, or an amount as somebody typed it.
+        budget: ``"machine"``, a name of ``GPUS``, or an amount as somebody typed it (``budgets.recognized``).
         kv: name of ``KV_CHOICES``; None for what each precision computes in.
         load: the precision whose ways to load are looked at.
     """
@@ -71,12 +70,8 @@ class Asked:
         Raises:
             QfundError: the budget or a number cannot be.
         """
-        here = self.budget == MACHINE
-        if here:
-            budget = budgets.machine_memory()
-        else:
-            budget = GPUS[self.budget].bytes if self.budget in GPUS else budgets.parse_budget(self.budget)
-        found = Workload(budget, self.context, self.batch, self.kv, "cpu" if here else "cuda")
+        runtime = "cpu" if self.budget == MACHINE else "cuda"
+        found = Workload(budgets.budget(self.budget), self.context, self.batch, self.kv, runtime)
         return fits.checked_workload(found)
 
 
@@ -84,7 +79,7 @@ _NAMES = tuple(name for name, row in PRECISIONS.items() if row.family != STORED)
 _PARAMETERS = {
     "model": text("model"),
     "rev": text("revision"),
-    "budget": text("budget"),
+    "budget": Parameter("budget", lambda name: [name], lambda short, values: (recognized(last(values)) or None, [])),
     "kv": text("kv", KV_CHOICES),
     "load": text("load", _NAMES),
     "section": text("section", SECTIONS),

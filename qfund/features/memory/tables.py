@@ -15,10 +15,11 @@ from qfund.drawing.csv import csv
 from qfund.drawing.phrases import label
 from qfund.features.compare.tables.footprints import module_tree
 from qfund.features.memory.request.fits import PARTS as USES
-from qfund.features.memory.request.fits import Row, Weights
+from qfund.features.memory.request.fits import Row, Shape, Weights
 from qfund.features.memory.request.load_peak import WAYS, LoadPeaks, WayPeak
 from qfund.features.memory.request.plan import PARTS, HeaderPlan, Plan, PlanEntry
 from qfund.features.memory.request.sizing import ESTIMATE, EXACT
+from qfund.features.memory.words import longest_context
 from qfund.precisions.table import PRECISIONS
 
 MEASURED = "measured"
@@ -44,13 +45,13 @@ def fits(rows: Sequence[Row], weights: Iterable[Weights]) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["precision", "label", "part", "bytes", "how"])
 
 
-def fits_text(rows: Sequence[Row]) -> pd.DataFrame:
+def fits_text(rows: Sequence[Row], shape: Shape) -> pd.DataFrame:
     """One row a precision, for a reader."""
     return pd.DataFrame(
         {
             "Precision": [label(row.precision) for row in rows],
             "Fits": ["yes" if row.fits else "no" for row in rows],
-            "Longest context": [row.longest_context for row in rows],
+            "Longest context": [longest_context(row, shape) for row in rows],
             "Takes (estimate)": [bytes_text(row.total.bytes) for row in rows],
             "Left": [f"{'−' * (row.headroom < 0)}{bytes_text(abs(row.headroom))}" for row in rows],
             **{

@@ -17,7 +17,12 @@ def beyond_training(rows: Iterable[Row], shape: Shape) -> str | None:
     """Said where memory would allow longer contexts than the model was made for."""
     if shape.trained is None or all(row.longest_context <= shape.trained for row in rows):
         return None
-    return f"Longest contexts are what memory allows; this model was made for {shape.trained:,} positions."
+    return f"Memory would allow longer contexts, but this model was made for {shape.trained:,} positions."
+
+
+def longest_context(row: Row, shape: Shape) -> int:
+    """Tokens of each sequence that fit and that the model was made for; 0 where none does."""
+    return min(row.longest_context, shape.trained or row.longest_context)
 
 
 def left_alone(found: Fits) -> list[str]:

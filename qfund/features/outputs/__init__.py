@@ -4,7 +4,13 @@ from qfund.core.feature import Feature, Kind, Page
 
 FEATURE = Feature(
     "outputs",
-    page=Page("outputs", "Outputs", "compare_arrows"),
+    page=Page(
+        "outputs",
+        "Outputs",
+        "compare_arrows",
+        "The same prompts, texts, sentences and pictures in every precision: what comes out, and where it parts.",
+        former={"captions": "view=captions"},
+    ),
     kinds=(
         Kind(
             "generate",

@@ -3,6 +3,7 @@
 import pandas as pd
 import plotly.graph_objects as go
 
+from qfund.core.units import number_text
 from qfund.drawing.axes import FEW, blank_figure, literal, row_height
 from qfund.drawing.palette import OTHER, PALETTE, QUIET, ink, is_variant, precision_color, translucent
 from qfund.features.outputs.request.generation import NOISE, NOT_FINITE, TIED, UNUSUAL
@@ -88,7 +89,7 @@ def alternatives(frame: pd.DataFrame) -> go.Figure:
             name=label,
             marker={"color": precision_color(str(name)), "line": {"width": 0}},
             text=[
-                f"{100 * p:.3g} %{'  ◀ taken' if c else ''}"
+                f"{number_text(100 * p)} %{'  ◀ taken' if c else ''}"
                 for p, c in zip(rows["probability"], rows["chosen"], strict=True)
             ],
             textposition="outside",

@@ -1,13 +1,15 @@
 """What the page Outputs is asked for as one value, and that value as the address of the page."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlencode
 
 from qfund.checkpoints import catalog, checkpoint
 from qfund.core import parameters
 from qfund.core.errors import QfundError
 from qfund.core.parameters import Meant, Parameter, Query, count, last, names, number, text
+from qfund.features.captions import link as captions_link
+from qfund.features.captions.request import CaptionRequest
 from qfund.features.outputs.request import classes, embeddings, generation
 from qfund.features.outputs.request.classes import DEFAULT_TEXTS as TEXTS
 from qfund.features.outputs.request.classes import ClassesRequest
@@ -19,13 +21,14 @@ from qfund.precisions.table import PRECISIONS
 from qfund.ui.address import Address
 
 #: Names of the views as they stand in an address, and their titles.
-VIEWS = {
-    "text": ":material/notes: Text",
-    "classes": ":material/category: Classes",
-    "embeddings": ":material/scatter_plot: Embeddings",
-}
+VIEWS = {"text": "Text", "classes": "Classes", "embeddings": "Embeddings", "captions": "Captions"}
 #: The model that each opens on.
-MODELS = {"text": generation.EXAMPLE.model, "classes": classes.EXAMPLE.model, "embeddings": embeddings.EXAMPLE.model}
+MODELS = {
+    "text": generation.EXAMPLE.model,
+    "classes": classes.EXAMPLE.model,
+    "embeddings": embeddings.EXAMPLE.model,
+    "captions": captions_link.Asked().model,
+}
 #: Address → part of the margin, how often it stands there for 1, and the largest.
 MARGINS = {"cos": ("cosine", 1.0, 2.0), "order": ("order", 100.0, 100.0), "flips": ("flips", 100.0, 100.0)}
 LONGEST = 8000  # characters of an encoded link: browsers, servers and messengers cut longer ones
@@ -42,6 +45,7 @@ class Asked:
         prompts: None for the project's own. ``texts``: to classify; ``sentences``: to embed.
         look: the candidate whose example is looked at, and ``example`` which: 0 for the worst.
         cosine, order, flips: the margin; no part of what is measured.
+        captions: what the view of that name asks for.
     """
 
     view: str = "text"
@@ -65,6 +69,7 @@ class Asked:
     order: float = MARGIN.order
     flips: float = MARGIN.flips
     chat: bool = False
+    captions: captions_link.Asked = field(default_factory=captions_link.Asked)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", self.model or MODELS[self.view])
@@ -74,7 +79,7 @@ class Asked:
         return Margin(self.cosine, self.order, self.flips)
 
     @property
-    def request(self) -> GenerationRequest | ClassesRequest | EmbeddingsRequest:
+    def request(self) -> GenerationRequest | ClassesRequest | EmbeddingsRequest | CaptionRequest:
         """What the view that is open asks for."""
         if self.view == "classes":
             return ClassesRequest(
@@ -91,6 +96,8 @@ class Asked:
                 self.also,
                 self.revision,
             )
+        if self.view == "captions":
+            return self.captions.request
         return GenerationRequest(
             self.model,
             self.reference,
@@ -166,6 +173,8 @@ _OF_VIEW = {
 def to_query(asked: Asked) -> Query:
     """Query parameters that name every choice of the view that is open; what is as it comes is left out, but for the
     model, the precisions and the view."""
+    if asked.view == "captions":
+        return {"view": ["captions"], **captions_link.to_query(asked.captions)}
     usual = Asked()
     idle = {short for view, shorts in _OF_VIEW.items() for short in shorts} - set(_OF_VIEW[asked.view])
     idle |= {short for short, field in _MANY.items() if getattr(asked, field) == getattr(usual, field)}
@@ -183,6 +192,9 @@ def _without(left_out: Collection[str], query: Query) -> Query:
 def from_query(query: Mapping[str, list[str]]) -> tuple[Asked, list[str]]:
     """What a link asks for, and a sentence for each thing in it that had to be ignored."""
     view = last([*query.get("view", [])])
+    if view == "captions":
+        captions, problems = captions_link.from_query({name: query[name] for name in query if name != "view"})
+        return Asked(view="captions", captions=captions), problems
     return parameters.from_query(Asked(view if view in VIEWS else "text"), _PARAMETERS, query)
 
 

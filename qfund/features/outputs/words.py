@@ -32,7 +32,7 @@ def percent(share: float) -> str:
 
 def change(found: Classes, moved: float) -> str:
     """Of a probability in points, not per cent: ``0.13 %-points``; of a score as it is."""
-    return f"{moved:.3g}" if found.reading == SCORE else f"{percent(moved)}-points"
+    return number_text(moved) if found.reading == SCORE else f"{percent(moved)}-points"
 
 
 def candidate(found: Generation, name: str) -> str:

@@ -4,5 +4,10 @@ from qfund.core.feature import Feature, Page
 
 FEATURE = Feature(
     "precisions",
-    page=Page("precisions", "Precisions", "stacked_line_chart", "Learn"),
+    page=Page(
+        "precisions",
+        "Precisions",
+        "stacked_line_chart",
+        "Fewer bits, more damage: where the line runs, and what every name stands for.",
+    ),
 )

@@ -126,7 +126,7 @@ def _grayed(row: "pd.Series[str]") -> list[str]:
 
 
 def _compare(chosen: list[str], device: str) -> None:
-    st.subheader("What each of them is", anchor=False, width="content")
+    st.header("What each of them is", anchor=False, width="content")
     runnable = tuple(name for name in chosen if not unavailable(PRECISIONS[name], device))
     if st.button(
         f"Compare {phrases.together(runnable)} on {EXAMPLE.model}" if runnable else "Select rows to compare them",
@@ -147,7 +147,7 @@ def _measured(names: list[str]) -> None:
         return
     frame = once(found, "every precision", overview)
     labels = {phrases.label(name) for name in names}
-    st.subheader(f"What they did to {found.result.spec.model}", anchor=False)
+    st.header(f"What they did to {found.result.spec.model}", anchor=False)
     shown = frame[frame["Precision"].isin(labels)]
     st.dataframe(
         shown,

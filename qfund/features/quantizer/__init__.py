@@ -4,5 +4,11 @@ from qfund.core.feature import Feature, Page
 
 FEATURE = Feature(
     "quantizer",
-    page=Page("quantiser", "Quantiser", "grid_on", "Learn"),
+    page=Page(
+        "quantiser",
+        "Quantiser",
+        "grid_on",
+        "A weight becomes a small integer by one division and one rounding. Drag the scale, and watch what it costs.",
+        group="Learn",
+    ),
 )

@@ -1,4 +1,4 @@
-"""The page Captions without a browser: what is chosen reaches the engine, and text of a model stays text."""
+"""The view *Captions* without a browser: what is chosen reaches the engine, and text of a model stays text."""
 
 import json
 import shlex
@@ -16,6 +16,7 @@ from streamlit.testing.v1 import AppTest
 from qfund.checkpoints import catalog
 from qfund.commandline.parser import parse
 from qfund.core.errors import ModelNotFound, QfundError, QueueFull, WorkerDied
+from qfund.core.parameters import Query
 from qfund.core.request import Request
 from qfund.engine import shipped
 from qfund.engine.jobs import Job
@@ -24,8 +25,8 @@ from qfund.features.captions import link
 from qfund.features.captions import tables as captions_tables
 from qfund.features.captions.link import Asked
 from qfund.features.captions.request import DEFAULT_SAMPLES, CaptionRequest, GivenPicture, checked
-from qfund.features.captions.view import gallery as gallery_view
-from qfund.features.captions.view import page
+from qfund.features.outputs.view.captions import gallery as gallery_view
+from qfund.features.outputs.view.captions import page
 from qfund.inputs import shapes
 from tests.features.captions.results import make_captions
 from tests.ui import pages
@@ -68,7 +69,11 @@ Open = Callable[..., AppTest]
 
 @pytest.fixture
 def opened(jobs: FakeJobs) -> Open:
-    return partial(pages.opened, "pages/captions.py")
+    def opened(asked: Any = None, to_query: Callable[[Any], Query] = dict) -> AppTest:
+        query = to_query(asked) if asked is not None else {}
+        return pages.opened("pages/outputs.py", {"view": ["captions"], **query})
+
+    return opened
 
 
 texts = partial(pages.texts, more=("info",))

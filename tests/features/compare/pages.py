@@ -1,20 +1,26 @@
 """Comparisons that tests of pages ask for, and what a visitor reads of them."""
 
 from functools import partial
+from typing import Any
 
+from streamlit.testing.v1 import AppTest
+
+from qfund.engine.jobs import Job
 from qfund.engine.kinds import KINDS
+from qfund.features.compare.link import SECTIONS
 from qfund.features.compare.request.spec import Spec
-from qfund.features.compare.view.sections import SECTIONS
+from qfund.features.memory.request.fits import FitsRequest
 from qfund.inputs.texts import NamedText
 from tests.ui import pages
 
-HALF = "50.4\u00a0% of the memory (960\u00a0B instead of 1.86\u00a0KiB)"  # what BF16 takes of a report made by hand
+#: What the first page says of a report made by hand, in which nothing is decided.
+SHOWN = "Not decided yet: BF16, 960\u00a0B"
 
 
 COMPARE = KINDS["compare"]
 
 
-texts = partial(pages.texts, more=("info",))
+texts = partial(pages.texts, more=("info", "success"))
 
 
 FULL = Spec("dummy", "bf16", ("fp32", "int8"), "0 1 & 1=0 é", 77, 2, None)
@@ -30,4 +36,17 @@ JUDGED = Spec("dummy", precisions=("bf16", "int4", "nf4"))
 
 def section(name: str) -> dict[str, str]:
     """What a session knows of a visitor who has opened this section."""
-    return {"section": next(title for title in SECTIONS if title.endswith(name))}
+    assert name in SECTIONS.values()
+    return {"section": name}
+
+
+class FakeJobs(pages.FakeJobs):
+    """What a comparison's page asks about memory, which is worked out within a second, is no job that was started."""
+
+    def submit(self, request: Any) -> Job:
+        return self.answer(request) if isinstance(request, FitsRequest) else super().submit(request)
+
+
+def board(at: AppTest) -> str:
+    """What is drawn as HTML: the ranked candidates among it."""
+    return "\n".join(str(html.value) for html in at.html)

@@ -9,6 +9,8 @@ import pytest
 from qfund import api
 from qfund.commandline.parser import parse
 from qfund.features.compare import link
+from qfund.features.compare.command.printing import margin
+from qfund.features.compare.request.decision import Margin
 from qfund.features.compare.request.spec import Spec, checked
 from qfund.features.compare.view import calls
 from qfund.inputs.texts import SECOND_HALF, NamedText
@@ -71,3 +73,14 @@ def test_several_texts_are_shown_as_a_folder_of_files(tmp_path: Path, monkeypatc
     assert checked(asked[0]) == CORPUS
     words = shlex.split(calls.shell(CORPUS))
     assert words[words.index("--text-folder") + 1] == calls.FOLDER
+
+
+@pytest.mark.parametrize("asked", [Margin(), Margin(0.07, 0.4, cosine=0.25), Margin(0.005)])
+def test_the_command_that_is_shown_has_the_margin(asked: Margin) -> None:
+    options = parse(shlex.split(calls.shell(Spec("dummy"), asked))[1:])
+    assert margin(options) == asked
+
+
+def test_a_margin_of_nothing_is_one_that_everything_is_within() -> None:
+    options = parse(shlex.split(calls.shell(Spec("dummy"), Margin(None, None)))[1:])
+    assert margin(options) == Margin(1.0, 1.0)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from qfund.core.estimate import Estimate
-from qfund.features.compare.request.decision import STATES, Decision, Margin, decide
+from qfund.features.compare.request.decision import STATES, Decision, Finding, Margin, _phrase, decide
 from qfund.features.compare.request.noise_floor import noise_floor, relative_to_floor
 from qfund.features.compare.request.report import NoiseRun, Report
 from qfund.features.compare.request.simultaneous import simultaneous
@@ -222,3 +222,18 @@ def test_no_interval_of_a_share_goes_beyond_all() -> None:
     fidelity = report.results[0].fidelity | {"top1_agreement": wide}
     among = simultaneous(report, replace(report.results[0], fidelity=fidelity))["top1_agreement"]
     assert among.low is not None and 0 <= among.low < 0.6 and among.high == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "margin", "said"),
+    [
+        (-6.97e-6, -2e-4, 1.9e-4, 0.01, "perplexity under 0.01 % (−0.02 to +0.019 %, margin 1 %)"),
+        (2e-6, -3e-5, 3e-5, 0.01, "perplexity under 0.01 % (0 to 0 %, margin 1 %)"),
+        (2e-6, 1e-6, 3e-6, 1e-6, "perplexity +2.00e-4 % (+1.00e-4 to +3.00e-4 %, margin 1.00e-4 %)"),
+    ],
+)
+def test_a_change_that_nobody_would_act_on_has_no_exponent(
+    value: float, low: float, high: float, margin: float, said: str
+) -> None:
+    finding = Finding("perplexity_ratio", share(value, low, high), margin, None, "within")
+    assert _phrase(make_report(Spec("dummy")), finding) == said

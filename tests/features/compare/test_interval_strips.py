@@ -8,9 +8,11 @@ import pytest
 
 from qfund.core.estimate import Estimate
 from qfund.features.compare.request import decision as decision_request
-from qfund.features.compare.request.decision import Decision, Finding, Margin
+from qfund.features.compare.request.decision import Finding, Margin
+from qfund.features.compare.request.ranking import ranked
 from qfund.features.compare.request.spec import Spec
 from qfund.features.compare.view import interval_strips
+from qfund.features.compare.view.answer import ranking
 from tests.features.compare.reports import full_report
 
 
@@ -56,29 +58,22 @@ def test_without_a_margin_the_widest_interval_takes_the_width() -> None:
 
 def test_an_estimate_without_an_interval_is_a_dot() -> None:
     bare = Finding("kl_mean", Estimate(0.004, None, 9, "nat"), 0.01, None, "inconclusive")
-    decision = Decision("bf16", "inconclusive", (bare,), None, "")
-    html = interval_strips.strips(decision, interval_strips.axes([decision]))
-    assert "<b>0.004</b></span>" in html and placed(html, "qf-dot") == 20.0 and "noise floor" not in html
+    html = interval_strips.strip(bare, interval_strips.axis([bare], signed=False), "#000000")
+    assert placed(html, "qf-dot") == 20.0 and "noise floor" not in html
 
 
 @pytest.mark.parametrize("margin", [Margin(), Margin(0.0, 0.0, 0.0), Margin(None, None, 1e-4)])
 def test_every_decision_of_a_report_is_drawn(margin: Margin) -> None:
     report = full_report(Spec("dummy", precisions=("bf16", "fp16", "int8", "int2")))
     broken = replace(report.results[0], nonfinite_positions=3, fidelity={})
-    decisions = decision_request.decide(replace(report, results=(broken, *report.results[1:])), margin)
-    on = interval_strips.axes(decisions)
-    board = interval_strips.board(decisions, {decision.precision: "50 %" for decision in decisions})
-    parts = [board, interval_strips.key(True, 3), interval_strips.key(False, 1)]
-    parts += [
-        part
-        for decision in decisions
-        for part in (interval_strips.head(decision), interval_strips.strips(decision, on))
-    ]
-    for html in parts:
+    report = replace(report, results=(broken, *report.results[1:]))
+    decisions = decision_request.decide(report, margin)
+    table = ranking.table(report, ranked(report, decisions, {}), None)
+    for html in (table.replace(" scope=col", "").replace(" scope=row", ""), interval_strips.key(True, 3)):
         ElementTree.fromstring(html)  # well formed
     for decision in decisions:
         sign, words, _ = interval_strips.STATES[decision.state]
-        assert f">{sign}</b>{words}" in interval_strips.head(decision) and words in board
+        assert f">{sign}</b>{words}" in interval_strips.pill(decision.state) and words in table
     assert "widened for 3 candidates" in interval_strips.key(True, 3) and "widened" not in interval_strips.key(False, 1)
     assert "noise floor" in interval_strips.key(True, 3) and "noise floor" not in interval_strips.key(False, 1)
 

@@ -1,35 +1,40 @@
 """The page Compare without a browser: what a link asks for reaches the engine, and whatever happens is told."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import streamlit as st
 
 from qfund.checkpoints import catalog
 from qfund.core.errors import EngineError, ModelNotFound, QueueFull, StoreError, WorkerDied
 from qfund.engine import key_of
+from qfund.engine.kinds import KINDS
 from qfund.engine.store import Store
 from qfund.features.compare import link
 from qfund.features.compare.measure.compare import compare as measure
-from qfund.features.compare.request import examples
+from qfund.features.compare.request import examples, usual
 from qfund.features.compare.request.link import to_query
 from qfund.features.compare.request.report import Report
 from qfund.features.compare.request.spec import Spec, like_llama_cpp
 from qfund.features.compare.view import choices
+from qfund.features.memory.link import Asked
 from qfund.inputs.texts import SECOND_HALF, NamedText
 from qfund.precisions.table import PRECISIONS, unavailable
 from qfund.ui import pickers, services
-from tests.features.compare.pages import COMPARE, CORPUS, FULL, HALF, JUDGED, section, texts
+from tests.features.compare.pages import COMPARE, CORPUS, FULL, JUDGED, SHOWN, FakeJobs, board, section, texts
 from tests.features.compare.reports import full_report, make_report
+from tests.features.memory.plans import make_fits
 from tests.tiny import gguf_files
 from tests.tiny.checkpoints import folder as tiny
-from tests.ui.pages import FakeJobs, Open, query
+from tests.ui.pages import Open, query
 
 
 def test_the_first_page_shows_the_shipped_comparison(opened: Open, jobs: FakeJobs) -> None:
     at = opened()
     assert "pydoc-llama: FP32 against BF16, FP16 and INT8 weight-only" in texts(at)
-    assert HALF in texts(at)
+    assert SHOWN in texts(at)
     assert "23 November 2026" in texts(at) and "torch 2.13.0+cpu" in texts(at)
     assert not jobs.submitted
 
@@ -56,7 +61,7 @@ def test_choices_reach_the_engine(opened: Open, jobs: FakeJobs) -> None:
     at.pills(key="choice_also").set_value(["embeddings"])
     at.toggle(key="choice_libraries").set_value(True)
     at.selectbox(key="choice_tokens").set_value(1024)
-    at.segmented_control(key="choice_source").set_value("Your own text").run()
+    at.selectbox(key="choice_source").set_value("Your own text").run()
     assert "These choices are not the comparison shown below" in texts(at)
     assert at.query_params["model"] == "pydoc-llama"
     at.text_area(key="choice_text").set_value("1 0 0 1").run()
@@ -75,7 +80,7 @@ def test_a_link_reaches_the_choices_of_texts_and_positions_and_goes_back(
     at = opened(to_query(spec))
     assert at.number_input(key="choice_stride").value == spec.stride
     assert at.selectbox(key="choice_scoring").value == spec.scoring
-    assert at.segmented_control(key="choice_source").value == (choices.OWN_FILES if spec.texts else choices.EVALUATION)
+    assert at.selectbox(key="choice_source").value == (choices.OWN_FILES if spec.texts else choices.EVALUATION)
     if spec.texts:
         assert "2 of your texts, each read on its own: a.txt, b *c*.txt" in texts(at)
     at.button(key="compare").click().run()
@@ -96,7 +101,7 @@ def test_positions_are_chosen_and_llama_cpps_by_one_button(opened: Open, jobs: F
 
 def test_files_are_read_each_on_its_own(opened: Open, jobs: FakeJobs) -> None:
     at = opened()
-    at.segmented_control(key="choice_source").set_value(choices.OWN_FILES).run()
+    at.selectbox(key="choice_source").set_value(choices.OWN_FILES).run()
     at.button(key="compare").click().run()
     assert "No file is given" in texts(at) and not jobs.submitted
     (picker,) = at.file_uploader
@@ -198,7 +203,7 @@ def test_sets_hold_what_runs_on_a_cpu() -> None:
 
 def test_an_empty_text_is_refused(opened: Open, jobs: FakeJobs) -> None:
     at = opened()
-    at.segmented_control(key="choice_source").set_value("Your own text").run()
+    at.selectbox(key="choice_source").set_value("Your own text").run()
     at.text_area(key="choice_text").set_value("  \n ").run()
     at.button(key="compare").click().run()
     assert "The text is empty" in texts(at) and not jobs.submitted
@@ -206,7 +211,7 @@ def test_an_empty_text_is_refused(opened: Open, jobs: FakeJobs) -> None:
 
 def test_a_longer_text_than_the_page_takes_never_reaches_the_engine(opened: Open, jobs: FakeJobs) -> None:
     at = opened()
-    at.segmented_control(key="choice_source").set_value("Your own text").run()
+    at.selectbox(key="choice_source").set_value("Your own text").run()
     at.text_area(key="choice_text").set_value("x" * 100_000).run()
     at.button(key="compare").click().run()
     assert all(len(spec.text or "") <= link.MAX_TEXT for spec in jobs.submitted)
@@ -234,7 +239,7 @@ def test_the_report_before_stays_while_another_one_runs(opened: Open) -> None:
     at.selectbox(key="choice_model").set_value("dummy").run()
     at.button(key="compare").click().run()
     assert at.progress
-    assert "Meanwhile, the comparison before" in texts(at) and HALF in texts(at)
+    assert "Meanwhile, the comparison before" in texts(at) and SHOWN in texts(at)
 
 
 def test_a_failed_job_is_told_without_a_traceback(opened: Open, jobs: FakeJobs) -> None:
@@ -273,7 +278,7 @@ def test_a_broken_store_is_told_and_the_page_works(opened: Open, store: Store, m
     monkeypatch.setattr(store, "get", refuse)
     at = opened()
     assert "The disk is full" in at.warning[0].value.replace("\\", "")
-    assert HALF in texts(at)
+    assert SHOWN in texts(at)
 
 
 def test_a_report_that_could_not_be_saved_is_shown_and_says_so(opened: Open, jobs: FakeJobs) -> None:
@@ -288,8 +293,8 @@ def test_a_margin_comes_with_a_link_and_stays_when_the_visitor_goes_elsewhere(op
     at = opened(to_query(JUDGED) | {"ppl": ["0.5"], "changed": [""], "kl": ["0.1"]})
     assert at.number_input(key="margin_ppl").value == 0.5 and at.number_input(key="margin_kl").value == 0.1
     assert at.number_input(key="margin_changed").value is None
-    assert not at.warning and "NF4 is within your margin" in texts(at)
-    assert "tokens changed" not in texts(at), "an empty margin asks for nothing"
+    assert not at.warning and "BF16: 960" in texts(at)
+    assert "token changed" not in board(at), "an empty margin asks for nothing"
     link_shown = next(code.value for code in at.code if "model=dummy" in code.value)
     assert "ppl=0.5" in link_shown and "changed=&" in link_shown and "kl=0.1" in link_shown
     at.query_params.clear()
@@ -325,7 +330,7 @@ def test_a_page_that_cannot_be_opened_leads_back(opened: Open, monkeypatch: pyte
     at = opened({"model": ["/nowhere"]})
     assert "There is no folder /nowhere" in texts(at)
     at.button(key="example").click().run()
-    assert HALF in texts(at)
+    assert SHOWN in texts(at)
     assert at.query_params["model"] == at.selectbox(key="choice_model").value == "pydoc-llama"
 
 
@@ -377,3 +382,74 @@ def test_a_report_of_a_file_says_what_the_file_is(opened: Open, store: Store, tm
     (table,) = [frame.value for frame in at.dataframe if "Format" in frame.value.columns]
     assert table["Format"].tolist() == ["GGUF Q8_0"] and table["File"].tolist() == ["tiny-Q8_0"]
     assert "tiny-Q8_0" in texts(at) and "Files" in [tab.label.rpartition(" ")[2] for tab in at.tabs]
+
+
+def test_the_answer_says_whether_it_fits_where_somebody_runs_it(opened: Open, store: Store, jobs: FakeJobs) -> None:
+    store.put(COMPARE, key_of(JUDGED), full_report(JUDGED))
+    asked = Asked("dummy", precisions=tuple(name for name in PRECISIONS if name in {"fp32", *JUDGED.precisions}))
+    at = opened(to_query(JUDGED))
+    assert "worked out in a moment" not in texts(at) and "fits" not in at.success[0].value, "weights alone are known"
+    store.put(KINDS["fits"], key_of(asked.fits), make_fits(asked.fits))
+    at = opened(to_query(JUDGED) | {"budget": ["rtx-4090"], "length": ["64"]})
+    assert at.selectbox(key="hardware_budget").value == "rtx-4090"
+    assert "fits your RTX 4090 with" in texts(at) and "KV cache of 1 × 64 tokens" in texts(at)
+    at.selectbox(key="hardware_budget").set_value("h100").run()
+    assert "fits your H100 with" in texts(at) and at.query_params["budget"] == "h100"
+    assert at.query_params["length"] == "64" and not jobs.submitted, "another place to run measures nothing"
+    at.number_input(key="hardware_batch").set_value(60_000).run()
+    at.number_input(key="hardware_context").set_value(4_000_000).run()
+    assert "Nothing within your margin fits: BF16, the smallest, lacks" in texts(at)
+
+
+def test_a_budget_that_cannot_be_is_told_and_the_rest_said(opened: Open, store: Store) -> None:
+    store.put(COMPARE, key_of(JUDGED), full_report(JUDGED))
+    at = opened(to_query(JUDGED) | {"budget": ["many"], "batch": ["0"]})
+    assert "many" in at.error[0].value and "Ignored batch='0'" in at.warning[0].value.replace("\\", "")
+    assert "BF16: 960" in texts(at)
+
+
+def test_another_model_is_compared_with_what_it_is_stored_in(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    st.cache_data.clear()
+    monkeypatch.setattr(usual, "reference", lambda model, revision=None: "bf16" if model == "dummy" else "fp32")
+    at = opened()
+    at.selectbox(key="choice_model").set_value("dummy").run()
+    assert at.selectbox(key="choice_reference").value == "bf16"
+    assert at.multiselect(key="choice_precisions").value == list(usual.ON_16_BITS)
+    at.multiselect(key="choice_precisions").set_value(["nf4"]).run()
+    at.selectbox(key="choice_model").set_value("pydoc-llama").run()
+    assert at.multiselect(key="choice_precisions").value == ["nf4"], "what somebody chose stays"
+    at = opened({"model": ["dummy"]})
+    assert at.query_params["ref"] == "bf16" and at.query_params["p"] == list(usual.ON_16_BITS)
+    at = opened({"model": ["dummy"], "ref": ["fp32"], "p": ["int8"]})
+    assert at.query_params["ref"] == "fp32" and at.query_params["p"] == "int8", "a link keeps what it names"
+
+
+def test_more_tokens_are_measured_where_they_would_decide(opened: Open, store: Store, jobs: FakeJobs) -> None:
+    spec = replace(JUDGED, max_tokens=4096)
+    store.put(COMPARE, key_of(spec), full_report(spec))
+    at = opened(to_query(spec))
+    button = at.button(key="decide")
+    assert re.fullmatch(r"Measure [\d,]+ more tokens to decide, about .+", button.label)
+    button.click().run()
+    (asked,) = jobs.submitted
+    assert asked.max_tokens > 4096 and replace(asked, max_tokens=4096) == spec
+    assert at.query_params["tokens"] == str(asked.max_tokens)
+
+
+def test_an_old_result_does_not_look_like_the_new_one(opened: Open) -> None:
+    at = opened()
+    assert ".st-key-report{opacity" not in board(at)
+    at.selectbox(key="choice_model").set_value("dummy").run()
+    assert ".st-key-report{opacity" in board(at)
+    at.button(key="compare").click().run()
+    assert at.progress and ".st-key-report{opacity" in board(at)
+
+
+def test_the_section_that_is_open_stands_in_the_address(opened: Open, store: Store) -> None:
+    store.put(COMPARE, key_of(FULL), make_report(FULL))
+    at = opened(to_query(FULL), **section("Data"))
+    assert query(at)["section"] == ["data"]
+    at = opened(to_query(FULL) | {"section": ["data"]})
+    assert "qfund compare dummy" in texts(at) and query(at)["section"] == ["data"]
+    at = opened(to_query(FULL) | {"section": ["nowhere"]})
+    assert "Ignored section='nowhere'" in at.warning[0].value and "section" not in query(at)

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from qfund.core.estimate import Estimate
 from qfund.engine import key_of
@@ -14,9 +13,9 @@ from qfund.features.compare.request.report import LibraryRun, Range, Saturation
 from qfund.features.compare.request.spec import Spec
 from qfund.precisions.table import PRECISIONS
 from qfund.ui import services
-from tests.features.compare.pages import COMPARE, FULL, JUDGED, section, texts
+from tests.features.compare.pages import COMPARE, FULL, JUDGED, FakeJobs, board, section, texts
 from tests.features.compare.reports import full_report, long_tokens, make_report
-from tests.ui.pages import FakeJobs, Open
+from tests.ui.pages import Open
 
 
 def test_values_that_are_not_finite_are_said_loudly(opened: Open, store: Store) -> None:
@@ -27,6 +26,7 @@ def test_values_that_are_not_finite_are_said_loudly(opened: Open, store: Store) 
     assert any("4 positions gave outputs that are not finite" in error.value for error in at.error)
 
 
+ANSWER = 4  # pictures above the sections
 EVERY = replace(examples.EVERY_PRECISION, model="dummy")
 
 
@@ -42,48 +42,43 @@ def test_of_many_candidates_each_can_be_read_in_words(opened: Open, store: Store
     assert "1 module was quantised; 1 stays: shares its weight with the embedding (1)." in said
 
 
-def test_a_card_says_what_is_particular_and_no_section_that_nothing_was_left(opened: Open, store: Store) -> None:
+def test_the_answer_says_what_is_particular_and_no_section_that_nothing_was_left(opened: Open, store: Store) -> None:
     spec = Spec("dummy", precisions=("int8",))
     report = make_report(spec)
     one = replace(report.results[0], note="A note.", left=0, left_modules=())
     store.put(COMPARE, key_of(spec), replace(report, results=(one,)))
     at = opened(to_query(spec), **section("Memory"))
     assert "which runs in fp32. A note." in texts(at)
-    assert [each.label for each in at.expander] == ["Modules converted: 1"]
+    assert [each.label for each in at.expander] == ["Each of them in words", "Modules converted: 1"]
 
 
-@pytest.mark.parametrize("name", ["Fidelity", "Where", "Memory", "Data"])
+@pytest.mark.parametrize("name", ["Fidelity", "Token by token", "Memory", "Data"])
 def test_every_section_is_drawn_for_every_precision(opened: Open, store: Store, name: str) -> None:
     report = make_report(EVERY)
     broken = replace(report.results[2], nonfinite_positions=4, fidelity={})
     store.put(COMPARE, key_of(EVERY), replace(report, results=(*report.results[:2], broken, *report.results[3:])))
-    at = opened(to_query(EVERY), **section(name), numbers=True)
+    at = opened(to_query(EVERY), **section(name))
     assert f"dummy: FP32 against {len(EVERY.precisions)} precisions" in texts(at)
-    lines = next(str(html.value) for html in at.html if 'class="qf-board"' in str(html.value))
-    assert lines.count('class="qf-pill"') == len(EVERY.precisions), "one line each"
-    assert list(at.dataframe[0].value["Precision"]) == [PRECISIONS[each].label for each in EVERY.precisions]
+    assert board(at).count('class="qf-pill"') == len(EVERY.precisions), "one line each"
     (error,) = at.error
     assert "FP16: 4 positions gave outputs that are not finite" in error.value.replace("\\", "")
-
-
-def board(at: AppTest) -> str:
-    return "\n".join(str(html.value) for html in at.html)
 
 
 def test_each_candidate_is_answered_in_one_sentence_and_drawn(opened: Open, store: Store, jobs: FakeJobs) -> None:
     store.put(COMPARE, key_of(JUDGED), full_report(JUDGED))
     at = opened(to_query(JUDGED))
     assert [pill in board(at) for pill in ("within your margin", "inconclusive", "outside your margin")] == [True] * 3
-    assert "INT4 g32 is inconclusive, about" in texts(at) and "more tokens would decide" in texts(at)
+    assert "BF16: 960\u00a0B, no measurable change of perplexity" in texts(at)
+    assert "more tokens would decide" in board(at)
     assert board(at).count('class="qf-track"') == 2 * len(JUDGED.precisions), "perplexity and tokens of each"
     assert 'class="qf-floor"' in board(at) and "noise floor" in board(at)
     assert "ppl" not in at.query_params, "what is usual is not in the way"
     at.number_input(key="margin_changed").set_value(50.0).run()
     assert not at.exception and not jobs.submitted, "another margin measures nothing"
-    assert "outside your margin" not in board(at) and "NF4 is within your margin" in texts(at)
+    assert "outside your margin" not in board(at)
     assert at.query_params["changed"] == "50" and at.query_params["model"] == "dummy"
     at.number_input(key="margin_kl").set_value(1e-6).run()
-    assert "BF16 is outside your margin: KL" in texts(at) and at.query_params["kl"] == "1e-06"
+    assert "No candidate is within your margin" in texts(at) and at.query_params["kl"] == "1e-06"
 
 
 def test_of_an_encoder_the_cosine_is_asked(opened: Open, store: Store) -> None:
@@ -100,7 +95,7 @@ def test_of_an_encoder_the_cosine_is_asked(opened: Open, store: Store) -> None:
 def test_statistics_are_drawn(opened: Open, store: Store, spec: Spec) -> None:
     store.put(COMPARE, key_of(spec), long_tokens(full_report(spec), 2048))
     at = opened(to_query(spec), **section("Statistics"))
-    assert len(at.get("plotly_chart")) == 4
+    assert len(at.get("plotly_chart")) == ANSWER + 3
     shown = texts(at)
     assert "The noise floor is the largest of 3 runs" in shown
     # Of 43 the intervals are so wide that some of them reach it.
@@ -136,13 +131,13 @@ def test_libraries_are_a_section_where_they_were_asked_for(opened: Open, store: 
     own = replace(report.results[0], latency=Estimate(1.5, 0.1, 9, "×"), libraries=runs)
     store.put(COMPARE, key_of(spec), replace(report, results=(own,)))
     at = opened(to_query(spec), **section("Libraries"))
-    assert len(at.get("plotly_chart")) == 1
+    assert len(at.get("plotly_chart")) == ANSWER + 1
     assert "INT8 weight-only with bitsandbytes: bitsandbytes is not installed." in texts(at)
     assert "INT8 weight-only with torchao: Note." in texts(at)
     assert not {"Note", "Problem"} & set(at.dataframe[0].value.columns), "sentences stand where they can be read"
     assert "faster" in texts(at) and "speed-up" not in texts(at)
     bare = opened(**section("Libraries"))  # a section that this report does not have
-    assert [tab.label.split()[-1] for tab in bare.tabs] == ["Fidelity", "Where", "Memory", "Data"]
+    assert [tab.label.partition(" ")[2] for tab in bare.tabs] == ["Fidelity", "Token by token", "Memory", "Data"]
 
 
 def test_what_came_near_a_limit_is_said_quietly(opened: Open, store: Store) -> None:
@@ -159,21 +154,21 @@ def test_what_came_near_a_limit_is_said_quietly(opened: Open, store: Store) -> N
     assert "first in a_b_c.weight" in texts(at)
 
 
-@pytest.mark.parametrize("name", ["Fidelity", "Where", "Memory", "Data"])
+@pytest.mark.parametrize("name", ["Fidelity", "Token by token", "Memory", "Data"])
 def test_every_section_is_drawn(opened: Open, name: str) -> None:
     at = opened(**section(name))
     assert not at.exception
-    charts = {"Fidelity": 2, "Where": 0, "Memory": 3, "Data": 0}
-    assert len(at.get("plotly_chart")) == charts[name]
+    charts = {"Fidelity": 1, "Token by token": 0, "Memory": 3, "Data": 0}
+    assert len(at.get("plotly_chart")) == ANSWER + charts[name]
 
 
-@pytest.mark.parametrize("name", ["Fidelity", "Where", "Memory", "Data"])
+@pytest.mark.parametrize("name", ["Fidelity", "Token by token", "Memory", "Data"])
 def test_every_section_is_drawn_for_what_has_no_tokens(opened: Open, store: Store, name: str) -> None:
     report = make_report(FULL)
     bare = tuple(replace(result, fidelity={}, differences=None, nonfinite_positions=9) for result in report.results)
     store.put(COMPARE, key_of(FULL), replace(report, tokens=None, results=bare))
     at = opened(to_query(FULL), **section(name))
-    if name == "Where":
+    if name == "Token by token":
         assert "predicts no tokens" in texts(at)
 
 

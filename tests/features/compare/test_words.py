@@ -160,8 +160,12 @@ def test_what_the_checkpoint_stores_is_said_and_an_upcast_reference_too(report: 
     half = stored(report, BF16=990, F32=5)
     assert "stored as BF16 ·" in report_words.provenance(half)
     assert report_words.notes(half)[-1] == (
-        "The checkpoint is stored in BF16; FP32 is its upcast, so “half the memory” is against an upcast."
+        "The checkpoint is stored in BF16; FP32 is its upcast, so memory is said beside what is on disk."
     )
+    bf16 = replace(half.results[0], footprint_bytes=498)
+    assert candidates_words.verdict(half, bf16).memory == "half of what is on disk (498 B instead of 995 B)"
+    whole = replace(bf16, footprint_bytes=995)
+    assert candidates_words.verdict(half, whole).memory == "as much as on disk (995 B)"
     assert "stored as mixed BF16 and FP32" in report_words.provenance(stored(report, F32=20, BF16=980))
     assert report_words.notes(stored(report, F32=20, BF16=980)) == report.input.notes
     assert report_words.stored_phrase(stored(report)) == [] and report_words.notes(stored(report)) == report.input.notes

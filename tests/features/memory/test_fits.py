@@ -601,9 +601,6 @@ def test_gpus_are_ascending_below_what_is_on_the_box_and_found_by_either_spellin
     for gpu in GPUS.values():
         advertised = float(gpu.title.rpartition(", ")[2].removesuffix(" GB"))
         assert 0.89 * advertised * 10**9 < gpu.bytes <= advertised * GIB
-    assert budgets.gpu("RTX 4090") is GPUS["rtx-4090"]
-    with pytest.raises(UnknownName, match="Did you mean: rtx-4090"):
-        budgets.gpu("rtx4090")
 
 
 def test_the_machine_is_asked_for_its_control_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

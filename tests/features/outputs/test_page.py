@@ -125,7 +125,7 @@ def test_tokens_are_shown_as_they_are_made_and_never_as_markdown(opened: Open, j
 @pytest.mark.parametrize("asked", [replace(TEXT, prompts=None), CLASSES, EMBEDDINGS])
 def test_what_a_model_wrote_is_never_markup(asked: Asked, opened: Open) -> None:
     at = go(opened(asked))
-    for kind in (at.markdown, at.caption, at.subheader):
+    for kind in (at.markdown, at.caption, at.header):
         assert not [element for element in kind if HOSTILE in str(element.value)]
     for element in at.get("html"):
         assert "<img" not in element.proto.body

@@ -45,7 +45,7 @@ def test_precisions_are_filtered_by_family_and_base(opened: Open) -> None:
     at.pills(key="family").set_value(["codebook"])
     at.segmented_control(key="base").set_value("BF16").run()
     assert list(at.dataframe[0].value["name"]) == ["nf4_bf16", "fp4_bf16"]
-    assert list(at.dataframe[1].value["Precision"]) == ["NF4 on BF16", "FP4 on BF16"]
+    assert list(at.dataframe[1].value["Precision"]) == ["NF4 (rest BF16)", "FP4 (rest BF16)"]
     assert not at.exception
 
 

@@ -5,27 +5,26 @@ from dataclasses import replace
 from pathlib import Path
 
 from qfund.commandline import measuring, texts
-from qfund.commandline.options import ALSO, FILE, JSON, MODEL, REFERENCE, REVISION, STORING, names, precision, reference
+from qfund.commandline.options import ALSO, FILE, JSON, MODEL, REVISION, STORING, names, precision, reference
 from qfund.commandline.progress import Shown, say
 from qfund.commandline.table import Command, Exclusive, Option
 from qfund.core.errors import StoreError
-from qfund.features.compare.command.printing import MARGINS, margin, text
-from qfund.features.compare.request import duration, report, spec
+from qfund.features.compare.command.printing import EVERYTHING, MARGINS, margin, text
+from qfund.features.compare.request import duration, report, spec, usual
 from qfund.features.compare.request.costs import Costs
 from qfund.features.compare.request.decision import Margin, decide
 from qfund.features.compare.words import rounds as words
 from qfund.inputs.texts import ALL, ANSWERS, SCORINGS, WRITTEN
 
-_PRECISION = precision(spec.DEFAULT_CANDIDATES)
-
 
 def _run(options: Namespace) -> None:
     given = options.text if options.text_file is None else texts.read(options.text_file)
+    against = _reference(options)
     request = spec.Spec(
         model=options.model,
-        reference=reference(options),
+        reference=against,
         # Beside files, the usual candidates are not meant unless they are named.
-        precisions=() if options.file and options.precision is _PRECISION.default else names(options.precision),
+        precisions=names(options.precision) or (() if options.file else usual.candidates(against)),
         text=given,
         max_tokens=spec.DEFAULT_TOKENS if options.max_tokens is None else options.max_tokens,
         context=options.context,
@@ -54,7 +53,14 @@ def _run(options: Namespace) -> None:
 
 
 def _put(found: report.Report, options: Namespace) -> None:
-    measuring.put(found, options, lambda found: text(found, margin(options)), report.to_json)
+    measuring.put(found, options, lambda found: text(found, margin(options), options.all), report.to_json)
+
+
+def _reference(options: Namespace) -> str:
+    """What is asked for, or what the checkpoint is stored in."""
+    if options.reference or set(names(options.precision)) == {"stored"}:
+        return reference(options)
+    return usual.reference(options.model, options.revision)
 
 
 def _shown(request: spec.Spec, margin: Margin) -> Shown:
@@ -85,9 +91,12 @@ COMMAND = Command(
     run=_run,
     rows=(
         MODEL,
-        _PRECISION,
+        precision(
+            (),
+            otherwise=f"{' '.join(spec.DEFAULT_CANDIDATES)}; beside 16 bits {' '.join(usual.ON_16_BITS)}",
+        ),
         FILE,
-        REFERENCE,
+        Option("--reference", "compare with this one (default: what the checkpoint is stored in)", "P"),
         Exclusive(
             (
                 Option("--text", "the input (default: the model's own evaluation text)", "T"),
@@ -137,6 +146,7 @@ COMMAND = Command(
             flag=True,
         ),
         *MARGINS,
+        EVERYTHING,
         JSON,
         *STORING,
     ),

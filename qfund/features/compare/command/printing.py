@@ -36,9 +36,39 @@ def margin(options: Namespace) -> Margin:
     return Margin(options.margin_perplexity, options.margin_tokens, cosine=options.margin_cosine)
 
 
-def text(found: Report, margin: Margin) -> str:
-    """What was compared, a verdict for each candidate, and tables."""
-    return "\n".join((*_head(found), *_verdicts(found, margin), "", *_tables(found)))
+EVERYTHING = Option("--all", "print every metric, every size and where they come from, not only the answer", flag=True)
+
+
+def text(found: Report, margin: Margin, every: bool = False) -> str:
+    """The answer, all candidates and five metrics, on a screen; or ``every`` sentence and table there is."""
+    if every:
+        return "\n".join((*_head(found), *_verdicts(found, margin), "", *_tables(found)))
+    return "\n".join(_short(found, margin))
+
+
+def _short(found: Report, margin: Margin) -> Iterator[str]:
+    from qfund.features.compare.request.hardware import Hardware
+    from qfund.features.compare.request.ranking import ranked
+    from qfund.features.compare.tables import metrics
+    from qfund.features.compare.tables.ranking import ranking
+    from qfund.features.compare.words import answer, candidates, report, statistics
+
+    rows = ranked(found, decide(found, margin), {})
+    yield from (report.title(found), "", answer.sentence(found, rows, Hardware()), "")
+    yield from (f"! {alarm}" for alarm in candidates.reference_alarms(found))
+    yield folded(ranking(found, rows), keys=2)
+    for judged in candidates.verdicts(found):
+        yield from (f"! {alarm}" for alarm in judged.alarms)
+        yield from (f"  {quiet}" for quiet in judged.cautions)
+    yield ""
+    fidelity = metrics.metrics_text(found, every=False)
+    if fidelity.empty:
+        yield report.nothing_compared(found)
+    elif len(found.results) <= _BESIDE:
+        yield folded(fidelity.drop(columns=["Better", "Definition"]))
+        yield statistics.how_sure(found)
+    yield from ("", report.provenance(found), *report.notes(found))
+    yield f"Every metric, size and library: --all. Whether it fits: qfund fits {found.spec.model}."
 
 
 def _head(found: Report) -> Iterator[str]:

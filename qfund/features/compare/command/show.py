@@ -7,7 +7,7 @@ from pathlib import Path
 from qfund.commandline import texts
 from qfund.commandline.table import Command, Option
 from qfund.core.errors import InvalidInput, StoreError
-from qfund.features.compare.command.printing import MARGINS, margin, text
+from qfund.features.compare.command.printing import EVERYTHING, MARGINS, margin, text
 from qfund.features.compare.request import report
 
 
@@ -19,7 +19,7 @@ def _run(options: Namespace) -> None:
         if _has_schema(document):
             raise
         raise InvalidInput("This is no report of qfund.", "Give what `qfund compare … --json` printed.") from error
-    print(text(found, margin(options)))
+    print(text(found, margin(options), options.all))
 
 
 def _has_schema(document: str) -> bool:
@@ -33,6 +33,6 @@ def _has_schema(document: str) -> bool:
 
 COMMAND = Command(
     run=_run,
-    rows=(Option("file", "a JSON report, - for standard input", type=Path), *MARGINS),
+    rows=(Option("file", "a JSON report, - for standard input", type=Path), *MARGINS, EVERYTHING),
     examples=("qfund show report.json --margin-tokens 0.5",),
 )

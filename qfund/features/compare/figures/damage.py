@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from qfund.core.units import bytes_text, number_text
 from qfund.drawing.axes import FEW, blank_figure, byte_unit, marker
-from qfund.drawing.palette import OTHER, PALETTE, dash, family_color, precision_color, symbol, translucent
+from qfund.drawing.palette import LIT, OTHER, PALETTE, dash, family_color, precision_color, symbol, translucent
 from qfund.features.compare.figures.labels import CHARACTER, frontier, label_box, name_places, overlap, pixels
 from qfund.precisions.files import family_of
 from qfund.precisions.precision import FAMILIES
@@ -46,9 +46,12 @@ def differences(frame: pd.DataFrame, quantity: str = "logit difference") -> go.F
     return figure
 
 
-def memory_against_damage(frame: pd.DataFrame, reference_bytes: int, floor: float | None = None) -> go.Figure:
+def memory_against_damage(
+    frame: pd.DataFrame, reference_bytes: int, floor: float | None = None, lit: str | None = None
+) -> go.Figure:
     """Footprint against the loss of fidelity: lower left is better. Dotted lines are the reference's footprint, and the
-    frontier: those to which no other is both smaller and closer. A band reaches up to the noise ``floor``.
+    frontier: those to which no other is both smaller and closer. A band reaches up to the noise ``floor``, and a ring
+    is around what is ``lit``.
 
     The axis is logarithmic and spans whole decades; a loss of 0 is not on it, unless there is no other.
     """
@@ -73,6 +76,17 @@ def memory_against_damage(frame: pd.DataFrame, reference_bytes: int, floor: floa
     best = frontier(drawn, "bytes")
     if len(best) > 1 and not exact:
         _frontier_line(figure, best["bytes"] / divisor, best["value"])
+    chosen = drawn[drawn["precision"] == lit]
+    if not chosen.empty:
+        figure.add_scatter(
+            x=chosen["bytes"] / divisor,
+            y=chosen["value"],
+            mode="markers",
+            marker={"size": 28, "color": translucent(LIT, 0.35), "line": {"width": 2, "color": LIT}},
+            showlegend=False,
+            hoverinfo="skip",
+            cliponaxis=False,
+        )
     wide, high = 400 * widest / right, height - 140  # pixels between the axes
     across = wide / widest * drawn["bytes"] / divisor
     up = 0 * drawn["value"] if exact else pixels(drawn["value"], decades, high)

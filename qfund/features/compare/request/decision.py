@@ -204,6 +204,10 @@ def _why(report: Report, result: PrecisionResult, state: str, findings: tuple[Fi
     return said
 
 
+#: Per cent. A change of less is none that anybody would act on, unless the margin is as small.
+LEAST = 0.01
+
+
 def _phrase(report: Report, finding: Finding) -> str:
     """``perplexity +0.039 % (+0.01 to +0.068 %, margin 1 %)``."""
     damage, margin = finding.estimate, finding.margin
@@ -218,11 +222,15 @@ def _phrase(report: Report, finding: Finding) -> str:
         "kl_mean": "KL",
     }[finding.metric]
     unit = "%" if damage.unit == "share" else damage.unit
-    value = _number(damage.value, damage.unit, signed)
-    limit = f"margin {_number(margin, damage.unit, False)} {unit}"
+    limit = f"margin {number_text(100 * margin if damage.unit == 'share' else margin)} {unit}"
+    least = min(LEAST, 100 * margin) if damage.unit == "share" else 0.0
+    tiny = 0 < 100 * abs(damage.value) < least
+    value = f"under {number_text(least)}" if tiny else _number(damage.value, damage.unit, signed)
     if damage.low is None or damage.high is None:
         return f"{what} {value} {unit} ({limit})"
-    low, high = (_number(end, damage.unit, signed) for end in (damage.low, damage.high))
+    low, high = (
+        "0" if 100 * abs(end) < least / 2 else _number(end, damage.unit, signed) for end in (damage.low, damage.high)
+    )
     return f"{what} {value} {unit} ({low} to {high} {unit}, {limit})"
 
 

@@ -5,6 +5,7 @@ from dataclasses import astuple, replace
 
 from qfund.core.errors import InvalidSpec, QfundError
 from qfund.core.parameters import number
+from qfund.core.units import parse_count
 from qfund.features.compare.request.decision import Margin
 from qfund.features.compare.request.spec import Spec, checked
 from qfund.inputs.texts import ALL, NamedText
@@ -127,8 +128,8 @@ def from_query(query: Mapping[str, Iterable[str]], default: Spec) -> tuple[Spec,
 
 
 def _with_number(spec: Spec, name: str, value: str, short: str) -> tuple[Spec, list[str]]:
-    if value.isascii() and value.isdigit() and len(value) < 10:
-        return _with(spec, name, int(value), short)
+    if (found := parse_count(value)) is not None:
+        return _with(spec, name, found, short)
     return spec, [f"Ignored {short}={value[:40]!r} in the link: not a number."]
 
 

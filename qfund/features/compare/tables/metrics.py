@@ -18,10 +18,24 @@ from qfund.features.compare.tables.footprints import parameter_bits
 _NO_DIFFERENCE = "no measurable difference"
 
 
-def metrics_text(report: Report) -> pd.DataFrame:
+#: What tells most of a candidate, by what its task gives: the first ``SHOWN`` that a report has.
+FIRST = (
+    *("perplexity_ratio", "top1_agreement", "kl_mean", "mean_abs_logit_diff", "max_abs_logit_diff"),
+    *("hidden_cosine", "pooled_cosine", "mean_abs_hidden_diff", "max_abs_hidden_diff", "max_abs_pooled_diff"),
+)
+SHOWN = 5
+
+
+def metrics_of(report: Report, every: bool = True) -> list[str]:
+    """Names of metrics that some candidate has: all in the table's order, or those that tell most."""
+    found = {name for result in report.results for name in result.fidelity}
+    return [name for name in METRICS if name in found] if every else [name for name in FIRST if name in found][:SHOWN]
+
+
+def metrics_text(report: Report, every: bool = True) -> pd.DataFrame:
     """One row a metric, one column a candidate with its 95 % interval, and beside them what is noise. A cell that is
     not above it says so."""
-    names = [name for name in METRICS if any(name in result.fidelity for result in report.results)]
+    names = metrics_of(report, every)
     floor = noise_floor(report)
     told = [(result, simultaneous(report, result)) for result in report.results]
     reference = report.reference, simultaneous(report, report.reference)
@@ -37,9 +51,9 @@ def metrics_text(report: Report) -> pd.DataFrame:
     return frame[[column for column in frame.columns if frame.empty or not (frame[column] == "–").all()]]
 
 
-def metrics_by_precision(report: Report) -> pd.DataFrame:
+def metrics_by_precision(report: Report, every: bool = True) -> pd.DataFrame:
     """``metrics_text`` turned round, for many candidates."""
-    columns = metrics_text(report).drop(columns=["Better", "Definition"]).set_index("Metric").T
+    columns = metrics_text(report, every).drop(columns=["Better", "Definition"]).set_index("Metric").T
     columns.columns.name = None
     return columns.rename_axis("Precision").reset_index()
 

@@ -11,7 +11,7 @@ from qfund.inputs.texts import ALL
 FOLDER = "FOLDER"
 
 
-def shell(spec: Spec) -> str:
+def shell(spec: Spec, margin: Margin | None = None) -> str:
     """``qfund compare pydoc-llama --reference fp32 --precision bf16 int8 --max-tokens 16384``."""
     words = ["qfund", "compare", spec.model, "--reference", spec.reference]
     words += ["--precision", *spec.precisions] if spec.precisions else []
@@ -36,6 +36,12 @@ def shell(spec: Spec) -> str:
         words += ["--text-folder", FOLDER]
     if spec.text is not None:
         words.append(f"--text={spec.text}")  # with "=", so that a text may begin with a hyphen
+    usual, margin = Margin(), margin or Margin()
+    for name, times in (("perplexity", 100), ("tokens", 100), ("cosine", 1)):
+        value = getattr(margin, name)
+        if value != getattr(usual, name):
+            # What is asked for nothing is asked for the most that it could be.
+            words += [f"--margin-{name}", f"{times * value:.6g}" if value is not None else "100" if times > 1 else "2"]
     return shlex.join(words)
 
 

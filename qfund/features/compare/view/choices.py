@@ -8,6 +8,7 @@ from qfund.checkpoints import catalog
 from qfund.core.errors import InvalidInput, QfundError
 from qfund.core.text import decoded, unmarked
 from qfund.features.compare.link import MAX_TEXT
+from qfund.features.compare.request import usual
 from qfund.features.compare.request.examples import EXAMPLE
 from qfund.features.compare.request.spec import DEFAULT_CANDIDATES, MAX_TOKENS, Spec, checked, like_llama_cpp
 from qfund.features.compare.view import amount, files
@@ -62,8 +63,8 @@ PRESETS = {
 }
 
 _BEGAN_AT = "choices_began_at"
+_USUAL_OF = "choice_usual_of"  # the model whose usual precisions were last looked up
 _UNREAD = "files_unread"  # why files that were given are not the input
-_CANDIDATES = 560  # pixels of the candidates with their sets, so that they stand beside the reference
 
 
 def seed(spec: Spec) -> None:
@@ -97,63 +98,96 @@ def follow(shown: Spec) -> None:
 
 
 def draw() -> bool:
-    """Draw the widgets; True when the visitor asks to compare."""
-    state = st.session_state
+    """Draw the widgets; True when the visitor asks to compare.
+
+    What opens a list that stays open stands last: it then covers no button, and as it grows none moves away.
+    """
     with st.container(border=True, key="choices", gap="small"):
-        with st.container(horizontal=True):
+        with st.container(horizontal=True, vertical_alignment="bottom", key="choice_row"):
             pickers.model(
                 "choice_model",
                 EXAMPLE.model,
+                width=280,
                 more=" Only safetensors are read, and no code that comes with a model.",
             )
+            _follow_model()
             pickers.reference(
                 "choice_reference",
-                (*WITH_STORED, *files.names(state["choice_quantized"])),
+                (*WITH_STORED, *files.names(st.session_state["choice_quantized"])),
                 files.said,
-                explained="The precision that the candidates are compared with.",
+                explained="The precision that the others are compared with.",
+                title="Against",
             )
-            with st.container(horizontal=True, vertical_alignment="bottom", width=_CANDIDATES, key="candidates"):
-                pickers.precisions(
-                    "Candidates",
-                    "choice_precisions",
-                    WITH_STORED,
-                    option_label,
-                    width="stretch",
-                    explained="The precisions to judge. What each of them is: see the page Precisions.",
-                )
+            clicked = _input()
+        with st.container(horizontal=True, vertical_alignment="top", key="candidates"):
+            pickers.precisions(
+                "Compare these",
+                "choice_precisions",
+                WITH_STORED,
+                option_label,
+                width="stretch",
+                explained="The precisions to judge. What each of them is: see the page Precisions.",
+            )
+            with st.container(vertical_alignment="bottom", width="content", height=FIELD, border=False):
                 st.menu_button(
-                    "Sets", list(PRESETS), key="preset", icon=":material/playlist_add_check:", on_click=_take_preset
+                    "Presets", list(PRESETS), key="preset", icon=":material/playlist_add_check:", on_click=_take_preset
                 )
-        with st.container(horizontal=True, vertical_alignment="top", key="choice_row"):
-            st.segmented_control(
-                "Text",
-                [EVALUATION, OWN_TEXT, OWN_FILES],
-                key="choice_source",
-                required=True,
-                help="Measure on the text that the model was evaluated on, or on one that matters to you.",
-                persist_state="session",
-            )
-            amount.draw(_without_amount())
-            with st.container(
-                horizontal=True, vertical_alignment="bottom", width="content", height=FIELD, border=False
-            ):
-                _options()
-                clicked = st.button("Compare", type="primary", key="compare", icon=":material/balance:", width=150)
-        if state["choice_source"] == OWN_TEXT:
-            st.text_area(
-                "Your own text",
-                key="choice_text",
-                max_chars=MAX_TEXT,
-                height=140,
-                placeholder="Paste what your model will read: a paragraph at least, in its own language.",
-                label_visibility="collapsed",
-                persist_state="session",
-            )
-        if state["choice_source"] == OWN_FILES:
-            _files()
+        _own()
         if not clicked and (missing := _unavailable()):
             failed(missing)
     return clicked
+
+
+def _follow_model() -> None:
+    """Another model is compared with what that one is stored in, unless somebody has chosen other precisions than the
+    usual ones of the model before."""
+    state = st.session_state
+    chosen, revision = draft().model, draft().revision
+    before = state.get(_USUAL_OF)
+    state[_USUAL_OF] = chosen
+    if before in (None, chosen) or not chosen:
+        return
+    own = state["choice_reference"]
+    if own == _stored(before, None) and tuple(state["choice_precisions"]) == usual.candidates(own):
+        state["choice_reference"] = _stored(chosen, revision)
+        state["choice_precisions"] = list(usual.candidates(state["choice_reference"]))
+
+
+@st.cache_data(ttl=120, max_entries=32, show_spinner="Reading headers")
+def _stored(model: str, revision: str | None) -> str:
+    return usual.reference(model, revision)
+
+
+def _input() -> bool:
+    """The text, how much of it, options, and the button; whether that was pressed."""
+    st.selectbox(
+        "Text",
+        [EVALUATION, OWN_TEXT, OWN_FILES],
+        key="choice_source",
+        width=160,
+        help="Measure on the text that the model was evaluated on, or on one that matters to you.",
+        persist_state="session",
+    )
+    amount.draw(_without_amount())
+    _options()
+    return st.button("Compare", type="primary", key="compare", icon=":material/balance:", width=135)
+
+
+def _own() -> None:
+    """An own text, or own files, where they are the input."""
+    source = st.session_state["choice_source"]
+    if source == OWN_TEXT:
+        st.text_area(
+            "Your own text",
+            key="choice_text",
+            max_chars=MAX_TEXT,
+            height=140,
+            placeholder="Paste what your model will read: a paragraph at least, in its own language.",
+            label_visibility="collapsed",
+            persist_state="session",
+        )
+    if source == OWN_FILES:
+        _files()
 
 
 def _files() -> None:

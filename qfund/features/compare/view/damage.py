@@ -12,8 +12,8 @@ from qfund.ui.drawn import once
 from qfund.ui.services import Answer
 
 
-def memory_against_damage(found: Answer) -> None:
-    """The footprint of each candidate against its loss of fidelity."""
+def memory_against_damage(found: Answer, best: str | None = None) -> None:
+    """The footprint of each candidate against its loss of fidelity; ``best`` is lit."""
     report: Report = found.result
     frame = once(found, "memory against damage", tables.memory_against_damage)
     st.markdown("**Memory against damage**")
@@ -24,8 +24,8 @@ def memory_against_damage(found: Answer) -> None:
     band = words.noise_band(noise, bool(noise) and figures.floor_is_near(frame, noise or 0.0))
     figure = once(
         found,
-        "memory against damage figure",
-        lambda report: figures.memory_against_damage(frame, report.reference.footprint_bytes, noise),
+        f"memory against damage figure {best}",
+        lambda report: figures.memory_against_damage(frame, report.reference.footprint_bytes, noise, best),
     )
     st.plotly_chart(
         figure,

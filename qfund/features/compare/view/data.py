@@ -27,6 +27,6 @@ def draw(found: Answer) -> None:
     st.markdown("**The link to this comparison**")
     link.draw(report.spec)
     st.markdown("**The same from the command line**")
-    st.code(calls.shell(report.spec), language="bash", wrap_lines=True)
+    st.code(calls.shell(report.spec, link.shown_margin()), language="bash", wrap_lines=True)
     st.markdown("**The same from Python**")
     st.code(calls.python(report.spec), language="python", wrap_lines=True)

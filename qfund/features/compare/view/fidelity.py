@@ -1,4 +1,4 @@
-"""The section *Fidelity*: how far outputs are from the reference's, against memory and along the blocks."""
+"""The section *Fidelity*: how far outputs are from the reference's, in numbers and along the blocks."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import streamlit as st
 from qfund.drawing import phrases
 from qfund.features.compare.request.report import Report
 from qfund.features.compare.tables.metrics import metrics_by_precision, metrics_text
-from qfund.features.compare.view.damage import differences, memory_against_damage
+from qfund.features.compare.view.damage import differences
 from qfund.features.compare.view.statistics import drift
 from qfund.features.compare.words.report import nothing_compared
 from qfund.features.compare.words.statistics import FLOOR, how_sure
@@ -21,22 +21,17 @@ _CANDIDATE = st.column_config.TextColumn(width=210)
 
 def draw(found: Answer) -> None:
     report: Report = found.result
-    frame = once(found, "fidelity text", metrics_text)
+    every = st.toggle("All metrics", key="all_metrics")
+    frame = once(found, f"fidelity text {every}", lambda report: metrics_text(report, every))
     if frame.empty:
         st.info(nothing_compared(report))
         return
-    left, right = st.columns(2, gap="medium")
-    with left:
-        memory_against_damage(found)
-    with right:
-        if any(result.drift for result in report.results):
-            drift(found)
-        else:
-            differences(found)
     many = len(report.results) > phrases.FEW
     names = [result.precision for result in report.results]
     st.dataframe(
-        once(found, "fidelity by precision", metrics_by_precision) if many else frame,
+        once(found, f"fidelity by precision {every}", lambda report: metrics_by_precision(report, every))
+        if many
+        else frame,
         hide_index=True,
         column_config={
             "Metric": st.column_config.TextColumn(pinned=True, width=225),
@@ -51,6 +46,12 @@ def draw(found: Answer) -> None:
         alt="Every metric of every candidate with its interval, the noise floor and its definition",
     )
     st.caption(how_sure(report))
+    left, right = st.columns(2, gap="medium")
+    with left:
+        differences(found)
+    if any(result.drift for result in report.results):
+        with right:
+            drift(found)
 
 
 def _explained(frame: pd.DataFrame) -> dict[str, Any]:

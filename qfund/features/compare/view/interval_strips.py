@@ -12,10 +12,10 @@ from html import escape
 from pathlib import Path
 
 from qfund.core.units import number_text
-from qfund.drawing.numbers import digits_text
 from qfund.drawing.palette import PALETTE, ink, is_variant, precision_color
 from qfund.drawing.phrases import label
 from qfund.features.compare.request.decision import Decision, Finding
+from qfund.features.compare.words.findings import SIGNED, ends_of, number, times
 from qfund.features.compare.words.statistics import widened
 
 #: The sheet that everything here needs once on a page.
@@ -28,15 +28,6 @@ STATES = {
     "inconclusive": ("?", "inconclusive", PALETTE[4]),
     "broken": ("!", "not finite", PALETTE[6]),
 }
-#: What is measured as damage: its name beside an axis, and what a share is a share of.
-NAMES = {
-    "perplexity_ratio": "perplexity, % worse",
-    "top1_agreement": "top token changed, %",
-    "kl_mean": "KL divergence, nat",
-    "hidden_cosine": "cosine below 1 by",
-}
-#: Damage that can be negative: noise can make a perplexity better.
-SIGNED = frozenset({"perplexity_ratio"})
 #: The axis ends at this many margins; what lies beyond is an arrow at its end.
 _REACH = 2.0
 
@@ -63,36 +54,15 @@ def axis(findings: Sequence[Finding], signed: bool) -> Axis:
     return Axis(-reach / 4 if signed else 0.0, reach)
 
 
-def ends_of(finding: Finding) -> tuple[float, float]:
-    """The interval, or the value twice where there is none."""
-    estimate = finding.estimate
-    low = estimate.value if estimate.low is None else estimate.low
-    high = estimate.value if estimate.high is None else estimate.high
-    return min(low, high), max(low, high)
-
-
-def _times(finding: Finding) -> float:
-    return 1.0 if finding.metric in ("kl_mean", "hidden_cosine") else 100.0
-
-
-def number(finding: Finding, value: float, sign: bool = False) -> str:
-    """In the unit of ``NAMES``, with the digits that the interval allows; with a sign where damage can be negative."""
-    times = _times(finding)
-    low, high = ends_of(finding)
-    size = times * max(abs(low), abs(high), abs(finding.estimate.value))
-    text = digits_text(times * value, times * (high - low), size).replace("-", "−")
-    return f"+{text}" if sign and value > 0 and text.strip("0.") else text
-
-
 def strip(finding: Finding, on: Axis, color: str) -> str:
     """The track of one finding: noise floor, margin, interval and dot."""
     low, high = ends_of(finding)
     signed = finding.metric in SIGNED
     told = f"{number(finding, finding.estimate.value, signed)}; 95 % interval {number(finding, low, signed)} to "
-    told += f"{number(finding, high, signed)}; margin {number_text(_times(finding) * finding.margin)}"
+    told += f"{number(finding, high, signed)}; margin {number_text(times(finding) * finding.margin)}"
     parts = []
     if finding.floor is not None:
-        told += f"; noise floor {number_text(_times(finding) * finding.floor)}"
+        told += f"; noise floor {number_text(times(finding) * finding.floor)}"
         begin = on.place(-finding.floor if signed else 0.0)
         wide = f"max(3px,{on.place(finding.floor) - begin:.3f}%)"
         parts.append(f'<i class="qf-floor" style="left:{begin:.3f}%;width:{wide}"></i>')
@@ -139,51 +109,6 @@ def axes(decisions: Sequence[Decision]) -> dict[str, Axis]:
             by_metric.setdefault(finding.metric, []).append(finding)
     signed = any(ends_of(finding)[0] < 0 for decision in decisions for finding in decision.findings)
     return {metric: axis(findings, signed) for metric, findings in by_metric.items()}
-
-
-def head(decision: Decision) -> str:
-    """The line above a candidate's words: its name and its state."""
-    return f'<div class="qf-head">{name(decision.precision)}{pill(decision.state)}</div>'
-
-
-def strips(decision: Decision, on: dict[str, Axis]) -> str:
-    """Each finding of one candidate as a row: what it is of, the track, the numbers."""
-    rows = []
-    for finding in decision.findings:
-        low, high = ends_of(finding)
-        signed = finding.metric in SIGNED
-        value = number(finding, finding.estimate.value, signed)
-        between = f"{number(finding, low, signed)} to {number(finding, high, signed)}"
-        exact = finding.estimate.low is None or low == high
-        rows.append(
-            f'<div class="qf-one"><span class="qf-what">{escape(NAMES.get(finding.metric, finding.metric))}</span>'
-            f"{strip(finding, on[finding.metric], STATES[finding.state][2])}"
-            f'<span class="qf-value"><b>{value}</b>{"" if exact else f" <small>{between}</small>"}</span></div>'
-        )
-    return f'<div class="qf-strips">{"".join(rows)}</div>'
-
-
-def board(decisions: Sequence[Decision], memory: dict[str, str]) -> str:
-    """Very many candidates, one line each: name, state, a track for each metric, memory (text by precision)."""
-    on = axes(decisions)
-    titles = "".join(f"<span>{escape(NAMES.get(metric, metric))}</span>" for metric in on)
-    rows = []
-    for decision in decisions:
-        found = {finding.metric: finding for finding in decision.findings}
-        tracks = "".join(
-            strip(found[metric], on[metric], STATES[found[metric].state][2]) if metric in found else "<span></span>"
-            for metric in on
-        )
-        rows.append(
-            f'<div class="qf-row">{name(decision.precision)}{pill(decision.state)}'
-            f'<span class="qf-tracks">{tracks}</span>'
-            f'<span class="qf-memory">{escape(memory[decision.precision])}</span></div>'
-        )
-    head = (
-        '<div class="qf-row qf-titles"><span>candidate</span><span></span>'
-        f'<span class="qf-tracks">{titles}</span><span class="qf-memory">memory</span></div>'
-    )
-    return f'<div class="qf-board">{head}{"".join(rows)}</div>'
 
 
 def key(with_floor: bool, candidates: int) -> str:

@@ -27,39 +27,34 @@ def draw(report: Report) -> Margin:
             state[f"margin_{name}"] = None if value is None else round(times * value, 6)
         state[_BEGAN_AT] = margin
     labels = report.tokens is None and not any("perplexity_ratio" in row.fidelity for row in report.results)
+    top = f"top {'class' if labels else 'token'}"
     titles = {
-        "ppl": ("Perplexity, at most … % worse", "%.4g", "Of a candidate, beside the reference's. Empty: any."),
+        "ppl": (
+            "Perplexity worse, %",
+            "How much worse a candidate's perplexity may be than the reference's. Empty: any.",
+        ),
         "changed": (
-            f"Top {'class' if labels else 'token'} changed, at most …%",
-            "%.4g",
-            "How often its most likely output is another one than the reference's. Empty: any.",
+            f"{top.capitalize()}s changed, %",
+            f"How often a candidate's {top} may be another one than the reference's. Empty: any.",
         ),
-        "kl": (
-            "KL divergence, at most … nat",
-            "%.4g",
-            "Of the whole distribution, in the mean. Empty: any.",
-        ),
-        "cos": (
-            "Cosine, at most … below 1",
-            "%.4g",
-            "Of the last hidden states with the reference's, in the mean. Empty: any.",
-        ),
+        "kl": ("KL divergence, nat", "How far the whole distribution may be, in the mean. Empty: any."),
+        "cos": ("Cosine below 1 by", "How far the last hidden states may turn, in the mean. Empty: any."),
     }
     asked = [name for name in MARGINS if any(METRIC[name] in result.fidelity for result in report.results)]
     for name in asked:
         field, times, most, step = MARGINS[name]
-        title, form, help_text = titles[name]
+        title, help_text = titles[name]
         value = st.number_input(
             title,
             min_value=0.0,
             max_value=most,
             value=None,
             step=step,
-            format=form,
+            format="%.4g",
             key=f"margin_{name}",
-            help=help_text,
+            help=f"Your margin, at most. {help_text}",
             placeholder="any",
-            width=232,
+            width=168,
             persist_state="session",
         )
         margin = replace(margin, **{field: None if value is None else value / times})

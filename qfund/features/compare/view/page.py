@@ -1,5 +1,7 @@
 """The comparison that the address bar names: its report, the job that works on it, or an invitation to start it."""
 
+from pathlib import Path
+
 import streamlit as st
 
 from qfund.core.errors import QfundError
@@ -11,6 +13,8 @@ from qfund.features.compare.view import choices, running, sections
 from qfund.ui import progress, services
 from qfund.ui.states import empty, failed, literal, told
 
+_LOOKS = Path(__file__).parent / "assets/page.css"
+_OPEN = "choices_open"  # whether the choices are shown on a phone, where a result hides them
 _BEFORE = "shown_before"  # the comparison that was last seen with a report, to look at while another one runs
 
 
@@ -19,8 +23,16 @@ def draw() -> None:
     shown, problems = link.opened()
     choices.follow(shown)
     told(problems)
+    st.html(_LOOKS)
     said = None
+    st.button(
+        "Hide the choices" if st.session_state.get(_OPEN) else "Change",
+        key="change",
+        icon=":material/tune:",
+        on_click=_turn,
+    )
     if choices.draw():
+        st.session_state[_OPEN] = False
         try:
             link.show(_started(choices.asked()))
             st.rerun()
@@ -28,6 +40,21 @@ def draw() -> None:
             said = error
             failed(error)
     _below(shown, said)
+
+
+def _turn() -> None:
+    st.session_state[_OPEN] = not st.session_state.get(_OPEN)
+
+
+def _folded() -> None:
+    """On a phone the answer comes first: what was chosen lies behind a button."""
+    hidden = "" if st.session_state.get(_OPEN) else ".st-key-choices,.st-key-conditions{display:none}"
+    st.html(f"<style>@media (max-width:640px){{.st-key-change{{display:flex}}{hidden}}}</style>")
+
+
+def _old() -> None:
+    """What is shown below is not what is asked for: it must not look like it."""
+    st.html("<style>.st-key-report{opacity:.42;filter:grayscale(.75)}</style>")
 
 
 def _started(spec: Spec) -> Spec:
@@ -55,10 +82,12 @@ def _below(shown: Spec, said: QfundError | None) -> None:
     if choices.differs(shown):
         services.prepare_worker()
         st.caption(":material/edit: These choices are not the comparison shown below. Press Compare to measure them.")
+        _old()
     if found.problem:
         st.warning(literal(found.problem), icon=":material/database_off:")
     if found.result is not None:
         st.session_state[_BEFORE] = shown
+        _folded()
         sections.draw(found)
         return
     if found.job is not None and found.job.active:
@@ -100,4 +129,5 @@ def _meanwhile(shown: Spec) -> None:
         return
     if found.result is not None:
         st.caption(":material/history: Meanwhile, the comparison before:")
+        _old()
         sections.draw(found)

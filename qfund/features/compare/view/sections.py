@@ -1,4 +1,4 @@
-"""A report from the verdict down to the last tensor. A section is made when it is opened, not before."""
+"""A report from the answer down to the last tensor. A section is made when it is opened, not before."""
 
 from collections.abc import Callable
 
@@ -6,17 +6,20 @@ import streamlit as st
 
 from qfund.features.compare import link
 from qfund.features.compare.request.report import Report
-from qfund.features.compare.view import data, fidelity, files, libraries, memory, statistics, tokens, verdict
+from qfund.features.compare.view import data, fidelity, files, libraries, memory, statistics, tokens
+from qfund.features.compare.view.answer import answer
+from qfund.features.compare.words.report import title
 from qfund.ui.services import Answer
+from qfund.ui.states import literal
 
 SECTIONS = {
-    ":material/insights: Fidelity": fidelity.draw,
-    ":material/text_fields: Where": tokens.draw,
-    ":material/query_stats: Statistics": statistics.draw,
-    ":material/memory: Memory": memory.draw,
-    ":material/speed: Libraries": libraries.draw,
-    ":material/draft: Files": files.draw,
-    ":material/download: Data": data.draw,
+    "fidelity": fidelity.draw,
+    "tokens": tokens.draw,
+    "statistics": statistics.draw,
+    "memory": memory.draw,
+    "libraries": libraries.draw,
+    "files": files.draw,
+    "data": data.draw,
 }
 
 
@@ -25,13 +28,19 @@ def draw(found: Answer) -> None:
     """A fragment: opening a section draws nothing else anew."""
     with st.container(key="report"):
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-            verdict.headline(found.result)
+            st.header(literal(title(found.result)), anchor=False, width="content")
             _copy_link(found)
-        verdict.draw(found)
-        sections = {title: draw for title, draw in SECTIONS.items() if draw not in _without(found.result)}
-        tabs = st.tabs(list(sections), key="section", on_change="rerun")
-        for tab, section in zip(tabs, sections.values(), strict=True):
+        answer.draw(found)
+        sections = {name: draw for name, draw in SECTIONS.items() if draw not in _without(found.result)}
+        shown = link.shown_section() if link.shown_section() in sections else next(iter(sections))
+        titles = [link.SECTIONS[name] for name in sections]
+        if st.session_state.get("section") not in titles:
+            st.session_state.pop("section", None)
+        tabs = st.tabs(titles, key="section", default=link.SECTIONS[shown], on_change="rerun")
+        for tab, (name, section) in zip(tabs, sections.items(), strict=True):
             if tab.open:
+                link.show_section(name)
+                link.rewrite()
                 with tab:
                     section(found)
 

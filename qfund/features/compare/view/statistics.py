@@ -7,7 +7,6 @@ from qfund.features.compare.figures import statistics as figures
 from qfund.features.compare.request.pairs import paired
 from qfund.features.compare.request.report import Report
 from qfund.features.compare.tables import statistics as tables
-from qfund.features.compare.view import damage
 from qfund.features.compare.words import statistics as words
 from qfund.ui.drawn import once
 from qfund.ui.services import Answer
@@ -29,8 +28,6 @@ def draw(found: Answer) -> None:
         _buckets(found)
     with right:
         _tails(found)
-        if any(result.drift for result in report.results):  # otherwise it stands in the section before
-            damage.differences(found)
     table = once(found, "percentiles text", tables.percentiles_text)
     if not table.empty:
         st.dataframe(

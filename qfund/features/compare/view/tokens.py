@@ -1,4 +1,4 @@
-"""The section *Where*: the text itself, and at which of its tokens the candidates disagree with the reference."""
+"""The section *Token by token*: the text, and at which of its tokens the candidates disagree with the reference."""
 
 import streamlit as st
 

@@ -12,6 +12,7 @@ from qfund.drawing.phrases import label, listed, plural, unbroken
 from qfund.features.compare.request.report import PrecisionResult, Report, by_chance
 from qfund.features.compare.request.simultaneous import simultaneous
 from qfund.features.compare.words.footprints import conversion_phrase
+from qfund.features.compare.words.stored import upcast_from
 from qfund.precisions.table import PRECISIONS
 from qfund.precisions.unconverted import unconverted
 
@@ -46,27 +47,32 @@ class Verdict:
         return f"{text[:1].upper()}{text[1:]}."
 
 
-def memory_phrase(result: PrecisionResult, reference: PrecisionResult) -> str:
-    """``half the memory (7.79 MiB instead of 15.6 MiB)``, and what large matrices were not converted."""
+def memory_phrase(result: PrecisionResult, reference: PrecisionResult, disk: int | None = None) -> str:
+    """``half the memory (7.79 MiB instead of 15.6 MiB)``, and what large matrices were not converted. Of a reference
+    that is an upcast ``disk`` are the bytes of the checkpoint, which says more: ``half of what is on disk (…)``."""
     stays = unconverted(result.tensors, result.left_modules)
-    return _size_phrase(result, reference) + (f", as {stays.phrase}" if stays else "")
+    return _size_phrase(result.footprint_bytes, reference.footprint_bytes, disk) + (
+        f", as {stays.phrase}" if stays else ""
+    )
 
 
-def _size_phrase(result: PrecisionResult, reference: PrecisionResult) -> str:
-    sizes = f"{bytes_text(result.footprint_bytes)} instead of {bytes_text(reference.footprint_bytes)}"
-    if result.footprint_bytes == reference.footprint_bytes:
-        return f"the same memory ({bytes_text(result.footprint_bytes)})"
-    if not reference.footprint_bytes:
-        return bytes_text(result.footprint_bytes)
-    ratio = result.footprint_bytes / reference.footprint_bytes
-    for share, words in ((0.5, "half the memory"), (0.25, "a quarter of the memory")):
+def _size_phrase(own: int, reference: int, disk: int | None) -> str:
+    whole = disk or reference
+    what = "what is on disk" if disk else "the memory"
+    sizes = f"{bytes_text(own)} instead of {bytes_text(whole)}"
+    if own == whole:
+        return f"as much as on disk ({bytes_text(own)})" if disk else f"the same memory ({bytes_text(own)})"
+    if not whole:
+        return bytes_text(own)
+    ratio, of = own / whole, "of " * bool(disk)
+    for share, words in ((0.5, f"half {of}{what}"), (0.25, f"a quarter of {what}")):
         if abs(ratio / share - 1) < 0.005:
             return f"{words} ({sizes})"
     if abs(ratio - 1) < 0.005:
-        return f"nearly the same memory ({sizes})"
+        return f"nearly {'as much as on disk' if disk else 'the same memory'} ({sizes})"
     if ratio < 1:
-        return f"{100 * ratio:.3g} % of the memory ({sizes})"
-    return f"{ratio:.2f} × the memory ({sizes})"
+        return f"{100 * ratio:.3g} % of {what} ({sizes})"
+    return f"{ratio:.2f} × {what} ({sizes})"
 
 
 def _agreement_phrase(estimate: Estimate, noun: str, place: str) -> str:
@@ -221,11 +227,18 @@ def verdict(report: Report, result: PrecisionResult) -> Verdict:
     return Verdict(
         precision=result.precision,
         label=label(result.precision),
-        memory=memory_phrase(result, report.reference),
+        memory=memory_phrase(result, report.reference, upcast_from(report)),
         outputs=_output_phrases(report, result),
         alarms=_alarms(result, report.reference),
         cautions=_cautions(result),
     )
+
+
+def body(report: Report, result: PrecisionResult) -> str:
+    """What a candidate takes and computes in: what is known of it beside its outputs."""
+    memory = unbroken(memory_phrase(result, report.reference, upcast_from(report)))
+    said = (f"{memory[:1].upper()}{memory[1:]}.", arithmetic(result), result.note)
+    return " ".join(filter(None, said))
 
 
 def verdicts(report: Report) -> list[Verdict]:

@@ -7,19 +7,10 @@ from qfund.drawing.numbers import count_text
 from qfund.drawing.phrases import against, label, listed, plural, when
 from qfund.features.compare.request.report import Report
 from qfund.features.compare.words import rounds
+from qfund.features.compare.words.stored import stored_names, upcast_from
 from qfund.inputs.texts import SECOND_HALF
 from qfund.precisions.request import ALSO
 from qfund.precisions.table import PRECISIONS
-
-#: safetensors' name of a float dtype → what people call it, and its bits.
-_STORED = {
-    "F64": ("FP64", 64),
-    "F32": ("FP32", 32),
-    "BF16": ("BF16", 16),
-    "F16": ("FP16", 16),
-    "F8_E4M3": ("FP8", 8),
-    "F8_E5M2": ("FP8", 8),
-}
 
 
 def nothing_compared(report: Report) -> str:
@@ -51,19 +42,9 @@ def provenance(report: Report) -> str:
     return " · ".join(parts)
 
 
-def _stored(report: Report) -> list[str]:
-    """The dtypes that hold more than 1 % of the checkpoint, by safetensors' names, the largest first."""
-    held = report.model.checkpoint_dtypes
-    return [name for name in sorted(held, key=lambda name: -held[name]) if held[name] > 0.01 * sum(held.values())]
-
-
-def _stored_name(dtype: str) -> str:
-    return _STORED[dtype][0] if dtype in _STORED else dtype
-
-
 def stored_phrase(report: Report) -> list[str]:
     """``stored as BF16``, ``stored as mixed BF16 and FP32``; nothing where that is not known."""
-    names = [_stored_name(dtype) for dtype in _stored(report)]
+    names = stored_names(report)
     return [f"stored as {'mixed ' * (len(names) > 1)}{listed(names)}"] if names else []
 
 
@@ -73,13 +54,11 @@ def notes(report: Report) -> tuple[str, ...]:
     also = also_phrase(report.spec.also, [report.reference.precision, *(row.precision for row in report.results)])
     refused = (f"{label(name)} is left out: {why}" for name, why in report.refused.items())
     found = (*rounds.notes(report), *refused, *report.input.notes, *([f"{also}."] if also else []))
-    stored = _stored(report)
-    row = PRECISIONS.get(report.reference.precision)
-    if not stored or row is None or row.quantizer or any(_STORED.get(name, ("", 99))[1] >= row.bits for name in stored):
+    if upcast_from(report) is None:
         return found
+    stored, reference = listed(stored_names(report)), label(report.reference.precision)
     upcast = (
-        f"The checkpoint is stored in {listed([_stored_name(dtype) for dtype in stored])}; {row.label} is its upcast, "
-        "so “half the memory” is against an upcast."
+        f"The checkpoint is stored in {stored}; {reference} is its upcast, so memory is said beside what is on disk."
     )
     return (*found, upcast)
 

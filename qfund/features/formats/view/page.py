@@ -57,7 +57,7 @@ def _sections() -> None:
 
 
 def _number() -> None:
-    st.subheader("A number in every format", anchor=False)
+    st.header("A number in every format", anchor=False)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         text = st.text_input(
             "Number",

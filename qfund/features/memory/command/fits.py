@@ -4,12 +4,12 @@ from argparse import Namespace
 
 from qfund import engine
 from qfund.commandline.measuring import put
-from qfund.commandline.options import ALSO, JSON, MODEL, REVISION, names, precision
+from qfund.commandline.options import ALSO, JSON, MODEL, REVISION, names, precision, tokens
 from qfund.commandline.table import Command, Exclusive, Option
 from qfund.commandline.tables import aligned
 from qfund.core.units import bytes_text
 from qfund.features.memory.request import budgets, kv_cache
-from qfund.features.memory.request.budgets import GPUS
+from qfund.features.memory.request.budgets import GPUS, MACHINE
 from qfund.features.memory.request.fits import (
     DEFAULT_CONTEXT,
     DEFAULT_PRECISIONS,
@@ -19,10 +19,11 @@ from qfund.features.memory.request.fits import (
     Fits,
     FitsRequest,
     Row,
+    Shape,
     Workload,
     to_json,
 )
-from qfund.features.memory.words import beyond_training, left_alone
+from qfund.features.memory.words import beyond_training, left_alone, longest_context
 from qfund.precisions.table import PRECISIONS
 
 
@@ -34,7 +35,7 @@ def _run(options: Namespace) -> None:
             context=options.context,
             batch=options.batch,
             kv=options.kv.lower() if options.kv else None,
-            runtime=options.device or ("cpu" if options.budget == "machine" else "cuda"),
+            runtime=options.device or ("cpu" if options.budget == MACHINE else "cuda"),
             all_logits=options.all_logits,
         ),
         precisions=names(options.precision),
@@ -45,9 +46,7 @@ def _run(options: Namespace) -> None:
 
 
 def _budget(options: Namespace) -> int:
-    if options.gpu is not None:
-        return budgets.gpu(options.gpu).bytes
-    return budgets.machine_memory() if options.budget == "machine" else budgets.parse_budget(options.budget)
+    return budgets.budget(options.budget) if options.gpu is None else budgets.gpu(options.gpu).bytes
 
 
 COMMAND = Command(
@@ -56,16 +55,21 @@ COMMAND = Command(
         MODEL,
         Exclusive(
             (
-                Option("--budget", "memory: 24GiB, 24GB, 512MiB, bytes; `machine` is what is free here now", "B"),
-                Option("--gpu", "the memory of this GPU, all of it free (names below)", "G"),
+                Option(
+                    "--budget",
+                    "memory: 24GiB, 24GB, 512MiB, bytes; a GPU; `machine` is what is free here now",
+                    "B",
+                    budgets.recognized,
+                ),
+                Option("--gpu", "the memory of this GPU, all of it free: 4090, `RTX 4090` (names below)", "G"),
             ),
             required=True,
         ),
         Option(
             "--context",
-            f"tokens of a sequence, prompt and answer together (default: {DEFAULT_CONTEXT})",
+            f"tokens of a sequence, prompt and answer together: 8192, 8k (default: {DEFAULT_CONTEXT})",
             "N",
-            int,
+            tokens,
             DEFAULT_CONTEXT,
         ),
         Option("--batch", "sequences at once (default: 1)", "N", int, 1),
@@ -116,15 +120,16 @@ def text(found: Fits) -> str:
 def _table(found: Fits) -> list[str]:
     parts = [name for name in PARTS if name != "state" or found.shape.states]
     head = ["precision", *(PARTS[name] for name in parts), "total", "fits", "headroom", "longest context"]
-    body = [_cells(row, parts) for row in found.rows]
+    body = [_cells(row, found.shape, parts) for row in found.rows]
     return aligned([head, *body])
 
 
-def _cells(row: Row, parts: list[str]) -> list[str]:
+def _cells(row: Row, shape: Shape, parts: list[str]) -> list[str]:
     amounts: list[Amount] = [*(getattr(row, name) for name in parts), row.total]
     fits = "yes" if row.fits else "no"
-    longest = f"~{row.longest_context:,}" if row.longest_context else "none"
-    return [row.precision, *map(_amount, amounts), fits, f"~{bytes_text(row.headroom)}", longest]
+    longest = longest_context(row, shape)
+    said = f"{'~' * (longest == row.longest_context)}{longest:,}" if longest else "none"
+    return [row.precision, *map(_amount, amounts), fits, f"~{bytes_text(row.headroom)}", said]
 
 
 def _amount(amount: Amount) -> str:

@@ -1,13 +1,14 @@
 """How much memory there is: an amount that somebody typed, this machine's, or that of a GPU from a list. No torch."""
 
+import difflib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from qfund.core.errors import InvalidSpec
-from qfund.core.names import look_up
+from qfund.core.errors import InvalidSpec, UnknownName
 
+MACHINE = "machine"  # what is free here
 SMALLEST = 2**20
 LARGEST = 2**50
 
@@ -72,13 +73,61 @@ GPUS: dict[str, Gpu] = {
 }
 
 
+#: What a GPU's name may lack or have besides.
+_BESIDES = re.compile(r"nvidia|geforce|tesla|rtx|gpu|[\W_]")
+
+
+def _bare(name: str) -> str:
+    """``"NVIDIA GeForce RTX 4090"``, ``"rtx-4090"``, ``"4090"`` → ``"4090"``."""
+    return _BESIDES.sub("", name.lower())
+
+
+#: Each GPU by its name, by its title, and by that without the size where the name does without.
+_BARE = {
+    _bare(spelt): gpu
+    for gpu in GPUS.values()
+    for spelt in (gpu.name, gpu.title, gpu.name if "gb" in gpu.name else gpu.title.partition(",")[0])
+}
+
+
 def gpu(name: str) -> Gpu:
-    """The row of that name; ``"RTX 4090"`` names it too.
+    """The row of that name, however people write it: ``RTX 4090``, ``rtx4090``, ``4090``, ``NVIDIA A100 80GB``.
 
     Raises:
         UnknownName: with the closest name and all there are.
     """
-    return look_up(GPUS, name.strip().lower().replace(" ", "-").replace("_", "-"), "GPU")
+    if (found := _BARE.get(_bare(name))) is not None:
+        return found
+    raise UnknownName(f"Unknown GPU {name.strip()!r}.", f"{_meant(name)}Available: {', '.join(GPUS)}.")
+
+
+def _meant(name: str) -> str:
+    """Which GPU may be meant by what is none, as the beginning of a remedy."""
+    bare = _bare(name)
+    begun = [spelt for spelt in _BARE if bare and spelt.startswith(bare)]
+    close = begun or difflib.get_close_matches(bare, _BARE, n=3, cutoff=0.7)
+    names = list(dict.fromkeys(_BARE[spelt].name for spelt in close))
+    return f"Did you mean: {' or '.join(names)}? " if names else ""
+
+
+def recognized(text: str) -> str:
+    """``machine``, the name of the GPU that somebody typed, or the text as it is: an amount of memory."""
+    if text.strip().lower() == MACHINE:
+        return MACHINE
+    found = _BARE.get(_bare(text))
+    return found.name if found else text.strip()
+
+
+def budget(text: str) -> int:
+    """The bytes that ``machine``, a GPU's name or an amount stands for.
+
+    Raises:
+        InvalidSpec: none of them, or an amount that cannot be; with the GPU that may be meant.
+    """
+    name = recognized(text)
+    if name == MACHINE:
+        return machine_memory()
+    return GPUS[name].bytes if name in GPUS else parse_budget(name)
 
 
 _UNITS = {"": 1, "b": 1} | {
@@ -118,7 +167,8 @@ def checked_budget(count: int, text: str | None = None) -> int:
 
 def _wrong(text: str, what: str) -> InvalidSpec:
     return InvalidSpec(
-        f"The budget {text[:40]!r} is {what}.", "Give an amount with a unit: 24GiB, 24GB, 512MiB; or machine."
+        f"The budget {text[:40]!r} is {what}.",
+        f"{_meant(text[:40])}Give an amount with a unit: 24GiB, 24GB, 512MiB; a GPU: rtx-4090, 4090; or {MACHINE}.",
     )
 
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import streamlit as st
 
 from qfund.drawing.phrases import label
-from qfund.features.memory.link import ADDRESS, MACHINE, SECTIONS, Asked
-from qfund.features.memory.request.budgets import GPUS
+from qfund.features.memory.link import ADDRESS, SECTIONS, Asked
+from qfund.features.memory.request.budgets import GPUS, MACHINE, recognized
 from qfund.features.memory.request.fits import MAX_BATCH, MAX_CONTEXT
 from qfund.features.memory.request.kv_cache import KV_CHOICES, KV_FORMATS
 from qfund.ui import pickers
@@ -55,7 +55,8 @@ def workload(asked: Asked) -> Asked:
             key="memory_budget",
             accept_new_options=True,
             width=300,
-            help="This machine, a GPU, or type an amount: 16GiB.",
+            help="This machine, a GPU (type `4090`), or an amount: type `16GiB`.",
+            on_change=_recognize,
             persist_state="session",
         )
         context = st.select_slider(
@@ -88,13 +89,18 @@ def workload(asked: Asked) -> Asked:
         )
     asked = replace(
         asked,
-        budget=str(budget or MACHINE).strip(),
+        budget=recognized(str(budget or MACHINE)),
         context=int(context),
         batch=int(batch or 1),
         kv=None if kv == AS_COMPUTED else kv,
     )
     ADDRESS.show(asked)
     return asked
+
+
+def _recognize() -> None:
+    """Let the box hold the GPU on the list that somebody has typed in other words."""
+    st.session_state["memory_budget"] = recognized(str(st.session_state["memory_budget"] or MACHINE))
 
 
 def _gpu(name: str) -> str:

@@ -46,12 +46,13 @@ def draw(asked: Asked, found: Fits) -> None:
             alt="What each precision takes, part by part, against the budget",
         )
         st.dataframe(
-            tables.fits_text(rows),
+            tables.fits_text(rows, found.shape),
             hide_index=True,
             column_config={
                 "Precision": st.column_config.TextColumn(pinned=True),
                 "Longest context": st.column_config.NumberColumn(
-                    format="localized", help="Tokens of each sequence that fit in this budget with this batch."
+                    format="localized",
+                    help="Tokens of each sequence that the model was made for and that fit with this batch.",
                 ),
                 **{
                     f"{said[:1].upper()}{said[1:]} (B)": st.column_config.NumberColumn(format="localized")

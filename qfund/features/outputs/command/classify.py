@@ -6,6 +6,7 @@ from qfund.commandline import measuring, texts
 from qfund.commandline.options import beside, names, reference, several_texts, share
 from qfund.commandline.table import Command, Option
 from qfund.commandline.tables import aligned
+from qfund.core.units import number_text
 from qfund.drawing.phrases import label
 from qfund.features.outputs import words
 from qfund.features.outputs.request import classes
@@ -80,7 +81,7 @@ def _cells(item: Item, name: str, found: Classes) -> list[str]:
         return ["not finite", ""]
     flipped = " ◀" if item.flipped(name, found.request.reference) else ""
     if found.reading == SCORE:
-        return [f"{next(iter(shares.values())):.4g}", ""]
+        return [number_text(next(iter(shares.values()))), ""]
     chosen = item.chosen[name]
     said = ", ".join(f"{one} {words.percent(shares[one])}" for one in chosen) or "none"
     return [said, flipped]

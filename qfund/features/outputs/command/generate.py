@@ -8,6 +8,7 @@ from qfund.commandline.options import beside, names, reference
 from qfund.commandline.table import Command, Option
 from qfund.commandline.tables import aligned
 from qfund.core.errors import InvalidInput
+from qfund.core.units import number_text
 from qfund.drawing.numbers import estimate_text
 from qfund.drawing.phrases import label
 from qfund.features.outputs import words
@@ -121,7 +122,7 @@ def _statistics(found: Generation) -> list[str]:
         if row is not None:
             ties = row.kinds.get(generation.TIED, 0)
             texts = [estimate_text(one) for one in (row.same, row.never, row.divergent)]
-            noise = "-" if row.noise is None else f"{row.noise:.3g}"
+            noise = "-" if row.noise is None else number_text(row.noise)
             rows.append([name, *texts, str(ties), str(row.damaged), noise])
     return aligned([head, *rows])
 

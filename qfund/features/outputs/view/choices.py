@@ -62,9 +62,9 @@ def wanted() -> bool:
     return bool(st.session_state.pop(_WANTED, False))
 
 
-def draw(asked: Asked) -> Asked:
-    """The widgets, and what they say."""
-    view = st.segmented_control(
+def view(asked: Asked) -> Asked:
+    """What comes out of a model that is looked at."""
+    chosen = st.segmented_control(
         "View",
         list(VIEWS),
         format_func=VIEWS.__getitem__,
@@ -74,7 +74,11 @@ def draw(asked: Asked) -> Asked:
         on_change=_turn,
         persist_state="session",
     )
-    asked = replace(asked, view=view if view in VIEWS else "text")
+    return replace(asked, view=chosen if chosen in VIEWS else "text")
+
+
+def draw(asked: Asked) -> Asked:
+    """The widgets, and what they say."""
     with st.container(border=True, key="outputs_choices", gap="small"):
         asked = _model(asked)
         with st.container(horizontal=True, vertical_alignment="top"):

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import streamlit as st
 
+from qfund.core.units import number_text
 from qfund.drawing import axes, phrases
 from qfund.drawing.csv import csv
 from qfund.features.outputs import figures, tables, words
@@ -91,7 +92,7 @@ def _item(found: Classes) -> None:
         reference = found.request.reference
         chart.caption(
             literal(
-                f"{phrases.together((reference,))} preferred its class to the second by {item.gap:.3g} logits"
+                f"{phrases.together((reference,))} preferred its class to the second by {number_text(item.gap)} logits"
                 f"{': a tie' if item.gap <= TIE else ''}."
             )
         )

@@ -10,6 +10,7 @@ from qfund.features.outputs.request.classes import Classes
 from qfund.features.outputs.request.embeddings import Embeddings
 from qfund.features.outputs.request.generation import Generation
 from qfund.features.outputs.view import choices, classes, embeddings, text
+from qfund.features.outputs.view.captions import page as captions
 from qfund.precisions.request import reference_of
 from qfund.ui import progress, services
 from qfund.ui.services import Answer
@@ -44,6 +45,10 @@ def draw() -> None:
     """The whole view."""
     asked, new = ADDRESS.opened()
     choices.follow(asked, new)
+    asked = choices.view(asked)
+    if asked.view == "captions":
+        captions.draw(asked.captions, new)
+        return
     asked = choices.draw(asked)
     ADDRESS.show(asked)
     told(ADDRESS.problems())
@@ -85,6 +90,6 @@ def _below(asked: Asked) -> None:
 def _result(answer: Answer) -> None:
     found = answer.result
     precisions = phrases.together((found.request.reference, *found.request.precisions))
-    st.subheader(literal(f"{found.request.model}: {precisions}"), anchor=False)
+    st.header(literal(f"{found.request.model}: {precisions}"), anchor=False)
     _VIEWS[type(found)].draw(answer)
     st.caption(literal(words.provenance(found)))

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import streamlit as st
 
+from qfund.core.units import number_text
 from qfund.drawing import axes
 from qfund.drawing.numbers import estimate_text
 from qfund.drawing.phrases import FEW, label
@@ -73,7 +74,7 @@ def _card(found: Generation, name: str) -> None:
                 if row.noise is not None:
                     st.metric(
                         "Logit noise",
-                        f"{row.noise:.2g}",
+                        number_text(row.noise),
                         help="How far it usually moves a difference of two logits (√2 standard deviations).",
                     )
     st.markdown(literal(words.candidate(found, name)))

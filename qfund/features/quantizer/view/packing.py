@@ -15,7 +15,7 @@ _COURSE = np.array([[1, 0, 3, 2]], np.uint8)
 
 
 def draw(codes: Codes, cell: tuple[int, int], scheme: Scheme, shape: tuple[int, ...], stored: int) -> None:
-    st.subheader("Bytes", anchor=False)
+    st.header("Bytes", anchor=False)
     size = linear.stored_bytes((shape[0], shape[1]), scheme)
     bits = 8 * size.total / (shape[0] * shape[1])
     zeros = "" if scheme.symmetric else f" + {size.zero_points:,} B of zero-points (a byte each)"

@@ -14,7 +14,7 @@ export default function (component) {
   const map = read(data)
   if (held && held.map.id === map.id) return held.stop
   held?.stop()
-  const state = { map, candidate: 0, by: "kl", own: false, token: null, page: -1, stop: () => kept.delete(parentElement) }
+  const state = { map, candidate: 0, by: "kl", own: farApart(map.candidates), token: null, page: -1, stop: () => kept.delete(parentElement) }
   kept.set(parentElement, state)
   draw(parentElement, state)
   return state.stop
@@ -106,7 +106,7 @@ function draw(parent, state) {
     paint()
   }
 
-  // One scale for all candidates unless asked otherwise, so that switching between them compares them.
+  // One scale for all candidates, so that switching between them compares them, unless one would show nothing on it.
   const scales = new Map()
   function range() {
     const key = state.own ? state.candidate : -1
@@ -489,6 +489,12 @@ function scale(candidates) {
   if (!(high > 0)) return [0, 0]
   sample.sort((a, b) => a - b)
   return [Math.max(sample[Math.floor(0.02 * sample.length)] ?? 0, high * 1e-3), high]
+}
+
+// Whether some candidate would be blank on one scale for all: its largest value is little beside that of another.
+function farApart(candidates) {
+  const largest = candidates.map((candidate) => scale([candidate])[1]).filter((high) => high > 0)
+  return largest.length > 1 && Math.min(...largest) < 0.05 * Math.max(...largest)
 }
 
 function heat(value, low, high) {

@@ -158,8 +158,9 @@ function maps(at, state, shades) {
       ;[...box.querySelectorAll(".cells button")].forEach((cell, place) => {
         const [red, green, blue] = colour(map.values[place])
         cell.textContent = minus(map.write(map.values[place]))
+        cell.setAttribute("aria-label", `${cell.textContent}: ${cell.dataset.says}`)
         cell.style.setProperty("--fill", `rgb(${red} ${green} ${blue})`)
-        cell.style.setProperty("--ink", luminance(red, green, blue) > 0.3 ? "#000" : "#fff")
+        cell.style.setProperty("--ink", luminance(red, green, blue) > 0.179 ? "#000" : "#fff")
       })
     } else if (index || state.painted !== `${view.id} ${shades.middle}`) {
       const context = box.querySelector("canvas").getContext("2d")
@@ -203,7 +204,7 @@ function frame(map, view, small, at, state) {
       const [row, column] = [Math.floor(place / view.columns), place % view.columns]
       const cell = element("button")
       cell.type = "button"
-      cell.setAttribute("aria-label", `${map.title}, row ${row + 1}, column ${column + 1}`)
+      cell.dataset.says = `${map.title}, row ${row + 1}, column ${column + 1}`
       cell.onclick = () => choose(row, column)
       cell.onpointerenter = () => point(row, column)
       cells.append(cell)
@@ -285,6 +286,7 @@ function histogram(at, state) {
   const { low, high, counts, grid, landed, title } = view.histogram
   const svg = at(".histogram svg")
   at(".histogram figcaption").textContent = title
+  svg.setAttribute("aria-label", title)
   const [width, height, middle] = [1000, 200, 110]
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`)
   const x = (value) => ((value - low) / (high - low)) * width

@@ -1,4 +1,4 @@
-"""What a visitor of the page Captions chooses: a model, precisions, and pictures: drawn ones or their own."""
+"""What a visitor of the view *Captions* chooses: a model, precisions, and pictures: drawn ones or their own."""
 
 import streamlit as st
 

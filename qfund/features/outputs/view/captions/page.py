@@ -1,6 +1,7 @@
-"""The page Captions: choices, what each precision does to captions, and the pictures beside them, worst first."""
+"""The view *Captions*: choices, what each precision does to captions, and the pictures beside them, worst first."""
 
 import shlex
+from dataclasses import replace
 
 import streamlit as st
 
@@ -8,19 +9,20 @@ from qfund.core.errors import QfundError
 from qfund.drawing import axes
 from qfund.features.captions import figures, request, tables
 from qfund.features.captions import words as captions_words
-from qfund.features.captions.link import ADDRESS, Asked
+from qfund.features.captions.link import Asked
 from qfund.features.captions.request import Captions
-from qfund.features.captions.view import choices, gallery
+from qfund.features.outputs import link as outputs_link
+from qfund.features.outputs.link import ADDRESS
+from qfund.features.outputs.view.captions import choices, gallery
 from qfund.ui import columns, downloads, progress, services
 from qfund.ui.states import empty, failed, literal, told
 
 _BEFORE = "captions_before"  # what was last seen with a result
 
 
-def draw() -> None:
-    """The whole view."""
-    shown, new = ADDRESS.opened()
-    ADDRESS.show(shown)
+def draw(shown: Asked, new: bool) -> None:
+    """The whole view; ``new`` where a link has just asked for it."""
+    ADDRESS.show(_within(shown))
     choices.follow(shown, new)
     told(ADDRESS.problems())
     draft, pressed = choices.draw()
@@ -35,6 +37,11 @@ def draw() -> None:
     _below(shown, draft, said)
 
 
+def _within(asked: Asked) -> outputs_link.Asked:
+    """The page's choices with these of this view."""
+    return replace(ADDRESS.current(), view="captions", captions=asked)
+
+
 def _start(asked: Asked) -> None:
     """Ask for captions, unless they are there already.
 
@@ -43,7 +50,7 @@ def _start(asked: Asked) -> None:
     """
     if services.look_up(asked.request).result is None:
         services.jobs().submit(asked.request)
-    ADDRESS.pressed(asked)
+    ADDRESS.pressed(_within(asked))
 
 
 def _below(shown: Asked, draft: Asked | None, said: QfundError | None) -> None:
@@ -97,14 +104,14 @@ def _meanwhile(shown: Asked) -> None:
 
 
 def _show_example() -> None:
-    ADDRESS.pressed(Asked())
+    ADDRESS.pressed(_within(Asked()))
     choices.follow(Asked(), True)
 
 
 @st.fragment
 def _result(key: str, found: Captions, asked: Asked) -> None:
     """A fragment: turning the gallery's pages draws no choices anew."""
-    st.subheader(literal(captions_words.headline(found)), anchor=False)
+    st.header(literal(captions_words.headline(found)), anchor=False)
     if found.request.pictures:  # few, and somebody's own: these first
         st.markdown(_listed(found))
         gallery.draw(key, found)
@@ -170,8 +177,8 @@ def _numbers(key: str, found: Captions, asked: Asked) -> None:
             "Exactly right": st.column_config.NumberColumn(format="%.1f %%", help="Every word as it was drawn."),
             "95 % interval": st.column_config.TextColumn(help="Wilson's interval of the share."),
             "Changed": st.column_config.NumberColumn(format="%.1f %%", help="Not the reference's caption."),
-            "KL": st.column_config.NumberColumn(format="scientific", help="Mean, in nat, along reference captions."),
-            "KL 99 %": st.column_config.NumberColumn(format="scientific", help="The 99th percentile of its tokens."),
+            "KL": st.column_config.NumberColumn(format="%.2e", help="Mean, in nat, along reference captions."),
+            "KL 99 %": st.column_config.NumberColumn(format="%.2e", help="The 99th percentile of its tokens."),
             "Largest difference": st.column_config.NumberColumn(format="%.3g", help="Of any logit, there."),
         },
         height=columns.height(1 + len(found.candidates)),
@@ -190,7 +197,7 @@ def _numbers(key: str, found: Captions, asked: Asked) -> None:
     if asked.pictures:
         st.caption("Your own pictures stand in no link.")
     else:
-        st.code(ADDRESS.complete(asked), language=None, wrap_lines=True)
+        st.code(ADDRESS.complete(_within(asked)), language=None, wrap_lines=True)
     st.code(shell(asked), language="bash", wrap_lines=True)
 
 

@@ -1,0 +1,1 @@
+"""The answer: what to run, on what, and why not the others."""

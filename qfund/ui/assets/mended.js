@@ -1,0 +1,33 @@
+// What Streamlit's elements lack for those who hear a page or use it without a mouse: the drawer's list is one list, and
+// what scrolls sideways can be scrolled by keys. The drawer closes when its page has been chosen, and "Copy link" copies what
+// it shows.
+addEventListener("DOMContentLoaded", () => {
+  const phone = matchMedia("(max-width: 768px)");
+  const mend = () => {
+    for (const list of document.querySelectorAll("[data-testid=stSidebarNavItems]:not([role])")) {
+      list.setAttribute("role", "none");
+      for (const group of list.children) if (group.tagName === "DIV") group.setAttribute("role", "list");
+    }
+    for (const code of document.querySelectorAll("pre:not([tabindex])")) code.tabIndex = 0;
+  };
+  let waiting = false;
+  new MutationObserver(() => {
+    if (waiting) return;
+    waiting = true;
+    requestAnimationFrame(() => { waiting = false; mend(); });
+  }).observe(document.body, { childList: true, subtree: true });
+  const copy = (tries) => {
+    const link = document.querySelector("[data-testid=stPopoverBody] code");
+    if (!link) return tries && setTimeout(copy, 50, tries - 1);
+    navigator.clipboard?.writeText(link.innerText.trim()).then(() => {
+      const told = Object.assign(document.createElement("output"), { textContent: "Link copied", className: "qfund-told" });
+      document.body.append(told);
+      setTimeout(() => told.remove(), 2500);
+    }, () => {});
+  };
+  document.addEventListener("click", (event) => {
+    if (event.target.closest(".st-key-copy_link button") && !event.target.closest("[data-testid=stPopoverBody]")) copy(60);
+    if (phone.matches && event.target.closest("[data-testid=stSidebarNavLink]"))
+      setTimeout(() => document.querySelector("[data-testid=stSidebarCollapseButton] button")?.click());
+  });
+});

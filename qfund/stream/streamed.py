@@ -96,6 +96,8 @@ class Streamed:
         found = {"": sum(frame.bytes(self.units.resident) for frame in walked)}
         for unit in self.units.streamed.values():
             base = max(source.bytes(unit) for source in self._sources.values())
+            if len(self._sources) > 1:  # what was read of the first is kept while the others have their turn
+                base += self.reader.bytes(self._any, unit)
             coded = max((frame.bytes(unit) for frame in walked if frame.conversion), default=0)
             found[unit.name] = base + coded
             if unit.kind == HEAD and self._in_parts(unit):

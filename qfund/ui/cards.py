@@ -5,18 +5,18 @@ from html import escape
 import streamlit as st
 
 from qfund.drawing.palette import is_variant, precision_color
-from qfund.precisions.table import PRECISIONS
+from qfund.drawing.phrases import label
 
 
 def title(precision: str) -> None:
-    """A precision's label beside the dot of its colour, a ring for a variant on another base. Only this project's own
-    table goes into this HTML."""
+    """A precision's label beside the dot of its colour, a ring for a variant on another base. A file's name is
+    anybody's, so it is escaped."""
     color = precision_color(precision)
     filled = f"background:{'transparent' if is_variant(precision) else color};border:.16em solid {color}"
     st.html(
         '<div style="display:flex;align-items:center;gap:.55em;font-weight:650;font-size:1.08em">'
         f'<span style="width:.8em;height:.8em;box-sizing:border-box;border-radius:50%;{filled}"></span>'
-        f"{PRECISIONS[precision].label if precision in PRECISIONS else ''}</div>"
+        f"{escape(label(precision))}</div>"
     )
 
 

@@ -233,6 +233,25 @@ def test_an_architecture_that_is_not_read_is_named(tmp_path: Path) -> None:
     assert "of the architecture rwkv7" in refused(tmp_path / "model.gguf", "llama").message
 
 
+def test_types_that_nobody_decodes_are_named_before_anything_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    gguf_files.write(folder("llama"), path)
+    raw = path.read_bytes()
+    place = raw.index(b"blk.0.attn_q.weight") + len("blk.0.attn_q.weight") + 4 + 2 * 8
+    assert struct.unpack_from("<I", raw, place) == (GGMLQuantizationType.Q8_0,)
+    path.write_bytes(raw[:place] + struct.pack("<I", 99) + raw[place + 4 :])
+    with pytest.raises(UnsupportedModel, match=r"blk\.0\.attn_q\.weight in type 99"):
+        open_file(path)
+    writer = GGUFWriter(path, "llama")
+    writer.add_tensor("token_embd.weight", np.zeros((4, 292), np.uint8), raw_dtype=GGMLQuantizationType.Q8_K)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    assert open_file(path).tensors["token_embd.weight"].bits == 292 * 8 / 256
+    assert "holds token_embd.weight in Q8_K" in refused(path, "llama").message
+
+
 def test_what_llama_cpp_would_do_otherwise_is_noted(tmp_path: Path) -> None:
     path, given = tmp_path / "model.gguf", folder("llama")
     tokens = [token for token, _ in sorted(byte_level(bos=True).get_vocab().items(), key=lambda pair: pair[1])]

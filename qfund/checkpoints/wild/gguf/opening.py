@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.checkpoints.headers import AGAIN
 from qfund.checkpoints.identity import files_id
 from qfund.checkpoints.wild.gguf import names
@@ -77,8 +78,17 @@ def open_gguf(path: Path) -> QuantizedFile:
         facts={word: _plain(value) for word, value in said.items() if value is not None},
         vocabulary=_vocabulary(values),
         notes=tuple(_notes(values, tensors)),
-        bind=lambda original: names.bind(path.name, architecture, tensors, original),
+        bind=lambda original: _bound(path.name, architecture, tensors, original),
     )
+
+
+def _bound(
+    file: str, architecture: str, tensors: Mapping[str, PackedTensor], original: Checkpoint
+) -> dict[str, PackedTensor]:
+    for tensor in tensors.values():
+        if not type_of(tensor.type).decodable:
+            raise undecodable(file, tensor.name, tensor.type)
+    return names.bind(file, architecture, tensors, original)
 
 
 def packed(path: Path, record: Record) -> PackedTensor:

@@ -25,6 +25,7 @@ from qfund.features.kv.request import KvRequest
 from qfund.features.lesson.request.questions import FEW, MANY, Asked
 from qfund.features.memory.request.load_peak import LoadPeakRequest
 from qfund.features.outputs.request import classes, embeddings, generation
+from qfund.features.speed.request.speed import SpeedRequest
 from qfund.precisions import backends
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the worker runs
@@ -52,7 +53,9 @@ class Shipped:
     @property
     def timed(self) -> bool:
         """Whether another process's work would show in it."""
-        return isinstance(self.request, LoadPeakRequest) or (isinstance(self.request, Spec) and self.request.libraries)
+        return isinstance(self.request, LoadPeakRequest | SpeedRequest) or (
+            isinstance(self.request, Spec) and self.request.libraries
+        )
 
     def measure(self) -> Any:
         found = calmest(self.request) if isinstance(self.request, Spec) and self.timed else measure(self.request)
@@ -68,6 +71,7 @@ def everything() -> Iterator[Shipped]:
     yield Shipped(EVERY_PRECISION, "every", numbers, whole=False)
     yield Shipped(generation.EXAMPLE)
     yield Shipped(KvRequest(EXAMPLE))
+    yield Shipped(SpeedRequest(EXAMPLE))
     yield Shipped(classes.EXAMPLE)
     yield Shipped(embeddings.EXAMPLE)
     yield Shipped(captions_request.checked(CaptionRequest(captions_request.MODEL)), keep=worst)

@@ -15,6 +15,7 @@ from qfund.features import (
     precisions,
     quantizer,
     saved,
+    speed,
 )
 
 #: In the order of the navigation.
@@ -27,6 +28,7 @@ FEATURES: tuple[Feature, ...] = tuple(
         outputs,
         captions,
         layers,
+        speed,
         kv,
         precisions,
         saved,

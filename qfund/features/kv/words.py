@@ -36,7 +36,7 @@ def headline(found: Kv) -> str:
 def chosen(found: Kv) -> KvRow | None:
     """The smallest cache that leaves ``KEEPS`` of next tokens; None where none does."""
     kept = [row for row in found.rows if row.top1 and row.top1.value >= KEEPS and not row.nonfinite]
-    return min(kept, key=lambda row: row.bytes, default=None)
+    return min(kept, key=lambda row: (row.bytes, row.kl.value if row.kl else 0.0), default=None)
 
 
 def _costs(row: KvRow) -> str:

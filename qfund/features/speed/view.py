@@ -179,15 +179,16 @@ def _point(found: Speed) -> tuple[int, int]:
     places = [(point.batch, point.depth) for point in found.reference.points]
     if len(places) == 1:
         return places[0]
+    titles = {f"{batch:,} × {depth:,} tokens": (batch, depth) for batch, depth in places}
+    usual = words.looked_at(found)
     chosen = st.segmented_control(
         "Look at",
-        places,
-        format_func=lambda place: f"{place[0]:,} × {place[1]:,} tokens",
-        default=words.looked_at(found),
+        list(titles),
+        default=next(title for title, place in titles.items() if place == usual),
         key=f"speed_look_{found.request.batches}_{found.request.depths}",
         required=True,
     )
-    return chosen or words.looked_at(found)
+    return titles.get(str(chosen), usual)
 
 
 def _why(found: Speed, batch: int, depth: int) -> None:

@@ -90,10 +90,14 @@ def busy(found: Speed) -> str | None:
     middle = widths[len(widths) // 2]
     if middle <= STEADY:
         return None
-    load = found.bounds.load
-    why = f" {load:.1f} processes wanted its {found.bounds.cores} cores." if load is not None else ""
+    load, cores = found.bounds.load, found.bounds.cores
+    why = ""
+    if load is not None and load > cores / 2:
+        why = f" {load:.1f} processes wanted its {cores} cores before this began."
+    elif load is not None:
+        why = " Little else ran that this system tells of; a virtual machine may share its cores with others."
     return (
-        f"This machine was busy: the intervals are {100 * middle:.0f} % of their medians wide, half of them wider."
+        f"Times scatter: the intervals are {100 * middle:.0f} % of their medians wide, half of them wider."
         f"{why} Ratios are taken within rounds and hold better than the speeds."
     )
 
@@ -107,8 +111,11 @@ def notes(found: Speed) -> Iterator[str]:
     )
     if any(run.backend == OWN for run in found.runs):
         yield "qfund's own modules decode weights at every use: they show a file's cost, not what a kernel could do."
-    if any(decode_share(found.bounds, run, point) > 1 for run in found.runs for point in run.points):
+    pairs = [(run, point) for run in found.runs for point in run.points]
+    if any(decode_share(found.bounds, *pair) > 1 for pair in pairs):
         yield "More than 100 % of the bandwidth: the processor's own caches hold the weights."
+    if any((prefill_share(found.bounds, *pair) or 0) > 1 for pair in pairs):
+        yield "More than 100 % of a peak: the machine was slower while that was measured."
     yield found.energy
     yield from found.notes
     for run in found.runs:

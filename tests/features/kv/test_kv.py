@@ -22,7 +22,7 @@ from qfund.features.kv.measure.rounding import Rounder, rounders
 from qfund.features.kv.request import DEFAULT_KV, Kv, KvRequest, checked, parts
 from qfund.features.memory.request.kv_cache import KV_CHOICES, KV_FORMATS, CacheLayers, kv_bytes
 from tests.tiny import checkpoints
-from tests.ui.pages import FakeJobs, Open, texts
+from tests.ui.pages import FakeJobs, opened, texts
 
 MODEL = "pydoc-llama"
 TEXT = checkpoints.TEXT * 2
@@ -219,13 +219,14 @@ def test_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Unknown KV precision 'int5'" in capsys.readouterr().err
 
 
-def test_page(opened: Open, jobs: FakeJobs, found: Kv, monkeypatch: pytest.MonkeyPatch) -> None:
-    at = opened(page="pages/kv.py", asked={"first": "4"})
+@pytest.mark.usefixtures("page_server")
+def test_page(jobs: FakeJobs, found: Kv, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = opened("pages/kv.py", {"first": "4"})
     assert "Not measured yet" in texts(at)
     at.button(key="kv_measure").click().run()
     assert jobs.submitted[-1] == KvRequest(MODEL, first=4)
     monkeypatch.setattr(shipped, "find", lambda request, key, **_: found)
-    at = opened(page="pages/kv.py", asked={})
+    at = opened("pages/kv.py")
     assert "of next tokens stay" in texts(at) and "qfund kv pydoc-llama" in texts(at)
     assert len(at.dataframe) == 1 and len(at.dataframe[0].value) == len(found.rows)
 

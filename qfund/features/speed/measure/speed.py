@@ -153,15 +153,14 @@ def _converted(opened: Opened, row: Implementation, own: LoadedModel) -> _Made |
         # Libraries raise whatever comes to hand for a shape or a dtype that their kernels do not take.
         return f"{row.backend} fails on this model: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
     parts = [model.get_submodule(name) for name in conversion.converted]
+    decodes = converter.decodes and PRECISIONS[row.precision].product is None
     left = f"It leaves {len(conversion.left)} modules as they are." if conversion.left else ""
     return _Made(
         row=PRECISIONS[row.precision],
         backend=row.backend,
         model=model,
         load_seconds=seconds,
-        decode=(lambda: [converter.values(part) for part in parts])
-        if PRECISIONS[row.precision].product is None
-        else None,
+        decode=(lambda: [converter.values(part) for part in parts]) if decodes else None,
         call=row.call,
         note=" ".join(filter(None, (row.note, left))) or None,
         problem=conversion.problem,

@@ -11,14 +11,14 @@ from qfund.features.speed.request.bounds import decode_share
 from qfund.features.speed.request.speed import Point, Run, Speed
 from qfund.precisions.table import PRECISIONS
 
-#: Decoding explains a gap of which it is at least this share.
-EXPLAINS = 0.5
+#: Decoding explains a gap of which it is such a share: a kernel that has a smaller gap does not decode all weights.
+EXPLAINS = (0.5, 1.5)
 #: A dtype without arithmetic of its own multiplies at less than this share of fp32's peak.
 NATIVE = 0.6
 #: Steps that use less of the bandwidth wait for something else.
 BUSY = 0.3
-#: A larger batch that takes no more time than this, relative to the smaller one, is paid for by fixed costs.
-FREE = 1.5
+#: A step is bound by fixed costs where they are at least this share of it.
+FIXED = 0.5
 
 DECODE, PREFILL = "decode", "prefill"
 DECODING, ARITHMETIC, SMALL_BATCH, LAUNCHES, NOISE, UNKNOWN = (
@@ -48,11 +48,10 @@ def causes(found: Speed, run: Run, point: Point, phase: str = DECODE) -> tuple[C
         text = f"The interval of the ratio, {ratio.low:.2f} to {ratio.high:.2f}, holds 1."
         return (Cause(NOISE, text),)
     named = [_arithmetic(found, run), _decoding(found, run, point, phase)]
-    if phase == DECODE:
-        named.append(_small_batch(found, run, point))
     known = tuple(cause for cause in named if cause is not None)
-    if not known and phase == DECODE and (launches := _launches(found, run, point)) is not None:
-        known = (launches,)
+    if not known and phase == DECODE:
+        other = _small_batch(run, point) or _launches(found, run, point)
+        known = () if other is None else (other,)
     return known or (Cause(UNKNOWN, "None of the causes that qfund looks for shows in its measurements."),)
 
 
@@ -77,7 +76,7 @@ def _decoding(found: Speed, run: Run, point: Point, phase: str) -> Cause | None:
         what, gap = "a step", point.batch / point.decode.median - plain.batch / plain.decode.median
     else:
         what, gap = "a prompt", point.first.median - plain.first.median
-    if gap <= 0 or run.decoding_seconds < EXPLAINS * gap:
+    if gap <= 0 or not EXPLAINS[0] <= run.decoding_seconds / gap <= EXPLAINS[1]:
         return None
     return Cause(
         DECODING,
@@ -93,7 +92,7 @@ def _plain(found: Speed, run: Run) -> Run:
     return next(casts, found.reference)
 
 
-def _small_batch(found: Speed, run: Run, point: Point) -> Cause | None:
+def _small_batch(run: Run, point: Point) -> Cause | None:
     """The same weights are faster than the reference's where more tokens share them."""
     if point.prefill_ratio.low > 1:
         where, ratio = f"reading {point.batch * point.depth:,} tokens at once", point.prefill_ratio.median
@@ -107,19 +106,22 @@ def _small_batch(found: Speed, run: Run, point: Point) -> Cause | None:
 
 
 def _launches(found: Speed, run: Run, point: Point) -> Cause | None:
-    """A step costs the same for several sequences, and uses little of the memory's bandwidth."""
+    """A step costs little more for several sequences, and uses little of the memory's bandwidth."""
     share = decode_share(found.bounds, run, point)
     larger = [other for other in run.points if other.depth == point.depth and other.batch > point.batch]
     if share >= BUSY or not larger:
         return None
     other = larger[-1]
     times = (other.batch / other.decode.median) / (point.batch / point.decode.median)
-    if times > FREE:
+    more = other.batch / point.batch
+    fixed = min(1.0, (more - times) / (more - 1))  # of time = fixed + each sequence's
+    if fixed < FIXED:
         return None
     return Cause(
         LAUNCHES,
-        f"A step for {other.batch:,} sequences takes {times:.2f} times as long as one for {point.batch:,}, and reads "
-        f"{bytes_text(run.read_bytes)} of weights at {100 * share:.0f} % of the memory's bandwidth: calls, not bytes.",
+        f"A step for {other.batch:,} sequences takes {times:.2f} times as long as one for {point.batch:,}, so "
+        f"{100 * fixed:.0f} % of it does not grow with the work, and it reads {bytes_text(run.read_bytes)} of weights "
+        f"at {100 * share:.0f} % of the memory's bandwidth: calls, not bytes.",
     )
 
 

@@ -1,4 +1,4 @@
-"""What the page Speed says, held against changing it:  python -m benchmarks.speed [MODEL]
+"""What the page Speed says, held against changing it:  OMP_WAIT_POLICY=passive python -m benchmarks.speed [MODEL]
 
 Each cause of a slow run is taken away, in turns with the run itself, and the step that is left is printed as a ratio to
 the reference's. Then qfund's time of writing beside that of transformers' own ``generate``, and the spread of the

@@ -10,7 +10,7 @@ from qfund.features.speed.request.speed import Bounds
 
 _BYTES = 256 * 1024**2
 _SIDES = (256, 512, 1024)  # of matrices; on a GPU eight times
-_TRIES = 5
+_TRIES = 3
 _SECONDS = 0.05  # that one try takes at least
 
 

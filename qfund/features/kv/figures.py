@@ -19,7 +19,7 @@ def frontier(frame: pd.DataFrame) -> go.Figure:
             y=[row["kl"]],
             mode="markers+text",
             text=[row["title"]],
-            textposition="top center",
+            textposition="bottom center" if place % 2 else "top center",
             marker={"size": 12, "color": PALETTE[place % len(PALETTE)]},
             hovertemplate=(
                 f"<b>{row['title']}</b><br>{bytes_text(row['bytes'])}, KL {number_text(row['kl'])} nat<br>"

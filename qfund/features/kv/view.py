@@ -69,6 +69,8 @@ def _choices(asked: Asked) -> tuple[Asked, bool]:
                 format_func=words.title,
                 key="kv_kv",
                 accept_new_options=True,
+                select_all=False,
+                wrap=True,
                 width=480,
                 help="Keys and values apart: type q8_0/q4_0.",
                 persist_state="session",

@@ -31,6 +31,6 @@ def ratios(frame: pd.DataFrame) -> go.Figure:
             cliponaxis=False,
         )
     figure.add_vline(x=1, line={"dash": "dot", "color": OTHER, "width": 1.5})
-    figure.update_xaxes(title="tokens written a second, the reference is 1", rangemode="tozero", showgrid=True)
+    figure.update_xaxes(title="speed of writing (the reference is 1)", rangemode="tozero", showgrid=True)
     figure.update_yaxes(autorange="reversed", showgrid=False)
     return figure

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from qfund.features.speed.request.bounds import decode_share, prefill_share
-from qfund.features.speed.request.causes import DECODE, NOISE, PREFILL, causes
+from qfund.features.speed.request.causes import DECODE, NOISE, PREFILL, UNKNOWN, causes
 from qfund.features.speed.request.speed import Speed
 from qfund.features.speed.words import name
 
@@ -12,6 +12,7 @@ _COLUMNS = (
     *("decode_ratio", "ratio_low", "ratio_high", "decode_share", "first", "prefill", "prefill_ratio", "prefill_share"),
     *("joules", "load_seconds", "bytes", "cause"),
 )
+_UNNAMED = (NOISE, UNKNOWN)
 
 
 def points(found: Speed) -> pd.DataFrame:
@@ -29,7 +30,7 @@ def points(found: Speed) -> pd.DataFrame:
                     *(decode_share(found.bounds, run, point), point.first.median),
                     *(point.prefill.median, point.prefill_ratio.median, prefill_share(found.bounds, run, point)),
                     *(point.joules, run.load_seconds, run.stored_bytes),
-                    ", ".join(dict.fromkeys(cause.name for cause in named if cause.name != NOISE)),
+                    ", ".join(dict.fromkeys(cause.name for cause in named if cause.name not in _UNNAMED)),
                 )
             )
     return pd.DataFrame(rows, columns=list(_COLUMNS))

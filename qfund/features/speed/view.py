@@ -151,7 +151,11 @@ def _result(found: Speed, asked: Asked, key: str) -> None:
         alt="Tokens written a second in each precision beside the reference, with intervals",
     )
     st.dataframe(
-        here[list(_SHOWN)], hide_index=True, height=columns.height(len(here)), column_config=_COLUMNS, key="speed_table"
+        here[[name for name in _SHOWN if name != "joules" or here["joules"].notna().any()]],
+        hide_index=True,
+        height=columns.height(len(here)),
+        column_config=_COLUMNS,
+        key="speed_table",
     )
     st.caption(literal(words.bounds(found)))
     _why(found, batch, depth)

@@ -45,7 +45,7 @@ def compare(
         texts: several inputs by name, in place of ``text``, each its own.
         until: read on only for candidates of which it is not certain yet whether they are within this margin.
         progress: called with what is being done and the share that is done. One that has a ``so_far`` is given the
-            report of what was read after each round, and what it has read is kept, so that the same call goes on.
+            report of what was read, after each round (``qfund.core.progress``).
 
     Raises:
         qfund.core.errors.QfundError: with a message and a remedy.

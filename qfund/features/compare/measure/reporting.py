@@ -62,7 +62,7 @@ class Reporting:
                 result = replace(result, tokens=part(course.prepared, rounds.left[name]).facts.tokens)
             results.append(result)
         notes = (*prepared.facts.notes, *opened.notes, *_beside_text(spec, found, runs))
-        whole = prepared.facts.tokens == course.prepared.facts.tokens
+        whole = rounds.done >= len(course.prepared.batches)
         seconds = time.perf_counter() - self.started
         place = environment.describe(found.id, opened.revision)
         return Report(
@@ -88,7 +88,7 @@ class Reporting:
             refused=dict(self.refused),
             planned=None if whole else course.prepared.facts.tokens,
             partial=going_on,
-            costs=_costs(outcome, course, seconds, place) if outcome.whole is None else None,
+            costs=_costs(outcome, course, seconds, place) if outcome.whole is None and prepared.facts.tokens else None,
         )
 
 

@@ -174,7 +174,7 @@ def _nearest(size: Size, before: Iterable[Costs]) -> Costs | None:
     """By parameters, the newest of equal ones; None where none was measured here, or only of a wholly other size."""
     # Of a GPU the name is not known without torch.
     alike = (lambda row: row.device != "cpu") if catalog.device() != "cpu" else _on_this_cpu
-    there = [row for row in before if row.parameters and alike(row)]
+    there = [row for row in before if row.parameters and row.forward and alike(row)]
     found = min(there, key=lambda row: abs(math.log(row.parameters / size.parameters)), default=None)
     return found if found and 1 / 8 <= found.parameters / size.parameters <= 8 else None
 

@@ -24,9 +24,9 @@ from qfund.features.layers.request.modules import Group, Injected, Layers, Layer
 from qfund.models import environment, footprint
 from qfund.models.cache import model_cache
 from qfund.models.forward import run
-from qfund.models.mixing import Forward, borrowed
 from qfund.precisions.precision import Precision
 from qfund.precisions.table import PRECISIONS
+from qfund.stream.borrowing import Forward, borrowed
 from qfund.stream.mixed import Mixed
 from qfund.stream.walker import NotStreamable, Way
 from qfund.version import VERSION

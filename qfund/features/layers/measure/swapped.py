@@ -22,7 +22,7 @@ from qfund.models.cache import model_cache
 from qfund.models.comparison.positions import Candidate, Comparison
 from qfund.models.forward import run
 from qfund.models.inputs import Batch, Prepared
-from qfund.models.mixing import borrowed, running
+from qfund.stream.borrowing import borrowed, running
 from qfund.stream.mixed import Mix, Mixed
 from qfund.stream.walker import NotStreamable, Way
 from qfund.version import VERSION

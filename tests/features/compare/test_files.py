@@ -61,6 +61,15 @@ def test_a_file_costs_what_its_decoded_weights_cost(kind: str, files: dict[str, 
     assert row.fidelity["kl_mean"].value == pytest.approx(expected, rel=1e-4)
 
 
+def test_a_tensor_that_is_decoded_in_pieces_is_the_same(
+    files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (whole,) = compare(asked(files, "Q8_0")).results
+    monkeypatch.setattr("qfund.stream.reader._PIECE", 300)
+    (pieces,) = compare(asked(files, "Q8_0")).results
+    assert pieces.fidelity == whole.fidelity
+
+
 def test_a_result_says_which_file_and_what_it_takes(files: dict[str, Path]) -> None:
     found = compare(asked(files, "Q4_0"))
     (row,) = found.results

@@ -59,7 +59,7 @@ PRESETS = {
     "Small floats": tuple(row.name for row in PRECISIONS.values() if row.family == FLOAT and row.variant_of is None),
     "GGUF files": ("q8_0", "q6_k", "q5_k_m", "q4_k_m", "iq4_xs_mix", "q4_0_mix", "q3_k_m", "q2_k_mix"),
     "GGUF, the file and as it is run": ("q8_0", "q8_0_inputs", "q4_k_m", "q4_k_m_inputs"),
-    "On a BF16 base": ("bf16", "int8_bf16", "fp8_e4m3_bf16", "int4_bf16", "nf4_bf16"),
+    "Rest in BF16": ("bf16", "int8_bf16", "fp8_e4m3_bf16", "int4_bf16", "nf4_bf16"),
 }
 
 _BEGAN_AT = "choices_began_at"

@@ -61,9 +61,9 @@ def rough(seconds: float) -> str:
 
 
 def more(found: More) -> str:
-    """What a button says: ``Read 4,096 more tokens (about 2 minutes)``."""
-    took = f" (about {rough(found.seconds)})" if found.seconds is not None else ""
-    return f"Read {count_text(found.tokens)} more tokens{took}"
+    """What a button says: ``Read 4,096 more tokens to decide, about 2 minutes``."""
+    took = f", about {rough(found.seconds)}" if found.seconds is not None else ""
+    return f"Read {count_text(found.tokens)} more tokens to decide{took}"
 
 
 def stopped(report: Report) -> str:

@@ -52,7 +52,7 @@ PRESETS = {
     "Everything with 4 bits": _of(4),
     "From 8 bits down to 2": ("int8_g32", "int6", "int5", "int4", "int3", "int2"),
     "Small floats": tuple(row.name for row in PRECISIONS.values() if row.family == FLOAT and row.variant_of is None),
-    "On a BF16 base": ("bf16", "int8_bf16", "fp8_e4m3_bf16", "int4_bf16", "nf4_bf16"),
+    "Rest in BF16": ("bf16", "int8_bf16", "fp8_e4m3_bf16", "int4_bf16", "nf4_bf16"),
 }
 
 _BEGAN_AT = "choices_began_at"

@@ -8,7 +8,7 @@ addEventListener("DOMContentLoaded", () => {
       list.setAttribute("role", "none");
       for (const group of list.children) if (group.tagName === "DIV") group.setAttribute("role", "list");
     }
-    for (const code of document.querySelectorAll("pre:not([tabindex])")) code.tabIndex = 0;
+    for (const code of document.querySelectorAll("pre:not([tabindex]), .st-key-wide:not([tabindex])")) code.tabIndex = 0;
   };
   let waiting = false;
   new MutationObserver(() => {

@@ -46,7 +46,7 @@ def draw(spec: Spec) -> None:
         [UNTIL, *amounts],
         format_func=lambda many: _label(replace(spec, max_tokens=many or most), many == UNTIL, size, before),
         key=_KEY,
-        width=300,
+        width=220,
         help="Until decided: a first verdict soon, and read on only for candidates whose verdict is open. Or "
         "at most so many tokens of the text (of each file), from its start: smaller errors, longer wait. Times are of "
         "this machine.",

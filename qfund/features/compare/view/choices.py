@@ -107,7 +107,7 @@ def draw() -> bool:
             pickers.model(
                 "choice_model",
                 EXAMPLE.model,
-                width=280,
+                width=260,
                 more=" Only safetensors are read, and no code that comes with a model.",
             )
             _follow_model()
@@ -164,13 +164,13 @@ def _input() -> bool:
         "Text",
         [EVALUATION, OWN_TEXT, OWN_FILES],
         key="choice_source",
-        width=160,
+        width=150,
         help="Measure on the text that the model was evaluated on, or on one that matters to you.",
         persist_state="session",
     )
     amount.draw(_without_amount())
     _options()
-    return st.button("Compare", type="primary", key="compare", icon=":material/balance:", width=135)
+    return st.button("Compare", type="primary", key="compare", icon=":material/balance:", width=130)
 
 
 def _own() -> None:

@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 from qfund.drawing.axes import blank_figure, byte_unit, literal, marker
 from qfund.drawing.palette import OTHER
 from qfund.features.layers.request.modules import Values
+from qfund.features.layers.words import shortened
 
 _ROW = 22  # pixels of a module in a heat map
 
@@ -28,7 +29,7 @@ def heat_map(frame: pd.DataFrame, value: str, title: str) -> go.Figure:
     figure.add_heatmap(
         z=logs,
         x=labels,
-        y=[literal(name) for name in parts],
+        y=[literal(name) for name in shortened(parts)],
         text=texts,
         texttemplate="%{text}",
         textfont={"size": 11},

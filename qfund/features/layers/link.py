@@ -28,7 +28,8 @@ REFERENCES = ("fp32", "bf16", "fp16")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Every choice of the page. ``bits``: of the recipe, per weight; ``look``: the precision that is looked at."""
+    """Every choice of the page. ``bits``: of the recipe, per weight; ``look``: the precision that is looked at;
+    ``gradient``: whether gradients foretell what modules cost."""
 
     model: str = catalog.EXAMPLE
     revision: str | None = None
@@ -40,10 +41,11 @@ class Asked:
     view: str = "swaps"
     bits: float = 5.0
     look: str | None = None
+    gradient: bool = True
 
     @property
     def layers(self) -> LayersRequest:
-        return LayersRequest(**self._common())  # type: ignore[arg-type]
+        return LayersRequest(**self._common(), gradient=self.gradient)  # type: ignore[arg-type]
 
     @property
     def swaps(self) -> SwapsRequest:
@@ -87,6 +89,7 @@ _PARAMETERS = {
     "view": text("view", VIEWS),
     "bits": Parameter("bits", lambda value: [f"{value:g}"], _read_bits),
     "look": text("look", _NAMES),
+    "grad": Parameter("gradient", lambda value: ["1" if value else "0"], lambda _, values: (last(values) != "0", [])),
 }
 
 

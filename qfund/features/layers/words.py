@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from qfund.core.units import bytes_text, number_text
 from qfund.drawing.numbers import interval_text
@@ -14,6 +14,35 @@ from qfund.features.layers.request.swaps import Swaps
 
 #: Sums of single swaps that are off by more than this mislead.
 ADDITIVE = 1.25
+
+
+#: Names that a sentence holds.
+FEW = 3
+
+
+def shortened(names: Sequence[str]) -> list[str]:
+    """The same names without the dotted beginning that all of them have: ``layers.0.self_attn.q_proj``. A number
+    keeps the word before it."""
+    split = [name.split(".") for name in names]
+    same = 0
+    for parts in zip(*split, strict=False):
+        if len(set(parts)) > 1 or parts[0].isdigit():
+            break
+        same += 1
+    same = min([same, *(len(parts) - 1 for parts in split)])
+    while same and any(parts[same].isdigit() for parts in split):
+        same -= 1
+    return [".".join(parts[same:]) for parts in split]
+
+
+def ranks(injected: Mapping[str, float], score: Mapping[str, float]) -> list[str]:
+    """How well cheaper ways rank parts, beside single swaps."""
+    found = []
+    for values, what in ((injected, "modules' own errors"), (score, "gradients")):
+        if values:
+            each = ", ".join(f"{label(name)} {value:.2f}" for name, value in values.items())
+            found.append(f"Rank correlation (Spearman's ρ) of {what} with what swaps cost: {each}.")
+    return found
 
 
 def injected_headline(found: Layers, precision: str) -> str:
@@ -37,7 +66,8 @@ def swaps_headline(found: Swaps, precision: str) -> str:
     if not rows or not math.fsum(row.kl.value for row in rows):
         return f"{label(precision)} changes no output on this text, whichever part is swapped."
     count = swaps.half(found, precision)
-    names = ", ".join(row.part for row in rows[:count][:5]) + " …" * (count > 5)
+    first = shortened([row.part for row in rows])[:count][:FEW]
+    names = ", ".join(first) + f" and {count - FEW} more" * (count > FEW)
     what = {"block": "block", "module": "module", "kind": "kind"}[found.request.part]
     return (
         f"Half of the damage of {label(precision)} comes from {count} of {plural(len(rows), what)}: {names}. "

@@ -15,11 +15,9 @@ from qfund.drawing.numbers import interval_text
 from qfund.features.layers import words
 from qfund.features.layers.command.layers import BASE, CONTEXT, TEXT, asked
 from qfund.features.layers.request import recipe
-from qfund.features.layers.request.asked import DEFAULT_TOKENS
+from qfund.features.layers.request.asked import DEFAULT_PRECISIONS, DEFAULT_TOKENS
 from qfund.features.layers.request.recipe import ALIKE, Recipe, RecipeRequest
 from qfund.features.memory.request import budgets
-
-DEFAULT_PRECISIONS = ("int8_g32", "int5", "int4", "int3")
 
 
 def _run(options: Namespace) -> None:

@@ -18,8 +18,8 @@ from qfund.ui.address import Address
 
 #: Names of the views as they stand in an address, and their titles.
 VIEWS = {
-    "swaps": "What each part costs",
-    "modules": "Each module by itself",
+    "swaps": "What parts cost",
+    "modules": "Each alone",
     "recipe": "Recipe",
 }
 #: Floats that everything else may stay in.

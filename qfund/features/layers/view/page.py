@@ -13,6 +13,7 @@ from qfund.drawing import axes
 from qfund.features.layers import figures, tables, words
 from qfund.features.layers.link import ADDRESS, Asked
 from qfund.features.layers.request import recipe as recipes
+from qfund.features.layers.request import scripts
 from qfund.features.layers.request.modules import Layers
 from qfund.features.layers.request.recipe import Recipe
 from qfund.features.layers.request.swaps import Swaps
@@ -110,7 +111,7 @@ def _forgiven(found: Swaps, asked: Asked) -> None:
         return
     if other.result is None:
         st.caption(
-            ":material/info: Measure “Each module by itself” with the same choices to see which errors the rest of the "
+            ":material/info: Measure “Each alone” with the same choices to see which errors the rest of the "
             "network forgives."
         )
         return
@@ -191,15 +192,27 @@ def _recipe(answer: Answer, asked: Asked) -> None:
             height=columns.HEIGHT,
             key="layers_assigned",
         )
-    document = {"model": found.request.model, "reference": found.request.reference, "modules": found.recipe.modules}
+    _other_tools(found, asked)
     downloads.download(
         f"The recipe ({recipes.label(found.recipe)})",
-        lambda: msgspec.json.encode(document),
+        lambda: msgspec.json.encode(recipes.document(found)),
         "recipe.json",
         "application/json",
         "download",
         "layers_recipe",
     )
+
+
+def _other_tools(found: Recipe, asked: Asked) -> None:
+    """The recipe in the words of other tools, and a section of a model card."""
+    with st.expander("For other tools", icon=":material/construction:"):
+        held = scripts.every(found.recipe.modules, found.request.reference)
+        for name, (tool, script) in held.items():
+            st.markdown(f"**{tool}** · `{name}`")
+            st.code(script, language="bash" if name.endswith("sh") else name.rpartition(".")[2][:4], height=240)
+        st.markdown("**Model card** · `MODEL_CARD.md`")
+        st.code(words.card(found, ADDRESS.complete(asked)), language="markdown", height=240)
+        st.caption("`qfund recipe … --export DIR` writes a checkpoint of compressed-tensors beside these.")
 
 
 def _take_along(found: Answer, asked: Asked) -> None:

@@ -8,6 +8,7 @@ from qfund.core import parameters
 from qfund.core.parameters import Meant, Parameter, Query, count, last, names, number, text
 from qfund.features.layers.request import asked
 from qfund.features.layers.request.asked import DEFAULT_PRECISIONS, DEFAULT_TOKENS
+from qfund.features.layers.request.examples import BITS
 from qfund.features.layers.request.modules import LayersRequest
 from qfund.features.layers.request.recipe import RecipeRequest
 from qfund.features.layers.request.swaps import PARTS, SwapsRequest
@@ -39,7 +40,7 @@ class Asked:
     tokens: int = DEFAULT_TOKENS
     part: str = "module"
     view: str = "swaps"
-    bits: float = 5.0
+    bits: float = BITS
     look: str | None = None
     gradient: bool = True
 

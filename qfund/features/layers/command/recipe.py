@@ -33,6 +33,8 @@ def _run(options: Namespace) -> None:
     )
     if options.export is not None:  # before anything is measured for nothing
         must_hold(checked(request).precisions, request.reference)
+        if options.export.exists() and (not options.export.is_dir() or any(options.export.iterdir())):
+            raise InvalidSpec(f"{options.export} is not an empty folder.", "Name a folder that is not there yet.")
     found = measuring.stored(request, options)
     if options.save is not None:
         _write(options.save, json.dumps(document(found), indent=1) + "\n")

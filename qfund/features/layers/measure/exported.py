@@ -33,10 +33,10 @@ WEIGHTS = "model.safetensors"
 
 
 def exported(found: Recipe, folder: Path, progress: Progress = lambda phase, share: None) -> Exported:
-    """Write the recipe to an empty folder, read that as anybody would, and run both on the recipe's test text.
+    """Write the recipe to a folder, read that as anybody would, and run both on the recipe's test text.
 
     Raises:
-        InvalidSpec: the format does not hold one of its rows, or the folder cannot be written or is not empty.
+        InvalidSpec: the format does not hold one of its rows, or the folder cannot be written.
         UnsupportedModel: a module is no plain linear layer, or its rows are no multiple of a group.
         UnavailablePrecision: compressed-tensors is not installed.
         QfundError: the model cannot be loaded.
@@ -123,7 +123,7 @@ def _weight(model: nn.Module, name: str) -> Tensor:
 
 def _packer() -> Any:
     try:
-        from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
+        from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32  # type: ignore[import-untyped]
     except ImportError as error:
         raise UnavailablePrecision(
             f"{METHOD} is not installed, which packs the codes.", "pip install compressed-tensors"
@@ -136,8 +136,6 @@ def _write(folder: Path, whole: Opening, model: Any, state: dict[str, Tensor], s
     source = whole.opened.found.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise InvalidSpec(f"{folder} is not empty.", "Name a folder that is not there yet.")
         for path in source.iterdir():
             beside = path.suffix in (".json", ".txt", ".model", ".jinja") and "index" not in path.name
             if path.is_file() and beside and path.name != "config.json":
@@ -145,6 +143,7 @@ def _write(folder: Path, whole: Opening, model: Any, state: dict[str, Tensor], s
         config = model.config.to_dict() | {"quantization_config": settings, "dtype": str(model.dtype).partition(".")[2]}
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
         save_file(state, folder / WEIGHTS, {"format": "pt"})
+        (folder / WEIGHTS).chmod((folder / "config.json").stat().st_mode)  # safetensors keeps it from everybody else
     except OSError as error:
         raise InvalidSpec(f"{folder} cannot be written: {error.strerror or error}.", "Name another folder.") from error
 

@@ -107,10 +107,9 @@ def torchao(modules: Mapping[str, str], reference: str) -> str:
     if not groups:
         return ""
     used = {word for row in groups for word in re.findall(r"(?<![.\w])[A-Z]\w+", calls[_base(row)])}
-    named = ", ".join(sorted({"FqnToConfig", *used}) + ["quantize_"])
+    named = ", ".join([*sorted({"FqnToConfig", *used}), "quantize_"])
     lines = ["import torch", f"from torchao.quantization import {named}", ""]
-    for row in groups:
-        lines.append(f"{row} = {calls[_base(row)]}")
+    lines += [f"{row} = {calls[_base(row)]}" for row in groups]
     lines += ["", "config = FqnToConfig({"]
     lines += [f"    {json.dumps(name)}: {row}," for row, names in groups.items() for name in names]
     return "\n".join([*lines, "})", "quantize_(model, config, filter_fn=None)"])

@@ -100,7 +100,7 @@ def draw(asked: Asked) -> tuple[Asked, bool]:
             precisions=precisions or asked.precisions,
             view=str(view or "swaps"),
             part=str(part),
-            bits=float(bits or 5.0),
+            bits=float(bits or asked.bits),
             tokens=int(tokens or 2048),
             revision=revision,
             also=also,

@@ -32,7 +32,7 @@ def opened(jobs: FakeJobs, page_server: None) -> Open:
 
 def test_what_ships_is_what_the_page_opens_on() -> None:
     asked = Asked()
-    assert examples.LAYERS == (asked.swaps, asked.layers, asked.recipe)
+    assert (asked.swaps, asked.layers, asked.recipe) == examples.LAYERS
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from qfund.features.captions.request import CaptionRequest, Captions
 from qfund.features.compare.request.examples import EVERY_PRECISION
 from qfund.features.compare.request.report import PrecisionResult, Report
 from qfund.features.compare.request.spec import Spec
+from qfund.features.layers.request.examples import LAYERS
 from qfund.features.lesson.request.questions import FEW, MANY, Asked
 from qfund.features.memory.request.load_peak import LoadPeakRequest
 from qfund.features.outputs.request import classes, embeddings, generation
@@ -69,6 +70,8 @@ def everything() -> Iterator[Shipped]:
     yield Shipped(classes.EXAMPLE)
     yield Shipped(embeddings.EXAMPLE)
     yield Shipped(captions_request.checked(CaptionRequest(captions_request.MODEL)), keep=worst)
+    for request in LAYERS:
+        yield Shipped(request)
     for model in CATALOG:
         asked = Asked(model)
         yield Shipped(asked.comparison)

@@ -20,7 +20,6 @@ PAGES = (
     "compare",
     "memory",
     "outputs",
-    "captions",
     "formats",
     "questions",
     "quantiser",

@@ -51,7 +51,7 @@ def compare(
         texts: several inputs by name, in place of ``text``, each its own.
         until: read on only for candidates of which it is not certain yet whether they are within this margin.
         progress: called with what is being done and the share that is done. One that has a ``so_far`` is given the
-            report of what was read after each round, and what it has read is kept, so that the same call goes on.
+            report of what was read, after each round (``qfund.core.progress``).
         files: quantised files or folders of the model, candidates too: paths, or ``owner/name@revision:file`` of the
             Hub. With ``precisions=()`` they are the only ones; one of them may be the ``reference``.
 

@@ -22,6 +22,7 @@ from qfund.features.compare.request.examples import EVERY_PRECISION
 from qfund.features.compare.request.report import PrecisionResult, Report
 from qfund.features.compare.request.spec import Spec
 from qfund.features.kv.request import KvRequest
+from qfund.features.layers.request.examples import LAYERS
 from qfund.features.lesson.request.questions import FEW, MANY, Asked
 from qfund.features.memory.request.load_peak import LoadPeakRequest
 from qfund.features.outputs.request import classes, embeddings, generation
@@ -75,6 +76,8 @@ def everything() -> Iterator[Shipped]:
     yield Shipped(classes.EXAMPLE)
     yield Shipped(embeddings.EXAMPLE)
     yield Shipped(captions_request.checked(CaptionRequest(captions_request.MODEL)), keep=worst)
+    for request in LAYERS:
+        yield Shipped(request)
     for model in CATALOG:
         asked = Asked(model)
         yield Shipped(asked.comparison)

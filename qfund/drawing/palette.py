@@ -21,6 +21,7 @@ PALETTE = (
 )
 OTHER = "#8A8F98"
 LIT = "#E69F00"  # around what is chosen
+CACHE = "#7A5FC0"  # of keys and values; no precision has it, and no verdict
 QUIET = "#747B86"  # text that reads on white and on the dark theme
 
 

@@ -51,7 +51,7 @@ def canonical(request: Request) -> Request:
     for name in request.also:
         look_up(ALSO, name, "kind of module")
     # A request cannot tell the default, which nobody asked for, from fp32 by name: those who build it can.
-    reference = reference_of(None if request.reference == "fp32" else request.reference, request.precisions)
+    reference = reference_of(None if reference == "fp32" else reference, request.precisions)
     changed: Any = replace(
         request,  # type: ignore[type-var]
         model=model,

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from qfund.checkpoints.checkpoint import Checkpoint
-from qfund.models.mixing import Forward, borrowed
 from qfund.precisions.precision import Precision
+from qfund.stream.borrowing import Forward, borrowed
 from qfund.stream.passes import Call, Pass
 from qfund.stream.streamed import Listener, Streamed
 from qfund.stream.units import BLOCK, EMBEDDING, Unit

@@ -158,9 +158,11 @@ class Reader:
                 pieces.append((done, first, last))
                 done += last - first
 
+        memory = found.numpy()  # threads of the pool are in no inference mode, so they write by NumPy
+
         def decode(piece: tuple[int, int, int]) -> None:
             place, first, last = piece
-            found[place : place + last - first] = torch.from_numpy(packed.decode(first, last))
+            memory[place : place + last - first] = packed.decode(first, last)
 
         if len(pieces) > 1:
             list(quantized.pool().map(decode, pieces))

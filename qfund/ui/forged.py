@@ -20,8 +20,10 @@ def _read_or_drop(self: WStates, widget: str) -> Any:
     if not isinstance(state, Serialized) or known is None:
         return _read(self, widget)
     sent = state.value.WhichOneof("value")  # nothing where a field is empty
+    # Of a number box every number is a double to Streamlit; a browser sends those of whole numbers as they are.
+    whole = (sent, known.value_type) == ("int_value", "double_value")
     try:
-        if sent in (None, known.value_type):
+        if whole or sent in (None, known.value_type):
             return _read(self, widget)
     except Exception as error:  # whatever its reader raises for what it cannot read
         _LOG.warning("A value for %s is dropped: %s", widget, error)

@@ -19,6 +19,7 @@ def test_own_pictures_are_captioned_end_to_end(arrive: Arrive, tmp_path: Path) -
     visit.fits()
     Image.new("RGB", (900, 600), (220, 40, 40)).save(tmp_path / "a <b>photo.jpg")
     (tmp_path / "bad.png").write_bytes(b"no picture")
+    visit.page.get_by_role("button", name="Change").click()
     visit.page.get_by_text("Your own", exact=True).click()
     files = [tmp_path / "a <b>photo.jpg", tmp_path / "bad.png"]
     visit.page.locator("input[type=file]").set_input_files(files)

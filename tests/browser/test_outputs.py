@@ -26,3 +26,16 @@ def test_a_prompt_of_ones_own_is_written_while_one_watches(arrive: Arrive) -> No
         visit.page.get_by_role("radio", name=view, exact=True).click()
         visit.sees(arrives)
         visit.drawn().fits()
+
+
+def test_on_a_phone_what_came_out_stands_first_and_the_choices_behind_a_button(arrive: Arrive) -> None:
+    visit = arrive(width=390).open("/outputs").drawn()
+    page, model = visit.page, visit.page.get_by_role("combobox", name="Model")
+    heading = page.get_by_role("heading", name="pydoc-llama: FP32")
+    expect(heading).to_be_in_viewport()
+    expect(model).to_be_hidden()
+    page.get_by_role("button", name="Change").click()
+    expect(model).to_be_visible()
+    page.get_by_role("button", name="Hide the choices").click()
+    expect(model).to_be_hidden()
+    visit.fits()

@@ -31,7 +31,7 @@ def test_a_name_that_is_no_model_is_refused(name: str) -> None:
         assert found.kind == "folder" or found.folder is None
 
 
-@pytest.mark.parametrize("page", ["compare", "memory", "outputs", "captions", "formats"])
+@pytest.mark.parametrize("page", ["compare", "memory", "outputs", "formats", "layers"])
 def test_hostile_links_open_a_page(page: str, opened: Open) -> None:
     random = Random(SEED)
     for _ in range(4):

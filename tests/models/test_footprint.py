@@ -86,7 +86,7 @@ def test_every_row_is_foretold_to_the_byte(name: str, read_once: None) -> None:
         try:
             foretold = skeletons.footprint(row, also)
         except NothingConverted:
-            assert row.product and "resnet" in name
+            assert "resnet" in name and (row.product or row.family == GGUF)  # convolutions alone
             continue
         counted = load(found, row, also).footprint
         assert foretold.tensors == counted.tensors, row.name

@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 from qfund.drawing.axes import blank_figure, byte_unit, literal, marker
 from qfund.drawing.palette import OTHER
 from qfund.features.layers.request.modules import Values
+from qfund.features.layers.words import axis_names
 
 _ROW = 22  # pixels of a module in a heat map
 
@@ -20,7 +21,7 @@ def heat_map(frame: pd.DataFrame, value: str, title: str) -> go.Figure:
     held = frame.set_index([part, "label"])[value].to_dict()
     values = [[held.get((name, label)) for label in labels] for name in parts]
     logs = [[math.log10(cell) if cell else None for cell in row] for row in values]
-    texts = [["–" if cell is None else f"{cell:.2g}" for cell in row] for row in values]
+    texts = [["–" if cell is None else _short(cell) for cell in row] for row in values]
     known = [cell for row in logs for cell in row if cell is not None]
     low, high = (math.floor(min(known)), math.ceil(max(known))) if known else (-1, 0)
     high = max(high, low + 1)
@@ -28,26 +29,32 @@ def heat_map(frame: pd.DataFrame, value: str, title: str) -> go.Figure:
     figure.add_heatmap(
         z=logs,
         x=labels,
-        y=[literal(name) for name in parts],
+        y=[literal(name) for name in axis_names(parts)],
         text=texts,
         texttemplate="%{text}",
-        textfont={"size": 11},
         colorscale="Cividis",
         zmin=low,
         zmax=high,
         xgap=1,
         ygap=1,
-        hovertemplate="<b>%{y}</b><br>%{x}: %{text}<extra></extra>",
+        hovertext=[[literal(name)] * len(labels) for name in parts],
+        hovertemplate="<b>%{hovertext}</b><br>%{x}: %{text}<extra></extra>",
         colorbar={
             "title": {"text": title, "side": "right"},
             "tickvals": list(range(low, high + 1)),
-            "ticktext": [f"{10.0**power:g}" for power in range(low, high + 1)],
+            "ticktext": [f"1e{power}" if power else "1" for power in range(low, high + 1)],
             "thickness": 12,
         },
     )
     figure.update_yaxes(autorange="reversed", showgrid=False, automargin=True)
     figure.update_xaxes(side="top", showgrid=False, automargin=True)
     return figure
+
+
+def _short(value: float) -> str:
+    """``5.3e-3``: all cells of a map in one notation, as narrow as it can be."""
+    digits, _, power = f"{value:.1e}".partition("e")
+    return f"{digits}e{int(power)}" if value else "0"
 
 
 def forgiven(frame: pd.DataFrame) -> go.Figure:

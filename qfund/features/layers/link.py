@@ -8,6 +8,7 @@ from qfund.core import parameters
 from qfund.core.parameters import Meant, Parameter, Query, count, last, names, number, text
 from qfund.features.layers.request import asked
 from qfund.features.layers.request.asked import DEFAULT_PRECISIONS, DEFAULT_TOKENS
+from qfund.features.layers.request.examples import BITS
 from qfund.features.layers.request.modules import LayersRequest
 from qfund.features.layers.request.recipe import RecipeRequest
 from qfund.features.layers.request.swaps import PARTS, SwapsRequest
@@ -18,8 +19,8 @@ from qfund.ui.address import Address
 
 #: Names of the views as they stand in an address, and their titles.
 VIEWS = {
-    "swaps": "What each part costs",
-    "modules": "Each module by itself",
+    "swaps": "What parts cost",
+    "modules": "Each alone",
     "recipe": "Recipe",
 }
 #: Floats that everything else may stay in.
@@ -28,7 +29,8 @@ REFERENCES = ("fp32", "bf16", "fp16")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Every choice of the page. ``bits``: of the recipe, per weight; ``look``: the precision that is looked at."""
+    """Every choice of the page. ``bits``: of the recipe, per weight; ``look``: the precision that is looked at;
+    ``gradient``: whether gradients foretell what modules cost."""
 
     model: str = catalog.EXAMPLE
     revision: str | None = None
@@ -38,12 +40,13 @@ class Asked:
     tokens: int = DEFAULT_TOKENS
     part: str = "module"
     view: str = "swaps"
-    bits: float = 5.0
+    bits: float = BITS
     look: str | None = None
+    gradient: bool = True
 
     @property
     def layers(self) -> LayersRequest:
-        return LayersRequest(**self._common())  # type: ignore[arg-type]
+        return LayersRequest(**self._common(), gradient=self.gradient)  # type: ignore[arg-type]
 
     @property
     def swaps(self) -> SwapsRequest:
@@ -87,6 +90,7 @@ _PARAMETERS = {
     "view": text("view", VIEWS),
     "bits": Parameter("bits", lambda value: [f"{value:g}"], _read_bits),
     "look": text("look", _NAMES),
+    "grad": Parameter("gradient", lambda value: ["1" if value else "0"], lambda _, values: (last(values) != "0", [])),
 }
 
 

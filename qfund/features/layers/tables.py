@@ -10,7 +10,8 @@ from qfund.features.layers.request.swaps import Swaps
 
 
 def injected(found: Layers) -> pd.DataFrame:
-    """A row for each module × precision: ``module kind block precision label relative_l2 sqnr cosine bytes``."""
+    """A row for each module × precision: ``module kind block parameters precision label relative_l2 sqnr cosine bytes
+    score``."""
     rows = [
         {
             "module": row.name,
@@ -23,12 +24,13 @@ def injected(found: Layers) -> pd.DataFrame:
             "sqnr": error.sqnr,
             "cosine": error.cosine,
             "bytes": error.bytes,
+            "score": error.score,
         }
         for row in found.modules
         for name, error in row.injected.items()
     ]
     names = ["module", "kind", "block", "parameters", "precision", "label", "relative_l2", "sqnr", "cosine", "bytes"]
-    return pd.DataFrame(rows, columns=names)
+    return pd.DataFrame(rows, columns=[*names, "score"])
 
 
 def swapped(found: Swaps) -> pd.DataFrame:
@@ -58,31 +60,35 @@ def swapped(found: Swaps) -> pd.DataFrame:
 
 
 def against(found: Layers, dropped: Swaps) -> pd.DataFrame:
-    """A row for each part × precision that both know: ``injected``, the mean of its modules' relative errors, beside
-    ``kl``, what swapping it costs the model's outputs: ``part precision label injected kl``."""
-    errors = {(row.name, name): error.relative_l2 for row in found.modules for name, error in row.injected.items()}
+    """A row for each part × precision that both know: ``injected``, the mean of its modules' relative errors, and
+    ``score``, the sum of what gradients foretell of them, beside ``kl``, what swapping it costs the model's outputs:
+    ``part precision label injected score kl``."""
+    errors = {(row.name, name): error for row in found.modules for name, error in row.injected.items()}
     rows = []
     for swap in dropped.swaps:
         held = [errors[module, swap.precision] for module in swap.modules if (module, swap.precision) in errors]
+        scores = [error.score for error in held]
         if held:
             rows.append(
                 {
                     "part": swap.part,
                     "precision": swap.precision,
                     "label": label(swap.precision),
-                    "injected": sum(held) / len(held),
+                    "injected": sum(error.relative_l2 for error in held) / len(held),
+                    "score": None if None in scores else sum(score for score in scores if score is not None),
                     "kl": swap.kl.value,
                 }
             )
-    return pd.DataFrame(rows, columns=["part", "precision", "label", "injected", "kl"])
+    return pd.DataFrame(rows, columns=["part", "precision", "label", "injected", "score", "kl"])
 
 
-def rank_correlation(frame: pd.DataFrame) -> dict[str, float]:
-    """Spearman's ρ of injected and propagated errors over the parts, by precision, of those with at least three."""
+def rank_correlation(frame: pd.DataFrame, column: str = "injected") -> dict[str, float]:
+    """Spearman's ρ of ``injected`` (or ``score``) and what swaps cost over the parts, by precision, of those with at
+    least three."""
     found = {}
-    for name, rows in frame.groupby("precision", sort=False):
+    for name, rows in frame.dropna(subset=[column]).groupby("precision", sort=False):
         if len(rows) >= 3:
-            found[str(name)] = float(rows["injected"].rank().corr(rows["kl"].rank()))
+            found[str(name)] = float(rows[column].rank().corr(rows["kl"].rank()))
     return {name: value for name, value in found.items() if value == value}
 
 

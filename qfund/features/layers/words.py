@@ -1,19 +1,109 @@
 """What modules cost, in sentences."""
 
+import json
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from qfund.core.units import bytes_text, number_text
 from qfund.drawing.numbers import interval_text
 from qfund.drawing.phrases import label, plural
 from qfund.features.layers.request import recipe, swaps
+from qfund.features.layers.request.exports import Exported
 from qfund.features.layers.request.modules import Layers, Module, worst
 from qfund.features.layers.request.recipe import Recipe
 from qfund.features.layers.request.swaps import Swaps
 
 #: Sums of single swaps that are off by more than this mislead.
 ADDITIVE = 1.25
+
+
+#: Names that a sentence holds.
+FEW = 3
+
+
+def shortened(names: Sequence[str]) -> list[str]:
+    """The same names without the dotted beginning that all of them have: ``layers.0.self_attn.q_proj``. A number
+    keeps the word before it."""
+    split = [name.split(".") for name in names]
+    same = 0
+    for parts in zip(*split, strict=False):
+        if len(set(parts)) > 1 or parts[0].isdigit():
+            break
+        same += 1
+    same = min([same, *(len(parts) - 1 for parts in split)])
+    while same and any(parts[same].isdigit() for parts in split):
+        same -= 1
+    return [".".join(parts[same:]) for parts in split]
+
+
+def axis_names(names: Sequence[str]) -> list[str]:
+    """As short as an axis on a phone wants them, and still apart: ``0 · q_proj``."""
+    found = []
+    for name in names:
+        parts = name.split(".")
+        number = next((part for part in parts if part.isdigit()), None)
+        found.append(parts[-1] if number is None or parts[-1] == number else f"{number} · {parts[-1]}")
+    return found if len(set(found)) == len(names) else shortened(names)
+
+
+def card(found: Recipe, link: str = "") -> str:
+    """A section of a model card: what a Hub reads (YAML), and what a person reads (Markdown)."""
+    best, request = found.recipe, found.request
+    assert best.kl is not None
+    rows = [
+        "| | bytes | bits per weight | KL divergence (nat) |",
+        "| --- | ---: | ---: | --- |",
+        *(
+            f"| {'this recipe' if row is best else recipe.label(row)} | {row.bytes:,} | {row.bits:.3f} | "
+            f"{interval_text('kl_mean', row.kl) if row.kl else '–'} |"
+            for row in (best, *found.uniform)
+        ),
+    ]
+    return "\n".join(
+        [
+            "---",
+            f"base_model: {json.dumps(request.model)}",
+            "base_model_relation: quantized",
+            "tags: [mixed-precision]",
+            "---",
+            "",
+            "## Precision",
+            "",
+            f"{recipe.label(best)}; everything else in {label(request.reference)}.",
+            "",
+            *rows,
+            "",
+            f"Mean KL(reference ‖ this) over {found.test_tokens:,} tokens that the search ({found.search_tokens:,} "
+            "tokens) did not see, with 95 % intervals. " + recipe_headline(found),
+            "",
+            f"Measured by qfund {found.qfund} on {found.created[:10]}." + (f" {link}" if link else ""),
+        ]
+    )
+
+
+def exported(found: Exported, measured: Recipe) -> str:
+    """What came of reading again what was written."""
+    assert measured.recipe.kl is not None
+    same = (
+        "every output is the recipe's, bit for bit"
+        if found.equal
+        else f"outputs differ from the recipe's by at most {number_text(found.difference)}"
+    )
+    return (
+        f"{found.folder}: {bytes_text(found.bytes)} of weights. Read again by transformers, {same}; KL "
+        f"{interval_text('kl_mean', found.kl)} nat, the recipe's own {interval_text('kl_mean', measured.recipe.kl)}."
+    )
+
+
+def ranks(injected: Mapping[str, float], score: Mapping[str, float]) -> list[str]:
+    """How well cheaper ways rank parts, beside single swaps."""
+    found = []
+    for values, what in ((injected, "modules' own errors"), (score, "gradients")):
+        if values:
+            each = ", ".join(f"{label(name)} {value:.2f}" for name, value in values.items())
+            found.append(f"Rank correlation (Spearman's ρ) of {what} with what swaps cost: {each}.")
+    return found
 
 
 def injected_headline(found: Layers, precision: str) -> str:
@@ -37,7 +127,8 @@ def swaps_headline(found: Swaps, precision: str) -> str:
     if not rows or not math.fsum(row.kl.value for row in rows):
         return f"{label(precision)} changes no output on this text, whichever part is swapped."
     count = swaps.half(found, precision)
-    names = ", ".join(row.part for row in rows[:count][:5]) + " …" * (count > 5)
+    first = shortened([row.part for row in rows])[:count][:FEW]
+    names = ", ".join(first) + f" and {count - FEW} more" * (count > FEW)
     what = {"block": "block", "module": "module", "kind": "kind"}[found.request.part]
     return (
         f"Half of the damage of {label(precision)} comes from {count} of {plural(len(rows), what)}: {names}. "

@@ -10,14 +10,14 @@ import plotly.graph_objects as go
 
 from qfund.core.units import bytes_text
 from qfund.drawing.axes import FEW, blank_figure, byte_unit, row_height
-from qfund.drawing.palette import OTHER, PALETTE, QUIET, precision_color, translucent
+from qfund.drawing.palette import CACHE, OTHER, PALETTE, QUIET, precision_color, translucent
 from qfund.features.memory.request.sizing import ESTIMATE
 
 _USES = {
     "weights": PALETTE[0],
     "scales": PALETTE[5],
     "buffers": PALETTE[7],
-    "KV cache": PALETTE[1],
+    "KV cache": CACHE,
     "state": PALETTE[3],
     "activations": PALETTE[4],
     "runtime": OTHER,

@@ -83,12 +83,13 @@ def _chart(names: list[str], rows: str) -> None:
     shown = frame[frame["precision"].isin(names) & (frame["value"] > 0)]
     if shown.empty:
         return
-    st.plotly_chart(
-        once(found, f"bits against damage of {rows}", lambda _: damage_figures.bits_against_damage(shown)),
-        config=axes.CONFIG,
-        key="bits_against_damage",
-        alt="Bits per weight of every precision against its KL divergence from FP32, on pydoc-llama",
-    )
+    with st.container(key="wide"):
+        st.plotly_chart(
+            once(found, f"bits against damage of {rows}", lambda _: damage_figures.bits_against_damage(shown)),
+            config=axes.CONFIG,
+            key="bits_against_damage",
+            alt="Bits per weight of every precision against its KL divergence from FP32, on pydoc-llama",
+        )
     st.caption(
         f"{found.result.spec.model} in every precision: further left is smaller, further down is closer to "
         f"{phrases.label(found.result.reference.precision)}. The line joins those that no other beats on both. "

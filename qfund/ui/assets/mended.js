@@ -4,11 +4,11 @@
 addEventListener("DOMContentLoaded", () => {
   const phone = matchMedia("(max-width: 768px)");
   const mend = () => {
-    for (const list of document.querySelectorAll("[data-testid=stSidebarNavItems]:not([role])")) {
-      list.setAttribute("role", "none");
-      for (const group of list.children) if (group.tagName === "DIV") group.setAttribute("role", "list");
+    for (const list of document.querySelectorAll("[data-testid=stSidebarNavItems]")) {
+      list.role = "none";
+      for (const group of list.children) if (group.tagName === "DIV") group.role = "list";
     }
-    for (const code of document.querySelectorAll("pre:not([tabindex])")) code.tabIndex = 0;
+    for (const code of document.querySelectorAll("pre:not([tabindex]), .st-key-wide:not([tabindex])")) code.tabIndex = 0;
   };
   let waiting = false;
   new MutationObserver(() => {

@@ -61,6 +61,15 @@ def test_a_file_costs_what_its_decoded_weights_cost(kind: str, files: dict[str, 
     assert row.fidelity["kl_mean"].value == pytest.approx(expected, rel=1e-4)
 
 
+def test_a_tensor_that_is_decoded_in_pieces_is_the_same(
+    files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (whole,) = compare(asked(files, "Q8_0")).results
+    monkeypatch.setattr("qfund.stream.reader._PIECE", 300)
+    (pieces,) = compare(asked(files, "Q8_0")).results
+    assert pieces.fidelity == whole.fidelity
+
+
 def test_a_result_says_which_file_and_what_it_takes(files: dict[str, Path]) -> None:
     found = compare(asked(files, "Q4_0"))
     (row,) = found.results
@@ -150,7 +159,9 @@ def test_a_link_holds_the_files(spec: Spec) -> None:
 
 def test_requests_without_files_keep_their_keys() -> None:
     spec = Spec("pydoc-llama")
-    before = {name: value for name, value in json.loads(to_json(checked(spec))).items() if name != "files"}
+    before = {
+        name: value for name, value in json.loads(to_json(checked(spec))).items() if name not in ("files", "until")
+    }
     written = json.dumps(before, separators=(",", ":"), ensure_ascii=False).encode()
     key = hashlib.sha256(b"\n".join((b"compare", written, b"same"))).hexdigest()[:32]
     assert key_of(spec, lambda request: "same") == key

@@ -20,7 +20,7 @@ from qfund.inputs.texts import SECOND_HALF
 from qfund.models import footprint, skeleton
 from qfund.models.forward import arithmetic
 from qfund.models.loading import LoadedModel, load
-from qfund.precisions.precision import MEANING, STORED, Precision
+from qfund.precisions.precision import GGUF, MEANING, STORED, Precision
 from qfund.precisions.quantizers.activations import BF16_INPUTS, FP16_INPUTS
 from qfund.precisions.quantizers.cast import BF16, FP16
 from qfund.precisions.quantizers.conversion import quantize_model
@@ -61,7 +61,9 @@ def test_every_16_bit_cast_has_its_meanings_and_a_set_that_offers_them() -> None
     for cast in CASTS:
         assert choices.PRESETS[f"Meanings of {cast.upper()}"] == (cast, *(f"{cast}_{kind}" for kind in kinds))
     assert not {row.name for row in ROWS} & set(choices.PRESETS["16-bit casts"])
-    assert pickers.WITH_STORED[-len(ROWS) - 1 : -1] == tuple(row.name for row in ROWS)
+    first = pickers.WITH_STORED.index(ROWS[0].name)
+    assert pickers.WITH_STORED[first : first + len(ROWS)] == tuple(row.name for row in ROWS)
+    assert {PRECISIONS[name].family for name in pickers.WITH_STORED[first + len(ROWS) : -1]} == {GGUF}
     # Beside every format to choose from they would say nothing.
     assert not {row.name for row in ROWS} & set(examples.EVERY_PRECISION.precisions)
     assert PRECISIONS[pickers.WITH_STORED[-1]].family == STORED

@@ -16,6 +16,7 @@ from qfund.features.compare import link
 from qfund.features.compare.measure.compare import compare as measure
 from qfund.features.compare.request import examples, usual
 from qfund.features.compare.request.link import to_query
+from qfund.features.compare.request.margin import Margin
 from qfund.features.compare.request.report import Report
 from qfund.features.compare.request.spec import Spec, like_llama_cpp
 from qfund.features.compare.view import choices
@@ -429,10 +430,11 @@ def test_more_tokens_are_measured_where_they_would_decide(opened: Open, store: S
     store.put(COMPARE, key_of(spec), full_report(spec))
     at = opened(to_query(spec))
     button = at.button(key="decide")
-    assert re.fullmatch(r"Measure [\d,]+ more tokens to decide, about .+", button.label)
+    assert re.fullmatch(r"Read [\d.]+ k more tokens to decide, about .+", button.label)
     button.click().run()
     (asked,) = jobs.submitted
-    assert asked.max_tokens > 4096 and replace(asked, max_tokens=4096) == spec
+    assert asked.max_tokens > 4096 and replace(asked, max_tokens=4096, until=None) == spec
+    assert asked.until == Margin(), "who looked before may look again"
     assert at.query_params["tokens"] == str(asked.max_tokens)
 
 

@@ -12,8 +12,9 @@ from qfund.features.compare.request.decision import Margin
 from qfund.features.compare.request.link import to_query
 from qfund.features.compare.request.spec import Spec
 from qfund.features.compare.view import amount
+from tests.features.compare.pages import FakeJobs
 from tests.features.compare.reports import make_report
-from tests.ui.pages import FakeJobs, Open, texts
+from tests.ui.pages import Open, texts
 
 ASKED = Spec("dummy", precisions=("bf16", "int8"), max_tokens=4096)
 

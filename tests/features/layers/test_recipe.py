@@ -91,7 +91,7 @@ def test_search_and_test_text_are_apart(found: Recipe) -> None:
     """Of 26 chunks, each with a token for its start, a third is searched on, and none is in both."""
     whole = opening(replace(found.request, max_tokens=384), lambda phase, share: None)
     parts = [
-        torch.cat([batch.chunks for batch in part.prepared.batches]).tolist() for part in searched._split(whole, 128)
+        torch.cat([batch.chunks for batch in part.prepared.batches]).tolist() for part in searched.split(whole, 128)
     ]
     assert parts[0] + parts[1] == list(range(26)) and parts[0] and parts[1]
     assert found.search_tokens + found.test_tokens == found.input.tokens + 26

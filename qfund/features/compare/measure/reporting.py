@@ -64,7 +64,7 @@ class Reporting:
             results.append(result)
         reference, *results = [replace(row, file=_facts(course.files, row.precision)) for row in (reference, *results)]
         notes = (*prepared.facts.notes, *opened.notes, *_beside_text(spec, found, runs, task.reads != "text"))
-        whole = prepared.facts.tokens == course.prepared.facts.tokens
+        whole = rounds.done >= len(course.prepared.batches)
         seconds = time.perf_counter() - self.started
         place = environment.describe(found.id, opened.revision)
         return Report(
@@ -90,7 +90,7 @@ class Reporting:
             refused=dict(self.refused),
             planned=None if whole else course.prepared.facts.tokens,
             partial=going_on,
-            costs=_costs(outcome, course, seconds, place) if outcome.whole is None else None,
+            costs=_costs(outcome, course, seconds, place) if outcome.whole is None and prepared.facts.tokens else None,
         )
 
 

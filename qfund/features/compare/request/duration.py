@@ -146,16 +146,16 @@ class More:
 
 
 def more(report: Report, decisions: Sequence[Decision], margin: Margin, before: Sequence[Costs] = ()) -> More | None:
-    """What would decide for the candidates of which it is open, if what was seen goes on; None where nothing is open,
-    or no number of tokens is sure to decide.
+    """What would decide for those open candidates for which some number of tokens does, if what was seen goes on; None
+    where there are none.
 
     It is asked for with ``until``, so that who looked at the report before may look again: intervals allow for it, and
     half as much again as without looking is read at most. What was read already is not read again.
     """
     open_ = [row for row in decisions if row.state == "inconclusive"]
-    if not open_ or any(row.more_tokens is None for row in open_):
+    needed = max((row.more_tokens or 0 for row in open_), default=0)
+    if not needed:
         return None
-    needed = max(row.more_tokens or 0 for row in open_)
     total = min(MAX_TOKENS, report.input.tokens + math.ceil(1.5 * needed))
     if total <= report.input.tokens:
         return None
@@ -174,7 +174,7 @@ def _nearest(size: Size, before: Iterable[Costs]) -> Costs | None:
     """By parameters, the newest of equal ones; None where none was measured here, or only of a wholly other size."""
     # Of a GPU the name is not known without torch.
     alike = (lambda row: row.device != "cpu") if catalog.device() != "cpu" else _on_this_cpu
-    there = [row for row in before if row.parameters and alike(row)]
+    there = [row for row in before if row.parameters and row.forward and alike(row)]
     found = min(there, key=lambda row: abs(math.log(row.parameters / size.parameters)), default=None)
     return found if found and 1 / 8 <= found.parameters / size.parameters <= 8 else None
 

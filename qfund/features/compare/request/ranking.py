@@ -80,7 +80,7 @@ def _same_size(rows: Sequence[Ranked]) -> list[list[Ranked]]:
 def _alike(report: Report, rows: list[Ranked]) -> list[list[Ranked]]:
     """The closest to the reference first; with each those that cannot be told from it."""
     groups: list[list[Ranked]] = []
-    for row in sorted(rows, key=_distance):
+    for row in sorted(rows, key=distance):
         if groups and not told_apart(report, groups[-1][0].result.precision, row.result.precision):
             groups[-1].append(row)
         else:
@@ -88,7 +88,8 @@ def _alike(report: Report, rows: list[Ranked]) -> list[list[Ranked]]:
     return groups
 
 
-def _distance(row: Ranked) -> float:
+def distance(row: Ranked) -> float:
+    """How far outputs are from the reference's, to order candidates by."""
     name = next((name for name in _APART if name in row.result.fidelity), None)
     if name is None:
         return 0.0

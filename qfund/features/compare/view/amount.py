@@ -11,7 +11,7 @@ from qfund.features.compare.request.costs import Costs
 from qfund.features.compare.request.duration import AMOUNTS, Size
 from qfund.features.compare.request.spec import DEFAULT_TOKENS, Spec
 from qfund.features.compare.words import rounds as words
-from qfund.ui import services
+from qfund.ui import pickers, services
 
 #: In place of a number of tokens.
 UNTIL = 0
@@ -38,7 +38,7 @@ def draw(spec: Spec) -> None:
         state[_KEY] = UNTIL
     state[_DRAWN] = state["choice_model"], state[_KEY]
     size, before, most = _size(spec), costs(), int(state[_MOST])
-    chosen = state[_KEY]
+    chosen = state[_KEY] if state[_KEY] == UNTIL else pickers.amount(_KEY, AMOUNTS)
     quick = [] if size is None else [duration.quick(replace(spec, until=None), size, before)]
     amounts = sorted({*AMOUNTS[::2], *quick, *([] if chosen == UNTIL else [int(chosen)])})
     st.selectbox(
@@ -46,7 +46,7 @@ def draw(spec: Spec) -> None:
         [UNTIL, *amounts],
         format_func=lambda many: _label(replace(spec, max_tokens=many or most), many == UNTIL, size, before),
         key=_KEY,
-        width=300,
+        width=220,
         help="Until decided: a first verdict soon, and read on only for candidates whose verdict is open. Or "
         "at most so many tokens of the text (of each file), from its start: smaller errors, longer wait. Times are of "
         "this machine.",
@@ -56,9 +56,8 @@ def draw(spec: Spec) -> None:
 
 def chosen(spec: Spec) -> Spec:
     """``spec`` with what is chosen here."""
-    amount = st.session_state[_KEY]
-    if amount != UNTIL:
-        return replace(spec, max_tokens=int(amount), until=None)
+    if st.session_state[_KEY] != UNTIL:
+        return replace(spec, max_tokens=pickers.amount(_KEY, AMOUNTS), until=None)
     return replace(
         spec, max_tokens=int(st.session_state[_MOST]), until=st.session_state[_MARGIN] or link.shown_margin()
     )

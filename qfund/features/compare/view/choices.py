@@ -59,7 +59,7 @@ PRESETS = {
     "Small floats": tuple(row.name for row in PRECISIONS.values() if row.family == FLOAT and row.variant_of is None),
     "GGUF files": ("q8_0", "q6_k", "q5_k_m", "q4_k_m", "iq4_xs_mix", "q4_0_mix", "q3_k_m", "q2_k_mix"),
     "GGUF, the file and as it is run": ("q8_0", "q8_0_inputs", "q4_k_m", "q4_k_m_inputs"),
-    "On a BF16 base": ("bf16", "int8_bf16", "fp8_e4m3_bf16", "int4_bf16", "nf4_bf16"),
+    "Rest in BF16": ("bf16", "int8_bf16", "fp8_e4m3_bf16", "int4_bf16", "nf4_bf16"),
 }
 
 _BEGAN_AT = "choices_began_at"
@@ -107,7 +107,7 @@ def draw() -> bool:
             pickers.model(
                 "choice_model",
                 EXAMPLE.model,
-                width=280,
+                width=260,
                 more=" Only safetensors are read, and no code that comes with a model.",
             )
             _follow_model()
@@ -164,13 +164,13 @@ def _input() -> bool:
         "Text",
         [EVALUATION, OWN_TEXT, OWN_FILES],
         key="choice_source",
-        width=160,
+        width=150,
         help="Measure on the text that the model was evaluated on, or on one that matters to you.",
         persist_state="session",
     )
     amount.draw(_without_amount())
     _options()
-    return st.button("Compare", type="primary", key="compare", icon=":material/balance:", width=135)
+    return st.button("Compare", type="primary", key="compare", icon=":material/balance:", width=130)
 
 
 def _own() -> None:

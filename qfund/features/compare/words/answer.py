@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from qfund.core.units import bytes_text
 from qfund.drawing.phrases import label, plural, together
 from qfund.features.compare.request.hardware import Hardware
-from qfund.features.compare.request.ranking import GOOD, SAME_SIZE, Ranked, chosen, hopeful
+from qfund.features.compare.request.ranking import GOOD, SAME_SIZE, Ranked, chosen, distance, hopeful
 from qfund.features.compare.request.report import PrecisionResult, Report
 from qfund.features.compare.words.findings import phrase
 from qfund.features.memory.request.fits import Row
@@ -85,7 +85,7 @@ def _none(report: Report, rows: Sequence[Ranked], hardware: Hardware, reference:
     if (smallest := hopeful(rows)) is not None:
         said = f"{_name(smallest)}, {bytes_text(smallest.result.footprint_bytes)}, {damage(smallest)}"
         return f"Not decided yet: {said}; {_more(smallest, 'about ') or 'no number of tokens is sure to decide'}."
-    closest = next((row for row in rows if row.decision.state == "outside"), None)
+    closest = min((row for row in rows if row.decision.state == "outside"), key=distance, default=None)
     if closest is None:
         return f"No candidate gives finite outputs.{own}"
     return f"No candidate is within your margin: {_name(closest)} has {damage(closest)}.{own}"

@@ -10,6 +10,8 @@ from qfund.features.compare.request.report import Report
 
 def so_far(report: Report) -> str:
     """``4,096 of 16,384 tokens``."""
+    if not report.input.tokens:
+        return plural(report.input.chunks, "picture")
     return f"{report.input.tokens:,} of {plural(report.planned or report.input.tokens, 'token')}"
 
 
@@ -22,7 +24,7 @@ def notes(report: Report) -> tuple[str, ...]:
         f"{listed([name for read, name in early if read == tokens])} after {tokens:,}"
         for tokens in sorted({read for read, _ in early})
     ]
-    if report.spec.until is None or not (told or report.planned):
+    if report.spec.until is None or not report.input.tokens or not (told or report.planned):
         return ()
     every = f"The other{'s' * (len(report.results) - len(early) > 1)}" if told else "All"
     whole = f"{every} after {report.input.tokens:,}" if len(early) < len(report.results) else ""
@@ -59,9 +61,9 @@ def rough(seconds: float) -> str:
 
 
 def more(found: More) -> str:
-    """What a button says: ``Read 4,096 more tokens (about 2 minutes)``."""
-    took = f" (about {rough(found.seconds)})" if found.seconds is not None else ""
-    return f"Read {count_text(found.tokens)} more tokens{took}"
+    """What a button says: ``Read 4,096 more tokens to decide, about 2 minutes``."""
+    took = f", about {rough(found.seconds)}" if found.seconds is not None else ""
+    return f"Read {count_text(found.tokens)} more tokens to decide{took}"
 
 
 def stopped(report: Report) -> str:

@@ -7,9 +7,10 @@ from qfund.commandline import measuring, texts
 from qfund.commandline.options import ALSO, JSON, MODEL, REVISION, STORING, names, precision
 from qfund.commandline.table import Command, Exclusive, Option
 from qfund.commandline.tables import aligned
+from qfund.core.units import number_text
 from qfund.drawing.numbers import interval_text
 from qfund.drawing.phrases import label
-from qfund.features.layers import words
+from qfund.features.layers import tables, words
 from qfund.features.layers.request import swaps
 from qfund.features.layers.request.asked import DEFAULT_PRECISIONS, DEFAULT_TOKENS
 from qfund.features.layers.request.modules import Layers, LayersRequest, worst
@@ -46,11 +47,16 @@ def asked(options: Namespace) -> dict[str, object]:
 def _run(options: Namespace) -> None:
     given: dict[str, object] = asked(options)
     if options.swaps is None:
-        found = measuring.stored(LayersRequest(**given), options)  # type: ignore[arg-type]
+        found = measuring.stored(LayersRequest(**given, gradient=options.gradient), options)  # type: ignore[arg-type]
         measuring.put(found, options, lambda found: text(found, options.all))
         return
     request = SwapsRequest(**given, part=options.swaps.lower())  # type: ignore[arg-type]
-    measuring.put(measuring.stored(request, options), options, lambda found: swaps_text(found, options.all))
+    swapped = measuring.stored(request, options)
+    ranked = ""
+    if options.gradient:
+        beside = tables.against(measuring.stored(LayersRequest(**given, gradient=True), options), swapped)  # type: ignore[arg-type]
+        ranked = "\n".join(words.ranks(tables.rank_correlation(beside), tables.rank_correlation(beside, "score")))
+    measuring.put(swapped, options, lambda found: "\n".join(filter(None, (swaps_text(found, options.all), ranked))))
 
 
 COMMAND = Command(
@@ -65,6 +71,12 @@ COMMAND = Command(
             + ", ".join(f"{name} ({what})" for name, what in PARTS.items())
             + " (default: each module's own output, at once)",
             "PART",
+        ),
+        Option(
+            "--gradient",
+            "foretell what each module costs at the outputs, with one backward pass per batch and the whole model in "
+            "memory; with --swaps, how well that and modules' own errors rank the parts",
+            flag=True,
         ),
         TEXT,
         Option("--max-tokens", f"use at most N tokens (default: {DEFAULT_TOKENS})", "N", int, DEFAULT_TOKENS),
@@ -85,11 +97,13 @@ def text(found: Layers, every: bool = False) -> str:
         f"{found.request.model}, {found.architecture}: each module's own output, over {found.input.tokens:,} tokens"
     ]
     for name in found.request.precisions:
-        rows = [["module", "own output changes by", "SQNR (dB)", "cosine"]]
+        foretold = any(row.injected[name].score is not None for row in found.modules if name in row.injected)
+        rows = [["module", "own output changes by", "SQNR (dB)", "cosine", *["KL foretold (nat)"] * foretold]]
         for row in worst(found, name, len(found.modules) if every else FEW):
             error = row.injected[name]
             sqnr = "–" if error.sqnr is None else f"{error.sqnr:.1f}"
-            rows.append([row.name, f"{100 * error.relative_l2:.3g} %", sqnr, f"{error.cosine:.6f}"])
+            score = [] if error.score is None else [number_text(error.score)]
+            rows.append([row.name, f"{100 * error.relative_l2:.3g} %", sqnr, f"{error.cosine:.6f}", *score])
         lines += ["", words.injected_headline(found, name), "", *aligned(rows)]
     return "\n".join([*lines, "", *found.notes])
 

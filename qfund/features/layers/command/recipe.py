@@ -6,20 +6,20 @@ from pathlib import Path
 
 from qfund.commandline import measuring
 from qfund.commandline.options import ALSO, JSON, MODEL, REVISION, STORING, names, precision
-from qfund.commandline.progress import say
+from qfund.commandline.progress import Shown, say
 from qfund.commandline.table import Command, Exclusive, Option
 from qfund.commandline.tables import aligned
 from qfund.core.errors import InvalidSpec
+from qfund.core.feature import lazily
 from qfund.core.units import bytes_text, number_text
 from qfund.drawing.numbers import interval_text
 from qfund.features.layers import words
 from qfund.features.layers.command.layers import BASE, CONTEXT, TEXT, asked
-from qfund.features.layers.request import recipe
-from qfund.features.layers.request.asked import DEFAULT_TOKENS
-from qfund.features.layers.request.recipe import ALIKE, Recipe, RecipeRequest
+from qfund.features.layers.request import recipe, scripts
+from qfund.features.layers.request.asked import DEFAULT_PRECISIONS, DEFAULT_TOKENS
+from qfund.features.layers.request.exports import must_hold
+from qfund.features.layers.request.recipe import ALIKE, Recipe, RecipeRequest, checked, document
 from qfund.features.memory.request import budgets
-
-DEFAULT_PRECISIONS = ("int8_g32", "int5", "int4", "int3")
 
 
 def _run(options: Namespace) -> None:
@@ -31,19 +31,39 @@ def _run(options: Namespace) -> None:
         alike=() if alike == ("none",) else alike,
         test_tokens=options.test_tokens,
     )
+    if options.export is not None:  # before anything is measured for nothing
+        must_hold(checked(request).precisions, request.reference)
+        if options.export.exists() and (not options.export.is_dir() or any(options.export.iterdir())):
+            raise InvalidSpec(f"{options.export} is not an empty folder.", "Name a folder that is not there yet.")
     found = measuring.stored(request, options)
     if options.save is not None:
-        _save(found, options.save)
+        _write(options.save, json.dumps(document(found), indent=1) + "\n")
+        say(f"qfund: the recipe is in {options.save}.")
+    if options.export is not None:
+        _export(found, options)
     measuring.put(found, options, text)
 
 
-def _save(found: Recipe, path: Path) -> None:
-    document = {"model": found.request.model, "reference": found.request.reference, "modules": found.recipe.modules}
+def _export(found: Recipe, options: Namespace) -> None:
+    """A checkpoint, measured again, and beside it what other tools take."""
+    shown = None if options.quiet else Shown()
+    measure = lazily("qfund.features.layers.measure.exported:exported")
+    written = measure(found, options.export, *filter(None, (shown,)))
+    if shown:
+        shown.end()
+    modules, reference = found.recipe.modules, found.request.reference
+    texts = {name: script for name, (_, script) in scripts.every(modules, reference).items()}
+    texts |= {"recipe.json": json.dumps(document(found), indent=1), "MODEL_CARD.md": words.card(found)}
+    for name, script in texts.items():
+        _write(options.export / name, f"{script}\n")
+    say(f"qfund: {words.exported(written, found)}")
+
+
+def _write(path: Path, text: str) -> None:
     try:
-        path.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+        path.write_text(text, "utf-8")
     except OSError as error:
         raise InvalidSpec(f"{path} cannot be written: {error.strerror or error}.", "Name another file.") from error
-    say(f"qfund: the recipe is in {path}.")
 
 
 COMMAND = Command(
@@ -73,6 +93,13 @@ COMMAND = Command(
         ALSO,
         REVISION,
         Option("--save", "write the recipe, a precision for each module, to this JSON file", "F", Path),
+        Option(
+            "--export",
+            "write the mix as a compressed-tensors checkpoint to this new folder, read it again and compare, with what "
+            "llama.cpp, llm-compressor, torchao and bitsandbytes take, and a section of a model card",
+            "DIR",
+            Path,
+        ),
         JSON,
         *STORING,
     ),

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from qfund.core.progress import Progress
+from qfund.features.layers.measure.gradient import Scores, scores
 from qfund.features.layers.measure.magnitudes import Magnitudes, loudest_group
 from qfund.features.layers.measure.opening import Opening, notes, opening
 from qfund.features.layers.measure.places import Place
@@ -24,9 +25,9 @@ from qfund.features.layers.request.modules import Group, Injected, Layers, Layer
 from qfund.models import environment, footprint
 from qfund.models.cache import model_cache
 from qfund.models.forward import run
-from qfund.models.mixing import Forward, borrowed
 from qfund.precisions.precision import Precision
 from qfund.precisions.table import PRECISIONS
+from qfund.stream.borrowing import Forward, borrowed
 from qfund.stream.mixed import Mixed
 from qfund.stream.walker import NotStreamable, Way
 from qfund.version import VERSION
@@ -51,6 +52,7 @@ def layers(request: LayersRequest, progress: Progress = lambda phase, share: Non
             errors[key] = _Error()
         seen = {name: _Seen(place) for name, place in opened.places.every.items()}
         sizes, whole = _whole(opened, request, errors, seen, progress), str(error)
+    foretold = scores(opened, progress) if request.gradient else {}
     return Layers(
         request=request,
         qfund=VERSION,
@@ -59,7 +61,9 @@ def layers(request: LayersRequest, progress: Progress = lambda phase, share: Non
         architecture=opened.opened.found.architecture,
         input=opened.prepared.facts,
         modules=tuple(
-            _module(place, seen[name], errors, sizes) for name, place in opened.places.every.items() if seen[name].ran
+            _module(place, seen[name], errors, sizes, foretold)
+            for name, place in opened.places.every.items()
+            if seen[name].ran
         ),
         seconds=time.perf_counter() - started,
         whole=whole,
@@ -94,7 +98,7 @@ class _Error:
         self.other += sums[1]
         self.noise += sums[2]
 
-    def injected(self, size: int) -> Injected:
+    def injected(self, size: int, score: float | None) -> Injected:
         signal, noise = self.signal, self.noise
         lengths = math.sqrt(signal * self.other)
         # With no difference of two large numbers: 1 − cos = (|b − a|² − (|b| − |a|)²) / 2|a||b|.
@@ -105,6 +109,7 @@ class _Error:
             cosine=1 - apart / (2 * lengths) if lengths else float(noise == 0),
             bytes=size,
             nonfinite=self.nonfinite,
+            score=score,
         )
 
 
@@ -243,7 +248,7 @@ def _sizes(counted: footprint.Footprint, places: Mapping[str, Place]) -> dict[st
     return found
 
 
-def _module(place: Place, seen: _Seen, errors: Errors, sizes: Sizes) -> Module:
+def _module(place: Place, seen: _Seen, errors: Errors, sizes: Sizes, foretold: Scores) -> Module:
     assert seen.weights is not None and seen.group is not None
     reference, *_ = sizes
     return Module(
@@ -253,7 +258,9 @@ def _module(place: Place, seen: _Seen, errors: Errors, sizes: Sizes) -> Module:
         shape=place.shape,
         bytes=sizes[reference][place.name],
         injected={
-            row: error.injected(sizes[row][place.name]) for (name, row), error in errors.items() if name == place.name
+            row: error.injected(sizes[row][name], foretold.get((name, row)))
+            for (name, row), error in errors.items()
+            if name == place.name
         },
         weights=seen.weights,
         group=seen.group,

@@ -51,7 +51,7 @@ def recipe(request: RecipeRequest, progress: Progress = lambda phase, share: Non
     started = time.perf_counter()
     request = checked(request)
     whole = opening(replace(request, max_tokens=request.max_tokens + request.test_tokens), progress)
-    search, test = _split(whole, request.max_tokens)
+    search, test = split(whole, request.max_tokens)
     names = _choosable(whole.places, request.precisions)
     rows = (whole.reference, *whole.rows)
     sizes = _sizes(whole, rows, request)
@@ -140,7 +140,7 @@ def _too_small(request: RecipeRequest, budget: int, smallest: int, bits: float) 
     )
 
 
-def _split(whole: Opening, tokens: int) -> tuple[Opening, Opening]:
+def split(whole: Opening, tokens: int) -> tuple[Opening, Opening]:
     """What is searched on, and what is tested on: whole chunks, none of which is in both.
 
     Raises:

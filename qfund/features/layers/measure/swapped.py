@@ -22,7 +22,7 @@ from qfund.models.cache import model_cache
 from qfund.models.comparison.positions import Candidate, Comparison
 from qfund.models.forward import run
 from qfund.models.inputs import Batch, Prepared
-from qfund.models.mixing import borrowed, running
+from qfund.stream.borrowing import borrowed, running
 from qfund.stream.mixed import Mix, Mixed
 from qfund.stream.walker import NotStreamable, Way
 from qfund.version import VERSION
@@ -102,20 +102,20 @@ def mixes(opened: Opening, asked: Sequence[Mix], also: Sequence[str], progress: 
             "See what rounding does to each module's own output (`qfund layers` without --swaps), or choose a model "
             "with a head.",
         )
-    heard = _Heard(opened.prepared, [mix.name for mix in asked])
+    heard = Heard(opened.prepared, [mix.name for mix in asked])
     try:
         walk = Mixed(opened.opened.as_read, Way(REFERENCE, opened.reference), opened.rows, asked, also)
         walk.must_fit(model_cache().budget)
         walk.run([batch.arguments for batch in opened.prepared.batches], heard, progress)
         why = None
     except NotStreamable as error:
-        heard = _Heard(opened.prepared, [mix.name for mix in asked])
+        heard = Heard(opened.prepared, [mix.name for mix in asked])
         _whole(opened, asked, heard, progress)
         why = str(error)
     return Measured({name: candidate.positions() for name, candidate in heard.candidates.items()}, why)
 
 
-class _Heard:
+class Heard:
     """A listener of mixes: what their outputs are beside the reference's, which come with each few of them."""
 
     def __init__(self, prepared: Prepared, names: Sequence[str]) -> None:
@@ -148,7 +148,7 @@ class _Heard:
         )
 
 
-def _whole(opened: Opening, asked: Sequence[Mix], heard: _Heard, progress: Progress) -> None:
+def _whole(opened: Opening, asked: Sequence[Mix], heard: Heard, progress: Progress) -> None:
     """The reference and all precisions side by side in memory, every mix from its first block on."""
     names = [row.name for row in opened.rows]
 
@@ -161,10 +161,10 @@ def _whole(opened: Opening, asked: Sequence[Mix], heard: _Heard, progress: Progr
             progress("running mixes", number / len(opened.prepared.batches))
             own = run(reference.model, batch, opened.reference)
             for mix in asked:
-                heard.output(number, {REFERENCE: own, mix.name: _mixed(opened, reference.model, models, mix, batch)})
+                heard.output(number, {REFERENCE: own, mix.name: mixed(opened, reference.model, models, mix, batch)})
 
 
-def _mixed(opened: Opening, reference: Any, models: Mapping[str, Any], mix: Mix, batch: Batch) -> Any:
+def mixed(opened: Opening, reference: Any, models: Mapping[str, Any], mix: Mix, batch: Batch) -> Any:
     instead = {}
     for name, precision in mix.modules.items():
         row, model = models[precision]

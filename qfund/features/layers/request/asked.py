@@ -11,7 +11,8 @@ from qfund.precisions.table import PRECISIONS
 
 MAX_TOKENS = 65_536
 DEFAULT_TOKENS = 2048
-DEFAULT_PRECISIONS = ("int8", "int4", "nf4", "int2")
+#: Of steps that are worth choosing between: from 4 to 8 bits and a bit, scales included.
+DEFAULT_PRECISIONS = ("int8", "int5", "int4", "int3", "nf4")
 
 
 @dataclass(frozen=True, slots=True)

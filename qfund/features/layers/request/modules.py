@@ -1,16 +1,20 @@
 """What rounding does to each module's own output, for the inputs that the reference gives it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from qfund.core.environment import Environment
 from qfund.core.metrics.histogram import Histogram
+from qfund.core.request import LATER
 from qfund.features.layers.request.asked import Asked
 from qfund.inputs.facts import InputFacts
 
 
 @dataclass(frozen=True, slots=True)
 class LayersRequest(Asked):
-    """Every module × precision, from one pass."""
+    """Every module × precision, from one pass. ``gradient``: also what each costs at the outputs, foretold by one
+    backward pass per batch, with the whole model in memory."""
+
+    gradient: bool = field(default=False, metadata=LATER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +23,8 @@ class Injected:
 
     ``relative_l2`` is √(Σ(y′ − y)² / Σy²), ``sqnr`` 10·log10(Σy² / Σ(y′ − y)²) in dB (None where nothing differs) and
     ``cosine`` Σy′y / √(Σy′² Σy²): of all outputs as one vector. ``bytes`` is what the module's weights take in this
-    precision, scales included. ``nonfinite`` outputs are left out.
+    precision, scales included. ``nonfinite`` outputs are left out. ``score`` is the mean KL divergence at the model's
+    outputs, in nat, that gradients foretell for this rounding alone; None where they were not asked for.
     """
 
     relative_l2: float
@@ -27,6 +32,7 @@ class Injected:
     cosine: float
     bytes: int
     nonfinite: int = 0
+    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

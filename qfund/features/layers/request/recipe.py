@@ -189,6 +189,11 @@ def solve(choices: Sequence[Choice], budget: int) -> list[str] | None:
     return [chosen[number] for number in range(len(choices))]
 
 
+def document(found: Recipe) -> dict[str, object]:
+    """The recipe alone, as it is kept in a file."""
+    return {"model": found.request.model, "reference": found.request.reference, "modules": found.recipe.modules}
+
+
 def label(mixture: Mixture) -> str:
     """``INT4``, or the precisions of a mix by how many modules have them."""
     if mixture.precision:

@@ -29,6 +29,7 @@ def follow(asked: Asked, new: bool) -> None:
         "bits": asked.bits,
         "revision": asked.revision or "",
         "also": list(asked.also),
+        "gradient": asked.gradient,
     }
     pickers.begin("layers", values, new)
 
@@ -83,6 +84,13 @@ def draw(asked: Asked) -> tuple[Asked, bool]:
             with st.popover("Options", icon=":material/tune:"):
                 revision = pickers.revision("layers_revision")
                 also = pickers.also("layers_also")
+                gradient = st.checkbox(
+                    "Gradients of modules",
+                    key="layers_gradient",
+                    help="Foretell what each module costs at the outputs, with one backward pass per batch. This takes "
+                    "the whole model in memory, in all of these precisions.",
+                    persist_state="session",
+                )
             pressed = st.button("Measure", type="primary", key="layers_measure", icon=":material/stacks:", width=140)
     return (
         replace(
@@ -92,10 +100,11 @@ def draw(asked: Asked) -> tuple[Asked, bool]:
             precisions=precisions or asked.precisions,
             view=str(view or "swaps"),
             part=str(part),
-            bits=float(bits or 5.0),
+            bits=float(bits or asked.bits),
             tokens=int(tokens or 2048),
             revision=revision,
             also=also,
+            gradient=bool(gradient),
         ),
         pressed,
     )

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -9,10 +10,10 @@ import streamlit as st
 
 from qfund.core.errors import QfundError
 from qfund.drawing import axes
-from qfund.drawing.phrases import label
 from qfund.features.layers import figures, tables, words
 from qfund.features.layers.link import ADDRESS, Asked
 from qfund.features.layers.request import recipe as recipes
+from qfund.features.layers.request import scripts
 from qfund.features.layers.request.modules import Layers
 from qfund.features.layers.request.recipe import Recipe
 from qfund.features.layers.request.swaps import Swaps
@@ -20,6 +21,9 @@ from qfund.features.layers.view import choices
 from qfund.ui import columns, downloads, progress, services
 from qfund.ui.services import Answer
 from qfund.ui.states import empty, failed, literal, told
+
+#: What a heat map of single modules may show.
+_SHOWN = {"relative_l2": "Its own output", "score": "The model's outputs, foretold by gradients"}
 
 
 def draw() -> None:
@@ -78,6 +82,7 @@ def _swaps(answer: Answer, asked: Asked) -> None:
     found: Swaps = answer.result
     name = choices.look(asked, found.request.precisions)
     st.subheader(literal(words.swaps_headline(found, name)), anchor=False)
+    ADDRESS.show(replace(asked, look=name))
     frame = tables.swapped(found)
     st.plotly_chart(
         figures.heat_map(_in_order(frame, found), "kl", "KL (nat)"),
@@ -106,7 +111,7 @@ def _forgiven(found: Swaps, asked: Asked) -> None:
         return
     if other.result is None:
         st.caption(
-            ":material/info: Measure “Each module by itself” with the same choices to see which errors the rest of the "
+            ":material/info: Measure “Each alone” with the same choices to see which errors the rest of the "
             "network forgives."
         )
         return
@@ -118,21 +123,32 @@ def _forgiven(found: Swaps, asked: Asked) -> None:
         key="layers_forgiven",
         alt="Relative error of each part's own output against the KL divergence that it costs at the outputs",
     )
-    told_ = [f"{label(name)} {value:.2f}" for name, value in tables.rank_correlation(frame).items()]
-    if told_:
-        st.caption(f"Rank correlation of the two (Spearman's ρ): {', '.join(told_)}.")
+    for sentence in words.ranks(tables.rank_correlation(frame), tables.rank_correlation(frame, "score")):
+        st.caption(literal(sentence))
 
 
 def _modules(answer: Answer, asked: Asked) -> None:
     found: Layers = answer.result
     name = choices.look(asked, found.request.precisions)
     st.subheader(literal(words.injected_headline(found, name)), anchor=False)
+    ADDRESS.show(replace(asked, look=name))
     frame = tables.injected(found)
+    value, title = "relative_l2", "relative error"
+    if frame["score"].notna().any():
+        value = st.segmented_control(
+            "Show",
+            list(_SHOWN),
+            format_func=lambda name: _SHOWN[name],
+            key="layers_shown",
+            default="relative_l2",
+            required=True,
+        )
+        title = "KL foretold (nat)" if value == "score" else title
     st.plotly_chart(
-        figures.heat_map(frame, "relative_l2", "relative error"),
+        figures.heat_map(frame, str(value), title),
         config=axes.CONFIG,
-        key="layers_injected",
-        alt="Relative error of each module's own output in each precision",
+        key=f"layers_{value}",
+        alt=f"{title} of each module in each precision",
     )
     names = [row.name for row in found.modules]
     chosen = st.selectbox("Look into a module", names, key="layers_module", width=420)
@@ -176,15 +192,27 @@ def _recipe(answer: Answer, asked: Asked) -> None:
             height=columns.HEIGHT,
             key="layers_assigned",
         )
-    document = {"model": found.request.model, "reference": found.request.reference, "modules": found.recipe.modules}
+    _other_tools(found, asked)
     downloads.download(
         f"The recipe ({recipes.label(found.recipe)})",
-        lambda: msgspec.json.encode(document),
+        lambda: msgspec.json.encode(recipes.document(found)),
         "recipe.json",
         "application/json",
         "download",
         "layers_recipe",
     )
+
+
+def _other_tools(found: Recipe, asked: Asked) -> None:
+    """The recipe in the words of other tools, and a section of a model card."""
+    with st.expander("For other tools", icon=":material/construction:"):
+        held = scripts.every(found.recipe.modules, found.request.reference)
+        for name, (tool, script) in held.items():
+            st.markdown(f"**{tool}** · `{name}`")
+            st.code(script, language="bash" if name.endswith("sh") else name.rpartition(".")[2][:4], height=240)
+        st.markdown("**Model card** · `MODEL_CARD.md`")
+        st.code(words.card(found, ADDRESS.complete(asked)), language="markdown", height=240)
+        st.caption("`qfund recipe … --export DIR` writes a checkpoint of compressed-tensors beside these.")
 
 
 def _take_along(found: Answer, asked: Asked) -> None:
@@ -205,7 +233,8 @@ def shell(asked: Asked) -> str:
     """``qfund layers pydoc-llama --swaps block``."""
     line = ["qfund", "recipe" if asked.view == "recipe" else "layers", asked.model, "--precision", *asked.precisions]
     line += ["--reference", asked.reference, "--max-tokens", str(asked.tokens)]
-    line += {"swaps": ["--swaps", asked.part], "recipe": ["--bits", f"{asked.bits:g}"]}.get(asked.view, [])
+    gradient = ["--gradient"] * asked.gradient
+    line += {"swaps": ["--swaps", asked.part], "recipe": ["--bits", f"{asked.bits:g}"]}.get(asked.view, gradient)
     line += ["--also", *asked.also] if asked.also else []
     return shlex.join([*line, *(["--revision", asked.revision] if asked.revision else [])])
 

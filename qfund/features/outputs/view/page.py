@@ -12,7 +12,7 @@ from qfund.features.outputs.request.generation import Generation
 from qfund.features.outputs.view import choices, classes, embeddings, text
 from qfund.features.outputs.view.captions import page as captions
 from qfund.precisions.request import reference_of
-from qfund.ui import progress, services
+from qfund.ui import folding, progress, services
 from qfund.ui.services import Answer
 from qfund.ui.states import empty, failed, literal, told
 
@@ -49,6 +49,7 @@ def draw() -> None:
     if asked.view == "captions":
         captions.draw(asked.captions, new)
         return
+    folding.change()
     asked = choices.draw(asked)
     ADDRESS.show(asked)
     told(ADDRESS.problems())
@@ -72,6 +73,7 @@ def _below(asked: Asked) -> None:
     if answer.problem:
         st.warning(literal(answer.problem), icon=":material/database_off:")
     if answer.result is not None:
+        folding.fold("outputs_choices")
         _result(answer)
     elif answer.job is not None and answer.job.active:
         progress.follow(answer.key)

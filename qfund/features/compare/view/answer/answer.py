@@ -1,24 +1,23 @@
 """The top of a report: what to run, in a sentence; the pictures; all candidates in the order in which to try them."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import streamlit as st
 
 from qfund.core.errors import QfundError
-from qfund.core.units import seconds_text
 from qfund.drawing import phrases
 from qfund.features.compare import link
-from qfund.features.compare.request.decision import Decision, decide
+from qfund.features.compare.request import duration
+from qfund.features.compare.request.decision import Decision, Margin, decide
 from qfund.features.compare.request.ranking import Ranked, chosen, hopeful, ranked
 from qfund.features.compare.request.report import PrecisionResult, Report
-from qfund.features.compare.request.spec import MAX_TOKENS, Spec
-from qfund.features.compare.view import interval_strips, margin
+from qfund.features.compare.request.spec import Spec
+from qfund.features.compare.view import amount, interval_strips, margin
 from qfund.features.compare.view.answer import hardware, pictures, ranking, use_it
 from qfund.features.compare.view.answer.hardware import Room
 from qfund.features.compare.view.damage import memory_against_damage
 from qfund.features.compare.words import answer as words
-from qfund.features.compare.words import candidates
+from qfund.features.compare.words import candidates, rounds
 from qfund.features.compare.words import report as about
 from qfund.features.memory import link as memory
 from qfund.ui import services, shell
@@ -58,7 +57,7 @@ def _judged(found: Answer) -> None:
     else:
         st.info(f"**{said}**", icon=":material/info:")
     _beside(report, best or hopeful(rows), room)
-    _decide(found, rows)
+    _decide(found, decisions, chosen_margin)
     pictures.draw(found, rows)
     _candidates(found, rows, decisions, room)
     left, right = st.columns(2, gap="medium")
@@ -90,19 +89,17 @@ def _beside(report: Report, named: Ranked | None, room: Room) -> None:
         hardware.follow(room.waiting)
 
 
-def _decide(found: Answer, rows: Sequence[Ranked]) -> None:
-    """A button that measures as many more tokens as would decide what is not decided."""
+def _decide(found: Answer, decisions: Sequence[Decision], chosen_margin: Margin) -> None:
+    """A button that reads as much more as would decide what is not decided."""
     report: Report = found.result
-    more = [row.decision.more_tokens for row in rows if row.decision.state == "inconclusive"]
-    wanted = [count for count in more if count and count + report.input.tokens <= MAX_TOKENS]
-    if not wanted or report.spec.max_tokens > report.input.tokens:  # all of the text was read
+    if report.spec.max_tokens > report.input.tokens and report.planned is None:  # all of the text was read
         return
-    tokens = report.input.tokens + max(wanted)
-    seconds = report.seconds * tokens / max(1, report.input.tokens)
-    title = f"Measure {max(wanted):,} more tokens to decide, about {seconds_text(seconds)}"
-    if st.button(title, icon=":material/add_chart:", key="decide"):
+    more = duration.more(report, decisions, chosen_margin, amount.costs())
+    if more is None:
+        return
+    if st.button(rounds.more(more), icon=":material/add_chart:", key="decide"):
         try:
-            _start(replace(report.spec, max_tokens=tokens))
+            _start(more.spec)
         except QfundError as error:
             failed(error)
 

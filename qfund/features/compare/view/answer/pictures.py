@@ -82,7 +82,8 @@ def _differences(found: Answer, shown: Report, names: str, high: int) -> None:
 
 def _distribution(frame: pd.DataFrame, quantity: str, high: int) -> go.Figure:
     """Without a legend: that is the table above it."""
-    return damage.differences(frame, quantity).update_layout(height=high, showlegend=False)
+    figure = damage.differences(frame, quantity).update_layout(height=high, showlegend=False)
+    return figure.update_yaxes(title="% of outputs")
 
 
 def _means(shown: Report) -> str:

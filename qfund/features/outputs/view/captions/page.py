@@ -14,7 +14,7 @@ from qfund.features.captions.request import Captions
 from qfund.features.outputs import link as outputs_link
 from qfund.features.outputs.link import ADDRESS
 from qfund.features.outputs.view.captions import choices, gallery
-from qfund.ui import columns, downloads, progress, services
+from qfund.ui import columns, downloads, folding, progress, services
 from qfund.ui.states import empty, failed, literal, told
 
 _BEFORE = "captions_before"  # what was last seen with a result
@@ -25,6 +25,7 @@ def draw(shown: Asked, new: bool) -> None:
     ADDRESS.show(_within(shown))
     choices.follow(shown, new)
     told(ADDRESS.problems())
+    folding.change()
     draft, pressed = choices.draw()
     said = None
     if pressed and draft is not None:
@@ -77,6 +78,8 @@ def _below(shown: Asked, draft: Asked | None, said: QfundError | None) -> None:
         _meanwhile(shown)
     elif answer.result is not None:
         st.session_state[_BEFORE] = shown
+        if draft == shown:
+            folding.fold("caption_choices")
         _result(answer.key, answer.result, shown)
     else:
         if answer.job is not None:

@@ -1,0 +1,156 @@
+"""Recipes for others: a checkpoint that transformers reads gives the recipe's outputs, and every script is one."""
+
+import json
+import types
+from pathlib import Path
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from qfund.cli import main
+from qfund.core.errors import InvalidSpec, UnsupportedModel
+from qfund.features.layers import words
+from qfund.features.layers.measure.exported import exported
+from qfund.features.layers.measure.searched import recipe as measure
+from qfund.features.layers.request import scripts
+from qfund.features.layers.request.exports import Integers, integers, must_hold
+from qfund.features.layers.request.recipe import Recipe, RecipeRequest
+from qfund.precisions.table import PRECISIONS
+from tests.tiny import checkpoints
+
+
+@pytest.fixture(scope="module")
+def found() -> Recipe:
+    """Some modules in INT8 by row, INT5 and INT4 in groups, some in the reference."""
+    return measure(
+        RecipeRequest(
+            "pydoc-llama",
+            ("int8", "int5", "int4"),
+            max_tokens=128,
+            test_tokens=128,
+            context=64,
+            bits=5.3,
+            alike=("kind",),
+        )
+    )
+
+
+def test_what_is_read_again_gives_the_recipes_outputs_bit_for_bit(found: Recipe, tmp_path: Path) -> None:
+    written = exported(found, tmp_path / "new")
+    assert written.equal and written.difference == 0
+    assert found.recipe.kl is not None and written.kl == found.recipe.kl
+    assert "bit for bit" in words.exported(written, found)
+    config = json.loads((tmp_path / "new" / "config.json").read_text())["quantization_config"]
+    held = {name: group["weights"] for group in config["config_groups"].values() for name in group["targets"]}
+    assert {name: row for name, row in found.recipe.modules.items() if row != "fp32"}.keys() == held.keys()
+    for name, weights in held.items():
+        row = PRECISIONS[found.recipe.modules[name]]
+        assert (weights["num_bits"], weights.get("group_size")) == (row.bits, row.group)
+    # Codes, scales, and a shape for each module are all that was added to the model's own bytes.
+    assert written.bytes < found.recipe.bytes + 200_000
+    assert "tokenizer.json" in written.files
+
+
+@pytest.mark.parametrize(
+    ("name", "held"),
+    [
+        ("int8", Integers(8, None)),
+        ("int4_g128", Integers(4, 128)),
+        ("int3", Integers(3, 32)),
+        ("int4_asym", None),
+        ("int8_dynamic", None),
+        ("nf4", None),
+        ("fp8_e4m3", None),
+        ("bf16", None),
+    ],
+)
+def test_rows_that_the_format_holds(name: str, held: Integers | None) -> None:
+    assert integers(PRECISIONS[name]) == held
+
+
+@pytest.mark.parametrize(
+    ("row", "reference", "near"),
+    [("nf4", "fp32", "int4_g64"), ("int8_dynamic", "fp32", "int8"), ("int4_dynamic", "fp32", "int4 "),
+     ("fp8_e4m3", "bf16", "int8_bf16"), ("int4", "bf16", "int4_bf16")],
+)  # fmt: skip
+def test_a_row_that_it_does_not_hold_is_named_and_the_nearest_offered(row: str, reference: str, near: str) -> None:
+    with pytest.raises(InvalidSpec) as raised:
+        must_hold(["int8" if reference == "fp32" else "int8_bf16", row], reference)
+    assert PRECISIONS[row].label in raised.value.message and f"{near}" in raised.value.remedy
+
+
+def test_groups_that_do_not_fill_rows_are_refused_by_name(tmp_path: Path) -> None:
+    folder, text = str(checkpoints.folder("llama")), checkpoints.TEXT * 2
+    small = measure(RecipeRequest(folder, ("int4",), text=text, context=16, test_tokens=64, max_tokens=64, bits=6))
+    with pytest.raises(UnsupportedModel, match=r"down_proj has rows of 48, no multiple of 32"):
+        exported(small, tmp_path / "new")
+
+
+MIX = {
+    "model.layers.0.self_attn.q_proj": "int4",
+    "model.layers.0.mlp.down_proj": "int8",
+    "model.layers.1.self_attn.q_proj": "nf4",
+    "model.layers.1.mlp.up_proj": "fp32",
+}
+
+
+def test_llm_compressor_reads_yaml() -> None:
+    document = yaml.safe_load(scripts.llm_compressor(MIX, "fp32"))
+    modifier = document["quant_stage"]["quant_modifiers"]["QuantizationModifier"]
+    assert [group["targets"] for group in modifier["config_groups"].values()] == [
+        ["model.layers.0.self_attn.q_proj"],
+        ["model.layers.0.mlp.down_proj"],
+    ]
+    four = modifier["config_groups"]["group_0"]["weights"]
+    assert four == {"num_bits": 4, "type": "int", "symmetric": True, "strategy": "group", "group_size": 32}
+    assert "model.layers.1.mlp.up_proj" in modifier["ignore"]
+
+
+def test_torchaos_configuration_is_python_that_runs() -> None:
+    from torchao.quantization import FqnToConfig
+
+    script = scripts.torchao(MIX, "fp32").replace("quantize_(model", "# (model")
+    module = types.ModuleType("config")
+    exec(script, module.__dict__)
+    assert isinstance(module.config, FqnToConfig)
+    assert set(module.config.fqn_to_config) == {"model.layers.0.self_attn.q_proj", "model.layers.0.mlp.down_proj"}
+
+
+def test_bitsandbytes_configuration_is_python_that_runs() -> None:
+    module = types.ModuleType("config")
+    exec(scripts.bitsandbytes(MIX, "fp32"), module.__dict__)
+    assert module.config.bnb_4bit_quant_type == "nf4"
+    assert set(module.config.llm_int8_skip_modules) == {"lm_head", *MIX} - {"model.layers.1.self_attn.q_proj"}
+    assert scripts.bitsandbytes({"a": "int4"}, "fp32") == ""
+
+
+def test_llama_cpp_has_a_type_for_each_tensor() -> None:
+    script = scripts.llama_quantize(MIX)
+    for option in (r"'blk\.0\.attn_q=q4_0'", r"'blk\.0\.ffn_down=q8_0'", r"'blk\.1\.attn_q=iq4_nl'"):
+        assert f"--tensor-type {option} \\" in script
+    assert scripts.llama_quantize({"transformer.h.0.c_attn": "int4"}) == ""
+
+
+def test_a_model_card_is_yaml_and_markdown(found: Recipe) -> None:
+    text = words.card(found, "https://example.org/?x=1")
+    _, head, body = text.split("---\n", 2)
+    assert yaml.safe_load(head) == {
+        "base_model": "pydoc-llama",
+        "base_model_relation": "quantized",
+        "tags": ["mixed-precision"],
+    }
+    assert f"{found.recipe.bytes:,}" in body and "95 %" in body and "https://example.org/?x=1" in body
+
+
+def test_what_cannot_be_exported_is_told_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    for rows, folder, said in (
+        (["nf4"], tmp_path / "new", "int4_g64"),
+        (["int4"], tmp_path / "full", "not an empty folder"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(["recipe", "pydoc-llama", "--bits", "5", "--precision", *rows, "--export", str(folder)])
+        assert ended.value.code and said in capsys.readouterr().err

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from qfund.checkpoints.catalog import CATALOG
+from qfund.checkpoints.catalog import CATALOG, EXAMPLE
 from qfund.core.errors import QfundError
 from qfund.core.names import look_up
 from qfund.core.request import Request
@@ -21,10 +21,12 @@ from qfund.features.captions.request import CaptionRequest, Captions
 from qfund.features.compare.request.examples import EVERY_PRECISION
 from qfund.features.compare.request.report import PrecisionResult, Report
 from qfund.features.compare.request.spec import Spec
+from qfund.features.kv.request import KvRequest
 from qfund.features.layers.request.examples import LAYERS
 from qfund.features.lesson.request.questions import FEW, MANY, Asked
 from qfund.features.memory.request.load_peak import LoadPeakRequest
 from qfund.features.outputs.request import classes, embeddings, generation
+from qfund.features.speed.request.speed import SpeedRequest
 from qfund.precisions import backends
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the worker runs
@@ -52,7 +54,9 @@ class Shipped:
     @property
     def timed(self) -> bool:
         """Whether another process's work would show in it."""
-        return isinstance(self.request, LoadPeakRequest) or (isinstance(self.request, Spec) and self.request.libraries)
+        return isinstance(self.request, LoadPeakRequest | SpeedRequest) or (
+            isinstance(self.request, Spec) and self.request.libraries
+        )
 
     def measure(self) -> Any:
         found = calmest(self.request) if isinstance(self.request, Spec) and self.timed else measure(self.request)
@@ -67,6 +71,8 @@ def everything() -> Iterator[Shipped]:
     """What the pages open on, and the evidence of the nine questions for each model."""
     yield Shipped(EVERY_PRECISION, "every", numbers, whole=False)
     yield Shipped(generation.EXAMPLE)
+    yield Shipped(KvRequest(EXAMPLE))
+    yield Shipped(SpeedRequest(EXAMPLE))
     yield Shipped(classes.EXAMPLE)
     yield Shipped(embeddings.EXAMPLE)
     yield Shipped(captions_request.checked(CaptionRequest(captions_request.MODEL)), keep=worst)

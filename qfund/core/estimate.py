@@ -1,5 +1,8 @@
 """A number with what is needed to trust it."""
 
+import math
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qfund.core.intervals import widened
@@ -28,3 +31,31 @@ class Estimate:
         if self.low is None or self.high is None:
             return None
         return widened(self.value, self.low, self.high, self.blocks, comparisons)
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A median with the interval that holds the true one with a probability of at least 95 % (all there is, when fewer
+    than six rounds make that impossible)."""
+
+    median: float
+    low: float
+    high: float
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Median and its interval between two order statistics: no assumption about how the values are distributed."""
+    ordered = sorted(values)
+    cut = _outside(len(ordered))
+    return Spread(statistics.median(ordered), ordered[cut], ordered[-1 - cut])
+
+
+def _outside(count: int) -> int:
+    """How many values may be dropped at either end: P(fewer than that many + 1 lie on one side) stays below 2.5 %."""
+    tail, cut = 0.0, 0
+    for below in range(count // 2):
+        tail += math.comb(count, below) / 2**count
+        if tail > 0.025:
+            break
+        cut = below
+    return cut

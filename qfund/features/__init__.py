@@ -7,6 +7,7 @@ from qfund.features import (
     compare,
     formats,
     guide,
+    kv,
     layers,
     lesson,
     memory,
@@ -14,6 +15,7 @@ from qfund.features import (
     precisions,
     quantizer,
     saved,
+    speed,
 )
 
 #: In the order of the navigation.
@@ -26,6 +28,8 @@ FEATURES: tuple[Feature, ...] = tuple(
         outputs,
         captions,
         layers,
+        speed,
+        kv,
         precisions,
         saved,
         lesson,

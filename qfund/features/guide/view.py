@@ -57,7 +57,10 @@ _READING = """
 - **A quantised file** beside its original shows what its own weights cost, decoded and run in FP32. What the program
   that runs it rounds besides (llama.cpp: the inputs of quantised products) comes on top and is not in the figures.
   `qfund audit` lists what is in the file, tensor by tensor.
-- **Times** are ratios to the reference's, measured in turns on one machine, and only where libraries were asked for.
+- **Times** are ratios to the reference's, measured in turns on one machine: of one forward where libraries were asked
+  for, of reading and writing on the page Speed. There **% of bandwidth** is how much of what memory gives here writing
+  used (it reads every weight once a token), and **% of peak** how much of a matrix product's speed reading used.
+- **A rounded KV cache** changes no weight: every position reads keys and values as the cache would decode them.
 """
 
 _MEANINGS = """

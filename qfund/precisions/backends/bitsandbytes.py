@@ -30,6 +30,7 @@ class Int8(_BitsAndBytes):
     """Linear8bitLt. Activation columns with a value beyond ``threshold`` are multiplied in fp16; 0 means none are."""
 
     threshold: float
+    decodes = False
 
     def quantize(self, module: nn.Linear) -> nn.Module:
         found: Any = _nn.Linear8bitLt(*_sizes(module), has_fp16_weights=False, threshold=self.threshold, device="meta")

@@ -43,10 +43,12 @@ class Converter(ABC):
     Attributes:
         library: its name.
         keeps_dtype: a converted weight still claims a float dtype, so code that asks for it goes on working.
+        decodes: weights become floats before they are multiplied, rather than being multiplied as integers.
     """
 
     library: str
     keeps_dtype: bool
+    decodes: bool = True
 
     @abstractmethod
     def unfit(self, module: nn.Linear) -> str | None:

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qfund.core.estimate import Spread, spread
 from qfund.features.compare.measure import latency
-from qfund.features.compare.measure.latency import latencies, spread
+from qfund.features.compare.measure.latency import latencies
 
 
 class Clock:
@@ -44,8 +45,8 @@ def test_the_warm_up_is_not_counted_and_ratios_are_taken_within_rounds() -> None
     # The machine becomes ten times slower after two rounds; the ratio never changes.
     models = {"fp32": clock.model("fp32", 99, 1, 1, 10, 10, 10), "int8": clock.model("int8", 1, 2, 2, 20, 20, 20)}
     found = latencies(models, rounds=5, seconds_budget=1e9, clock=clock)
-    assert found["fp32"] == latency.Latency(latency.Spread(10, 1, 10), latency.Spread(1, 1, 1), 5)
-    assert found["int8"] == latency.Latency(latency.Spread(20, 2, 20), latency.Spread(2, 2, 2), 5)
+    assert found["fp32"] == latency.Latency(Spread(10, 1, 10), Spread(1, 1, 1), 5)
+    assert found["int8"] == latency.Latency(Spread(20, 2, 20), Spread(2, 2, 2), 5)
 
 
 def test_a_budget_ends_it_but_one_round_is_always_measured() -> None:

@@ -3,21 +3,11 @@
 A machine that slows down or speeds up in the middle then does so for all of them, and a ratio hardly notices.
 """
 
-import math
-import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """A median with the interval that holds the true one with a probability of at least 95 % (all there is, when fewer
-    than six rounds make that impossible)."""
-
-    median: float
-    low: float
-    high: float
+from qfund.core.estimate import Spread, spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +56,3 @@ def latencies(
         )
         for name, taken in samples.items()
     }
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Median and its interval between two order statistics: no assumption about how the values are distributed."""
-    ordered = sorted(values)
-    cut = _outside(len(ordered))
-    return Spread(statistics.median(ordered), ordered[cut], ordered[-1 - cut])
-
-
-def _outside(count: int) -> int:
-    """How many values may be dropped at either end: P(fewer than that many + 1 lie on one side) stays below 2.5 %."""
-    tail, cut = 0.0, 0
-    for below in range(count // 2):
-        tail += math.comb(count, below) / 2**count
-        if tail > 0.025:
-            break
-        cut = below
-    return cut

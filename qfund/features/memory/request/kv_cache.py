@@ -46,10 +46,20 @@ KV_FORMATS: dict[str, KvFormat] = {
         KvFormat("fp8", 8, "8-bit floats, one fp32 scale a layer for keys and one for values", tensor_bytes=4),
         KvFormat("int8", 8, f"8-bit integers, {_GROUPED}: 8.5 bits", group=64, group_bytes=4),
         KvFormat("int4", 4, f"4-bit integers, {_GROUPED}: 4.5 bits", group=64, group_bytes=4),
+        KvFormat("q8_0", 8, "llama.cpp's blocks of 32 with a scale of 16 bits: 8.5 bits", group=32, group_bytes=2),
+        KvFormat("q4_0", 4, "llama.cpp's blocks of 32 with a scale of 16 bits: 4.5 bits", group=32, group_bytes=2),
+        KvFormat(
+            "int4_kivi",
+            4,
+            "4-bit integers as KIVI groups them, keys by 32 tokens of a channel, values by 32 channels of a token, "
+            "with a scale and a zero-point of 16 bits each: 5 bits",
+            group=32,
+            group_bytes=4,
+        ),
     )
 }
 #: What ``kv`` may name; None is the dtype that the precision computes in.
-KV_CHOICES = ("fp32", "bf16", "fp16", "fp8", "int8", "int4")
+KV_CHOICES = ("fp32", "bf16", "fp16", "fp8", "int8", "int4", "q8_0", "q4_0", "int4_kivi")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,189 @@
+"""The page KV cache: choices, one sentence, bytes against damage, and damage by depth of context."""
+
+import shlex
+from dataclasses import replace
+
+import msgspec
+import streamlit as st
+
+from qfund.checkpoints import catalog
+from qfund.core.errors import QfundError
+from qfund.drawing import axes
+from qfund.drawing.phrases import label
+from qfund.features.kv import figures, tables, words
+from qfund.features.kv.link import ADDRESS, PRECISIONS, Asked, known
+from qfund.features.kv.request import Kv
+from qfund.features.memory.request.kv_cache import KV_CHOICES
+from qfund.ui import columns, downloads, pickers, progress, services
+from qfund.ui.states import empty, failed, literal, told
+
+_TOKENS = (1024, 4096, 16_384)
+_COLUMNS = {
+    "title": st.column_config.TextColumn("Cache", pinned=True),
+    "bytes": st.column_config.NumberColumn("Bytes of a sequence", format="localized"),
+    "share": st.column_config.NumberColumn("of the unrounded", format="percent"),
+    "kl": st.column_config.NumberColumn("KL (nat)", format="%.2e"),
+    "low": st.column_config.NumberColumn("from", format="%.2e", help="95 % interval"),
+    "high": st.column_config.NumberColumn("to", format="%.2e", help="95 % interval"),
+    "top1": st.column_config.NumberColumn("Same top-1", format="percent"),
+    "first": st.column_config.NumberColumn("KL, first half", format="%.2e"),
+    "second": st.column_config.NumberColumn("KL, second half", format="%.2e"),
+}
+
+
+def draw() -> None:
+    """The whole view."""
+    shown, new = ADDRESS.opened()
+    values = {
+        "model": shown.model,
+        "precision": shown.precision,
+        "kv": list(shown.kv),
+        "tokens": shown.tokens,
+        "first": shown.first,
+        "window": shown.window,
+        "revision": shown.revision or "",
+    }
+    pickers.begin("kv", values, new)
+    told(ADDRESS.problems())
+    draft, pressed = _choices(shown)
+    if pressed:
+        try:
+            if services.look_up(draft.request).result is None:
+                services.jobs().submit(draft.request)
+            ADDRESS.pressed(draft)
+            st.rerun()
+        except QfundError as error:
+            failed(error)
+    ADDRESS.show(draft)
+    _below(draft)
+
+
+def _choices(asked: Asked) -> tuple[Asked, bool]:
+    with st.container(border=True, key="kv_choices", gap="small"):
+        with st.container(horizontal=True):
+            model = pickers.model("kv_model", catalog.EXAMPLE)
+            precision = pickers.reference("kv_precision", PRECISIONS, title="Weights")
+            names = st.multiselect(
+                "Caches",
+                list(dict.fromkeys([*KV_CHOICES, *st.session_state["kv_kv"]])),
+                format_func=words.title,
+                key="kv_kv",
+                accept_new_options=True,
+                width=480,
+                help="Keys and values apart: type q8_0/q4_0.",
+                persist_state="session",
+            )
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            tokens = st.selectbox(
+                "Text",
+                pickers.amounts("kv_tokens", _TOKENS),
+                format_func=lambda count: f"{count:,} tokens",
+                key="kv_tokens",
+                width=150,
+                help="Of the model's evaluation text, from its start.",
+                persist_state="session",
+            )
+            first = _number("First tokens kept", "first", "The first tokens of the context stay as computed.")
+            window = _number(
+                "Recent tokens kept",
+                "window",
+                "Recent tokens stay as computed until there are so many, and are rounded together: transformers' "
+                "residual_length.",
+            )
+            with st.popover("Options", icon=":material/tune:"):
+                revision = pickers.revision("kv_revision")
+            pressed = st.button("Measure", type="primary", key="kv_measure", icon=":material/memory_alt:", width=140)
+    kv, bad = known([str(name) for name in names])
+    if bad:
+        st.warning(literal(f"No KV precision: {', '.join(bad)}. Available: {', '.join(KV_CHOICES)}."))
+    changed = replace(asked, model=model, precision=precision, kv=kv or asked.kv, tokens=int(tokens or 4096))
+    return replace(changed, first=first, window=window, revision=revision), pressed
+
+
+def _number(title: str, name: str, explained: str) -> int:
+    found = st.number_input(
+        title,
+        min_value=0,
+        max_value=65_536,
+        step=1,
+        key=f"kv_{name}",
+        width=170,
+        help=explained,
+        persist_state="session",
+    )
+    return int(found or 0)
+
+
+def _below(asked: Asked) -> None:
+    try:
+        found = services.look_up(asked.request)
+    except QfundError as error:
+        failed(error, "This cannot be measured.")
+        return
+    if found.job is not None and found.job.active:
+        progress.follow(found.key)
+    elif found.result is not None:
+        _result(found.result, asked, found.key)
+    else:
+        if found.job is not None:
+            progress.ended(found.job)
+        empty(
+            "Not measured yet",
+            "**Measure** reads a text with the cache as computed, and again with each of these caches.",
+            ":material/memory_alt:",
+        )
+
+
+def _result(found: Kv, asked: Asked, key: str) -> None:
+    st.subheader(literal(words.headline(found)), anchor=False)
+    for sentence in words.refused(found):
+        st.warning(literal(sentence))
+    frame = tables.rows(found)
+    if frame.empty:
+        return
+    left, right = st.columns(2)
+    with left:
+        st.markdown("**Bytes against damage**")
+        st.plotly_chart(
+            figures.frontier(frame),
+            config=axes.CONFIG,
+            key="kv_frontier",
+            alt="Bytes of a sequence's KV cache against the KL divergence that rounding it costs",
+        )
+    with right:
+        st.markdown("**Damage by depth of context**")
+        st.plotly_chart(
+            figures.depth(tables.by_depth(found)),
+            config=axes.CONFIG,
+            key="kv_depth",
+            alt="KL divergence by depth of context, a line for each cache",
+        )
+    st.dataframe(
+        frame.drop(columns="kv"),
+        hide_index=True,
+        height=columns.height(len(frame)),
+        column_config=_COLUMNS,
+        key="kv_table",
+    )
+    st.caption(literal(" ".join([*words.notes(found), *found.notes])))
+    st.caption(f"{label(found.request.precision)} weights · {found.environment.cpu} · {found.created[:10]}")
+    with st.expander("Take it with you", icon=":material/download:"):
+        downloads.download(
+            "Everything (JSON)",
+            lambda: msgspec.json.encode(found),
+            f"qfund-kv-{key[:8]}.json",
+            "application/json",
+            "data_object",
+            "kv",
+        )
+        st.code(ADDRESS.complete(asked), language=None, wrap_lines=True)
+        st.code(shell(asked), language="bash", wrap_lines=True)
+
+
+def shell(asked: Asked) -> str:
+    """``qfund kv pydoc-llama --kv q8_0 …``."""
+    line = ["qfund", "kv", asked.model, "--kv", *asked.kv, "--precision", asked.precision]
+    line += ["--max-tokens", str(asked.tokens)]
+    line += ["--first", str(asked.first)] if asked.first else []
+    line += ["--window", str(asked.window)] if asked.window else []
+    return shlex.join([*line, *(["--revision", asked.revision] if asked.revision else [])])

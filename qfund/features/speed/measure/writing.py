@@ -1,0 +1,63 @@
+"""A model that writes greedily with a cache, a step at a time, as ``turns`` asks it to."""
+
+import inspect
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import DynamicCache
+
+from qfund.core.errors import UnsupportedModel
+from qfund.models.forward import arithmetic, explained
+from qfund.precisions.precision import Precision
+
+
+class ModelWriter:
+    """Prompts are random tokens, the same for every model: what is written does not matter, only how long it takes.
+
+    Raises:
+        UnsupportedModel: it takes no cache of transformers'.
+    """
+
+    def __init__(self, model: Any, row: Precision, vocabulary: int) -> None:
+        accepted = inspect.signature(model.forward).parameters
+        if "past_key_values" not in accepted:
+            raise UnsupportedModel(
+                f"{type(model).__name__} takes no cache of keys and values, so its writing is not timed.",
+                "Choose a causal language model with attention, such as pydoc-llama.",
+            )
+        self._model, self._row, self._vocabulary = model, row, vocabulary
+        self._options: dict[str, Any] = {"use_cache": True}
+        if "logits_to_keep" in accepted:
+            self._options["logits_to_keep"] = 1
+        self._cache: Any = None
+        self._next = torch.empty(0)
+
+    def begin(self, batch: int, depth: int) -> None:
+        generator = torch.Generator().manual_seed(0)
+        ids = torch.randint(self._vocabulary, (batch, depth), generator=generator)
+        self._cache = DynamicCache(config=self._model.config)
+        self._run(ids.to(self._model.device))
+
+    def step(self) -> None:
+        self._run(self._next)
+
+    @torch.inference_mode()
+    def _run(self, ids: torch.Tensor) -> None:
+        with explained(self._model, self._row, "write"), arithmetic(self._row):
+            logits = self._model(input_ids=ids, past_key_values=self._cache, **self._options).logits
+        self._next = logits[:, -1:].argmax(-1)
+        if logits.device.type == "cuda":
+            torch.cuda.synchronize(logits.device)
+
+    def cache_bytes(self, batch: int, depth: int) -> int:
+        """Of keys and values after such prompts."""
+        self.begin(batch, depth)
+        parts = [getattr(layer, name, None) for layer in self._cache.layers for name in ("keys", "values")]
+        return sum(part.nbytes for part in parts if isinstance(part, torch.Tensor))
+
+    def flops(self, batch: int, depth: int) -> int:
+        """Operations of reading such prompts, as torch counts those of matrix products and attention."""
+        with FlopCounterMode(display=False) as counter:
+            self.begin(batch, depth)
+        return int(counter.get_total_flops())

@@ -1,0 +1,1 @@
+"""What is asked of speed, what is answered, and what is worked out of that."""

@@ -1,0 +1,246 @@
+"""The page Speed: choices, one sentence, ratios at a point, why some are slower, and what other hardware could do."""
+
+import shlex
+from dataclasses import replace
+
+import msgspec
+import streamlit as st
+
+from qfund.checkpoints import catalog
+from qfund.core.errors import QfundError
+from qfund.drawing import axes
+from qfund.features.memory.request.budgets import GPUS
+from qfund.features.speed import figures, tables, words
+from qfund.features.speed.link import ADDRESS, Asked
+from qfund.features.speed.request.causes import PREFILL
+from qfund.features.speed.request.gpus import estimated, per_million
+from qfund.features.speed.request.speed import RUNNERS, Speed
+from qfund.ui import columns, downloads, pickers, progress, services
+from qfund.ui.states import empty, failed, literal, told
+
+_DEPTHS, _BATCHES = (16, 64, 192, 512, 2048), (1, 2, 4, 8, 16)
+_COLUMNS = {
+    "title": st.column_config.TextColumn("Precision", pinned=True),
+    "decode": st.column_config.NumberColumn("Written/s", format="%.3g", help="Tokens a second, of all sequences."),
+    "decode_ratio": st.column_config.NumberColumn("of reference", format="%.2f"),
+    "decode_share": st.column_config.NumberColumn(
+        "of bandwidth", format="percent", help="Bytes of weights and cache read a second over what memory gives here."
+    ),
+    "first": st.column_config.NumberColumn("First token (s)", format="%.3f"),
+    "prefill": st.column_config.NumberColumn("Read/s", format="%.3g"),
+    "prefill_ratio": st.column_config.NumberColumn("of reference", format="%.2f"),
+    "prefill_share": st.column_config.NumberColumn("of peak", format="percent"),
+    "joules": st.column_config.NumberColumn("J/token", format="%.3g"),
+    "load_seconds": st.column_config.NumberColumn("Load (s)", format="%.2f"),
+    "bytes": st.column_config.NumberColumn("Stored (B)", format="localized"),
+    "cause": st.column_config.TextColumn("Why it is slower"),
+}
+_SHOWN = tuple(_COLUMNS)
+
+
+def draw() -> None:
+    """The whole view."""
+    shown, new = ADDRESS.opened()
+    values = {
+        "model": shown.model,
+        "reference": shown.reference,
+        "precisions": list(shown.precisions),
+        "backends": list(shown.backends),
+        "depths": list(shown.depths),
+        "batches": list(shown.batches),
+        "revision": shown.revision or "",
+        "gpu": shown.gpu,
+        "price": shown.price,
+    }
+    pickers.begin("speed", values, new)
+    told(ADDRESS.problems())
+    draft, pressed = _choices(shown)
+    if pressed:
+        try:
+            if services.look_up(draft.request).result is None:
+                services.jobs().submit(draft.request)
+            ADDRESS.pressed(draft)
+            st.rerun()
+        except QfundError as error:
+            failed(error)
+    _below(draft)
+
+
+def _choices(asked: Asked) -> tuple[Asked, bool]:
+    with st.container(border=True, key="speed_choices", gap="small"):
+        with st.container(horizontal=True):
+            model = pickers.model("speed_model", catalog.EXAMPLE)
+            reference = pickers.reference("speed_reference")
+            precisions = pickers.precisions("Precisions", "speed_precisions", width=480)
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            depths = _numbers("Prompts (tokens)", "depths", _DEPTHS)
+            batches = _numbers("Sequences at once", "batches", _BATCHES)
+            with st.popover("Options", icon=":material/tune:"):
+                backends = st.pills(
+                    "Only these backends",
+                    list(RUNNERS),
+                    selection_mode="multi",
+                    key="speed_backends",
+                    help="; ".join(f"**{name}** {literal(what)}" for name, what in RUNNERS.items()),
+                    persist_state="session",
+                )
+                revision = pickers.revision("speed_revision")
+            pressed = st.button("Measure", type="primary", key="speed_measure", icon=":material/speed:", width=140)
+    return (
+        replace(
+            asked,
+            model=model,
+            reference=reference,
+            precisions=precisions or asked.precisions,
+            backends=tuple(name for name in RUNNERS if name in (backends or ())),
+            depths=depths or asked.depths,
+            batches=batches or asked.batches,
+            revision=revision,
+        ),
+        pressed,
+    )
+
+
+def _numbers(title: str, name: str, offered: tuple[int, ...]) -> tuple[int, ...]:
+    found = st.multiselect(
+        title,
+        sorted({*offered, *st.session_state[f"speed_{name}"]}),
+        key=f"speed_{name}",
+        max_selections=4,
+        select_all=False,
+        width=260,
+        persist_state="session",
+    )
+    return tuple(sorted(found))
+
+
+def _below(asked: Asked) -> None:
+    try:
+        found = services.look_up(asked.request)
+    except QfundError as error:
+        ADDRESS.show(asked)
+        failed(error, "This cannot be timed.")
+        return
+    if found.result is not None:
+        _result(found.result, asked, found.key)
+        return
+    ADDRESS.show(asked)
+    if found.job is not None and found.job.active:
+        progress.follow(found.key)
+        return
+    if found.job is not None:
+        progress.ended(found.job)
+    empty(
+        "Not measured yet",
+        "**Measure** lets every precision read prompts and write, in turns, and looks for why some are slower.",
+        ":material/speed:",
+    )
+
+
+def _result(found: Speed, asked: Asked, key: str) -> None:
+    batch, depth = _point(found)
+    st.subheader(literal(words.headline(found, batch, depth)), anchor=False)
+    if said := words.busy(found):
+        st.warning(literal(said), icon=":material/timer:")
+    frame = tables.points(found)
+    here = frame[(frame["batch"] == batch) & (frame["depth"] == depth)]
+    st.plotly_chart(
+        figures.ratios(here),
+        config=axes.CONFIG,
+        key="speed_ratios",
+        alt="Tokens written a second in each precision beside the reference, with intervals",
+    )
+    st.dataframe(
+        here[list(_SHOWN)], hide_index=True, height=columns.height(len(here)), column_config=_COLUMNS, key="speed_table"
+    )
+    st.caption(literal(words.bounds(found)))
+    _why(found, batch, depth)
+    for sentence in words.refused(found):
+        st.caption(f":gray[{literal(sentence)}]")
+    asked = _elsewhere(found, asked, batch, depth)
+    ADDRESS.show(asked)
+    st.caption(literal(" ".join(words.notes(found))))
+    st.caption(f"Measured on {literal(found.environment.cpu)}, {found.environment.device}, {found.created[:10]}.")
+    with st.expander("Take it with you", icon=":material/download:"):
+        downloads.download(
+            "Everything (JSON)",
+            lambda: msgspec.json.encode(found),
+            f"qfund-speed-{key[:8]}.json",
+            "application/json",
+            "data_object",
+            "speed",
+        )
+        st.code(ADDRESS.complete(asked), language=None, wrap_lines=True)
+        st.code(shell(asked), language="bash", wrap_lines=True)
+
+
+def _point(found: Speed) -> tuple[int, int]:
+    """The batch and depth to look at."""
+    places = [(point.batch, point.depth) for point in found.reference.points]
+    if len(places) == 1:
+        return places[0]
+    titles = {f"{batch:,} × {depth:,} tokens": (batch, depth) for batch, depth in places}
+    usual = words.looked_at(found)
+    chosen = st.segmented_control(
+        "Look at",
+        list(titles),
+        default=next(title for title, place in titles.items() if place == usual),
+        key=f"speed_look_{found.request.batches}_{found.request.depths}",
+        required=True,
+    )
+    return titles.get(str(chosen), usual)
+
+
+def _why(found: Speed, batch: int, depth: int) -> None:
+    writing, reading = words.why(found, batch, depth), words.why(found, batch, depth, PREFILL)
+    for title, sentences in (("Why writing is slower", writing), ("Why reading is slower", reading)):
+        if sentences:
+            with st.expander(
+                f"{title} ({len(sentences)})", icon=":material/troubleshoot:", expanded=sentences is writing
+            ):
+                st.markdown("\n".join(f"- {literal(sentence)}" for sentence in sentences))
+
+
+def _elsewhere(found: Speed, asked: Asked, batch: int, depth: int) -> Asked:
+    """What a GPU does at most, and what a million tokens cost; both are worked out, nothing is measured."""
+    with st.expander("On another GPU, and what it costs", icon=":material/calculate:"):
+        with st.container(horizontal=True):
+            gpu = st.selectbox(
+                "GPU",
+                list(GPUS),
+                format_func=lambda name: GPUS[name].title,
+                index=None,
+                placeholder="This machine",
+                key="speed_gpu",
+                width=300,
+                persist_state="session",
+            )
+            price = st.number_input(
+                "Price of an hour",
+                min_value=0.0,
+                max_value=999_999.0,
+                step=0.5,
+                key="speed_price",
+                width=170,
+                persist_state="session",
+            )
+        lines = []
+        for run in found.runs:
+            point = run.at(batch, depth)
+            if gpu is not None:
+                lines.append(words.elsewhere(run, estimated(gpu, run, point), price or None))
+            elif price:
+                cost = words.cost_text(per_million(price, point.decode.median))
+                lines.append(f"{words.name(run)}: {cost} a million written tokens on this machine, as measured.")
+        st.markdown("\n".join(f"- {literal(line)}" for line in lines) or "Choose a GPU, or type a price.")
+    return replace(asked, gpu=gpu, price=float(price or 0))
+
+
+def shell(asked: Asked) -> str:
+    """``qfund speed pydoc-llama --precision …``."""
+    line = ["qfund", "speed", asked.model, "--precision", *asked.precisions, "--reference", asked.reference]
+    line += ["--backend", *asked.backends] if asked.backends else []
+    line += ["--depth", *map(str, asked.depths), "--batch", *map(str, asked.batches)]
+    line += ["--gpu", asked.gpu] if asked.gpu else []
+    line += ["--price", f"{asked.price:g}"] if asked.price else []
+    return shlex.join([*line, *(["--revision", asked.revision] if asked.revision else [])])

@@ -22,7 +22,7 @@ from qfund.features.layers.measure.opening import Opening
 from qfund.models.cache import model_cache
 from qfund.models.forward import arguments, arithmetic, explained
 from qfund.models.inputs import Batch
-from qfund.models.mixing import borrowed
+from qfund.stream.borrowing import borrowed
 
 #: Of the draws, so that a request has one answer.
 SEED = 0

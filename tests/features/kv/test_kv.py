@@ -174,6 +174,18 @@ def test_a_row_that_groups_do_not_divide_is_refused_and_the_others_measured() ->
     assert words.headline(result) == "None of these caches could be measured."
 
 
+@pytest.mark.parametrize("name", ["mistral", "gemma2"])
+def test_a_sliding_window_is_rounded_and_counted_as_it_is_kept(name: str) -> None:
+    """Windows of 12 tokens, in a context of 32."""
+    asked = KvRequest(str(checkpoints.folder(name)), ("fp32", "bf16", "fp8"), text=TEXT, context=32, max_tokens=32)
+    result = kv(asked)
+    same, half, quarter = result.rows
+    assert same.kl is not None and same.kl.value == 0 and same.bytes == result.reference_bytes
+    assert half.kl is not None and half.kl.value > 0 and 2 * half.bytes == result.reference_bytes
+    scales = 2 * 4 * 2  # of keys and values in two layers
+    assert 4 * (quarter.bytes - scales) == result.reference_bytes
+
+
 def test_bands_are_means_by_depth() -> None:
     made = bands(np.arange(16.0), np.arange(16), 16)
     assert [(band.start, band.end, band.kl, band.count) for band in made][:2] == [(0, 2, 0.5, 2), (2, 4, 2.5, 2)]

@@ -12,6 +12,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer, Li
 
 from qfund.core.errors import UnsupportedModel
 from qfund.features.kv.measure.rounding import Rounder, rounders, unfit
+from qfund.features.memory.request.kv_cache import KV_FORMATS
 
 
 class _Rounding:
@@ -52,10 +53,20 @@ class _Rounding:
         return found
 
     def stored(self) -> int:
-        """Bytes of all tokens that were written: codes and scales, and those that stay as they were computed."""
-        plain = min(self.first, self.seen) + self.fresh
+        """Bytes of the tokens that are kept: codes and scales, and those that stay as they were computed. A sliding
+        layer has forgotten some, each of which took as much as one that it keeps."""
+        kept: int = self.keys.shape[-2]
+        first = min(self.first, self.seen)
+        plain = self.fresh + max(0, first - (self.seen - kept))
         as_computed: int = plain * (self.keys[0, :, 0].nbytes + self.values[0, :, 0].nbytes) * self.keys.shape[0]
-        return as_computed + sum(rounder.stored for rounder in self.rounders)
+        rounded = self.seen - first - self.fresh
+        if not rounded:
+            return as_computed
+        scales = [KV_FORMATS[rounder.name].tensor_bytes for rounder in self.rounders]
+        return as_computed + sum(
+            (rounder.stored - scale) * (kept - plain) // rounded + scale
+            for rounder, scale in zip(self.rounders, scales, strict=True)
+        )
 
     def _must_fit(self, *given: Tensor) -> None:
         """

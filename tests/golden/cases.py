@@ -365,7 +365,7 @@ LINKS = (
     Link("compare", ""),
     Link("compare", "model=dummy"),
     Link("compare", "model=shapes-blip&ppl=0.5&changed=1&kl=0.01"),
-    *(Link("compare", "", tab) for tab in ("Where", "Statistics", "Memory", "Data")),
+    *(Link("compare", "", tab) for tab in ("Token by token", "Statistics", "Memory", "Data")),
     Link("compare", _OWN),
     Link("compare", "model=dummy&p=bf61&p=int8&tokens=many&colour=red&v=9"),
     Link("compare", "model=pydoc-lama"),
@@ -382,10 +382,15 @@ LINKS = (
     Link("outputs", "example=3&look=int4"),
     Link("outputs", "view=classes&model=./classifier&p=bf16&p=int8&text=0+1+1&text=1+0&text=1"),
     Link("outputs", "model=dummy&tokens=x&temperature=99&colour=red"),
-    Link("captions", ""),
-    Link("captions", "samples=5&p=int4&tokens=9"),
-    Link("captions", "ref=fp99&samples=0"),
-    Link("captions", DRAWN),
+    Link("outputs", "view=captions"),
+    Link("outputs", "view=captions&samples=5&p=int4&tokens=9"),
+    Link("outputs", "view=captions&ref=fp99&samples=0"),
+    Link("outputs", f"view=captions&{DRAWN}"),
+    Link("layers", ""),
+    Link("layers", "view=modules&look=int4"),
+    Link("layers", "view=recipe&bits=x"),
+    Link("speed", ""),
+    Link("kv", ""),
     *(Link("questions", f"q={name}") for name in QUESTIONS),
     *(Link("questions", f"model={model}&q={name}") for model in ("dummy", "shapes-blip") for name in MEASURED),
     Link("questions", OWN_LESSON),
@@ -410,6 +415,6 @@ LINKS = (
 ASKED = tuple(link for link in LINKS if link.page in ("memory", "questions"))
 #: Answered by a job that a button starts.
 PRESSED = (
-    (Link("captions", DRAWN), "Caption"),
+    (Link("outputs", f"view=captions&{DRAWN}"), "Caption"),
     (Link("memory", OWN_LOADING), "Measure loading"),
 )

@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Any
 
 #: Measured anew by every run, or the machine's: by the name of the field in a document.
-FIELDS = {"created", "seconds", "forward_seconds", "latency", "largest_gap", "baseline", "samples"}
+FIELDS = {"created", "seconds", "forward_seconds", "latency", "largest_gap", "baseline", "samples", "costs"}
 #: The machine and the versions on it.
 FIELDS |= {"versions", "python", "platform", "cpu", "qfund", "version"}
 #: Read from memory while it was measured: their structure is kept.
@@ -26,6 +26,7 @@ _TEXTS = (
     (r"no measurable difference \(× [\d.,e−-]+ ± [\d.,e−-]+\)", "× <time>"),
     (r"(?<!\()(?<!perplexity )× [\d.,e−-]+ ± [\d.,e−-]+", "× <time>"),
     (r"(?<![\w.])(?:[\d.,]+ (?:h|min) )?[\d.,]+ (?:µs|ms|s|min|h)\b", "<time>"),
+    (r"(?<![\w.])[\d.,]+ (?:second|minute|hour)s?\b", "<time>"),
     (r"\b0x[0-9a-f]{6,}\b", "<address>"),
 )
 _BUSY = ("nothing was seen for", "to its swap meanwhile")
@@ -89,6 +90,12 @@ def placed(text: str, folders: Mapping[str, str]) -> str:
     for folder, name in folders.items():
         text = text.replace(folder, name)
     return text
+
+
+def momentary(text: str) -> str:
+    """A page without what this machine has and takes just now: its free memory, and how long it would measure."""
+    text = re.sub(r"(?<![\w.])[\d.,]+ (?:second|minute|hour)s?\b", "<time>", text)
+    return re.sub(r"[\d.,]+[ \u00a0][KMGT]iB(?=[ \u00a0](?:to spare|free))", "<room>", text)
 
 
 def loading(text: str) -> str:

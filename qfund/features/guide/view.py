@@ -35,10 +35,9 @@ _READING = """
 - **Several texts** count the same, however long each is: every mean is the mean over texts. Maxima and percentiles are
   those of all positions.
 - **Single swaps** (page *Layers*) put one module in a precision and leave all else in the reference. Where everything
-  at once costs about the sum of them, damages add up and a **recipe** may be chosen by adding; where not, the page says
-  so.
-  A recipe is recommended only where the whole interval of its difference from the best uniform precision of no more
-  bytes lies on the better side, on text that the search did not see.
+  at once costs about the sum of them, damages add up and a **recipe** may be chosen by adding; else the page says so.
+  It is recommended only where the whole interval of its difference from the best uniform precision of no more bytes
+  lies on the better side, on text that the search did not see.
 - **Noise floor** is how much the reference differs from itself when it is run another way (threads, batches,
   attention). A difference below it means nothing.
 - **Within your margin** is said only where the whole interval is, **outside** only where none of it is. Otherwise the

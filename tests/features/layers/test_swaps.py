@@ -58,8 +58,8 @@ def test_shares_and_sentences(found: Swaps) -> None:
     assert sum(held[:count]) >= total / 2 > sum(held[: count - 1])
     assert swaps.additivity(found, "int2") == pytest.approx(found.together["int2"].kl.value / total)
     sentence = words.swaps_headline(found, "int2")
-    dearest = swaps.of(found, "int2")[0].part.removeprefix("model.")
-    assert f"comes from {count} of 14 modules" in sentence and dearest in sentence
+    assert f"comes from {count} of 14 modules" in sentence and held
+    assert swaps.of(found, "int2")[0].part.removeprefix("model.") in sentence
 
 
 def test_beside_what_modules_do_by_themselves(found: Swaps) -> None:

@@ -61,7 +61,7 @@ def divergence(frame: pd.DataFrame) -> go.Figure:
         if row["kl"] > 0 and pd.notna(row["se"]):  # a logarithm has no room for an error below 0
             below = min(row["se"], row["kl"] - lowest)
             error = {"array": [row["se"]], "arrayminus": [max(below, 0.0)], "thickness": 2, "width": 6}
-        said = number_text(row["kl"]) + (f" ± {number_text(row['se'])}" if pd.notna(row["se"]) else "")
+        said = number_text(row["kl"]) + (f" (standard error {number_text(row['se'])})" if pd.notna(row["se"]) else "")
         figure.add_scatter(
             x=[row["kl"] or lowest],
             y=[row["label"]],

@@ -41,7 +41,7 @@ def _verdict(found: Captions, row: Summary) -> str:
     said = f"{label} changes {changed.count:,} of {changed.of:,} captions ({percent(changed.value)})"
     change = row.exact_change
     if change is not None and change.se is not None and row.chance is not None:
-        points = f"{100 * change.value:+.1f} ± {100 * change.se:.1f} points".replace("-", "−")
+        points = f"{100 * change.value:+.1f} points, standard error {100 * change.se:.1f}".replace("-", "−")
         # Of twenty results in which nothing changes, at most about one is said to hold a change (Bonferroni).
         noise = "" if row.chance < 0.05 / len(found.candidates) else ", which is within the noise"
         if row.broken or row.mended:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from qfund.core.units import bytes_text
-from qfund.features.memory.request.fits import Fits, Row, Shape
+from qfund.features.memory.request.fits import Fits, Row, Shape, Workload
 from qfund.features.memory.request.load_peak import NOT_SAMPLED, TINY, WAYS, LoadPeaks
 from qfund.features.memory.request.plan import HeaderPlan, Plan
 from qfund.precisions.table import PRECISIONS
@@ -29,6 +29,16 @@ def left_alone(found: Fits) -> list[str]:
     """What precisions leave unconverted, but the one that is chosen, whose sentence says it."""
     rest = (row for row in found.weights if row.stays and row.stays not in found.choice.sentence)
     return [f"{PRECISIONS[row.precision].label}: {row.stays}." for row in rest]
+
+
+def heap(workload: Workload) -> list[str]:
+    """What the estimate of activations leaves out on a CPU: docs/numbers.md says how it was measured."""
+    if workload.runtime != "cpu":
+        return []
+    return [
+        "On Linux, glibc's heap may keep memory that was freed: a process can need up to about twice the activations "
+        "shown, unless it runs with MALLOC_MMAP_THRESHOLD_=131072."
+    ]
 
 
 def load_needs(found: LoadPeaks, name: str) -> str:

@@ -735,3 +735,9 @@ def test_contexts_beyond_what_a_model_was_made_for_are_said_to_be() -> None:
     said = words.beyond_training([row(100), row(257)], shape)
     assert said is not None and "made for 256 positions" in said
     assert words.beyond_training([row(10**9)], SimpleNamespace(trained=None)) is None  # type: ignore[arg-type]
+
+
+def test_the_heap_of_a_cpu_is_warned_of_and_a_gpu_has_none() -> None:
+    (said,) = words.heap(Workload(GIB, runtime="cpu"))
+    assert "twice the activations" in said and "MALLOC_MMAP_THRESHOLD_=131072" in said
+    assert not words.heap(Workload(GIB, runtime="cuda"))

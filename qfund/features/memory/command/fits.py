@@ -23,7 +23,7 @@ from qfund.features.memory.request.fits import (
     Workload,
     to_json,
 )
-from qfund.features.memory.words import beyond_training, left_alone, longest_context
+from qfund.features.memory.words import beyond_training, heap, left_alone, longest_context
 from qfund.precisions.table import PRECISIONS
 
 
@@ -110,7 +110,7 @@ def text(found: Fits) -> str:
         "Weights, KV cache and state are exact; ~ is an estimate.",
         *filter(None, [beyond_training(found.rows, found.shape)]),
         found.choice.sentence,
-        *(f"! {warning}" for warning in (*found.warnings, *left_alone(found))),
+        *(f"! {warning}" for warning in (*found.warnings, *heap(workload), *left_alone(found))),
         *found.notes,
         *(f"{PRECISIONS[name].label} is left out: {why}" for name, why in found.refused.items()),
     ]

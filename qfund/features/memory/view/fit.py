@@ -36,7 +36,7 @@ def draw(asked: Asked, found: Fits) -> None:
     rows, choice = found.rows, found.choice
     say, icon = (st.success, ":material/check_circle:") if choice.precision else (st.error, ":material/block:")
     say(literal(choice.sentence), icon=icon)
-    for warning in (*found.warnings, *words.left_alone(found)):
+    for warning in (*found.warnings, *words.heap(workload), *words.left_alone(found)):
         st.caption(f":material/warning: {literal(warning)}")
     if rows:
         st.plotly_chart(

@@ -31,10 +31,13 @@ PARTS = {
     "words": Part("result → sentences", ("request", "words")),
     "tables": Part("result → frames", ("request", "words", "tables")),
     "figures": Part("result → Plotly figures", ("request", "words", "tables", "figures")),
-    "command": Part("the sub-command", ("request", "words", "tables", "command")),
+    "document": Part(
+        "result → a document to take along: HTML, SVG, Markdown", ("request", "words", "tables", "document")
+    ),
+    "command": Part("the sub-command", ("request", "words", "tables", "document", "command")),
     "view": Part(
         "the page: choices → request → result → words and figures",
-        ("request", "link", "words", "tables", "figures", "view"),
+        ("request", "link", "words", "tables", "figures", "document", "view"),
     ),
     "snippets": Part("code as in a notebook, shown and run", ("snippets",)),
 }

@@ -12,7 +12,7 @@ from qfund.features.compare import link
 from qfund.features.compare.command.printing import margin
 from qfund.features.compare.request.decision import Margin
 from qfund.features.compare.request.spec import Spec, checked
-from qfund.features.compare.view import calls
+from qfund.features.compare.words import calls
 from qfund.inputs.texts import SECOND_HALF, NamedText
 from tests.features.compare.pages import CORPUS, FULL
 

@@ -14,7 +14,7 @@ from qfund.features.compare.measure.compare import compare
 from qfund.features.compare.request import report
 from qfund.features.compare.request.link import from_query, to_query
 from qfund.features.compare.request.spec import Spec, checked, to_json
-from qfund.features.compare.view import calls
+from qfund.features.compare.words import calls
 from qfund.precisions.files import file_names, label_of, row_of
 from tests import independent
 from tests.tiny import gguf_files

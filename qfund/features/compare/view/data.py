@@ -3,9 +3,10 @@
 import streamlit as st
 
 from qfund.features.compare import link
+from qfund.features.compare.document.page import page
 from qfund.features.compare.request.report import Report, to_json
 from qfund.features.compare.tables.export import export_csv, tensors_csv
-from qfund.features.compare.view import calls
+from qfund.features.compare.words import calls
 from qfund.ui.downloads import download
 from qfund.ui.services import Answer
 
@@ -14,6 +15,14 @@ def draw(found: Answer) -> None:
     report: Report = found.result
     name = f"qfund-{found.key[:8]}"
     with st.container(horizontal=True):
+        download(
+            "Take it with you (HTML)",
+            lambda: page(report, link.shown_margin()),
+            f"{name}.html",
+            "text/html",
+            "article",
+            "html",
+        )
         download("Numbers (CSV)", lambda: export_csv(report), f"{name}.csv", "text/csv", "table", "csv")
         download("Tensors (CSV)", lambda: tensors_csv(report), f"{name}-tensors.csv", "text/csv", "list", "tensors")
         download(

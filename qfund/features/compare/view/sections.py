@@ -35,8 +35,8 @@ def draw(found: Answer) -> None:
         shown = link.shown_section() if link.shown_section() in sections else next(iter(sections))
         titles = [link.SECTIONS[name] for name in sections]
         if st.session_state.get("section") not in titles:
-            st.session_state.pop("section", None)
-        tabs = st.tabs(titles, key="section", default=link.SECTIONS[shown], on_change="rerun")
+            st.session_state["section"] = link.SECTIONS[shown]  # a default that changes would make other tabs of them
+        tabs = st.tabs(titles, key="section", on_change="rerun")
         for tab, (name, section) in zip(tabs, sections.items(), strict=True):
             if tab.open:
                 link.show_section(name)

@@ -626,8 +626,7 @@ def test_a_cancelled_measurement_leaves_nothing_behind(llama: tuple[Path, int]) 
 def test_a_killed_measurement_takes_its_processes_along(llama: tuple[Path, int]) -> None:
     code = f"""
         import sys
-        from qfund.features.memory.measure.loading.mapped import Mapped
-from qfund.features.memory.measure.loading.messages import Job
+        from qfund.features.memory.measure.loading.messages import Job
         from qfund.features.memory.measure.loading.watch import run
         def told(phase):
             if phase == "start": print("loading", flush=True); sys.stdin.readline()

@@ -328,7 +328,7 @@ def test_sentences_say_what_happened() -> None:
     assert (
         "INT4 g32 changes 3 of 3 captions" in said
         and "3 from right to wrong, 0 from wrong to right" in said
-        and "−100.0 ± 0.0" in said
+        and "−100.0 points, standard error 0.0" in said
     )
     for broken, mended, noise in ((2, 1, True), (6, 0, True), (8, 0, False), (51, 6, False)):
         change = paired_change(broken, mended, 100)

@@ -37,7 +37,11 @@ def paired(report: Report, one: str, other: str) -> dict[str, Estimate]:
     the blocks are too few for an interval. Empty where a candidate has no sums by chunk.
     """
     held = {result.precision: result.chunks for result in report.results}
-    first, second = held[one], held[other]
+    return of(held[one], held[other])
+
+
+def of(first: ChunkSums | None, second: ChunkSums | None) -> dict[str, Estimate]:
+    """As ``paired``, of the sums by chunk alone."""
     if first is None or second is None or first.texts != second.texts:
         return {}
     found: dict[str, Estimate] = {}

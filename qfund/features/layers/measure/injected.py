@@ -194,7 +194,7 @@ def _streamed(
     with _observed(walk.reference.model, walk.module_in, errors, seen):
         walk.run([batch.arguments for batch in opened.prepared.batches], _Deaf(), progress)
     return {
-        name: _sizes(footprint.stored(frame.model), opened.places.every)
+        name: opened.places.sizes(footprint.stored(frame.model))
         for name, frame in {opened.reference.name: walk.reference, **walk.frames}.items()
     }
 
@@ -233,19 +233,9 @@ def _whole(
                     run(reference.model, batch, PRECISIONS[request.reference])
             for name, record in looked.items():
                 seen[name].ran |= record.ran
-            sizes[request.reference] = _sizes(reference.footprint, opened.places.every)
-            sizes[row.name] = _sizes(other.footprint, opened.places.every)
+            sizes[request.reference] = opened.places.sizes(reference.footprint)
+            sizes[row.name] = opened.places.sizes(other.footprint)
     return sizes
-
-
-def _sizes(counted: footprint.Footprint, places: Mapping[str, Place]) -> dict[str, int]:
-    """Bytes by module; those of modules inside of others are the inner one's."""
-    found = dict.fromkeys(places, 0)
-    for row in counted.tensors:
-        module = row.name.rpartition(".")[0]
-        if module in found:
-            found[module] += row.bytes
-    return found
 
 
 def _module(place: Place, seen: _Seen, errors: Errors, sizes: Sizes, foretold: Scores) -> Module:

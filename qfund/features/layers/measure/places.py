@@ -9,6 +9,7 @@ import torch
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.errors import about
 from qfund.models import meta
+from qfund.models.footprint import Footprint
 from qfund.models.match.names import match, untie
 from qfund.precisions.precision import Precision
 from qfund.precisions.quantizers.plan import View, plan_conversion, plan_of
@@ -46,6 +47,15 @@ class Places:
 
     every: Mapping[str, Place]
     of: Mapping[str, tuple[str, ...]]
+
+    def sizes(self, counted: Footprint) -> dict[str, int]:
+        """Module → bytes of its own tensors; those of modules inside of others are the inner one's."""
+        found = dict.fromkeys(self.every, 0)
+        for row in counted.tensors:
+            module = row.name.rpartition(".")[0]
+            if module in found:
+                found[module] += row.bytes
+        return found
 
     def together(self, names: Sequence[str]) -> tuple[str, ...]:
         """These modules, and those that share a weight with one of them, in the model's order."""

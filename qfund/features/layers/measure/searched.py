@@ -11,13 +11,12 @@ import numpy as np
 
 from qfund.core.errors import InvalidInput, InvalidSpec
 from qfund.core.estimate import Estimate
-from qfund.core.intervals import MIN_BLOCKS, difference, interval, scatter
+from qfund.core.metrics import chunk_sums
 from qfund.core.metrics.estimates import estimates
 from qfund.core.metrics.positions import Positions
-from qfund.core.metrics.statistics import Mean
-from qfund.core.metrics.table import METRICS
 from qfund.core.progress import Progress
 from qfund.core.units import bytes_text
+from qfund.features.compare.request import pairs
 from qfund.features.layers.measure.opening import Opening, notes, opening
 from qfund.features.layers.measure.places import Places
 from qfund.features.layers.measure.swapped import changed, mixes
@@ -212,15 +211,7 @@ def _groups(places: Places, names: Sequence[str], alike: Sequence[str]) -> list[
 def _sizes(whole: Opening, rows: Sequence[Precision], request: RecipeRequest) -> dict[str, dict[str, int]]:
     """Precision → module → bytes of its tensors, from shapes."""
     skeletons = Skeletons(whole.opened.found)
-    found = {}
-    for row in rows:
-        held = dict.fromkeys(whole.places.every, 0)
-        for tensor in skeletons.footprint(row, request.also).tensors:
-            module = tensor.name.rpartition(".")[0]
-            if module in held:
-                held[module] += tensor.bytes
-        found[row.name] = held
-    return found
+    return {row.name: whole.places.sizes(skeletons.footprint(row, request.also)) for row in rows}
 
 
 def _mean(positions: Positions) -> float:
@@ -233,19 +224,6 @@ def _measured(found: Mixture, positions: Positions) -> Mixture:
     return replace(found, kl=seen["kl_mean"], changed=changed(seen["top1_agreement"]))
 
 
-def _paired(one: Positions, other: Positions) -> Estimate:
+def _paired(one: Positions, other: Positions) -> Estimate | None:
     """Mean KL of one − that of the other at the same positions, with the interval of the difference."""
-    statistic = METRICS["kl_mean"].statistic
-    assert isinstance(statistic, Mean) and one.kl is not None and other.kl is not None and one.chunk is not None
-    _, chunk = np.unique(one.chunk, return_inverse=True)
-    counts = np.bincount(chunk).astype(np.float64)
-    texts = np.zeros(len(counts), dtype=np.int64)
-    seen = difference(
-        *(
-            scatter(np.bincount(chunk, values).astype(np.float64), counts, texts, statistic.memory)
-            for values in (one.kl, other.kl)
-        )
-    )
-    low, high = interval(seen) or (None, None)
-    error = math.sqrt(seen.variance) if seen.blocks >= MIN_BLOCKS else None
-    return Estimate(seen.value, error, len(one.kl), "nat", low, high, seen.blocks)
+    return pairs.of(chunk_sums.of(one), chunk_sums.of(other)).get("kl_mean")

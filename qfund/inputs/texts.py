@@ -28,6 +28,24 @@ SCORINGS = {
 CHAT = (ANSWERS, WRITTEN)
 
 
+class OneText:
+    """What an ``InputRequest`` says whose one text is read in plain chunks, every position scored."""
+
+    __slots__ = ()
+
+    @property
+    def texts(self) -> tuple[NamedText, ...]:
+        return ()
+
+    @property
+    def stride(self) -> int | None:
+        return None
+
+    @property
+    def scoring(self) -> str:
+        return ALL
+
+
 class InputRequest(Protocol):
     """What a request says of its input: see ``qfund.features.compare.request.spec.Spec``."""
 

@@ -9,7 +9,7 @@ from qfund.core.names import look_up
 from qfund.core.request import model_name
 from qfund.features.memory.request.kv_cache import KV_CHOICES, KV_FORMATS
 from qfund.inputs.facts import InputFacts
-from qfund.inputs.texts import ALL, MAX_TEXT, NamedText
+from qfund.inputs.texts import MAX_TEXT, OneText
 from qfund.precisions.precision import STORED
 from qfund.precisions.table import precision
 
@@ -24,7 +24,7 @@ _ALIASES = {"fp8_e4m3": "fp8", "kivi": "int4_kivi"}
 
 
 @dataclass(frozen=True, slots=True)
-class KvRequest:
+class KvRequest(OneText):
     """What to measure.
 
     Attributes:
@@ -46,19 +46,6 @@ class KvRequest:
     first: int = 0
     window: int = 0
     revision: str | None = None
-
-    # What a text of chunks could have besides (``inputs.texts.InputRequest``).
-    @property
-    def texts(self) -> tuple[NamedText, ...]:
-        return ()
-
-    @property
-    def stride(self) -> int | None:
-        return None
-
-    @property
-    def scoring(self) -> str:
-        return ALL
 
     def waits(self, row: str) -> int:
         """The window of a row of ``kv``."""

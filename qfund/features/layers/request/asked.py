@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from qfund.core.errors import InvalidSpec, UnavailablePrecision
-from qfund.inputs.texts import ALL, MAX_TEXT, NamedText
+from qfund.inputs.texts import MAX_TEXT, OneText
 from qfund.precisions.precision import STORED
 from qfund.precisions.request import canonical
 from qfund.precisions.table import PRECISIONS
@@ -16,7 +16,7 @@ DEFAULT_PRECISIONS = ("int8", "int5", "int4", "int3", "nf4")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(OneText):
     """``text``, ``max_tokens`` and ``context`` as in ``compare``: None takes the model's evaluation text, and its own
     context, at most 512. ``also``: kinds of modules that quantisers convert too."""
 
@@ -28,19 +28,6 @@ class Asked:
     context: int | None = None
     revision: str | None = None
     also: tuple[str, ...] = ()
-
-    # What a text of chunks could have besides, and these requests do not (``inputs.texts.InputRequest``).
-    @property
-    def texts(self) -> tuple[NamedText, ...]:
-        return ()
-
-    @property
-    def stride(self) -> int | None:
-        return None
-
-    @property
-    def scoring(self) -> str:
-        return ALL
 
 
 Request = TypeVar("Request", bound=Asked)

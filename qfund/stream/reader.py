@@ -1,7 +1,6 @@
 """A unit's weights: read once from the checkpoint's files, and loaded into any base dtype as transformers does it."""
 
 import math
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -13,9 +12,10 @@ import torch
 from torch import Tensor
 from transformers.core_model_loading import convert_and_load_state_dict_in_model
 
+from qfund.checkpoints import reading
 from qfund.checkpoints.checkpoint import Checkpoint, places
 from qfund.checkpoints.wild.packed_tensor import PackedTensor
-from qfund.core.errors import CorruptCheckpoint, ModelNotFound
+from qfund.core.errors import CorruptCheckpoint
 from qfund.models.match.ties import weight_names
 from qfund.stream import quantized
 from qfund.stream.frame import Frame, Slot
@@ -189,23 +189,12 @@ class Reader:
         if not into.numel():
             return
         memory = into.reshape(-1).view(torch.uint8).numpy().data
-        done = 0
-        try:
-            while done < len(memory):
-                got = os.preadv(self._file(path), [memory[done:]], start + offset + done)
-                if not got:
-                    raise OSError(0, "the file has become shorter", str(path))
-                done += got
-        except OSError as error:
-            raise ModelNotFound(
-                f"{path} can no longer be read: {error.strerror or error}.",
-                "Check that the disk is there and that the file is whole.",
-            ) from error
-        self.bytes_read += done
+        reading.fill(memory, self._file(path), path, start + offset)
+        self.bytes_read += len(memory)
 
     def _file(self, path: Path) -> int:
         if path not in self._open:
-            self._open[path] = self._stack.enter_context(path.open("rb", buffering=0)).fileno()
+            self._open[path] = self._stack.enter_context(reading.opened(path)).fileno()
         return self._open[path]
 
 

@@ -1,6 +1,5 @@
 """A GGUF file, or all files of a split one, opened: heads only."""
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qfund.checkpoints import reading
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.checkpoints.headers import AGAIN
 from qfund.checkpoints.identity import files_id
@@ -125,19 +125,8 @@ def read_bytes(path: Path, start: int, count: int) -> NDArray[np.uint8]:
         ModelNotFound: it is gone, or has become shorter.
     """
     found = np.empty(count, np.uint8)
-    done = 0
-    try:
-        with path.open("rb", buffering=0) as file:
-            while done < count:
-                got = os.preadv(file.fileno(), [found.data[done:]], start + done)
-                if not got:
-                    raise OSError(0, "the file has become shorter", str(path))
-                done += got
-    except OSError as error:
-        raise ModelNotFound(
-            f"{path} can no longer be read: {error.strerror or error}.",
-            "Check that the disk is there and that the file is whole.",
-        ) from error
+    with reading.opened(path) as file:
+        reading.fill(found.data, file.fileno(), path, start)
     return found
 
 

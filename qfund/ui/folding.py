@@ -16,9 +16,15 @@ def change() -> None:
     )
 
 
-def fold(container: str) -> None:
-    """Fold the container of that key, until somebody wants to change something. What is shown is a stored result."""
-    hidden = "" if st.session_state.get(_OPEN) else f".st-key-{container}{{display:none}}"
+def close() -> None:
+    """What was to be changed has been."""
+    st.session_state[_OPEN] = False
+
+
+def fold(*containers: str) -> None:
+    """Fold the containers of these keys, until somebody wants to change something. What is shown is a stored result."""
+    folded = ",".join(f".st-key-{container}" for container in containers)
+    hidden = "" if st.session_state.get(_OPEN) else f"{folded}{{display:none}}"
     st.html(f"<style>@media (max-width:640px){{.st-key-unfold{{display:flex}}{hidden}}}</style>")
 
 

@@ -1,7 +1,5 @@
 """The comparison that the address bar names: its report, the job that works on it, or an invitation to start it."""
 
-from pathlib import Path
-
 import streamlit as st
 
 from qfund.core.errors import QfundError
@@ -10,11 +8,9 @@ from qfund.features.compare import link
 from qfund.features.compare.request.examples import EXAMPLE
 from qfund.features.compare.request.spec import Spec
 from qfund.features.compare.view import choices, running, sections
-from qfund.ui import progress, services
+from qfund.ui import folding, progress, services
 from qfund.ui.states import empty, failed, literal, told
 
-_LOOKS = Path(__file__).parent / "assets/page.css"
-_OPEN = "choices_open"  # whether the choices are shown on a phone, where a result hides them
 _BEFORE = "shown_before"  # the comparison that was last seen with a report, to look at while another one runs
 
 
@@ -23,16 +19,10 @@ def draw() -> None:
     shown, problems = link.opened()
     choices.follow(shown)
     told(problems)
-    st.html(_LOOKS)
     said = None
-    st.button(
-        "Hide the choices" if st.session_state.get(_OPEN) else "Change",
-        key="change",
-        icon=":material/tune:",
-        on_click=_turn,
-    )
+    folding.change()
     if choices.draw():
-        st.session_state[_OPEN] = False
+        folding.close()
         try:
             link.show(_started(choices.asked()))
             st.rerun()
@@ -40,16 +30,6 @@ def draw() -> None:
             said = error
             failed(error)
     _below(shown, said)
-
-
-def _turn() -> None:
-    st.session_state[_OPEN] = not st.session_state.get(_OPEN)
-
-
-def _folded() -> None:
-    """On a phone the answer comes first: what was chosen lies behind a button."""
-    hidden = "" if st.session_state.get(_OPEN) else ".st-key-choices,.st-key-conditions{display:none}"
-    st.html(f"<style>@media (max-width:640px){{.st-key-change{{display:flex}}{hidden}}}</style>")
 
 
 def _old() -> None:
@@ -87,7 +67,7 @@ def _below(shown: Spec, said: QfundError | None) -> None:
         st.warning(literal(found.problem), icon=":material/database_off:")
     if found.result is not None:
         st.session_state[_BEFORE] = shown
-        _folded()
+        folding.fold("choices", "conditions")
         sections.draw(found)
         return
     if found.job is not None and found.job.active:

@@ -1,15 +1,21 @@
-"""A job under way: phase, share, place in the queue, and a way to end it. It outlives the tab that asked for it."""
+"""A job asked for and under way: phase, share, place in the queue, and a way to end it. It outlives the tab that asked
+for it."""
 
 import time
-from typing import Any
+from typing import Any, TypeVar
 
 import streamlit as st
 
+from qfund.core.errors import QfundError
+from qfund.core.request import Request
 from qfund.drawing.phrases import label
 from qfund.engine.jobs import Job
 from qfund.ui import services
-from qfund.ui.states import failed, literal
+from qfund.ui.address import Address
+from qfund.ui.services import Answer
+from qfund.ui.states import empty, failed, literal
 
+Asked = TypeVar("Asked")
 EVERY = 0.5  # seconds between two looks at a job
 
 
@@ -58,3 +64,36 @@ def ended(job: Job) -> None:
         st.info(f"{literal(job.error.message)} {literal(job.error.remedy)}", icon=":material/cancel:")
     else:
         failed(job.error, "This comparison failed.")
+
+
+def press(address: Address[Asked], asked: Asked, request: Request) -> None:
+    """Ask for it, unless it is there, and draw the page anew; a refusal is told."""
+    try:
+        if services.look_up(request).result is None:
+            services.jobs().submit(request)
+        address.pressed(asked)
+    except QfundError as error:
+        failed(error)
+        return
+    st.rerun()
+
+
+def measured(request: Request, refused: str, invitation: str, icon: str) -> Answer | None:
+    """The answer that has a result; where there is none, the visitor is told why, how far it is, or what Measure does.
+
+    ``refused``: what cannot be done where the request cannot be.
+    """
+    try:
+        found = services.look_up(request)
+    except QfundError as error:
+        failed(error, refused)
+        return None
+    if found.job is not None and found.job.active:
+        follow(found.key)
+        return None
+    if found.result is None:
+        if found.job is not None:
+            ended(found.job)
+        empty("Not measured yet", f"**Measure** {invitation}", icon)
+        return None
+    return found

@@ -3,19 +3,18 @@
 import shlex
 from dataclasses import replace
 
-import msgspec
 import streamlit as st
 
 from qfund.checkpoints import catalog
-from qfund.core.errors import QfundError
 from qfund.drawing import axes
 from qfund.drawing.phrases import label
 from qfund.features.kv import figures, tables, words
 from qfund.features.kv.link import ADDRESS, PRECISIONS, Asked, known
 from qfund.features.kv.request import Kv
 from qfund.features.memory.request.kv_cache import KV_CHOICES
-from qfund.ui import columns, downloads, pickers, progress, services
-from qfund.ui.states import empty, failed, literal, told
+from qfund.ui import columns, downloads, pickers, progress
+from qfund.ui.services import Answer
+from qfund.ui.states import literal, told
 
 _TOKENS = (1024, 4096, 16_384)
 _COLUMNS = {
@@ -47,15 +46,16 @@ def draw() -> None:
     told(ADDRESS.problems())
     draft, pressed = _choices(shown)
     if pressed:
-        try:
-            if services.look_up(draft.request).result is None:
-                services.jobs().submit(draft.request)
-            ADDRESS.pressed(draft)
-            st.rerun()
-        except QfundError as error:
-            failed(error)
+        progress.press(ADDRESS, draft, draft.request)
     ADDRESS.show(draft)
-    _below(draft)
+    found = progress.measured(
+        draft.request,
+        "This cannot be measured.",
+        "reads a text with the cache as computed, and again with each of these caches.",
+        ":material/memory_alt:",
+    )
+    if found is not None:
+        _result(found, draft)
 
 
 def _choices(asked: Asked) -> tuple[Asked, bool]:
@@ -116,27 +116,8 @@ def _number(title: str, name: str, explained: str) -> int:
     return int(found or 0)
 
 
-def _below(asked: Asked) -> None:
-    try:
-        found = services.look_up(asked.request)
-    except QfundError as error:
-        failed(error, "This cannot be measured.")
-        return
-    if found.job is not None and found.job.active:
-        progress.follow(found.key)
-    elif found.result is not None:
-        _result(found.result, asked, found.key)
-    else:
-        if found.job is not None:
-            progress.ended(found.job)
-        empty(
-            "Not measured yet",
-            "**Measure** reads a text with the cache as computed, and again with each of these caches.",
-            ":material/memory_alt:",
-        )
-
-
-def _result(found: Kv, asked: Asked, key: str) -> None:
+def _result(answer: Answer, asked: Asked) -> None:
+    found: Kv = answer.result
     st.subheader(literal(words.headline(found)), anchor=False)
     for sentence in words.refused(found):
         st.warning(literal(sentence))
@@ -169,17 +150,7 @@ def _result(found: Kv, asked: Asked, key: str) -> None:
     )
     st.caption(literal(" ".join([*words.notes(found), *found.notes])))
     st.caption(f"{label(found.request.precision)} weights · {found.environment.cpu} · {found.created[:10]}")
-    with st.expander("Take it with you", icon=":material/download:"):
-        downloads.download(
-            "Everything (JSON)",
-            lambda: msgspec.json.encode(found),
-            f"qfund-kv-{key[:8]}.json",
-            "application/json",
-            "data_object",
-            "kv",
-        )
-        st.code(ADDRESS.complete(asked), language=None, wrap_lines=True)
-        st.code(shell(asked), language="bash", wrap_lines=True)
+    downloads.take_along(answer, "kv", ADDRESS.complete(asked), shell(asked))
 
 
 def shell(asked: Asked) -> str:

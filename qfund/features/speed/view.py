@@ -3,11 +3,9 @@
 import shlex
 from dataclasses import replace
 
-import msgspec
 import streamlit as st
 
 from qfund.checkpoints import catalog
-from qfund.core.errors import QfundError
 from qfund.drawing import axes
 from qfund.features.memory.request.budgets import GPUS
 from qfund.features.speed import figures, tables, words
@@ -15,8 +13,9 @@ from qfund.features.speed.link import ADDRESS, Asked
 from qfund.features.speed.request.causes import PREFILL
 from qfund.features.speed.request.gpus import estimated, per_million
 from qfund.features.speed.request.speed import RUNNERS, Speed
-from qfund.ui import columns, downloads, pickers, progress, services
-from qfund.ui.states import empty, failed, literal, told
+from qfund.ui import columns, downloads, pickers, progress
+from qfund.ui.services import Answer
+from qfund.ui.states import literal, told
 
 _DEPTHS, _BATCHES = (16, 64, 192, 512, 2048), (1, 2, 4, 8, 16)
 _COLUMNS = {
@@ -56,14 +55,17 @@ def draw() -> None:
     told(ADDRESS.problems())
     draft, pressed = _choices(shown)
     if pressed:
-        try:
-            if services.look_up(draft.request).result is None:
-                services.jobs().submit(draft.request)
-            ADDRESS.pressed(draft)
-            st.rerun()
-        except QfundError as error:
-            failed(error)
-    _below(draft)
+        progress.press(ADDRESS, draft, draft.request)
+    found = progress.measured(
+        draft.request,
+        "This cannot be timed.",
+        "lets every precision read prompts and write, in turns, and looks for why some are slower.",
+        ":material/speed:",
+    )
+    if found is None:
+        ADDRESS.show(draft)
+    else:
+        _result(found, draft)
 
 
 def _choices(asked: Asked) -> tuple[Asked, bool]:
@@ -114,30 +116,8 @@ def _numbers(title: str, name: str, offered: tuple[int, ...]) -> tuple[int, ...]
     return tuple(sorted(found))
 
 
-def _below(asked: Asked) -> None:
-    try:
-        found = services.look_up(asked.request)
-    except QfundError as error:
-        ADDRESS.show(asked)
-        failed(error, "This cannot be timed.")
-        return
-    if found.result is not None:
-        _result(found.result, asked, found.key)
-        return
-    ADDRESS.show(asked)
-    if found.job is not None and found.job.active:
-        progress.follow(found.key)
-        return
-    if found.job is not None:
-        progress.ended(found.job)
-    empty(
-        "Not measured yet",
-        "**Measure** lets every precision read prompts and write, in turns, and looks for why some are slower.",
-        ":material/speed:",
-    )
-
-
-def _result(found: Speed, asked: Asked, key: str) -> None:
+def _result(answer: Answer, asked: Asked) -> None:
+    found: Speed = answer.result
     batch, depth = _point(found)
     st.subheader(literal(words.headline(found, batch, depth)), anchor=False)
     if said := words.busy(found):
@@ -165,17 +145,7 @@ def _result(found: Speed, asked: Asked, key: str) -> None:
     ADDRESS.show(asked)
     st.caption(literal(" ".join(words.notes(found))))
     st.caption(f"Measured on {literal(found.environment.cpu)}, {found.environment.device}, {found.created[:10]}.")
-    with st.expander("Take it with you", icon=":material/download:"):
-        downloads.download(
-            "Everything (JSON)",
-            lambda: msgspec.json.encode(found),
-            f"qfund-speed-{key[:8]}.json",
-            "application/json",
-            "data_object",
-            "speed",
-        )
-        st.code(ADDRESS.complete(asked), language=None, wrap_lines=True)
-        st.code(shell(asked), language="bash", wrap_lines=True)
+    downloads.take_along(answer, "speed", ADDRESS.complete(asked), shell(asked))
 
 
 def _point(found: Speed) -> tuple[int, int]:

@@ -20,10 +20,18 @@ from qfund.features.layers.request.swaps import Swaps
 from qfund.features.layers.view import choices
 from qfund.ui import columns, downloads, progress, services
 from qfund.ui.services import Answer
-from qfund.ui.states import empty, failed, literal, told
+from qfund.ui.states import literal, told
 
 #: What a heat map of single modules may show.
 _SHOWN = {"relative_l2": "Its own output", "score": "The model's outputs, foretold by gradients"}
+#: What is measured in each view, after *Measure*.
+_INVITATIONS = {
+    "swaps": "puts one part at a time in each precision, all else in the reference, and measures what the model's "
+    "outputs lose",
+    "modules": "runs every module in every precision on what the reference gives it, in one pass",
+    "recipe": "measures single swaps on one text, finds the best precision for each module under the budget, and "
+    "compares that with uniform precisions on another text",
+}
 
 
 def draw() -> None:
@@ -33,49 +41,18 @@ def draw() -> None:
     told(ADDRESS.problems())
     draft, pressed = choices.draw(shown)
     if pressed:
-        try:
-            request = _request(draft)
-            if services.look_up(request).result is None:
-                services.jobs().submit(request)
-            ADDRESS.pressed(draft)
-            st.rerun()
-        except QfundError as error:
-            failed(error)
+        progress.press(ADDRESS, draft, _request(draft))
     ADDRESS.show(draft)
-    _below(draft)
+    found = progress.measured(
+        _request(draft), "This cannot be measured.", f"{_INVITATIONS[draft.view]}.", ":material/stacks:"
+    )
+    if found is not None:
+        _VIEWS[draft.view](found, draft)
+        downloads.take_along(found, "layers", ADDRESS.complete(draft), shell(draft))
 
 
 def _request(asked: Asked) -> Any:
     return {"swaps": asked.swaps, "modules": asked.layers, "recipe": asked.recipe}[asked.view]
-
-
-def _below(asked: Asked) -> None:
-    try:
-        found = services.look_up(_request(asked))
-    except QfundError as error:
-        failed(error, "This cannot be measured.")
-        return
-    if found.job is not None and found.job.active:
-        progress.follow(found.key)
-        return
-    if found.result is None:
-        if found.job is not None:
-            progress.ended(found.job)
-        _invitation(asked)
-        return
-    _VIEWS[asked.view](found, asked)
-    _take_along(found, asked)
-
-
-def _invitation(asked: Asked) -> None:
-    said = {
-        "swaps": "puts one part at a time in each precision, all else in the reference, and measures what the model's "
-        "outputs lose",
-        "modules": "runs every module in every precision on what the reference gives it, in one pass",
-        "recipe": "measures single swaps on one text, finds the best precision for each module under the budget, and "
-        "compares that with uniform precisions on another text",
-    }[asked.view]
-    empty("Not measured yet", f"**Measure** {said}.", ":material/stacks:")
 
 
 def _swaps(answer: Answer, asked: Asked) -> None:
@@ -213,20 +190,6 @@ def _other_tools(found: Recipe, asked: Asked) -> None:
         st.markdown("**Model card** · `MODEL_CARD.md`")
         st.code(words.card(found, ADDRESS.complete(asked)), language="markdown", height=240)
         st.caption("`qfund recipe … --export DIR` writes a checkpoint of compressed-tensors beside these.")
-
-
-def _take_along(found: Answer, asked: Asked) -> None:
-    with st.expander("Take it with you", icon=":material/download:"):
-        downloads.download(
-            "Everything (JSON)",
-            lambda: msgspec.json.encode(found.result),
-            f"qfund-layers-{found.key[:8]}.json",
-            "application/json",
-            "data_object",
-            "layers",
-        )
-        st.code(ADDRESS.complete(asked), language=None, wrap_lines=True)
-        st.code(shell(asked), language="bash", wrap_lines=True)
 
 
 def shell(asked: Asked) -> str:

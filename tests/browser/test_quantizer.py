@@ -20,7 +20,7 @@ def says(visit: Visit, label: str, value: str) -> None:
 
 def test_a_link_is_the_first_request_to_a_fresh_server(arrive: Arrive, fresh: Server) -> None:
     visit = arrive(at=fresh).open("/formats?format=bf16&number=1/7").drawn()
-    visit.heading("Number formats")
+    expect(visit.page.get_by_role("heading", name="Formats", exact=True, level=1)).to_be_visible()
     expect(visit.page.get_by_test_id("stTopNavSection").filter(has_text="Learn")).to_be_visible()
     says(visit, "Value", "0.142578125")
     assert visit.query()["number"] == ["1/7"] and visit.query()["bits"] == ["0x3E12"]

@@ -30,7 +30,7 @@ def test_tokens_answer_at_once_in_the_browser(arrive: Arrive) -> None:
     assert len(shares) == 5
     assert float(shares[0].rstrip(" %")) == pytest.approx(100 * report.tokens.reference.probabilities[2][0], abs=0.06)
     # Keyboard, another candidate, another colour.
-    page.locator(".text").press("ArrowRight")
+    page.get_by_role("listbox", name="The text, token by token").press("ArrowRight")
     expect(page.locator(".panel .place")).to_have_text("token 5 of 10")
     page.get_by_role("radio", name="INT8 weight-only").click()
     expect(page.locator(".panel .side-title").nth(1)).to_have_text("INT8 weight-only expects")

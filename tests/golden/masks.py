@@ -95,7 +95,8 @@ def placed(text: str, folders: Mapping[str, str]) -> str:
 def momentary(text: str) -> str:
     """A page without what this machine has and takes just now: its free memory, and how long it would measure."""
     text = re.sub(r"(?<![\w.])[\d.,]+ (?:second|minute|hour)s?\b", "<time>", text)
-    return re.sub(r"[\d.,]+[ \u00a0][KMGT]iB(?=[ \u00a0](?:to spare|free))", "<room>", text)
+    text = re.sub(r"(?<=✓ )[\d.,]+ [KMGT]iB", "<room>", text)
+    return re.sub(r"[\d.,\\]+[ \u00a0][KMGT]iB(?=[ \u00a0](?:to spare|free))", "<room>", text)
 
 
 def loading(text: str) -> str:
@@ -110,7 +111,7 @@ def loading(text: str) -> str:
 def words(text: str) -> str:
     """A text for people without the times and versions of a run."""
     lines = []
-    timed = "Forward ÷" in text  # a table whose columns are as wide as its times
+    timed = "Forward ÷" in text or "Time ÷" in text  # a table whose columns are as wide as its times
     for line in text.splitlines():
         masked = line
         for pattern, instead in _TEXTS:

@@ -266,6 +266,7 @@ def _visible(value: Any, name: str = "") -> Any:
     if name == "bytes" and isinstance(value, str):  # what a component is given; its id is no more than a key
         value = re.sub(r'"id":"[^"]*"', "", b64decode(value).decode("latin-1"))
     if isinstance(value, str) and len(value) > _LONG_PICTURE and (value.startswith("<") or name not in _TEXTS):
+        value = masks.momentary(value)
         return f"{len(value)} characters, sha256 {sha256(value.encode()).hexdigest()}"
     return value
 

@@ -69,4 +69,4 @@ def test_a_number_that_changes_is_seen(instead: str, here: bool, elsewhere: bool
 def test_a_word_that_changes_is_seen_on_every_machine() -> None:
     recorded = (RECORDED / "commands/compare-dummy.txt").read_text("utf-8")
     for same in (True, False):
-        assert "indecisive" in masks.difference(recorded, recorded.replace("inconclusive", "indecisive"), same)
+        assert "indecisive" in masks.difference(recorded, recorded.replace("undecided", "indecisive"), same)

@@ -26,21 +26,21 @@ SECTIONS = {
 @st.fragment
 def draw(found: Answer) -> None:
     """A fragment: opening a section draws nothing else anew."""
+    sections = {name: draw for name, draw in SECTIONS.items() if draw not in _without(found.result)}
+    titles = {link.SECTIONS[name]: name for name in sections}
+    if st.session_state.get("section") not in titles:
+        shown = link.shown_section() if link.shown_section() in sections else next(iter(sections))
+        st.session_state["section"] = link.SECTIONS[shown]  # a default that changes would make other tabs of them
+    link.show_section(titles[st.session_state["section"]])  # before the link that is copied
+    link.rewrite()
     with st.container(key="report"):
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
             st.header(literal(title(found.result)), anchor=False, width="content")
             _copy_link(found)
         answer.draw(found)
-        sections = {name: draw for name, draw in SECTIONS.items() if draw not in _without(found.result)}
-        shown = link.shown_section() if link.shown_section() in sections else next(iter(sections))
-        titles = [link.SECTIONS[name] for name in sections]
-        if st.session_state.get("section") not in titles:
-            st.session_state["section"] = link.SECTIONS[shown]  # a default that changes would make other tabs of them
-        tabs = st.tabs(titles, key="section", on_change="rerun")
-        for tab, (name, section) in zip(tabs, sections.items(), strict=True):
+        tabs = st.tabs(list(titles), key="section", on_change="rerun")
+        for tab, section in zip(tabs, sections.values(), strict=True):
             if tab.open:
-                link.show_section(name)
-                link.rewrite()
                 with tab:
                     section(found)
 

@@ -89,10 +89,10 @@ def recipe(request: RecipeRequest, progress: Progress = lambda phase, share: Non
     ]
 
     def mixture(chosen: Sequence[str], precision: str | None = None) -> Mixture:
-        pairs = list(zip(choices, chosen, strict=True))
-        modules = {name: row for choice, row in pairs for name in choice.modules}
-        held = sum(choice.bytes[row] for choice, row in pairs)
-        predicted = math.fsum(choice.damage[row] for choice, row in pairs)
+        taken = list(zip(choices, chosen, strict=True))
+        modules = {name: row for choice, row in taken for name in choice.modules}
+        held = sum(choice.bytes[row] for choice, row in taken)
+        predicted = math.fsum(choice.damage[row] for choice, row in taken)
         ordered = {name: modules[name] for name in whole.places.every if name in modules}
         return Mixture(precision, ordered, rest + held, 8 * held / weights, predicted)
 
@@ -101,7 +101,7 @@ def recipe(request: RecipeRequest, progress: Progress = lambda phase, share: Non
         raise _too_small(request, budget, smallest, 8 * (smallest - rest) / weights)
     best = mixture(chosen)
     uniform = [mixture([row.name] * len(choices), row.name) for row in whole.rows]
-    small = [row for row in uniform if row.bytes <= best.bytes or row.bytes <= budget]
+    small = [row for row in uniform if row.bytes <= budget]
     by_search = {row.name: _mean(seen[everywhere[row.name].name]) for row in whole.rows}
     rival = min(small, key=lambda row: by_search[str(row.precision)]).precision if small else None
     asked_mixes = [Mix("recipe", best.modules), *everywhere.values()]

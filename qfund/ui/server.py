@@ -7,6 +7,7 @@ how it keeps its history, and what its elements lack for some of those who use i
 import gzip
 import html
 import re
+import secrets
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import anyio.to_thread
 import streamlit as st
 from starlette.datastructures import Headers
 from starlette.middleware import Middleware
+from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from streamlit.runtime.scriptrunner import get_script_run_ctx
@@ -25,6 +27,8 @@ _STATIC = Path(st.__file__).parent / "static"
 _TYPES = {".js": "text/javascript", ".css": "text/css"}
 _FOR_EVER = "public, immutable, max-age=31536000"  # a file's name holds a hash of its content
 _ASSETS = Path(__file__).parent / "assets"
+#: Tells one browser from another, so that whoever comes back to a job is known as the one who asked for it.
+COOKIE = "qfund_visitor"
 _TITLE = re.compile("<title>.*?</title>")
 
 
@@ -93,7 +97,11 @@ class Pages:
         else:
             return None
         headers = {"cache-control": keep, "vary": "accept-encoding"}
-        return Response(body, media_type=media, headers=headers | ({"content-encoding": "gzip"} if zipped else {}))
+        answer = Response(body, media_type=media, headers=headers | ({"content-encoding": "gzip"} if zipped else {}))
+        if media == "text/html" and COOKIE not in HTTPConnection(scope).cookies:
+            secure = scope.get("scheme") == "https"
+            answer.set_cookie(COOKIE, secrets.token_urlsafe(16), httponly=True, samesite="lax", secure=secure)
+        return answer
 
 
 MIDDLEWARE = [Middleware(Pages)]

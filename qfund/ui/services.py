@@ -1,25 +1,31 @@
 """The one seam between pages and the rest of qfund: store, jobs and catalog, shared by all sessions of a server.
 
+What must be there once for all of them is no cached resource of Streamlit's: any visitor's browser may empty those.
 Tests replace ``store`` and ``jobs``; nothing else in ``qfund.ui`` and ``pages/`` reaches them in another way.
 """
 
+import functools
+import hashlib
 import importlib
-import os
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from qfund.checkpoints import catalog
 from qfund.core.errors import QfundError
 from qfund.core.feature import Feature, lazily
 from qfund.core.request import Request
 from qfund.engine import key_of, shipped, unfinished
-from qfund.engine.jobs import Job, Jobs
+from qfund.engine.job import NOBODY, Job, Visitor
+from qfund.engine.jobs import Desk, Jobs
 from qfund.engine.kinds import KINDS, kind_of
+from qfund.engine.settings import public as public
 from qfund.engine.store import Store
+from qfund.ui.server import COOKIE
 
 #: All rows; ``features`` is above this room, so it is named, not imported.
 FEATURES: tuple[Feature, ...] = lazily("qfund.features:FEATURES")
@@ -28,36 +34,62 @@ FEATURES: tuple[Feature, ...] = lazily("qfund.features:FEATURES")
 KEPT = 24
 
 
-@st.cache_resource(show_spinner=False)
-def store() -> Store:
+_making = threading.RLock()
+
+
+@functools.cache
+def _store() -> Store:
     return Store()
 
 
-@st.cache_resource(show_spinner=False)
-def jobs() -> Jobs:
+@functools.cache
+def _jobs() -> Jobs:
     return Jobs(store())
 
 
-@st.cache_resource(show_spinner=False)
-def warm_up() -> None:
-    """Import what the first chart needs while the first visitor still reads; once for each server."""
+@functools.cache
+def _warmed() -> threading.Thread:
     charts = [name for feature in FEATURES for name in feature.warm]
 
     def work() -> None:
         for name in ("pandas", "pyarrow", "plotly.graph_objects", "plotly.io", *charts):
             importlib.import_module(name)
 
-    threading.Thread(target=work, name="warm-up", daemon=True).start()
+    return threading.Thread(target=work, name="warm-up", daemon=True)
+
+
+def store() -> Store:
+    with _making:
+        return _store()
+
+
+def jobs() -> Desk:
+    """The jobs, for the visitor whose page is drawn."""
+    with _making:
+        every = _jobs()
+    return Desk(every, visitor())
+
+
+def warm_up() -> None:
+    """Import what the first chart needs while the first visitor still reads; once for each server."""
+    with _making:
+        thread = _warmed()
+        if thread.ident is None:
+            thread.start()
+
+
+def visitor() -> Visitor:
+    """Whose page is drawn: the browser that carries our cookie, or else the session."""
+    context = get_script_run_ctx(suppress_warning=True)
+    if context is None:
+        return NOBODY
+    known = st.context.cookies.get(COOKIE) or context.session_id
+    return Visitor(hashlib.sha256(known.encode()).hexdigest()[:16], st.context.ip_address)
 
 
 def prepare_worker() -> None:
     """Somebody is about to compare: let the worker import what the first job needs."""
     jobs().warm()
-
-
-def public() -> bool:
-    """Whether strangers share this server (``QFUND_PUBLIC=1``): nothing can be deleted, own texts are not listed."""
-    return os.environ.get("QFUND_PUBLIC", "") not in ("", "0")
 
 
 class Results:

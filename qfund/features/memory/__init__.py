@@ -19,6 +19,7 @@ FEATURE = Feature(
             check="qfund.features.memory.request.plan:checked",
             at_once="qfund.features.memory.request.plan:from_headers",
             consistent="qfund.features.memory.request.invariants:consistent_plan",
+            quick=True,
         ),
         Kind(
             "fits",
@@ -28,6 +29,7 @@ FEATURE = Feature(
             check="qfund.features.memory.request.fits:checked",
             consistent="qfund.features.memory.request.invariants:consistent_fits",
             schema=2,
+            quick=True,
         ),
         Kind(
             "load-peak",

@@ -53,14 +53,13 @@ def _leave(job: Job) -> None:
 
 
 def _phase(job: Job) -> str:
-    again = "Started again, because the server was: " if job.attempts > 1 else ""
+    again = "Started again after a restart · " if job.attempts > 1 else ""
     if job.state == "queued":
         wait = f" · its turn in about {_rough(job.wait)}" if job.wait else ""
         return f"{again}Waiting: number {job.position} in the queue{wait}"
     phase = literal(job.phase) or "Starting"
     left = job.left(time.time())
-    phase = phase if again else f"{phase[:1].upper()}{phase[1:]}"
-    return f"{again}{phase} · {job.share:.0%}" + (f" · {_rough(left)} left" if left else "")
+    return f"{again}{phase[:1].upper()}{phase[1:]} · {job.share:.0%}" + (f" · {_rough(left)} left" if left else "")
 
 
 def _rough(seconds: float) -> str:

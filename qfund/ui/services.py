@@ -83,8 +83,12 @@ def visitor() -> Visitor:
     context = get_script_run_ctx(suppress_warning=True)
     if context is None:
         return NOBODY
-    known = st.context.cookies.get(COOKIE) or context.session_id
-    return Visitor(hashlib.sha256(known.encode()).hexdigest()[:16], st.context.ip_address)
+    cookie, address = st.context.cookies.get(COOKIE), st.context.ip_address
+    # A page that is run without a server has stand-ins for both.
+    known = cookie if isinstance(cookie, str) and cookie else context.session_id
+    return Visitor(
+        hashlib.sha256(known.encode(errors="replace")).hexdigest()[:16], address if isinstance(address, str) else None
+    )
 
 
 def prepare_worker() -> None:

@@ -20,6 +20,7 @@ from qfund.engine.process import Process
 from qfund.engine.turns import Turns
 
 if TYPE_CHECKING:
+    from qfund.engine.ledger import Ledger
     from qfund.engine.store import Store
 
 __all__ = ["Desk", "Job", "Jobs"]
@@ -46,6 +47,7 @@ class Jobs:
         time_limit: seconds that a job may run; None reads ``QFUND_TIME_LIMIT``.
         memory: bytes that the worker may take; None reads ``QFUND_WORKER_GIB``.
         identify: in place of what the kinds name.
+        ledger: where jobs that take long are written down; None for nowhere.
 
     Raises:
         UsageError: a setting that is no number above 0.
@@ -61,6 +63,7 @@ class Jobs:
         time_limit: float | None = None,
         memory: int | None = None,
         identify: Identify | None = None,
+        ledger: "Ledger | None" = None,
     ) -> None:
         given = settings.read()
         capacity, places = capacity or given.capacity, places or given.places
@@ -68,12 +71,15 @@ class Jobs:
         self._store = store
         self._time_limit = given.time_limit if time_limit is None else time_limit
         self._identify = identify
+        self._ledger = ledger
         # Guards everything below; notified whenever a job changes or there is something to do.
         self.changed = threading.Condition()
         self.closed = False
         self._records: dict[str, Record] = {}  # finished ones in the order in which they finished
         self._long, self._quick = Turns(capacity, places), Turns(capacity, places)
         self._durations = Durations()
+        for kind, model, seconds in ledger.durations() if ledger is not None else ():
+            self._durations.note(kind, model, seconds)
 
         def start() -> Worker:
             return Process(command)
@@ -90,18 +96,54 @@ class Jobs:
             QfundError: a malformed request, or a model that is not there.
         """
         key = key_of(request, self._identify)
+        record = Record(Job(key, kind_of(request).checked(request), submitted=time.time()), visitor)
+        if (joined := self._join(record, visitor)) is not None:
+            return joined
+        if self._ledger is not None and not record.quick and (elsewhere := self._ledger.claim(record)) is not None:
+            return elsewhere
+        with self.changed:
+            if (joined := self._join(record, visitor, admit=False)) is not None:  # somebody else was faster
+                return joined
+            self._add(record)
+            return self._moment(record, visitor)
+
+    def _join(self, record: Record, visitor: Visitor, *, admit: bool = True) -> Job | None:
+        """The equal job that waits or runs, which ``visitor`` waits for too from now on. Raises as ``submit``."""
         with self.changed:
             if self.closed:
                 raise EngineError("The server is shutting down.", "Try again in a moment.")
-            record = self._records.get(key)
-            if record is not None and record.job.active:
-                record.join(visitor)
+            there = self._records.get(record.job.key)
+            if there is not None and there.job.active:
+                there.join(visitor)
                 self.changed.notify_all()
-                return self._moment(record, visitor)
-            record = Record(Job(key, kind_of(request).checked(request), submitted=time.time()), visitor)
-            self._turns(record).admit(visitor)
-            self._add(record)
-            return self._moment(record, visitor)
+                return self._moment(there, visitor)
+            if admit:
+                self._turns(record).admit(visitor)
+            return None
+
+    def resume(self, key: str | None = None) -> bool:
+        """Begin again what servers that are gone have left, of that key or all. False if there was nothing."""
+        found = self._ledger.take_over(key) if self._ledger is not None else []
+        for job, visitor in found:
+            record = Record(job, visitor)
+            problem = self._unlike(job)
+            with self.changed:
+                there = self._records.get(job.key)
+                if problem is None and not self.closed and not (there is not None and there.job.active):
+                    self._add(record)
+            if problem is not None:
+                record.job = replace(job, state="failed", error=problem, finished=time.time())
+                self.note(record)
+        return bool(found)
+
+    def _unlike(self, job: Job) -> QfundError | None:
+        """Why a job that was written down cannot be done as it was meant."""
+        try:
+            if key_of(job.request, self._identify) == job.key:
+                return None
+        except QfundError as error:
+            return error
+        return EngineError("The model changed before this job was done.", "Start it again.")
 
     def find(self, request: Request) -> Job | None:
         """The latest job for ``request``, if it is remembered. Raises as ``key_of``."""
@@ -111,10 +153,14 @@ class Jobs:
         """The latest job of that key, if it is remembered. ``visitor`` watches it from now on."""
         with self.changed:
             record = self._records.get(key)
-            if record is None:
-                return None
-            record.watch(visitor)
-            return self._moment(record, visitor)
+            if record is not None:
+                record.watch(visitor)
+                return self._moment(record, visitor)
+        if self._ledger is None or (written := self._ledger.find(key)) is None:
+            return None
+        if written.active and self.resume(key):
+            return self.get(key, visitor)
+        return replace(written, others=1)  # at work elsewhere, or over
 
     def wait(self, key: str, timeout: float | None = None) -> Job | None:
         """The job of that key when it has finished, or as it is after ``timeout`` seconds."""
@@ -155,6 +201,8 @@ class Jobs:
             self.changed.notify_all()
         for lane in (self._lane, self._second):
             lane.join()
+        if self._ledger is not None:  # which has them as they were: another server goes on
+            self._ledger.close()
 
     # What the lanes ask and tell (``qfund.engine.lane.Board``).
 
@@ -184,6 +232,10 @@ class Jobs:
         unfinished.keep(self._store, kind_of(record.job.request), record.job.key, so_far)
         self.tell(record, so_far=so_far)
 
+    def note(self, record: Record, *, beat: bool = False) -> None:
+        if self._ledger is not None and not record.quick and not self.closed:
+            (self._ledger.beat if beat else self._ledger.write)(record)
+
     def done(self, record: Record, result: Any) -> bool:
         # First the store, so that whoever sees the job done finds the result there too.
         warning = keep(self._store, record.job.key, record.job.request, result, self._identify)
@@ -191,7 +243,8 @@ class Jobs:
             if not record.job.active:
                 return False
             self._conclude(record, "done", phase="Done", share=1.0, result=result, warning=warning)
-            return True
+        self.note(record)
+        return True
 
     def conclude(self, record: Record, state: State, error: QfundError, *, end: bool = False) -> bool:
         with self.changed:
@@ -201,6 +254,7 @@ class Jobs:
             self._conclude(record, state, error)
         if end and worker is not None:
             worker.end()
+        self.note(record)
         return True
 
     # All below is called with the lock held.

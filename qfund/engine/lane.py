@@ -58,6 +58,9 @@ class Board(Protocol):
     def limit(self, record: Record) -> float:
         """Seconds that it may run."""
 
+    def note(self, record: Record, *, beat: bool = False) -> None:
+        """Write it down; ``beat``: only if that was not done lately."""
+
     def tell(self, record: Record, **changes: Any) -> None:
         """Of one that still runs."""
 
@@ -146,6 +149,7 @@ class Lane:
         self._discard()
 
     def _perform(self, record: Record) -> None:
+        self._board.note(record)
         worker = self._ready()
         if not record.job.active:  # cancelled meanwhile, and whoever did it may be ending this worker
             self._discard()
@@ -214,6 +218,7 @@ class Lane:
         limit = self._board.limit(record)
         end = time.monotonic() + limit
         while not over.wait(max(0.0, min(LOOK, end - time.monotonic()))):
+            self._board.note(record, beat=True)
             worker = self._worker
             if time.monotonic() >= end:
                 self._board.conclude(record, "failed", _timed_out(limit), end=True)

@@ -23,6 +23,7 @@ from qfund.engine import key_of, shipped, unfinished
 from qfund.engine.job import NOBODY, Job, Visitor
 from qfund.engine.jobs import Desk, Jobs
 from qfund.engine.kinds import KINDS, kind_of
+from qfund.engine.ledger import Ledger
 from qfund.engine.settings import public as public
 from qfund.engine.store import Store
 from qfund.ui.server import COOKIE
@@ -44,7 +45,9 @@ def _store() -> Store:
 
 @functools.cache
 def _jobs() -> Jobs:
-    return Jobs(store())
+    made = Jobs(store(), ledger=Ledger(store()))
+    made.resume()
+    return made
 
 
 @functools.cache

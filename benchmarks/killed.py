@@ -1,4 +1,4 @@
-"""Servers killed at random moments: results lost, jobs lost in silence, jobs done again although their result was there.
+"""Servers killed at random moments: results lost, jobs lost in silence, jobs done again although there was a result.
 
 A server with a database has a queue of short jobs. It is killed (SIGKILL), at once another one takes over, and so on;
 what a job that was killed twice in the middle says of itself is counted apart.

@@ -99,8 +99,8 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Of all jobs: whose results are there, which are told as lost, which nobody says a word about, and which were begun
-    again although their result was there."""
+    """How many jobs have results, are told as lost, are missing without a word, and were begun again although their
+    result was there."""
 
     results: int
     lost: int
@@ -109,20 +109,24 @@ class Outcome:
 
 
 def ordeal(folder: Path, count: int, seconds: float, kills: int, chance: random.Random) -> Outcome:
-    """Ask a server for ``count`` jobs, kill it at ``kills`` random moments, each time let another one go on, and see."""
+    """Ask a server for ``count`` jobs, kill it at ``kills`` random moments, each time let another one go on."""
     store, log = opened(folder), folder / "log"
     keys = {request.model: key_of(request, identify) for request in asked(folder, count, seconds)}
-    twice = 0
+    there: set[str] = set()
+    twice = before = 0
+    log.touch()
     server = Server(folder, count, seconds)
-    for _ in range(kills):
-        time.sleep(chance.uniform(0.0, 8 * seconds))
-        server.kill()
-        there = {model for model, key in keys.items() if store.get(KIND, key) is not None}
-        before = len(log.read_text()) if log.exists() else 0
-        server = Server(folder)
-        time.sleep(chance.uniform(0.0, seconds))
-        twice += sum(line.removeprefix("begin ") in there for line in log.read_text()[before:].splitlines())
-    server.finish()
+    for left in range(kills, -1, -1):
+        if left:
+            time.sleep(chance.uniform(0.0, 8 * seconds))
+            server.kill()
+        else:
+            server.finish()
+        text = log.read_text()
+        twice += sum(line.removeprefix("begin ") in there for line in text[before:].splitlines())
+        there, before = {model for model, key in keys.items() if store.get(KIND, key) is not None}, len(text)
+        if left:
+            server = Server(folder)
     ledger = Ledger(store)
     missing = [key for key in keys.values() if store.get(KIND, key) is None]
     told = [job.state for key in missing if (job := ledger.find(key)) is not None]

@@ -149,7 +149,6 @@ class Lane:
         self._discard()
 
     def _perform(self, record: Record) -> None:
-        self._board.note(record)
         worker = self._ready()
         if not record.job.active:  # cancelled meanwhile, and whoever did it may be ending this worker
             self._discard()
@@ -184,7 +183,9 @@ class Lane:
             kind = kind_of(record.job.request)
             worker.send(messages.Measure(kind.name, messages.document(record.job.request)))
             for event in worker.events():
-                begun = begun or not isinstance(event, messages.Ready)
+                if not begun and not isinstance(event, messages.Ready):
+                    begun = True
+                    self._board.note(record)  # not before: a server that is ended first has not tried it
                 if isinstance(event, messages.Failed):
                     return None, event
                 if isinstance(event, messages.Done):

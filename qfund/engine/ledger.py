@@ -25,8 +25,8 @@ from qfund.engine.tables import JOBS
 if TYPE_CHECKING:
     from qfund.engine.store import Store
 
-#: How often a job is begun before it is given up: what ends a server twice may do so again.
-ATTEMPTS = 2
+#: How often a job is begun before it is given up: what has ended a server again and again may go on doing so.
+ATTEMPTS = 3
 #: Seconds between two signs that a job goes on, and for which one that failed is remembered.
 BEAT, REMEMBERED = 10.0, 86_400.0
 _ACTIVE = ("queued", "running")
@@ -67,7 +67,7 @@ class Ledger:
             row = self._row(record)
             self._written[record.job.key] = time.monotonic()
             if not record.job.active:
-                del self._written[record.job.key]
+                self._written.pop(record.job.key, None)
             values = {name: value for name, value in row.items() if name != "key"}
             mine = JOBS.c.server == self._server
             active = mine & JOBS.c.state.in_(_ACTIVE)
@@ -80,7 +80,8 @@ class Ledger:
 
     def beat(self, record: Record) -> None:
         """As ``write``, but only every few seconds."""
-        if time.monotonic() - self._written.get(record.job.key, 0.0) >= BEAT:
+        now = time.monotonic()
+        if now - self._written.setdefault(record.job.key, now) >= BEAT:
             self.write(record)
 
     def find(self, key: str) -> Job | None:

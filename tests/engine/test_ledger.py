@@ -78,7 +78,7 @@ def test_whoever_opens_the_page_of_an_interrupted_job_has_it_begun_again(shared:
     assert found is not None and found.active and found.attempts == 2
 
 
-def test_a_job_that_ended_the_server_twice_is_said_to_be_lost(shared: Bench) -> None:
+def test_a_job_that_ended_the_server_again_and_again_is_said_to_be_lost(shared: Bench) -> None:
     for _ in range(engine_ledger.ATTEMPTS):
         jobs = server(shared)
         jobs.resume()
@@ -89,7 +89,7 @@ def test_a_job_that_ended_the_server_twice_is_said_to_be_lost(shared: Bench) -> 
     assert not after.resume()
     lost = after.get(job.key)
     assert lost is not None and lost.state == "lost" and lost.error is not None
-    assert "in the middle of this job, 2 times" in lost.error.message and "start it again" in lost.error.remedy
+    assert "in the middle of this job, 3 times" in lost.error.message and "start it again" in lost.error.remedy
     again = after.submit(spec("wait"))
     assert again.active and again.attempts == 1
     running(after, again)

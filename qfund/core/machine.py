@@ -1,7 +1,11 @@
 """What this machine, or this container, has."""
 
 import os
+import shutil
 from pathlib import Path
+
+#: Bytes of a disk that caches leave free, for what cannot be left out.
+RESERVE = 256 * 1024**2
 
 
 def memory_limit() -> int:
@@ -12,3 +16,10 @@ def memory_limit() -> int:
         if text.isdigit():
             limits.append(int(text))
     return min(limits)
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes that are free where ``folder`` lies or will lie. Raises ``OSError``."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

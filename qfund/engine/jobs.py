@@ -28,6 +28,7 @@ __all__ = ["Desk", "Job", "Jobs"]
 #: Finished jobs that are remembered, and how many of them may hold a result (the store has them all).
 KEEP_FINISHED = 50
 KEEP_RESULTS = 8
+TIDY = 3600.0  # seconds
 COMMAND = (sys.executable, "-m", "qfund.engine.worker")
 
 _log = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ class Jobs:
         self._time_limit = given.time_limit if time_limit is None else time_limit
         self._identify = identify
         self._ledger = ledger
+        self._untidy = 0.0
         # Guards everything below; notified whenever a job changes or there is something to do.
         self.changed = threading.Condition()
         self.closed = False
@@ -135,6 +137,18 @@ class Jobs:
                 record.job = replace(job, state="failed", error=problem, finished=time.time())
                 self.note(record)
         return bool(found)
+
+    def _tidy(self) -> None:
+        """Now and then, what a server does for its store."""
+        if self._ledger is None or time.monotonic() < self._untidy:
+            return
+        self._untidy = time.monotonic() + TIDY
+        from qfund.engine import upkeep
+
+        try:
+            upkeep.tidy(self._store)
+        except QfundError as error:
+            _log.warning("The store is not tidied. %s", error)
 
     def _unlike(self, job: Job) -> QfundError | None:
         """Why a job that was written down cannot be done as it was meant."""
@@ -244,6 +258,7 @@ class Jobs:
                 return False
             self._conclude(record, "done", phase="Done", share=1.0, result=result, warning=warning)
         self.note(record)
+        self._tidy()
         return True
 
     def conclude(self, record: Record, state: State, error: QfundError, *, end: bool = False) -> bool:

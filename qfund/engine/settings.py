@@ -13,6 +13,7 @@ TIME_LIMIT = 1800.0  # seconds
 QUICK_TIME_LIMIT = 120.0
 #: Of the machine's memory, for the worker that measures; and of that, for the one that only looks.
 WORKER_SHARE, QUICK_SHARE = 0.8, 0.25
+KEEP_DAYS = 30.0  # for what strangers gave
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,24 @@ def read() -> Settings:
         _number("QFUND_TIME_LIMIT", TIME_LIMIT),
         int(gib * 1024**3) if gib else int(memory_limit() * WORKER_SHARE),
     )
+
+
+def keep_days() -> float | None:
+    """Days that results of what strangers gave are kept: ``QFUND_KEEP_DAYS``, for ever where there are no strangers.
+
+    Raises:
+        UsageError: it is no number above 0.
+    """
+    return _number("QFUND_KEEP_DAYS", KEEP_DAYS if public() else 0.0) or None
+
+
+def store_bytes() -> int | None:
+    """Bytes that results may take: ``QFUND_STORE_GIB``; None for any.
+
+    Raises:
+        UsageError: it is no number above 0.
+    """
+    return int(_number("QFUND_STORE_GIB", 0.0) * 1024**3) or None
 
 
 def _number(name: str, default: float, *, whole: bool = False) -> float:

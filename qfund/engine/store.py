@@ -24,7 +24,7 @@ from sqlalchemy.pool import NullPool, StaticPool
 
 from qfund.core.errors import StoreError
 from qfund.core.feature import Kind, lazily
-from qfund.core.home import home
+from qfund.core.home import home, make_room
 from qfund.core.request import holds_own
 from qfund.engine import migrations
 from qfund.engine.tables import DOCUMENTS, JOBS, META, REPORTS
@@ -92,19 +92,21 @@ class Store:
     def delete(self, key: str) -> None:
         """Forget what is under ``key``, if there is anything."""
         with self._errors():
-            if self._exists():
+            if self.exists():
                 with self._engine.begin() as connection:
                     _prepare(connection)
                     for table in (REPORTS, DOCUMENTS):
                         connection.execute(sa.delete(table).where(table.c.key == key))
 
-    def _put(self, table: sa.Table, row: dict[str, object]) -> None:
+    def _put(self, table: sa.Table, row: dict[str, Any]) -> None:
         def change(connection: sa.Connection) -> None:
             upsert(connection, table, row)
             # In one transaction: no moment in which there is a result and its job counts as interrupted.
             ended = {"state": "done", "share": 1.0, "finished": time.time(), "error": None}
             connection.execute(sa.update(JOBS).where(JOBS.c.key == row["key"]).values(ended))
 
+        if self.file is not None:
+            make_room(self.file.parent, len(row["document"]))
         self.write(change)
 
     def write(self, change: Callable[[sa.Connection], Answer], *, alone: bool = False) -> Answer:
@@ -119,6 +121,12 @@ class Store:
                 _keep_others_out(connection)
             return change(connection)
 
+    def compact(self) -> None:
+        """Give back to the disk what deleted results took; of a database that is no file nothing."""
+        if self.file is not None:
+            with self._errors(), self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                connection.exec_driver_sql("VACUUM")
+
     def read(self, query: Callable[[sa.Connection], Answer]) -> Answer | None:
         """What ``query`` finds in a database of this schema; None where there are no tables of it yet."""
 
@@ -127,14 +135,14 @@ class Store:
                 return query(connection) if _schema(connection) == SCHEMA else None
 
         with self._errors():
-            if not self._exists():
+            if not self.exists():
                 return None
             try:
                 return ask(self._engine)
             except DBAPIError as error:
                 # SQLite cannot open a database in WAL mode as usual in a folder that this user may not write, unless
                 # somebody else has it open.
-                if self._file is None or not any(sign in str(error.orig) for sign in ("readonly", "unable to open")):
+                if self.file is None or not any(sign in str(error.orig) for sign in ("readonly", "unable to open")):
                     raise
                 return ask(self._immutable_engine)
 
@@ -145,15 +153,16 @@ class Store:
         return sa.make_url(self._url)
 
     @cached_property
-    def _file(self) -> Path | None:
+    def file(self) -> Path | None:
         """The SQLite file, None for any other database."""
         name = self._address.database
         if self._address.get_backend_name() != "sqlite" or not name or name == ":memory:" or name.startswith("file:"):
             return None
         return Path(name).absolute()
 
-    def _exists(self) -> bool:
-        return self._file is None or self._file.exists()
+    def exists(self) -> bool:
+        """Whether there is a database; one that is no file here counts as there."""
+        return self.file is None or self.file.exists()
 
     @cached_property
     def _engine(self) -> sa.Engine:
@@ -172,13 +181,13 @@ class Store:
 
     @cached_property
     def _immutable_engine(self) -> sa.Engine:
-        assert self._file is not None
-        uri = f"{self._file.as_uri()}?immutable=1"
+        assert self.file is not None
+        uri = f"{self.file.as_uri()}?immutable=1"
         return sa.create_engine("sqlite://", poolclass=NullPool, creator=lambda: sqlite3.connect(uri, uri=True))
 
     def _make_folder(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
+        if self.file is not None:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -196,7 +205,7 @@ class Store:
 
     def _explained(self, error: SQLAlchemyError | OSError) -> StoreError:
         what = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
-        where = str(self._file) if self._file else self._address.render_as_string(hide_password=True)
+        where = str(self.file) if self.file else self._address.render_as_string(hide_password=True)
         for signs, message, remedy in _CAUSES:
             if any(sign in what.lower() for sign in signs):
                 return StoreError(f"{message} ({where}: {what}).", remedy)

@@ -9,4 +9,4 @@ if server.running_script():
 
     shell.run()
 else:
-    app = st.App(__file__, middleware=server.MIDDLEWARE)
+    app = st.App(__file__, middleware=server.MIDDLEWARE, lifespan=server.lifespan)

@@ -8,6 +8,9 @@ import gzip
 import html
 import re
 import secrets
+import threading
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
 
@@ -105,3 +108,10 @@ class Pages:
 
 
 MIDDLEWARE = [Middleware(Pages)]
+
+
+@asynccontextmanager
+async def lifespan(app: object) -> AsyncGenerator[None]:
+    """Beside the first visitor, or without one: go on with the jobs that a server before this one has left."""
+    threading.Thread(target=lambda: lazily("qfund.ui.services:jobs")(), name="qfund-resume", daemon=True).start()
+    yield

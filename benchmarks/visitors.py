@@ -20,7 +20,7 @@ import websockets
 
 from benchmarks.pages import _rerun
 from benchmarks.serving import ROOT, served
-from qfund.engine import key_of
+from qfund.engine import key_of, upkeep
 from qfund.engine.job import Job, Record
 from qfund.engine.kinds import kind_of
 from qfund.engine.ledger import Ledger
@@ -92,7 +92,8 @@ def main() -> None:
                     subprocess.run([sys.executable, "-m", __spec__.name, "--leave-jobs", folder], check=True, cwd=ROOT)
                 with served(ROOT / "app.py", Path(folder)) as address:
                     asyncio.run(crowd(address, options.visitors, options.seconds, found))
-            print(f"turn {turn + 1}, {options.visitors} visitors {name}: {found}", flush=True)
+                jobs = upkeep.sizes(Store(f"sqlite:///{folder}/qfund.db")).jobs
+            print(f"turn {turn + 1}, {options.visitors} visitors {name} {jobs or ''}: {found}", flush=True)
 
 
 if __name__ == "__main__":

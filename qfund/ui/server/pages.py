@@ -1,8 +1,5 @@
-"""What the dashboard's server does beside Streamlit's.
-
-It sends scripts compressed, opens pages by every name that they have had, and says in a page's HTML what the page is,
-how it keeps its history, and what its elements lack for some of those who use it.
-"""
+"""Scripts compressed, pages by every name that they have had, and in a page's HTML what the page is, how it keeps its
+history, and what its elements lack for some of those who use it."""
 
 import gzip
 import html
@@ -13,10 +10,8 @@ from pathlib import Path
 import anyio.to_thread
 import streamlit as st
 from starlette.datastructures import Headers
-from starlette.middleware import Middleware
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
-from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from qfund.core.feature import Page, lazily
 
@@ -24,13 +19,9 @@ _STATIC = Path(st.__file__).parent / "static"
 #: What compressing makes smaller; fonts and pictures are compressed already.
 _TYPES = {".js": "text/javascript", ".css": "text/css"}
 _FOR_EVER = "public, immutable, max-age=31536000"  # a file's name holds a hash of its content
-_ASSETS = Path(__file__).parent / "assets"
+_ASSETS = Path(__file__).parents[1] / "assets"
 _TITLE = re.compile("<title>.*?</title>")
-
-
-def running_script() -> bool:
-    """Whether a visitor's session runs the file that asks, rather than the server that is starting."""
-    return get_script_run_ctx(suppress_warning=True) is not None
+_SCRIPT = re.compile("<script>(.*?)</script>", re.DOTALL)
 
 
 @cache
@@ -61,6 +52,11 @@ def _index(page: Page) -> bytes:
         f"<style>{_own('page.css')}</style><script>{_own('history.js')}{_own('mended.js')}</script>"
     )
     return _TITLE.sub(lambda _: head, (_STATIC / "index.html").read_text("utf-8"), count=1).encode()
+
+
+def inline_scripts() -> list[str]:
+    """What stands in a page's HTML as a script, the same in all."""
+    return _SCRIPT.findall(_index(Page("", "", "")).decode())
 
 
 class Pages:
@@ -94,6 +90,3 @@ class Pages:
             return None
         headers = {"cache-control": keep, "vary": "accept-encoding"}
         return Response(body, media_type=media, headers=headers | ({"content-encoding": "gzip"} if zipped else {}))
-
-
-MIDDLEWARE = [Middleware(Pages)]

@@ -1,0 +1,17 @@
+"""What the dashboard's server does beside Streamlit's: whom it answers, what it lets a browser do, what it sends."""
+
+from starlette.middleware import Middleware
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from qfund.ui.server.guard import Guard
+from qfund.ui.server.pages import Pages
+from qfund.ui.server.policy import Policy
+
+
+def running_script() -> bool:
+    """Whether a visitor's session runs the file that asks, rather than the server that is starting."""
+    return get_script_run_ctx(suppress_warning=True) is not None
+
+
+#: The first sees a request first.
+MIDDLEWARE = [Middleware(Policy), Middleware(Guard), Middleware(Pages)]

@@ -24,18 +24,19 @@ QfundError                  message + remedy; ``exit_code`` for the command line
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from qfund.core.public import discreet
+
 
 class QfundError(Exception):
-    """``message`` says what is wrong, ``remedy`` what to do about it; both are shown to people. ``precision`` is the
-    one of several that it is about, where it is about one."""
+    """``message`` says what is wrong, ``remedy`` what to do about it; both are shown to people, and are made
+    ``qfund.core.public.discreet``. ``precision`` is the one of several that it is about, where it is about one."""
 
     exit_code = 1
     precision: str | None = None
 
     def __init__(self, message: str, remedy: str = "") -> None:
-        super().__init__(message, remedy)
-        self.message = message
-        self.remedy = remedy
+        self.message, self.remedy = discreet(message), discreet(remedy)
+        super().__init__(self.message, self.remedy)
 
     def __str__(self) -> str:
         return f"{self.message} {self.remedy}".strip()

@@ -60,6 +60,10 @@ class Kind:
             result goes through it before it is shown or stored. None where nothing is said twice.
         renewed: ``(result) -> result``: one that was kept, as it would be worked out today; None where nothing changes.
         at_once: ``(request) -> object`` that files alone tell within milliseconds; None where there is nothing.
+        quick: whether it takes seconds and little memory, reads no weights, and so may be asked for by opening a link.
+            Such jobs never wait behind others, and are ended after a shorter time.
+        elsewhere: ``(request) -> request`` of a quick kind, whose result is what ``at_once`` gives, for a model that is
+            not on this machine.
     """
 
     name: str
@@ -73,6 +77,8 @@ class Kind:
     at_once: str | None = None
     consistent: str | None = None
     renewed: str | None = None
+    quick: bool = False
+    elsewhere: str | None = None
 
     def checked(self, request: Any) -> Any:
         return lazily(self.check)(request) if self.check else request

@@ -4,8 +4,8 @@ Tests replace ``store`` and ``jobs``; nothing else in ``qfund.ui`` and ``pages/`
 """
 
 import importlib
-import os
 import threading
+import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import streamlit as st
 
 from qfund.checkpoints import catalog
-from qfund.core.errors import QfundError
+from qfund.core.errors import QfundError, TimedOut
 from qfund.core.feature import Feature, lazily
 from qfund.core.request import Request
 from qfund.engine import key_of, shipped, unfinished
@@ -26,6 +26,10 @@ FEATURES: tuple[Feature, ...] = lazily("qfund.features:FEATURES")
 
 #: Decoded reports that a server keeps: some megabytes each.
 KEPT = 24
+
+#: Seconds after which headers that could not be read are asked for again, and that a page waits for what it opens with.
+AGAIN = 120.0
+PATIENCE = 15.0
 
 
 @st.cache_resource(show_spinner=False)
@@ -53,11 +57,6 @@ def warm_up() -> None:
 def prepare_worker() -> None:
     """Somebody is about to compare: let the worker import what the first job needs."""
     jobs().warm()
-
-
-def public() -> bool:
-    """Whether strangers share this server (``QFUND_PUBLIC=1``): nothing can be deleted, own texts are not listed."""
-    return os.environ.get("QFUND_PUBLIC", "") not in ("", "0")
 
 
 class Results:
@@ -162,28 +161,39 @@ def ask(request: Request) -> Answer:
 
 
 def at_once(request: Request) -> Any:
-    """What files alone tell of ``request``, read in this process: milliseconds on a disk.
+    """What files alone tell of ``request``: read in this process where they are on this machine, which takes
+    milliseconds; by a worker where they are on the Hub, since they may hold anything. The job, while it is at work.
 
     Raises:
         QfundError: the model is not there, or its files are malformed.
     """
-    read = kind_of(request).at_once
-    assert read is not None
+    kind = kind_of(request)
+    assert kind.at_once is not None and kind.elsewhere is not None
     if catalog.locate(request.model, request.revision).folder is not None:
-        return lazily(read)(request)
-    found = _from_hub(read, request)
-    if isinstance(found, QfundError):
-        raise found
+        return lazily(kind.at_once)(request)
+    asked = lazily(kind.elsewhere)(request)
+    answer = ask(asked)
+    job = answer.job
+    if answer.result is None and job is not None and not job.active and time.time() - (job.finished or 0) > AGAIN:
+        job = jobs().submit(asked)
+    if answer.result is None and job is not None and job.error is not None:
+        raise job.error
+    return job if answer.result is None else answer.result
+
+
+def waited(request: Request) -> Any:
+    """As ``at_once``, after a while at most.
+
+    Raises:
+        QfundError: as there; or it takes longer.
+    """
+    found = at_once(request)
+    if isinstance(found, Job):
+        jobs().wait(found.key, PATIENCE)
+        found = at_once(request)
+    if isinstance(found, Job):
+        raise TimedOut(f"The headers of {request.model} are still being read.", "Try again in a moment.")
     return found
-
-
-@st.cache_data(ttl=120, max_entries=32, show_spinner="Reading headers from the Hub")
-def _from_hub(read: str, request: Request) -> Any:
-    """A failure is remembered too, so that a rerun asks the network nothing."""
-    try:
-        return lazily(read)(request)
-    except QfundError as error:
-        return error
 
 
 def listed(kind: str) -> list[Any]:

@@ -19,6 +19,16 @@ FEATURE = Feature(
             check="qfund.features.memory.request.plan:checked",
             at_once="qfund.features.memory.request.plan:from_headers",
             consistent="qfund.features.memory.request.invariants:consistent_plan",
+            quick=True,
+            elsewhere="qfund.features.memory.request.headers:of",
+        ),
+        Kind(
+            "headers",
+            request="qfund.features.memory.request.headers:HeadersRequest",
+            result="qfund.features.memory.request.plan:HeaderPlan",
+            measure="qfund.features.memory.request.headers:read",
+            check="qfund.features.memory.request.headers:checked",
+            quick=True,
         ),
         Kind(
             "fits",
@@ -28,6 +38,7 @@ FEATURE = Feature(
             check="qfund.features.memory.request.fits:checked",
             consistent="qfund.features.memory.request.invariants:consistent_fits",
             schema=2,
+            quick=True,
         ),
         Kind(
             "load-peak",

@@ -6,6 +6,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from qfund.ui.server.guard import Guard
 from qfund.ui.server.pages import Pages
 from qfund.ui.server.policy import Policy
+from qfund.ui.server.uploads import Uploads
 
 
 def running_script() -> bool:
@@ -14,4 +15,4 @@ def running_script() -> bool:
 
 
 #: The first sees a request first.
-MIDDLEWARE = [Middleware(Policy), Middleware(Guard), Middleware(Pages)]
+MIDDLEWARE = [Middleware(Policy), Middleware(Guard), Middleware(Uploads), Middleware(Pages)]

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from qfund.core.errors import InvalidInput, QfundError
+from qfund.engine import apart
 from qfund.features.captions.link import Asked, in_order
 from qfund.features.captions.request import MAX_PICTURES, MAX_TOKENS, MODEL, GivenPicture
 from qfund.inputs import picture_files
@@ -137,4 +138,4 @@ def _own() -> tuple[list[PictureFile], list[QfundError]]:
 
 @st.cache_data(max_entries=64, show_spinner="Reading pictures")
 def _decoded(data: bytes, name: str) -> PictureFile:
-    return picture_files.decode(data, name)
+    return apart.decode(data, name)

@@ -32,5 +32,6 @@ def _of(feature: Feature) -> dict[str, Entry]:
 COMMANDS: dict[str, Entry] = {
     **{name: entry for feature in lazily("qfund.features:FEATURES") for name, entry in _of(feature).items()},
     "ls": Entry("list models, precisions or metrics", "qfund.commandline.listing:COMMAND"),
+    "store": Entry("say what the store holds, prune it, export or import it", "qfund.commandline.keeping:COMMAND"),
     "run": Entry("start the dashboard in a browser", "qfund.commandline.serving:COMMAND"),
 }

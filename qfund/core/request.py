@@ -1,6 +1,7 @@
 """What every request has."""
 
-from typing import Protocol
+import dataclasses
+from typing import Any, Protocol, cast
 
 from qfund.core.errors import InvalidSpec
 
@@ -27,3 +28,13 @@ def model_name(text: str) -> str:
     if not name or len(text) > 1024 or "\0" in name:
         raise InvalidSpec("No model is named.", "Name a catalog model, a folder or a Hub id (owner/name).")
     return name
+
+
+#: Fields in which people give what is their own: texts, and pictures.
+_OWN = frozenset({"text", "texts", "prompts", "query", "pairs", "stop", "pictures"})
+
+
+def holds_own(request: Request) -> bool:
+    """Whether it holds what somebody has written or uploaded, and not only names of what everybody has."""
+    fields = dataclasses.fields(cast("Any", request))
+    return any(field.name in _OWN and getattr(request, field.name) != field.default for field in fields)

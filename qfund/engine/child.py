@@ -4,6 +4,8 @@ import contextlib
 import ctypes
 import errno
 import os
+import sys
+import traceback
 from pathlib import Path
 from typing import BinaryIO
 
@@ -47,6 +49,18 @@ def settle(mapped: int, expendable: int) -> None:
         Path("/proc/self/oom_score_adj").write_text(str(expendable))
 
 
+def stand_back(by: int) -> None:
+    """Give way to whoever else wants a processor, the web server before all; alone, this process still has them all.
+
+    Args:
+        by: niceness, 1 to 19.
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        os.nice(by)
+    with contextlib.suppress(OSError):  # Linux shares among sessions first, and this process leads one
+        Path("/proc/self/autogroup").write_text(str(by))
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether Python, torch or the system had no memory left to give."""
     if isinstance(error, QfundError):
@@ -57,6 +71,21 @@ def out_of_memory(error: BaseException) -> bool:
         return error.errno == errno.ENOMEM
     text = str(error)
     return "allocate memory" in text or (isinstance(error, RuntimeError) and "not enough memory" in text)
+
+
+def half_imported(error: BaseException) -> bool:
+    """Whether an import ended in the middle: modules stay behind that lack a part, and every later job would fail by
+    them in a way that says nothing. One that is simply not there leaves nothing behind."""
+    if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] not in sys.modules:
+        return False
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+                return True
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    return False
 
 
 def unexpected(what: str, error: BaseException, details: str) -> EngineError:

@@ -1,99 +1,54 @@
-"""The queue of jobs in the web server: one worker process, one job at a time, equal jobs computed once."""
+"""The jobs of a web server: who asks for what, whose turn it is, and what became of it. Equal ones are computed once,
+long ones one at a time, and quick ones never wait behind those."""
 
 import logging
-import os
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from qfund.core.errors import Cancelled, EngineError, QfundError, QueueFull, TimedOut, UsageError, WorkerDied
+from qfund.core.errors import Cancelled, EngineError, QfundError
 from qfund.core.request import Request
-from qfund.engine import Identify, keep, key_of, messages, unfinished
+from qfund.engine import Identify, keep, key_of, settings, unfinished
+from qfund.engine.durations import Durations
+from qfund.engine.job import NOBODY, Job, Record, State, Visitor
 from qfund.engine.kinds import kind_of
+from qfund.engine.lane import Lane, Worker
 from qfund.engine.process import Process
+from qfund.engine.turns import Turns
 
 if TYPE_CHECKING:
+    from qfund.engine.ledger import Ledger
     from qfund.engine.store import Store
 
-CAPACITY = 8  # jobs that may wait
-TIME_LIMIT = 1800.0  # seconds
+__all__ = ["Desk", "Job", "Jobs"]
+
 #: Finished jobs that are remembered, and how many of them may hold a result (the store has them all).
 KEEP_FINISHED = 50
 KEEP_RESULTS = 8
+TIDY = 3600.0  # seconds
 COMMAND = (sys.executable, "-m", "qfund.engine.worker")
 
-State = Literal["queued", "running", "done", "failed", "cancelled"]
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A job at one moment; ask ``Jobs`` again for a later one.
-
-    Attributes:
-        phase, share: what the worker is doing, and the share of the whole that is done, 0 to 1.
-        texts: what it has written so far, by the name of who wrote it (a precision).
-        so_far: the result of what has been done, if it tells any before the end.
-        begun: when the first share was told, and which: what is left can be told from there on.
-        position: 1 for the next one to run, 0 for one that does not wait.
-        visitors: how many submissions are served by this job.
-        submitted, started, finished: seconds since the epoch.
-        error: why it failed or was cancelled.
-        result: when done, of the type that the request's kind has; ``warning`` says why it could not be saved.
-    """
-
-    key: str
-    request: Request
-    state: State = "queued"
-    phase: str = ""
-    share: float = 0.0
-    texts: Mapping[str, str] = field(default_factory=dict)
-    so_far: Any = None
-    begun: tuple[float, float] | None = None
-    position: int = 0
-    visitors: int = 1
-    submitted: float = 0.0
-    started: float | None = None
-    finished: float | None = None
-    error: QfundError | None = None
-    result: Any = None
-    warning: str | None = None
-
-    @property
-    def active(self) -> bool:
-        return self.state in ("queued", "running")
-
-    def left(self, now: float) -> float | None:
-        """Seconds that it will take from ``now`` on if it goes on as it did; None where that cannot be said yet."""
-        if self.begun is None or self.state != "running":
-            return None
-        since, first = self.begun
-        done = self.share - first
-        return (now - since) * (1 - self.share) / done if done > 0.02 and now - since > 2 else None
-
-
-class _Record:
-    """The place where a job's moments follow each other."""
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
 
 
 class Jobs:
     """Thread-safe; one lives as long as the web server. Nothing is started before the first ``submit`` or ``warm``.
 
+    There are two lanes, each with a worker of its own. The second one takes quick jobs (``Kind.quick``), while the
+    first one is busy with a long one; so where one person asks for one thing after another, there is one worker.
+
     Args:
         store: where results are kept.
         command: how a worker is started.
-        capacity: how many jobs may wait; None reads ``QFUND_QUEUE`` (8 if unset).
-        time_limit: seconds that a job may run; None reads ``QFUND_TIME_LIMIT`` (1800 if unset).
+        capacity: how many jobs may wait, of the long ones and of the quick ones; None reads ``QFUND_QUEUE``.
+        places: how many of one visitor may wait or run; None reads ``QFUND_PLACES``.
+        time_limit: seconds that a job may run; None reads ``QFUND_TIME_LIMIT``.
+        memory: bytes that the worker may take; None reads ``QFUND_WORKER_GIB``.
         identify: in place of what the kinds name.
+        ledger: where jobs that take long are written down; None for nowhere.
 
     Raises:
         UsageError: a setting that is no number above 0.
@@ -105,133 +60,271 @@ class Jobs:
         *,
         command: Sequence[str] = COMMAND,
         capacity: int | None = None,
+        places: int | None = None,
         time_limit: float | None = None,
+        memory: int | None = None,
         identify: Identify | None = None,
+        ledger: "Ledger | None" = None,
     ) -> None:
+        given = settings.read()
+        capacity, places = capacity or given.capacity, places or given.places
+        memory = given.memory if memory is None else memory
         self._store = store
-        self._command = tuple(command)
-        self._capacity = int(_setting("QFUND_QUEUE", CAPACITY) if capacity is None else capacity)
-        self._time_limit = _setting("QFUND_TIME_LIMIT", TIME_LIMIT) if time_limit is None else time_limit
+        self._time_limit = given.time_limit if time_limit is None else time_limit
         self._identify = identify
+        self._ledger = ledger
+        self._untidy = 0.0
         # Guards everything below; notified whenever a job changes or there is something to do.
-        self._changed = threading.Condition()
-        self._records: dict[str, _Record] = {}  # finished ones in the order in which they finished
-        self._queue: deque[_Record] = deque()
-        self._worker: Process | None = None
-        self._thread: threading.Thread | None = None
-        self._keep_warm = self._warm_wanted = False
-        self._closed = False
+        self.changed = threading.Condition()
+        self.closed = False
+        self._records: dict[str, Record] = {}  # finished ones in the order in which they finished
+        self._long, self._quick = Turns(capacity, places), Turns(capacity, places)
+        self._durations = Durations()
+        for kind, model, seconds in ledger.durations() if ledger is not None else ():
+            self._durations.note(kind, model, seconds)
 
-    def submit(self, request: Request) -> Job:
+        def start() -> Worker:
+            return Process(command)
+
+        quick_memory = int(memory * settings.QUICK_SHARE)
+        self._lane = Lane("long", self, start, memory=memory)
+        self._second = Lane("quick", self, start, memory=quick_memory, stays=False)
+
+    def submit(self, request: Request, visitor: Visitor = NOBODY) -> Job:
         """Ask for a measurement. An equal one that waits or runs is joined; a finished one is computed anew.
 
         Raises:
-            QueueFull: too many wait.
+            QueueFull: too many wait, or too many of this visitor's.
             QfundError: a malformed request, or a model that is not there.
         """
         key = key_of(request, self._identify)
-        with self._changed:
-            if self._closed:
+        record = Record(Job(key, kind_of(request).checked(request), submitted=time.time()), visitor)
+        if (joined := self._join(record, visitor)) is not None:
+            return joined
+        if self._ledger is not None and not record.quick and (elsewhere := self._ledger.claim(record)) is not None:
+            return elsewhere
+        with self.changed:
+            if (joined := self._join(record, visitor, admit=False)) is not None:  # somebody else was faster
+                return joined
+            self._add(record)
+            return self._moment(record, visitor)
+
+    def _join(self, record: Record, visitor: Visitor, *, admit: bool = True) -> Job | None:
+        """The equal job that waits or runs, which ``visitor`` waits for too from now on. Raises as ``submit``."""
+        with self.changed:
+            if self.closed:
                 raise EngineError("The server is shutting down.", "Try again in a moment.")
-            record = self._records.get(key)
-            if record is not None and record.job.active:
-                self._set(record, visitors=record.job.visitors + 1)
-                return self._moment(record)
-            running = any(record.job.state == "running" for record in self._records.values())
-            waiting = len(self._queue) - (not running)  # where none runs, the first in the queue is about to
-            if waiting >= self._capacity:
-                raise QueueFull(f"The queue is full ({waiting} waiting).", "Try again in a few minutes.")
-            record = _Record(Job(key, kind_of(request).checked(request), submitted=time.time()))
-            self._records.pop(key, None)
-            self._records[key] = record
-            self._queue.append(record)
-            self._start()
-            return self._moment(record)
+            there = self._records.get(record.job.key)
+            if there is not None and there.job.active:
+                there.join(visitor)
+                self.changed.notify_all()
+                return self._moment(there, visitor)
+            if admit:
+                self._turns(record).admit(visitor)
+            return None
+
+    def resume(self, key: str | None = None) -> bool:
+        """Begin again what servers that are gone have left, of that key or all. False if there was nothing."""
+        found = self._ledger.take_over(key) if self._ledger is not None else []
+        for job, visitor in found:
+            record = Record(job, visitor)
+            problem = self._unlike(job)
+            with self.changed:
+                there = self._records.get(job.key)
+                if problem is None and not self.closed and not (there is not None and there.job.active):
+                    self._add(record)
+            if problem is not None:
+                record.job = replace(job, state="failed", error=problem, finished=time.time())
+                self.note(record)
+        return bool(found)
+
+    def _tidy(self) -> None:
+        """Now and then, what a server does for its store."""
+        if self._ledger is None or time.monotonic() < self._untidy:
+            return
+        self._untidy = time.monotonic() + TIDY
+        from qfund.engine import upkeep
+
+        try:
+            upkeep.tidy(self._store)
+        except QfundError as error:
+            _log.warning("The store is not tidied. %s", error)
+
+    def _unlike(self, job: Job) -> QfundError | None:
+        """Why a job that was written down cannot be done as it was meant."""
+        try:
+            if key_of(job.request, self._identify) == job.key:
+                return None
+        except QfundError as error:
+            return error
+        return EngineError("The model changed before this job was done.", "Start it again.")
 
     def find(self, request: Request) -> Job | None:
         """The latest job for ``request``, if it is remembered. Raises as ``key_of``."""
         return self.get(key_of(request, self._identify))
 
-    def get(self, key: str) -> Job | None:
-        """The latest job of that key, if it is remembered."""
-        with self._changed:
+    def get(self, key: str, visitor: Visitor = NOBODY) -> Job | None:
+        """The latest job of that key, if it is remembered. ``visitor`` watches it from now on."""
+        with self.changed:
             record = self._records.get(key)
-            return None if record is None else self._moment(record)
+            if record is not None:
+                record.watch(visitor)
+                return self._moment(record, visitor)
+        if self._ledger is None or (written := self._ledger.find(key)) is None:
+            return None
+        if written.active and self.resume(key):
+            return self.get(key, visitor)
+        return replace(written, others=1)  # at work elsewhere, or over
 
     def wait(self, key: str, timeout: float | None = None) -> Job | None:
         """The job of that key when it has finished, or as it is after ``timeout`` seconds."""
-        with self._changed:
+        with self.changed:
             record = self._records.get(key)
             if record is None:
                 return None
-            self._changed.wait_for(lambda: not record.job.active, timeout)
+            self.changed.wait_for(lambda: not record.job.active, timeout)
             return self._moment(record)
 
-    def cancel(self, key: str) -> bool:
-        """End a job, for all who wait for it; False if none of that key waits or runs."""
-        error = Cancelled("The job was cancelled.", "Start it again.")
-        with self._changed:
+    def cancel(self, key: str, visitor: Visitor = NOBODY) -> bool:
+        """Leave a job, which ends it unless others wait for it; nobody in particular ends it for all who do. False if
+        none of that key waits or runs, or it goes on."""
+        with self.changed:
             record = self._records.get(key)
             if record is None or not record.job.active:
                 return False
-            worker = self._conclude(record, "cancelled", error)
-        if worker is not None:
-            worker.end()
-        return True
+            if visitor.id:
+                record.leave(visitor)
+                if record.others(visitor):
+                    return False
+        return self.conclude(record, "cancelled", Cancelled("The job was cancelled.", "Start it again."), end=True)
 
     def warm(self) -> None:
         """Start a worker, when nothing else is to be done, and let it import what the first job needs."""
-        with self._changed:
-            if not self._closed:
-                self._keep_warm = self._warm_wanted = True
-                self._start()
+        with self.changed:
+            if not self.closed:
+                self._lane.warm()
+                self.changed.notify_all()
 
     def close(self) -> None:
-        """Cancel everything and end the worker."""
+        """Cancel everything and end the workers."""
         error = Cancelled("The server was shut down.", "Start it again in a moment.")
-        with self._changed:
-            self._closed = True
+        with self.changed:
+            self.closed = True
             for record in [record for record in self._records.values() if record.job.active]:
                 self._conclude(record, "cancelled", error)
-            worker, thread = self._worker, self._thread
-            self._changed.notify_all()
-        if worker is not None:
+            self.changed.notify_all()
+        for lane in (self._lane, self._second):
+            lane.join()
+        if self._ledger is not None:  # which has them as they were: another server goes on
+            self._ledger.close()
+
+    # What the lanes ask and tell (``qfund.engine.lane.Board``).
+
+    def due(self, lane: Lane) -> bool:
+        if lane is self._lane:
+            return bool(self._quick or self._long)
+        return bool(self._quick and self._long.running)
+
+    def take(self, lane: Lane) -> Record | None:
+        if not self.due(lane):
+            return None
+        record = self._quick.take() or self._long.take()
+        if record is not None:
+            record.lane = lane
+            self._set(record, state="running", phase="Starting a worker", started=time.time())
+        return record
+
+    def limit(self, record: Record) -> float:
+        return min(self._time_limit, settings.QUICK_TIME_LIMIT) if record.quick else self._time_limit
+
+    def tell(self, record: Record, **changes: Any) -> None:
+        with self.changed:
+            if record.job.active:
+                self._set(record, **changes)
+
+    def share(self, record: Record, so_far: Any) -> None:
+        unfinished.keep(self._store, kind_of(record.job.request), record.job.key, so_far)
+        self.tell(record, so_far=so_far)
+
+    def note(self, record: Record, *, beat: bool = False) -> None:
+        if self._ledger is not None and not record.quick and not self.closed:
+            (self._ledger.beat if beat else self._ledger.write)(record)
+
+    def done(self, record: Record, result: Any) -> bool:
+        # First the store, so that whoever sees the job done finds the result there too.
+        warning = keep(self._store, record.job.key, record.job.request, result, self._identify)
+        with self.changed:
+            if not record.job.active:
+                return False
+            self._conclude(record, "done", phase="Done", share=1.0, result=result, warning=warning)
+        self.note(record)
+        self._tidy()
+        return True
+
+    def conclude(self, record: Record, state: State, error: QfundError, *, end: bool = False) -> bool:
+        with self.changed:
+            if not record.job.active:
+                return False
+            worker = record.lane.worker if record.lane is not None else None
+            self._conclude(record, state, error)
+        if end and worker is not None:
             worker.end()
-        if thread is not None:
-            thread.join()
+        self.note(record)
+        return True
 
-    # Below, methods that say "locked" are called with the lock held.
+    # All below is called with the lock held.
 
-    def _moment(self, record: _Record) -> Job:
-        """Locked."""
-        return replace(record.job, position=self._queue.index(record) + 1 if record in self._queue else 0)
+    def _turns(self, record: Record) -> Turns:
+        return self._quick if record.quick else self._long
 
-    def _set(self, record: _Record, **changes: Any) -> None:
-        """Locked."""
+    def _add(self, record: Record) -> None:
+        """A new one to the queue."""
+        self._records.pop(record.job.key, None)
+        self._records[record.job.key] = record
+        self._turns(record).add(record)
+        self._lane.start()
+        if record.quick and self._long.running:
+            self._second.start()
+        self.changed.notify_all()
+
+    def _moment(self, record: Record, visitor: Visitor = NOBODY) -> Job:
+        seen = record.seen_by(visitor)
+        if seen.state != "queued":
+            return seen
+        turns = self._turns(record)
+        order = turns.order()
+        before = order[: order.index(record)]
+        left = [self._left(each) for each in turns.running]
+        left += [self._durations.expect(each.job.request) for each in before]
+        known = [seconds for seconds in left if seconds is not None]
+        return replace(seen, position=len(before) + 1, wait=sum(known) if len(known) == len(left) else None)
+
+    def _left(self, record: Record) -> float | None:
+        """Seconds that one which runs will take."""
+        now = time.time()
+        usual = self._durations.expect(record.job.request)
+        if (told := record.job.left(now)) is not None or usual is None:
+            return told
+        return max(usual - (now - (record.job.started or now)), 0.0)
+
+    def _set(self, record: Record, **changes: Any) -> None:
         record.job = replace(record.job, **changes)
-        self._changed.notify_all()
+        self.changed.notify_all()
 
-    def _start(self) -> None:
-        """Locked."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="qfund-jobs", daemon=True)
-            self._thread.start()
-        self._changed.notify_all()
-
-    def _conclude(self, record: _Record, state: State, error: QfundError | None = None, **more: Any) -> Process | None:
-        """Locked. Finish an active job. Returns the worker that runs it, for the caller to end unless all went well."""
-        running = record.job.state == "running"
-        if not running:
-            self._queue.remove(record)
+    def _conclude(self, record: Record, state: State, error: QfundError | None = None, **more: Any) -> None:
+        """Finish an active job."""
+        self._turns(record).remove(record)
         self._set(record, state=state, error=error, finished=time.time(), so_far=None, **more)  # the store has that
-        if self._records.get(record.job.key) is record:
-            del self._records[record.job.key]
-            self._records[record.job.key] = record
+        job = record.job
+        if state == "done" and job.started is not None and job.finished is not None:
+            self._durations.note(kind_of(job.request).name, job.request.model, job.finished - job.started)
+        if self._records.get(job.key) is record:
+            del self._records[job.key]
+            self._records[job.key] = record
         self._forget()
-        return self._worker if running else None
 
     def _forget(self) -> None:
-        """Locked. Drop the oldest of too many finished jobs."""
+        """Drop the oldest of too many finished jobs."""
         finished = [record.job for record in self._records.values() if not record.job.active]
         with_result = [job for job in finished if job.result is not None]
         for job in (
@@ -239,146 +332,25 @@ class Jobs:
         ):
             self._records.pop(job.key, None)
 
-    # The thread that runs the jobs.
 
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._queue or self._warm_wanted or self._closed)
-                if self._closed:
-                    break
-                record = self._queue.popleft() if self._queue else None
-                if record is not None:
-                    self._set(record, state="running", phase="Starting a worker", started=time.time())
-                self._warm_wanted = False
-            try:
-                if record is None:
-                    self._ready().send(messages.Warm())
-                else:
-                    self._perform(record)
-            except Exception as error:
-                if record is None:
-                    _log.warning("The worker cannot be warmed: %s", error)
-                else:
-                    self._fail(record, error)
-        self._discard()
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Jobs as one visitor asks for them."""
 
-    def _perform(self, record: _Record) -> None:
-        worker = self._ready()
-        if not record.job.active:  # cancelled meanwhile, and whoever did it may be ending this worker
-            self._discard()
-            return
-        timer = threading.Timer(self._time_limit, self._time_out, (record,))
-        timer.daemon = True
-        timer.start()
-        try:
-            result, failed = self._follow(worker, record)
-        finally:
-            timer.cancel()
-        if failed is None:
-            # First the store, so that whoever sees the job done finds the result there too.
-            warning = keep(self._store, record.job.key, record.job.request, result, self._identify)
-            with self._changed:
-                over = not record.job.active
-                if not over:
-                    self._conclude(record, "done", phase="Done", share=1.0, result=result, warning=warning)
-        else:
-            with self._changed:
-                over = not record.job.active
-                if not over:
-                    self._conclude(record, "failed", failed.exception())
-        if over or (failed is not None and failed.spent):
-            # Another thread has concluded the job and is ending the worker, perhaps only in a moment.
-            self._discard()
+    _jobs: Jobs
+    _visitor: Visitor
 
-    def _follow(self, worker: Process, record: _Record) -> tuple[Any, messages.Failed | None]:
-        """Let the worker do the job, and listen: the result, or why there is none.
+    def submit(self, request: Request) -> Job:
+        return self._jobs.submit(request, self._visitor)
 
-        Raises:
-            WorkerDied: if it does not get to the end.
-        """
-        try:
-            kind = kind_of(record.job.request)
-            worker.send(messages.Measure(kind.name, messages.document(record.job.request)))
-            for event in worker.events():
-                if isinstance(event, messages.Failed):
-                    return None, event
-                if isinstance(event, messages.Done):
-                    return kind.read_result(event.result), None
-                if isinstance(event, messages.Progress):
-                    with self._changed:
-                        if record.job.active:
-                            begun = record.job.begun or ((time.time(), event.share) if event.share else None)
-                            self._set(record, phase=event.phase, share=event.share, begun=begun)
-                if isinstance(event, messages.SoFar):
-                    so_far = kind.read_result(event.result)
-                    unfinished.keep(self._store, kind, record.job.key, so_far)
-                    with self._changed:
-                        if record.job.active:
-                            self._set(record, so_far=so_far)
-                if isinstance(event, messages.Partial):
-                    with self._changed:
-                        if record.job.active:
-                            self._set(record, texts=event.texts)
-        except msgspec.DecodeError as error:
-            _log.error("The worker sent what cannot be read: %s", error)
-            raise WorkerDied("The worker sent what cannot be read.", "See the log; then start it again.") from error
-        except OSError as error:
-            _log.warning("The worker is gone: %s", error)
-        worker.end(patience=5.0)
-        raise worker.death()
+    def get(self, key: str) -> Job | None:
+        return self._jobs.get(key, self._visitor)
 
-    def _fail(self, record: _Record, error: Exception) -> None:
-        if not isinstance(error, QfundError):
-            _log.error("A job failed in the server", exc_info=error)
-            error = EngineError(f"The job failed unexpectedly: {type(error).__name__}.", "See the server's log.")
-        self._discard()
-        with self._changed:
-            if record.job.active:
-                self._conclude(record, "failed", error)
+    def wait(self, key: str, timeout: float | None = None) -> Job | None:
+        return self._jobs.wait(key, timeout)
 
-    def _time_out(self, record: _Record) -> None:
-        limit = f"{self._time_limit:g} s" if self._time_limit < 120 else f"{self._time_limit / 60:g} minutes"
-        error = TimedOut(
-            f"The job was ended at the time limit of {limit}.",
-            "Choose a smaller model, or fewer tokens or precisions; who runs the server can raise QFUND_TIME_LIMIT.",
-        )
-        with self._changed:
-            worker = self._conclude(record, "failed", error) if record.job.active else None
-        if worker is not None:
-            worker.end()
+    def cancel(self, key: str) -> bool:
+        return self._jobs.cancel(key, self._visitor)
 
-    def _ready(self) -> Process:
-        """A living worker, started if need be. Raises ``WorkerDied`` if that fails."""
-        if self._worker is not None and self._worker.alive():
-            return self._worker
-        self._discard()
-        worker = Process(self._command)
-        with self._changed:
-            self._worker = worker
-            closed = self._closed
-        if closed:  # ``close`` has not seen this one
-            worker.end()
-        return worker
-
-    def _discard(self) -> None:
-        """End the worker. Another one is started with the next job, or at once where it shall be warm."""
-        with self._changed:
-            worker, self._worker = self._worker, None
-            self._warm_wanted = self._warm_wanted or (self._keep_warm and worker is not None)
-        if worker is not None:
-            worker.end()
-            worker.close()
-
-
-def _setting(name: str, default: float) -> float:
-    given = os.environ.get(name)
-    if not given:
-        return default
-    try:
-        value = float(given)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf") or (name == "QFUND_QUEUE" and value != int(value)):
-        raise UsageError(f"{name} is {given!r}.", "Set it to a number above 0.")
-    return value
+    def warm(self) -> None:
+        self._jobs.warm()

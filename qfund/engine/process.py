@@ -5,6 +5,7 @@ import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from qfund.core.errors import WorkerDied
 from qfund.engine import child, messages
@@ -45,6 +46,11 @@ class Process:
 
     def alive(self) -> bool:
         return self._popen.poll() is None
+
+    def memory(self) -> int:
+        """Bytes that the worker and what it started hold now, without the files that they have mapped; 0 where the
+        system does not tell."""
+        return sum(_held(pid) for pid in _family(self._popen.pid))
 
     def send(self, request: messages.Request) -> None:
         """Raises ``OSError`` if the worker is gone."""
@@ -98,3 +104,22 @@ class Process:
                 os.killpg(self._popen.pid, number)
         elif self.alive():
             self._popen.terminate()
+
+
+def _family(pid: int) -> Iterator[int]:
+    """A process and all that descend from it, where the system tells."""
+    yield pid
+    with suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(OSError):
+                for child_pid in (thread / "children").read_text().split():
+                    yield from _family(int(child_pid))
+
+
+def _held(pid: int) -> int:
+    """Bytes of memory that no file could give back."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1]) * 1024
+    return 0

@@ -21,43 +21,18 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, StaticPool
-from sqlalchemy.schema import CreateTable
 
 from qfund.core.errors import StoreError
 from qfund.core.feature import Kind, lazily
-from qfund.core.home import home
+from qfund.core.home import home, make_room
+from qfund.core.request import holds_own
+from qfund.engine import migrations
+from qfund.engine.tables import DOCUMENTS, JOBS, META, REPORTS
 
-#: Version of the tables below; ``Kind.schema`` is that of the documents in them.
+#: Version of the tables; ``Kind.schema`` is that of the documents in them.
 SCHEMA = 1
 #: Seconds that a writer waits for another one.
 BUSY = 20.0
-
-_tables = sa.MetaData()
-_meta = sa.Table(
-    "qfund_meta",
-    _tables,
-    sa.Column("name", sa.String(64), primary_key=True),
-    sa.Column("value", sa.Text, nullable=False),
-)
-_reports = sa.Table(
-    "qfund_reports",
-    _tables,
-    sa.Column("key", sa.String(64), primary_key=True),
-    sa.Column("schema", sa.Integer, nullable=False),
-    sa.Column("created", sa.Float(53), nullable=False),
-    sa.Column("summary", sa.Text, nullable=False),
-    sa.Column("document", sa.LargeBinary(2**31 - 1), nullable=False),  # a length, so that MySQL takes a LONGBLOB
-)
-#: Results of the kinds that nobody lists; those above are listed. It came later: a database of this SCHEMA may lack it.
-_documents = sa.Table(
-    "qfund_documents",
-    _tables,
-    sa.Column("key", sa.String(64), primary_key=True),
-    sa.Column("kind", sa.String(64), nullable=False),
-    sa.Column("schema", sa.Integer, nullable=False),
-    sa.Column("created", sa.Float(53), nullable=False),
-    sa.Column("document", sa.LargeBinary(2**31 - 1), nullable=False),
-)
 
 Answer = TypeVar("Answer")
 
@@ -71,7 +46,7 @@ class Store:
 
     def get(self, kind: Kind, key: str) -> Any | None:
         """The result under ``key``; None if there is none that this version of qfund can read."""
-        table = _reports if kind.listed else _documents
+        table = REPORTS if kind.listed else DOCUMENTS
         wanted = sa.select(table.c.document).where(table.c.key == key, table.c.schema == kind.schema)
         if not kind.listed:
             wanted = wanted.where(table.c.kind == kind.name)
@@ -80,7 +55,7 @@ class Store:
             there = sa.inspect(connection).has_table(table.name)
             return connection.execute(wanted).scalar_one_or_none() if there else None
 
-        document = self._read(find)
+        document = self.read(find)
         try:
             return None if document is None else kind.read_result(zlib.decompress(document))
         except (zlib.error, msgspec.DecodeError):
@@ -90,13 +65,13 @@ class Store:
         """A line for each of at most ``limit`` results that this version reads, newest first, without opening them."""
         assert kind.listed is not None
         wanted = (
-            sa.select(_reports.c.summary)
-            .where(_reports.c.schema == kind.schema)
-            .order_by(_reports.c.created.desc(), _reports.c.key)
+            sa.select(REPORTS.c.summary)
+            .where(REPORTS.c.schema == kind.schema)
+            .order_by(REPORTS.c.created.desc(), REPORTS.c.key)
             .limit(limit)
         )
         line, found = lazily(kind.listed), []
-        for summary in self._read(lambda connection: connection.execute(wanted).scalars().all()) or ():
+        for summary in self.read(lambda connection: connection.execute(wanted).scalars().all()) or ():
             try:
                 found.append(msgspec.json.decode(summary, type=line))
             except msgspec.DecodeError:
@@ -105,28 +80,54 @@ class Store:
 
     def put(self, kind: Kind, key: str, result: Any) -> None:
         """Keep ``result`` under ``key``, in the place of an earlier one."""
-        row = {"key": key, "schema": kind.schema, "document": zlib.compress(msgspec.json.encode(result))}
+        asked = getattr(result, "request", None) or getattr(result, "spec", None)
+        own = asked is not None and holds_own(asked)
+        row = {"key": key, "schema": kind.schema, "document": zlib.compress(msgspec.json.encode(result)), "own": own}
         if kind.listed:
             line = msgspec.json.encode(lazily(kind.listed).of(key, result)).decode()
-            self._put(_reports, row | {"created": _timestamp(result.created), "summary": line})
+            self._put(REPORTS, row | {"created": _timestamp(result.created), "summary": line})
         else:
-            self._put(_documents, row | {"created": time.time(), "kind": kind.name})
+            self._put(DOCUMENTS, row | {"created": time.time(), "kind": kind.name})
 
     def delete(self, key: str) -> None:
         """Forget what is under ``key``, if there is anything."""
         with self._errors():
-            if self._exists():
+            if self.exists():
                 with self._engine.begin() as connection:
                     _prepare(connection)
-                    for table in (_reports, _documents):
+                    for table in (REPORTS, DOCUMENTS):
                         connection.execute(sa.delete(table).where(table.c.key == key))
 
-    def _put(self, table: sa.Table, row: dict[str, object]) -> None:
+    def _put(self, table: sa.Table, row: dict[str, Any]) -> None:
+        def change(connection: sa.Connection) -> None:
+            upsert(connection, table, row)
+            # In one transaction: no moment in which there is a result and its job counts as interrupted.
+            ended = {"state": "done", "share": 1.0, "finished": time.time(), "error": None}
+            connection.execute(sa.update(JOBS).where(JOBS.c.key == row["key"]).values(ended))
+
+        if self.file is not None:
+            make_room(self.file.parent, len(row["document"]))
+        self.write(change)
+
+    def write(self, change: Callable[[sa.Connection], Answer], *, alone: bool = False) -> Answer:
+        """What ``change`` gives, done whole or not at all, in a database whose tables are all there.
+
+        Args:
+            alone: whether it reads what it then changes: nobody else writes meanwhile.
+        """
         with self._errors(), self._engine.begin() as connection:
             _prepare(connection)
-            _upsert(connection, table, row)
+            if alone:
+                _keep_others_out(connection)
+            return change(connection)
 
-    def _read(self, query: Callable[[sa.Connection], Answer]) -> Answer | None:
+    def compact(self) -> None:
+        """Give back to the disk what deleted results took; of a database that is no file nothing."""
+        if self.file is not None:
+            with self._errors(), self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                connection.exec_driver_sql("VACUUM")
+
+    def read(self, query: Callable[[sa.Connection], Answer]) -> Answer | None:
         """What ``query`` finds in a database of this schema; None where there are no tables of it yet."""
 
         def ask(engine: sa.Engine) -> Answer | None:
@@ -134,14 +135,14 @@ class Store:
                 return query(connection) if _schema(connection) == SCHEMA else None
 
         with self._errors():
-            if not self._exists():
+            if not self.exists():
                 return None
             try:
                 return ask(self._engine)
             except DBAPIError as error:
                 # SQLite cannot open a database in WAL mode as usual in a folder that this user may not write, unless
                 # somebody else has it open.
-                if self._file is None or not any(sign in str(error.orig) for sign in ("readonly", "unable to open")):
+                if self.file is None or not any(sign in str(error.orig) for sign in ("readonly", "unable to open")):
                     raise
                 return ask(self._immutable_engine)
 
@@ -152,15 +153,16 @@ class Store:
         return sa.make_url(self._url)
 
     @cached_property
-    def _file(self) -> Path | None:
+    def file(self) -> Path | None:
         """The SQLite file, None for any other database."""
         name = self._address.database
         if self._address.get_backend_name() != "sqlite" or not name or name == ":memory:" or name.startswith("file:"):
             return None
         return Path(name).absolute()
 
-    def _exists(self) -> bool:
-        return self._file is None or self._file.exists()
+    def exists(self) -> bool:
+        """Whether there is a database; one that is no file here counts as there."""
+        return self.file is None or self.file.exists()
 
     @cached_property
     def _engine(self) -> sa.Engine:
@@ -179,13 +181,13 @@ class Store:
 
     @cached_property
     def _immutable_engine(self) -> sa.Engine:
-        assert self._file is not None
-        uri = f"{self._file.as_uri()}?immutable=1"
+        assert self.file is not None
+        uri = f"{self.file.as_uri()}?immutable=1"
         return sa.create_engine("sqlite://", poolclass=NullPool, creator=lambda: sqlite3.connect(uri, uri=True))
 
     def _make_folder(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
+        if self.file is not None:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -203,7 +205,7 @@ class Store:
 
     def _explained(self, error: SQLAlchemyError | OSError) -> StoreError:
         what = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
-        where = str(self._file) if self._file else self._address.render_as_string(hide_password=True)
+        where = str(self.file) if self.file else self._address.render_as_string(hide_password=True)
         for signs, message, remedy in _CAUSES:
             if any(sign in what.lower() for sign in signs):
                 return StoreError(f"{message} ({where}: {what}).", remedy)
@@ -244,9 +246,9 @@ def _schema(connection: sa.Connection) -> int | None:
     Raises:
         StoreError: if it is newer than this qfund.
     """
-    if not sa.inspect(connection).has_table(_meta.name):
+    if not sa.inspect(connection).has_table(META.name):
         return None
-    value = connection.execute(sa.select(_meta.c.value).where(_meta.c.name == "schema")).scalar_one_or_none()
+    value = connection.execute(sa.select(META.c.value).where(META.c.name == "schema")).scalar_one_or_none()
     if value is None:
         return None
     found = int(value) if value.isdigit() else 0
@@ -259,26 +261,31 @@ def _schema(connection: sa.Connection) -> int | None:
 
 
 def _prepare(connection: sa.Connection) -> None:
-    """Make the tables that are not there. Those of an earlier schema are set aside under another name."""
-    if _schema(connection) == SCHEMA and sa.inspect(connection).has_table(_documents.name):
+    """Bring the tables to what this qfund writes. Those of an earlier schema are set aside under another name."""
+    if _schema(connection) == SCHEMA and migrations.done(connection):
         return
-    if connection.dialect.name in _ALONE:
-        connection.exec_driver_sql(_ALONE[connection.dialect.name])
+    _keep_others_out(connection)
     found = _schema(connection)  # again: another process may have been faster
-    for table in (_reports, _documents):
-        if found != SCHEMA and sa.inspect(connection).has_table(table.name):
-            aside = f"{table.name}_{found or 0}_{time.time_ns()}"
-            connection.execute(sa.text(f"ALTER TABLE {table.name} RENAME TO {aside}"))
-    for table in _tables.sorted_tables:
-        connection.execute(CreateTable(table, if_not_exists=True))
-    _upsert(connection, _meta, {"name": "schema", "value": str(SCHEMA)})
+    if found != SCHEMA:
+        for table in (REPORTS, DOCUMENTS):
+            if sa.inspect(connection).has_table(table.name):
+                aside = f"{table.name}_{found or 0}_{time.time_ns()}"
+                connection.execute(sa.text(f"ALTER TABLE {table.name} RENAME TO {aside}"))
+        migrations.forget(connection)
+    if not migrations.done(connection):
+        migrations.upgrade(connection)
+    upsert(connection, META, {"name": "schema", "value": str(SCHEMA)})
 
 
-#: Dialect → a statement that keeps other processes from changing tables until this transaction ends.
-_ALONE = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "SELECT pg_advisory_xact_lock(7138625)"}
+def _keep_others_out(connection: sa.Connection) -> None:
+    """Until this transaction ends no other process writes."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7138625)")
+    elif connection.dialect.name == "sqlite" and not connection.connection.dbapi_connection.in_transaction:  # type: ignore[union-attr]
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _upsert(connection: sa.Connection, table: sa.Table, row: dict[str, object]) -> None:
+def upsert(connection: sa.Connection, table: sa.Table, row: dict[str, object]) -> None:
     key = table.primary_key.columns[0]
     if connection.dialect.name in ("sqlite", "postgresql"):
         # One statement: in SQLite it takes the write lock at once, and so waits for another writer instead of failing.

@@ -30,6 +30,8 @@ from qfund.precisions import backends
 
 #: Seconds between two progress events of one phase.
 INTERVAL = 0.1
+#: How far it stands back behind the web server.
+NICENESS = 10
 
 
 class Channel:
@@ -101,6 +103,7 @@ def settle() -> None:
     """Memory manners. A threshold lower than 16 MiB would map and zero each temporary of a few megabytes anew, which
     doubles the time of a comparison."""
     child.settle(mapped=16 << 20, expendable=500)
+    child.stand_back(NICENESS)
 
 
 def failure_of(error: BaseException) -> messages.Failed:
@@ -114,15 +117,18 @@ def failure_of(error: BaseException) -> messages.Failed:
             "Choose a smaller model, a shorter context or fewer tokens, or use a machine with more memory.",
         )
         return messages.failure(exhausted, spent=True)
-    return messages.failure(child.unexpected("The measurement", error, "the server's log has the details"))
+    told = child.unexpected("The measurement", error, "the server's log has the details")
+    return messages.failure(told, spent=child.half_imported(error))
 
 
-def warm(kinds: Mapping[str, Kind]) -> None:
-    """Import what a comparison needs; most of it serves the other kinds too."""
+def warm(kinds: Mapping[str, Kind]) -> bool:
+    """Import what a comparison needs; most of it serves the other kinds too. False if that ended half-way."""
     try:
         importlib.import_module(kinds["compare"].measure.partition(":")[0])
     except Exception as error:  # told when a job needs it
         traceback.print_exception(error)
+        return not (child.half_imported(error) or child.out_of_memory(error))
+    return True
 
 
 def answer(channel: Channel, line: bytes, kinds: Mapping[str, Kind]) -> bool:
@@ -130,8 +136,7 @@ def answer(channel: Channel, line: bytes, kinds: Mapping[str, Kind]) -> bool:
     try:
         message = messages.request(line)
         if isinstance(message, messages.Warm):
-            warm(kinds)
-            return True
+            return warm(kinds)
         kind = look_up(kinds, message.kind, "kind of job")
         request = kind.read_request(message.request)
     except msgspec.DecodeError as error:

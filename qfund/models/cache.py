@@ -5,10 +5,10 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.errors import InvalidSpec, OutOfBudget
+from qfund.core.machine import memory_limit
 from qfund.core.units import bytes_text
 from qfund.models.loading import LoadedModel, load
 from qfund.precisions.precision import Precision
@@ -96,9 +96,4 @@ def default_budget() -> int:
             return int(float(given) * 1024**3)
         except ValueError:
             raise InvalidSpec(f"QFUND_MODEL_BUDGET_GIB is {given!r}.", "Give a number, for example 4.") from None
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        text = Path(path).read_text().strip() if Path(path).is_file() else "max"
-        if text.isdigit():
-            limits.append(int(text))
-    return int(min(limits) * 0.6)
+    return int(memory_limit() * 0.6)

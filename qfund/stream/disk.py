@@ -13,6 +13,7 @@ from torch import Tensor
 
 from qfund.core.errors import InvalidSpec, StoreError
 from qfund.core.home import home
+from qfund.core.machine import RESERVE, free_bytes
 
 #: Raised whenever a quantiser gives other codes for a weight.
 FORMAT = 1
@@ -74,8 +75,9 @@ class Disk:
         unfinished = path.with_name(f"{path.stem}.{os.getpid()}.unfinished")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            if not self._make_room(size):
+                return
             save_file(tensors, unfinished, dict(notes))
-            self._make_room(size)
             unfinished.replace(path)
         except (OSError, safetensors.SafetensorError):
             with suppress(OSError):
@@ -85,7 +87,8 @@ class Disk:
         digest = hashlib.sha256("\0".join((str(FORMAT), *key)).encode()).hexdigest()
         return self.folder / f"{digest[:40]}.safetensors"
 
-    def _make_room(self, needed: int) -> None:
+    def _make_room(self, needed: int) -> bool:
+        """Drop what was used longest ago; False if the disk is needed for results even so."""
         entries = []
         for entry in os.scandir(self.folder):
             with suppress(OSError):  # another process may have dropped it just now
@@ -94,10 +97,11 @@ class Disk:
                     entries.append((stat.st_mtime, stat.st_size, entry.path))
                 elif time.time() - stat.st_mtime > _ABANDONED:
                     Path(entry.path).unlink()
-        used = sum(size for _, size, _ in entries)
+        used, free = sum(size for _, size, _ in entries), free_bytes(self.folder)
         for _, size, path in sorted(entries):
-            if used + needed <= self.limit:
-                return
+            if used + needed <= self.limit and free - needed >= RESERVE:
+                break
             with suppress(OSError):
                 Path(path).unlink()
-            used -= size
+            used, free = used - size, free + size
+        return free - needed >= RESERVE

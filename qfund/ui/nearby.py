@@ -6,7 +6,7 @@ from pathlib import Path
 import streamlit as st
 
 from qfund.checkpoints import catalog
-from qfund.core.public import public
+from qfund.core.machine import public
 
 KEPT = 8  # names of models that are remembered
 LISTED = 50  # checkpoints of a folder that are offered

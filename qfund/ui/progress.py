@@ -9,7 +9,7 @@ import streamlit as st
 from qfund.core.errors import QfundError
 from qfund.core.request import Request
 from qfund.drawing.phrases import label
-from qfund.engine.jobs import Job
+from qfund.engine.job import Job
 from qfund.ui import services
 from qfund.ui.address import Address
 from qfund.ui.services import Answer
@@ -27,15 +27,7 @@ def follow(key: str, so_far: Any = None) -> None:
         st.rerun()
     with st.container(border=True, key="progress"), st.container(horizontal=True, vertical_alignment="center"):
         st.progress(min(max(job.share, 0.0), 1.0), text=_phase(job))
-        keeps = " What is known by then is kept." if job.so_far is not None else ""
-        if st.button(
-            "Stop" if keeps else "Cancel",
-            key=f"cancel_{key}",
-            icon=":material/stop:" if keeps else ":material/close:",
-            help=f"Ends the job for everyone who waits for it.{keeps}",
-        ):
-            services.jobs().cancel(key)
-            st.rerun()
+        _leave(job)
     if job.texts:
         with st.grid(min(len(job.texts), 3), min_column_width=280):
             for name, text in job.texts.items():
@@ -44,12 +36,30 @@ def follow(key: str, so_far: Any = None) -> None:
                     st.text(text)
 
 
+def _leave(job: Job) -> None:
+    """A way out: it ends the job where nobody else waits for it."""
+    keeps = " What is known by then is kept." if job.so_far is not None else ""
+    if job.abandoned:
+        st.caption("You have left this job; it goes on for others.")
+    elif job.others:
+        label, icon, told = "Leave", ":material/logout:", "Others wait for this job too: it goes on for them."
+    elif keeps:
+        label, icon, told = "Stop", ":material/stop:", f"Ends the job.{keeps}"
+    else:
+        label, icon, told = "Cancel", ":material/close:", "Ends the job."
+    if not job.abandoned and st.button(label, key=f"cancel_{job.key}", icon=icon, help=told):
+        services.jobs().cancel(job.key)
+        st.rerun()
+
+
 def _phase(job: Job) -> str:
+    again = "Started again after a restart · " if job.attempts > 1 else ""
     if job.state == "queued":
-        return f"Waiting: number {job.position} in the queue"
+        wait = f" · its turn in about {_rough(job.wait)}" if job.wait else ""
+        return f"{again}Waiting: number {job.position} in the queue{wait}"
     phase = literal(job.phase) or "Starting"
     left = job.left(time.time())
-    return f"{phase[:1].upper()}{phase[1:]} · {job.share:.0%}" + (f" · {_rough(left)} left" if left else "")
+    return f"{again}{phase[:1].upper()}{phase[1:]} · {job.share:.0%}" + (f" · {_rough(left)} left" if left else "")
 
 
 def _rough(seconds: float) -> str:

@@ -1,8 +1,11 @@
 """The one seam between pages and the rest of qfund: store, jobs and catalog, shared by all sessions of a server.
 
+What must be there once for all of them is no cached resource of Streamlit's: any visitor's browser may empty those.
 Tests replace ``store`` and ``jobs``; nothing else in ``qfund.ui`` and ``pages/`` reaches them in another way.
 """
 
+import functools
+import hashlib
 import importlib
 import threading
 import time
@@ -11,15 +14,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from qfund.checkpoints import catalog
 from qfund.core.errors import QfundError, TimedOut
 from qfund.core.feature import Feature, lazily
 from qfund.core.request import Request
 from qfund.engine import key_of, shipped, unfinished
-from qfund.engine.jobs import Job, Jobs
+from qfund.engine.job import NOBODY, Job, Visitor
+from qfund.engine.jobs import Desk, Jobs
 from qfund.engine.kinds import KINDS, kind_of
+from qfund.engine.ledger import Ledger
+from qfund.engine.settings import public as public
 from qfund.engine.store import Store
+from qfund.ui.server.pages import COOKIE
 
 #: All rows; ``features`` is above this room, so it is named, not imported.
 FEATURES: tuple[Feature, ...] = lazily("qfund.features:FEATURES")
@@ -32,26 +40,63 @@ AGAIN = 120.0
 PATIENCE = 15.0
 
 
-@st.cache_resource(show_spinner=False)
-def store() -> Store:
+_making = threading.RLock()
+
+
+@functools.cache
+def _store() -> Store:
     return Store()
 
 
-@st.cache_resource(show_spinner=False)
-def jobs() -> Jobs:
-    return Jobs(store())
+@functools.cache
+def _jobs() -> Jobs:
+    made = Jobs(store(), ledger=Ledger(store()))
+    made.resume()
+    return made
 
 
-@st.cache_resource(show_spinner=False)
-def warm_up() -> None:
-    """Import what the first chart needs while the first visitor still reads; once for each server."""
+@functools.cache
+def _warmed() -> threading.Thread:
     charts = [name for feature in FEATURES for name in feature.warm]
 
     def work() -> None:
         for name in ("pandas", "pyarrow", "plotly.graph_objects", "plotly.io", *charts):
             importlib.import_module(name)
 
-    threading.Thread(target=work, name="warm-up", daemon=True).start()
+    return threading.Thread(target=work, name="warm-up", daemon=True)
+
+
+def store() -> Store:
+    with _making:
+        return _store()
+
+
+def jobs() -> Desk:
+    """The jobs, for the visitor whose page is drawn."""
+    with _making:
+        every = _jobs()
+    return Desk(every, visitor())
+
+
+def warm_up() -> None:
+    """Import what the first chart needs while the first visitor still reads; once for each server."""
+    with _making:
+        thread = _warmed()
+        if thread.ident is None:
+            thread.start()
+
+
+def visitor() -> Visitor:
+    """Whose page is drawn: the browser that carries our cookie, or else the session."""
+    context = get_script_run_ctx(suppress_warning=True)
+    if context is None:
+        return NOBODY
+    cookie, address = st.context.cookies.get(COOKIE), st.context.ip_address
+    # A page that is run without a server has stand-ins for both.
+    known = cookie if isinstance(cookie, str) and cookie else context.session_id
+    return Visitor(
+        hashlib.sha256(known.encode(errors="replace")).hexdigest()[:16], address if isinstance(address, str) else None
+    )
 
 
 def prepare_worker() -> None:

@@ -136,6 +136,10 @@ for line in sys.stdin:
         say(type="done", result={"words": "no report"})
         continue
     say(type="done", result=report | {"spec": request["request"]})
+    if what == "farewell":
+        sys.stdin.close()
+        os.close(0)
+        sys.exit()
 """
 
 

@@ -1,6 +1,8 @@
-"""Two more kinds of jobs. ``python -m tests.engine.toys`` is the real worker that knows them too."""
+"""More kinds of jobs. ``python -m tests.engine.toys`` is the real worker that knows them too."""
 
+import importlib
 import os
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -61,6 +63,52 @@ def shout(request: Shout, progress: Callable[[str, float], None]) -> Shouted:
     return Shouted(request.words.upper())
 
 
+@dataclass(frozen=True, slots=True)
+class Murmur:
+    model: str
+    words: str
+    revision: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Murmured:
+    words: str
+    pid: int
+
+
+def murmur(request: Murmur, progress: Callable[[str, float], None]) -> Murmured:
+    """Quick, and says which process did it."""
+    return Murmured(request.words, os.getpid())
+
+
+@dataclass(frozen=True, slots=True)
+class Hoard:
+    model: str
+    gib: int
+    revision: str | None = None
+
+
+def hoard(request: Hoard, progress: Callable[[str, float], None]) -> Total:
+    """Takes more and more memory, and holds the last of it until somebody ends it."""
+    held = [bytearray(os.urandom(1 << 20) * 16) for _ in range(request.gib * 64)]
+    threading.Event().wait()
+    return Total(len(held), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    model: str
+    module: str
+    revision: str | None = None
+
+
+def bring_in(request: Import, progress: Callable[[str, float], None]) -> Total:
+    importlib.import_module(request.module)
+    return Total(0, 0)
+
+
+COMMAND = (sys.executable, "-m", "tests.engine.toys")
+
 TOYS = {
     kind.name: kind
     for kind in (
@@ -72,6 +120,15 @@ TOYS = {
             check="tests.engine.toys:in_order",
         ),
         Kind("shout", "tests.engine.toys:Shout", "tests.engine.toys:Shouted", "tests.engine.toys:shout", schema=3),
+        Kind(
+            "murmur",
+            "tests.engine.toys:Murmur",
+            "tests.engine.toys:Murmured",
+            "tests.engine.toys:murmur",
+            quick=True,
+        ),
+        Kind("hoard", "tests.engine.toys:Hoard", "tests.engine.toys:Total", "tests.engine.toys:hoard"),
+        Kind("import", "tests.engine.toys:Import", "tests.engine.toys:Total", "tests.engine.toys:bring_in"),
     )
 }
 

@@ -86,12 +86,19 @@ def server(monkeypatch: pytest.MonkeyPatch, cold: bool = False) -> Iterator[None
         start(self, *args, **kwargs)
         PagesManager.uses_pages_directory = False
 
-    st.cache_resource.clear()
+    _forget()
     if not cold:
         monkeypatch.setattr(PagesManager, "__init__", started)
     monkeypatch.setattr(services, "warm_up", lambda: None)
     yield
+    _forget()
+
+
+def _forget() -> None:
+    """As in a process that has served nobody."""
     st.cache_resource.clear()
+    for made in (services._store, services._jobs, services._warmed):
+        made.cache_clear()
 
 
 def app(query: Mapping[str, str | list[str]] | None = None) -> AppTest:

@@ -9,7 +9,7 @@ from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, Reposit
 
 from qfund.checkpoints.recognition import Folder, not_a_model
 from qfund.core.errors import ModelNotFound, QfundError, UnsafeCheckpoint, UnsupportedModel
-from qfund.core.public import public
+from qfund.core.machine import public
 
 #: Files of a repository that are listed; the largest models have some hundreds.
 MOST_FILES = 10_000

@@ -11,7 +11,7 @@ from huggingface_hub.errors import CacheNotFound
 
 from qfund.core.errors import InvalidSpec, OutOfBudget
 from qfund.core.home import home
-from qfund.core.public import public
+from qfund.core.machine import public
 from qfund.core.units import bytes_text
 
 _DEFAULT_GIB = 20.0  # on a server of strangers

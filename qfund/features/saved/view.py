@@ -3,7 +3,7 @@
 import streamlit as st
 
 from qfund.core.errors import QfundError
-from qfund.core.public import public
+from qfund.core.machine import public
 from qfund.drawing.phrases import FEW, against, label, plural, when
 from qfund.features.compare import link
 from qfund.features.compare.request.listing import Headline, Saved

@@ -4,12 +4,14 @@ history, and what its elements lack for some of those who use it."""
 import gzip
 import html
 import re
+import secrets
 from functools import cache
 from pathlib import Path
 
 import anyio.to_thread
 import streamlit as st
 from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -20,6 +22,8 @@ _STATIC = Path(st.__file__).parent / "static"
 _TYPES = {".js": "text/javascript", ".css": "text/css"}
 _FOR_EVER = "public, immutable, max-age=31536000"  # a file's name holds a hash of its content
 _ASSETS = Path(__file__).parents[1] / "assets"
+#: Tells one browser from another, so that whoever comes back to a job is known as the one who asked for it.
+COOKIE = "qfund_visitor"
 _TITLE = re.compile("<title>.*?</title>")
 _SCRIPT = re.compile("<script>(.*?)</script>", re.DOTALL)
 
@@ -89,4 +93,8 @@ class Pages:
         else:
             return None
         headers = {"cache-control": keep, "vary": "accept-encoding"}
-        return Response(body, media_type=media, headers=headers | ({"content-encoding": "gzip"} if zipped else {}))
+        answer = Response(body, media_type=media, headers=headers | ({"content-encoding": "gzip"} if zipped else {}))
+        if media == "text/html" and COOKIE not in HTTPConnection(scope).cookies:
+            secure = scope.get("scheme") == "https"
+            answer.set_cookie(COOKIE, secrets.token_urlsafe(16), httponly=True, samesite="lax", secure=secure)
+        return answer

@@ -1,0 +1,217 @@
+"""Jobs as they are written down in the database, so that a server that is ended in the middle of one leaves word.
+
+The latest job of each key has a row: what is asked, by whom (hashed), which server has it, and how far it is. A row
+whose server is gone is anybody's, and exactly one server takes it over. A result that is stored ends its job in the
+same transaction (``Store.put``), so nothing that was finished is done again.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+import sqlalchemy as sa
+
+from qfund.core.errors import EngineError, QfundError, StoreError
+from qfund.engine import messages, servers
+from qfund.engine.job import Job, Record, Visitor
+from qfund.engine.kinds import KINDS, kind_of
+from qfund.engine.store import upsert
+from qfund.engine.tables import JOBS
+
+if TYPE_CHECKING:
+    from qfund.engine.store import Store
+
+#: How often a job is begun before it is given up: what has ended a server again and again may go on doing so.
+ATTEMPTS = 3
+#: Seconds between two signs that a job goes on, and for which one that failed is remembered.
+BEAT, REMEMBERED = 10.0, 86_400.0
+_ACTIVE = ("queued", "running")
+
+_log = logging.getLogger(__name__)
+Found = TypeVar("Found")
+
+
+class Ledger:
+    """Thread-safe. A database that refuses is told of in the log, and the job goes on: it is only not written down."""
+
+    def __init__(self, store: "Store") -> None:
+        self._store = store
+        self._server = servers.begin()
+        self._writing = threading.Lock()
+        self._written: dict[str, float] = {}  # key → when its row was written last
+
+    def close(self) -> None:
+        """What this server has not finished is anybody's from now on."""
+        servers.end(self._server)
+
+    def claim(self, record: Record) -> Job | None:
+        """Have the job written down as this server's; if another one has it, that job."""
+
+        def change(connection: sa.Connection) -> Job | None:
+            row = connection.execute(sa.select(JOBS).where(JOBS.c.key == record.job.key)).mappings().first()
+            others = row is not None and row["state"] in _ACTIVE and row["server"] != self._server
+            if row is not None and others and servers.alive(row["server"], row["beat"]):
+                return _job(row)
+            upsert(connection, JOBS, self._row(record))
+            return None
+
+        return self._try(lambda: self._store.write(change, alone=True))
+
+    def write(self, record: Record) -> None:
+        """The job as it is now."""
+        with self._writing:  # so that the later moment is written later
+            row = self._row(record)
+            self._written[record.job.key] = time.monotonic()
+            if not record.job.active:
+                self._written.pop(record.job.key, None)
+            values = {name: value for name, value in row.items() if name != "key"}
+            mine = JOBS.c.server == self._server
+            active = mine & JOBS.c.state.in_(_ACTIVE)
+
+            def change(connection: sa.Connection) -> None:
+                connection.execute(sa.update(JOBS).where(mine, JOBS.c.key == record.job.key).values(values))
+                connection.execute(sa.update(JOBS).where(active).values(beat=time.time()))  # of those that wait too
+
+            self._try(lambda: self._store.write(change))
+
+    def beat(self, record: Record) -> None:
+        """As ``write``, but only every few seconds."""
+        now = time.monotonic()
+        if now - self._written.setdefault(record.job.key, now) >= BEAT:
+            self.write(record)
+
+    def find(self, key: str) -> Job | None:
+        """A job that this process does not know: at work elsewhere, interrupted, or failed not long ago."""
+
+        def look(connection: sa.Connection) -> Job | None:
+            if not sa.inspect(connection).has_table(JOBS.name):
+                return None
+            row = connection.execute(sa.select(JOBS).where(JOBS.c.key == key)).mappings().first()
+            if row is None or row["state"] == "done":
+                return None
+            if row["state"] not in _ACTIVE and (row["finished"] or 0.0) < time.time() - REMEMBERED:
+                return None
+            try:
+                return _job(row)
+            except (KeyError, msgspec.DecodeError, QfundError):
+                return None
+
+        return self._try(lambda: self._store.read(look))
+
+    def take_over(self, key: str | None = None) -> list[tuple[Job, Visitor]]:
+        """Jobs whose server is gone, this one's from now on; of that key only, or all. Those that cannot be begun again
+        are written down as lost."""
+
+        def change(connection: sa.Connection) -> list[tuple[Job, Visitor]]:
+            wanted = sa.select(JOBS).where(JOBS.c.state.in_(_ACTIVE)).order_by(JOBS.c.submitted)
+            found = []
+            for row in connection.execute(wanted if key is None else wanted.where(JOBS.c.key == key)).mappings().all():
+                if servers.alive(row["server"], row["beat"]):
+                    continue
+                job, problem = _again(row)
+                values: dict[str, Any] = {"server": self._server, "beat": time.time()}
+                if problem is not None:
+                    values |= {"state": "lost", "finished": time.time(), "error": _written_error(problem)}
+                elif job is not None:
+                    values |= {"state": "queued", "attempts": job.attempts, "phase": "", "share": 0.0, "started": None}
+                # Only if nobody else was faster.
+                same = (JOBS.c.key == row["key"]) & (JOBS.c.server == row["server"]) & (JOBS.c.state == row["state"])
+                if connection.execute(sa.update(JOBS).where(same).values(values)).rowcount and job is not None:
+                    found.append((job, Visitor(row["visitor"])))
+            return found
+
+        if not self._try(lambda: self._store.read(lambda connection: _some_active(connection, key))):
+            return []
+        return self._try(lambda: self._store.write(change, alone=True)) or []
+
+    def durations(self) -> list[tuple[str, str, float]]:
+        """Kind, model and seconds of jobs that were done, the latest last."""
+
+        def look(connection: sa.Connection) -> list[tuple[str, str, float]]:
+            if not sa.inspect(connection).has_table(JOBS.name):
+                return []
+            seconds = JOBS.c.finished - JOBS.c.started
+            wanted = (
+                sa.select(JOBS.c.kind, JOBS.c.model, seconds)
+                .where(JOBS.c.state == "done", JOBS.c.started.is_not(None))
+                .order_by(JOBS.c.finished.desc())
+                .limit(200)
+            )
+            return [(row[0], row[1], row[2]) for row in connection.execute(wanted)][::-1]
+
+        return self._try(lambda: self._store.read(look)) or []
+
+    def _row(self, record: Record) -> dict[str, object]:
+        job = record.job
+        return {
+            "key": job.key,
+            "kind": kind_of(job.request).name,
+            "model": job.request.model,
+            "request": msgspec.json.encode(job.request).decode(),
+            "state": job.state,
+            "phase": job.phase,
+            "share": job.share,
+            "attempts": job.attempts,
+            "visitor": record.owners[0].id if record.owners else "",
+            "server": self._server,
+            "beat": time.time(),
+            "submitted": job.submitted,
+            "started": job.started,
+            "finished": job.finished,
+            "error": None if job.error is None else _written_error(job.error),
+        }
+
+    def _try(self, act: Callable[[], Found]) -> Found | None:
+        try:
+            return act()
+        except StoreError as error:
+            _log.warning("Jobs are not written down. %s", error)
+            return None
+
+
+def _some_active(connection: sa.Connection, key: str | None) -> bool:
+    if not sa.inspect(connection).has_table(JOBS.name):
+        return False
+    wanted = sa.select(JOBS.c.key).where(JOBS.c.state.in_(_ACTIVE)).limit(1)
+    return connection.execute(wanted if key is None else wanted.where(JOBS.c.key == key)).first() is not None
+
+
+def _again(row: sa.RowMapping) -> tuple[Job | None, QfundError | None]:
+    """An interrupted job as it is begun again, or why it is not."""
+    if row["state"] == "running" and row["attempts"] >= ATTEMPTS:
+        return None, EngineError(
+            f"The server was ended in the middle of this job, {row['attempts']} times.",
+            "If it was the job that ended it, choose a smaller model or fewer tokens; otherwise start it again.",
+        )
+    try:
+        job = _job(row)
+    except (KeyError, msgspec.DecodeError, QfundError):
+        return None, EngineError("The server was ended before this job, and is another one now.", "Start it again.")
+    attempts = job.attempts + (job.state == "running")
+    return replace(job, state="queued", phase="", share=0.0, started=None, attempts=attempts), None
+
+
+def _job(row: sa.RowMapping) -> Job:
+    """Raises ``KeyError``, ``msgspec.DecodeError`` or ``QfundError`` for what this qfund does not know."""
+    kind = KINDS[row["kind"]]
+    error = None if row["error"] is None else msgspec.json.decode(row["error"], type=messages.Failed).exception()
+    return Job(
+        row["key"],
+        kind.checked(kind.read_request(row["request"].encode())),
+        state=row["state"],
+        phase=row["phase"],
+        share=row["share"],
+        attempts=row["attempts"],
+        submitted=row["submitted"],
+        started=row["started"],
+        finished=row["finished"],
+        error=error,
+    )
+
+
+def _written_error(error: QfundError) -> str:
+    return msgspec.json.encode(messages.failure(error)).decode()

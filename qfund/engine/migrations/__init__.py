@@ -1,0 +1,42 @@
+"""From the tables of any earlier qfund to today's, forwards and without loss, by Alembic.
+
+Each step is a file of ``versions``. One that only adds what an older qfund does not look at leaves the database
+readable to that; one that does not raises ``qfund.engine.store.SCHEMA`` besides.
+"""
+
+from pathlib import Path
+
+import sqlalchemy as sa
+
+#: The steps, the first one first.
+REVISIONS = ("results", "jobs")
+_TABLE = "qfund_revision"
+
+
+def done(connection: sa.Connection) -> bool:
+    """Whether there is no step to take: all have been taken, by this qfund or by a newer one."""
+    if not sa.inspect(connection).has_table(_TABLE):
+        return False
+    found = connection.execute(sa.text(f"SELECT version_num FROM {_TABLE}")).scalar_one_or_none()
+    return found is not None and found not in REVISIONS[:-1]
+
+
+def upgrade(connection: sa.Connection) -> None:
+    """Take the steps that have not been taken, in the transaction that ``connection`` is in."""
+    from alembic.operations import Operations
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+    script = ScriptDirectory(str(Path(__file__).parent))
+    context = MigrationContext.configure(
+        connection,
+        opts={"version_table": _TABLE, "fn": lambda taken, _: script._upgrade_revs("head", taken)},
+    )
+    with Operations.context(context):
+        context.run_migrations()
+
+
+def forget(connection: sa.Connection) -> None:
+    """The tables are gone: all steps are to be taken again."""
+    if sa.inspect(connection).has_table(_TABLE):
+        connection.execute(sa.text(f"DELETE FROM {_TABLE}"))

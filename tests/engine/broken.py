@@ -1,0 +1,4 @@
+"""A module whose import ends in the middle."""
+
+BEFORE = True
+_ = 1 / 0

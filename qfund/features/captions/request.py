@@ -14,8 +14,7 @@ from qfund.core.environment import Environment
 from qfund.core.errors import InvalidInput, InvalidSpec
 from qfund.core.estimate import Estimate
 from qfund.core.request import model_name
-from qfund.engine import apart
-from qfund.inputs import picture_files
+from qfund.inputs import apart, picture_files
 from qfund.precisions.precision import STORED
 from qfund.precisions.table import PRECISIONS, precision
 

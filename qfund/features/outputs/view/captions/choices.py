@@ -3,10 +3,9 @@
 import streamlit as st
 
 from qfund.core.errors import InvalidInput, QfundError
-from qfund.engine import apart
 from qfund.features.captions.link import Asked, in_order
 from qfund.features.captions.request import MAX_PICTURES, MAX_TOKENS, MODEL, GivenPicture
-from qfund.inputs import picture_files
+from qfund.inputs import apart, picture_files
 from qfund.inputs.picture_files import PictureFile
 from qfund.ui import pickers
 from qfund.ui.states import failed, literal

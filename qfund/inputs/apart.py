@@ -1,4 +1,4 @@
-"""A stranger's picture, read in a process of its own: ``python -m qfund.engine.apart NAME`` takes the file on standard
+"""A stranger's picture, read in a process of its own: ``python -m qfund.inputs.apart NAME`` takes the file on standard
 input and writes what came of it.
 
 A small file may hold a picture that takes gigabytes or minutes to decode. What its header tells is refused at once
@@ -6,6 +6,7 @@ A small file may hold a picture that takes gigabytes or minutes to decode. What 
 """
 
 import contextlib
+import os
 import resource
 import subprocess
 import sys
@@ -13,8 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from qfund.core.errors import ERRORS, InvalidInput, QfundError
-from qfund.engine import child, messages
+from qfund.core.errors import InvalidInput
 from qfund.inputs import picture_files
 from qfund.inputs.picture_files import PictureFile
 
@@ -24,14 +24,14 @@ _PATIENCE = 40.0
 #: Bytes of memory, beside what the process takes by itself.
 MOST_BYTES = 900 * 1024**2
 
-_COMMAND = (sys.executable, "-m", "qfund.engine.apart")
+_ROOT = str(Path(__file__).resolve().parents[2])
+_COMMAND = (sys.executable, "-m", "qfund.inputs.apart")
 _REMEDY = "Open it in a picture editor, and save it again."
 
 
 class _Answer(msgspec.Struct):
     png: bytes = b""
     notes: tuple[str, ...] = ()
-    error: str = ""
     message: str = ""
     remedy: str = ""
 
@@ -46,7 +46,8 @@ def decode(data: bytes, name: str) -> PictureFile:
     if picture_files.is_ready(data):  # no larger than what is kept
         return picture_files.decode(data, name)
     picture_files.must_be_modest(data, name)
-    environment = child.environment() | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH"))))  # of a checkout that is not installed
+    environment = os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"}
     try:
         done = subprocess.run(
             [*_COMMAND, name],
@@ -61,8 +62,8 @@ def decode(data: bytes, name: str) -> PictureFile:
         raise InvalidInput(f"{name} cannot be read now: {error.strerror}.", "Try again in a moment.") from error
     except (subprocess.TimeoutExpired, msgspec.DecodeError) as error:  # ended by a limit it says nothing
         raise InvalidInput(f"{name} takes more time or memory to read than any photo does.", _REMEDY) from error
-    if found.error:
-        raise ERRORS.get(found.error, InvalidInput)(found.message, found.remedy)
+    if found.message:
+        raise InvalidInput(found.message, found.remedy)
     return PictureFile(name, found.png, found.notes)
 
 
@@ -76,19 +77,15 @@ def _bounded() -> None:
 
 
 def main() -> None:
-    incoming, outgoing = child.take_streams()
-    child.settle(mapped=16 << 20, expendable=800)
-    data = incoming.read(picture_files.MAX_BYTES + 1)
+    data = sys.stdin.buffer.read(picture_files.MAX_BYTES + 1)
     _bounded()
     try:
         found = picture_files.decode(data, sys.argv[1])
         answer = _Answer(found.png, found.notes)
-    except QfundError as error:
-        failed = messages.failure(error)
-        answer = _Answer(error=failed.error, message=failed.message, remedy=failed.remedy)
+    except InvalidInput as error:
+        answer = _Answer(message=error.message, remedy=error.remedy)
     # Where memory ran out it says nothing: its parent knows what to say.
-    outgoing.write(msgspec.msgpack.encode(answer))
-    outgoing.close()
+    sys.stdout.buffer.write(msgspec.msgpack.encode(answer))
 
 
 if __name__ == "__main__":

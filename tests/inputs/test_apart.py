@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from qfund.core.errors import InvalidInput
-from qfund.engine import apart
-from qfund.inputs import picture_files
+from qfund.inputs import apart, picture_files
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
@@ -59,7 +58,7 @@ def test_too_many_pixels_are_refused_by_the_header() -> None:
 @pytest.mark.parametrize("limit", ["MOST_BYTES = 2**25", "MOST_SECONDS = 0"])
 def test_what_takes_more_than_it_may_ends_its_own_process(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
     """A PNG of 62 KB took 881 MiB in the web process."""
-    program = f"import sys; from qfund.engine import apart; apart.{limit}; apart.main()"
+    program = f"import sys; from qfund.inputs import apart; apart.{limit}; apart.main()"
     monkeypatch.setattr(apart, "_COMMAND", (sys.executable, "-c", program))
     with pytest.raises(InvalidInput, match="more time or memory"):
         apart.decode(_png(4_000, 4_000), "a.png")

@@ -9,7 +9,8 @@ import hashlib
 import importlib
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,9 +74,7 @@ def store() -> Store:
 
 def jobs() -> Desk:
     """The jobs, for the visitor whose page is drawn."""
-    with _making:
-        every = _jobs()
-    return Desk(every, visitor())
+    return Desk(every_job(), visitor())
 
 
 def warm_up() -> None:
@@ -86,8 +85,23 @@ def warm_up() -> None:
             thread.start()
 
 
+#: Who asks where no page is drawn: a program, of ``qfund.ui.server.api``.
+ASKING: ContextVar[Visitor | None] = ContextVar("asking", default=None)
+
+#: How often a result that was looked for was held in memory, stored, shipped, or not there.
+FOUND: Counter[str] = Counter()
+
+
+def every_job() -> Jobs:
+    """Of all visitors."""
+    with _making:
+        return _jobs()
+
+
 def visitor() -> Visitor:
     """Whose page is drawn: the browser that carries our cookie, or else the session."""
+    if (asking := ASKING.get()) is not None:
+        return asking
     context = get_script_run_ctx(suppress_warning=True)
     if context is None:
         return NOBODY
@@ -159,13 +173,16 @@ def look_up(request: Request, *, whole: bool = True) -> Answer:
     """
     key = key_of(request)
     if (held := results().get(key)) is not None:
+        FOUND["memory"] += 1
         return Answer(request, key, held)
     result, problem = None, None
     try:
         result = store().get(kind_of(request), key)
     except QfundError as error:
         problem = f"Saved results cannot be read. {error}"
+    stored = result is not None
     result = result or shipped.find(request, key)
+    FOUND["store" if stored else "shipped" if result is not None else "nowhere"] += 1
     job = jobs().get(key)
     if job is not None and job.state == "done":
         result, problem = job.result or result, job.warning or problem

@@ -41,7 +41,7 @@ def answers_to(host: str | None, names: Collection[str]) -> bool:
     that a stranger could point here: addresses in numbers, and what this machine is called."""
     if host is None:
         return False
-    if _is_among(host, names) or _is_loopback(host):
+    if _is_among(host, names) or is_loopback(host):
         return True
     return not names and (_address(host) or host == socket.gethostname().lower())
 
@@ -76,7 +76,8 @@ def _address(host: str) -> bool:
     return True
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether it names the machine itself."""
     return host == "localhost" or host.endswith(".localhost") or (_address(host) and ip_address(host).is_loopback)
 
 

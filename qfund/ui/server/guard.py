@@ -10,9 +10,11 @@ from collections.abc import Collection
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from streamlit.proto.BackMsg_pb2 import BackMsg
 
 _HEALTH = "/_stcore/health"  # probes name whatever address they were given, and it says "ok" and no more
 _SAFE = ("GET", "HEAD", "OPTIONS")
@@ -99,7 +101,7 @@ class Guard:
                 await receive()
                 await send({"type": "websocket.close", "code": 1008})
             return
-        await self._app(scope, _binary(receive) if scope["type"] == "websocket" else receive, send)
+        await self._app(scope, _meaningful(receive) if scope["type"] == "websocket" else receive, send)
 
     def _refused(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
@@ -116,14 +118,19 @@ class Guard:
         return None
 
 
-def _binary(receive: Receive) -> Receive:
-    """Streamlit's pages send bytes only, and its server takes a text for an error of its own: whoever sends one has
-    left."""
+def _meaningful(receive: Receive) -> Receive:
+    """Streamlit's pages send its messages and nothing else. Whoever sends anything else has left: Streamlit's server
+    takes a text for an error of its own, and writes a traceback for what it cannot read."""
 
     async def next_message() -> Message:
         message = await receive()
-        if message["type"] == "websocket.receive" and message.get("bytes") is None:
-            return {"type": "websocket.disconnect", "code": 1003}
+        if message["type"] == "websocket.receive":
+            try:
+                BackMsg.FromString(message.get("bytes") or b"")
+            except DecodeError:
+                return {"type": "websocket.disconnect", "code": 1002}
+            if message.get("bytes") is None:
+                return {"type": "websocket.disconnect", "code": 1003}
         return message
 
     return next_message

@@ -5,7 +5,9 @@ import hashlib
 import os
 from base64 import b64encode
 from collections.abc import Iterable
+from contextlib import suppress
 
+from h11 import LocalProtocolError
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -65,6 +67,7 @@ class Policy:
         async def sent(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(self._headers)
-            await send(message)
+            with suppress(LocalProtocolError):  # whoever asked has hung up
+                await send(message)
 
         await self._app(scope, receive, sent if scope["type"] == "http" else send)

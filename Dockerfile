@@ -25,6 +25,7 @@ COPY --from=build /venv /venv
 COPY --from=build /app /app
 WORKDIR /app
 USER 1000
+# QFUND_HOSTS: -e QFUND_HOSTS=qfund.example.org where it is reached by a name (a Space says its own).
 # QFUND_ALLOW: visitors choose among the shipped models only; "hub" or "folder,hub" opens more.
 # STREAMLIT_…: for its welcome, Streamlit asks a foreign host for this server's address.
 ENV PATH=/venv/bin:$PATH \
@@ -38,4 +39,4 @@ ENV PATH=/venv/bin:$PATH \
 EXPOSE 7860
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
     CMD ["python", "-c", "import os; from urllib.request import urlopen; urlopen(f'http://127.0.0.1:{os.environ[\"PORT\"]}/_stcore/health', timeout=4)"]
-CMD ["sh", "-c", "exec streamlit run app.py --server.port \"$PORT\""]
+CMD ["sh", "-c", "exec streamlit run app.py --server.address 0.0.0.0 --server.port \"$PORT\""]

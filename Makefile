@@ -4,6 +4,9 @@
 PYTHON ?= $(shell for python in python3.11 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 PORT ?= 8501
+# Who may reach `make run`: this machine alone. HOST=0.0.0.0 for others too (not from the environment, where some shells
+# keep the machine's name).
+HOST = 127.0.0.1
 ARGS ?=
 
 VENV := .venv
@@ -16,8 +19,8 @@ help:  ## list the commands (the default)
 	@echo "qfund: what lower precision costs a neural network, and what it buys."
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(READY)  ## set up, start the dashboard; PORT=8501, ARGS=… for streamlit
-	$(BIN)/streamlit run app.py --server.port $(PORT) $(ARGS)
+run: $(READY)  ## set up, start the dashboard; PORT=8501, HOST=127.0.0.1, ARGS=… for streamlit
+	$(BIN)/streamlit run app.py --server.address $(HOST) --server.port $(PORT) $(ARGS)
 
 test: lint  ## set up, find or install Chromium, lint, run every test; ARGS=… for pytest (-n 0: in one process)
 	chromium=$$(PYTHON=$(BIN)/python sh tests/chromium.sh) && \

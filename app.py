@@ -1,6 +1,7 @@
 """qfund's dashboard: ``streamlit run app.py`` serves it, and runs this file for every visitor."""
 
 import streamlit as st
+from starlette.middleware import Middleware
 
 from qfund.ui import server
 
@@ -9,4 +10,8 @@ if server.running_script():
 
     shell.run()
 else:
-    app = st.App(__file__, middleware=server.MIDDLEWARE, lifespan=server.lifespan)
+    from qfund.ui.server import api, metrics
+
+    # The first sees a request first.
+    middleware = [*server.MIDDLEWARE, Middleware(metrics.Private)]
+    app = st.App(__file__, routes=[metrics.ROUTE, *api.ROUTES], middleware=middleware, lifespan=server.lifespan)

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from qfund.checkpoints import quantization
+from qfund.checkpoints import counts, quantization
 from qfund.checkpoints.headers import AGAIN, StoredTensor, read_header, read_offsets, shortened
 from qfund.checkpoints.identity import content_id
 from qfund.checkpoints.pointers import must_be_no_pointer
@@ -165,7 +165,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         ModelNotFound: there is none.
         CorruptCheckpoint: it is no JSON object.
-        UnsupportedModel: it names no architecture.
+        UnsupportedModel: it names no architecture, or asks for more parts than are built.
     """
     if not folder.is_dir():
         raise ModelNotFound(f"There is no folder {folder}.", "Check the path, or name a catalog model or a Hub id.")
@@ -180,6 +180,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"The config.json in {folder} names no architecture, so the model's head is unknown.",
             "Save the model again with save_pretrained(), which writes it.",
         )
+    counts.must_be_buildable(config)
     return config
 
 

@@ -21,21 +21,35 @@ QfundError                  message + remedy; ``exit_code`` for the command line
     └── WorkerDied
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from qfund.core.machine import public
+
+#: A path of two steps or more that begins at the root. What follows a letter or a colon is a part of an address.
+_PATH = re.compile(r"(?<![\w.:/~-])~?/(?:[^\s/:'\"<>|]+/)+([^\s/:'\"<>|,;)]*)")
+#: A sentence of another library's that asks for what qfund never does.
+_FOREIGN_CODE = re.compile(r"[^.!?\n]*\btrust_remote_code\b[^.!?\n]*[.!?]?\s*")
+
+
+def _discreet(text: str) -> str:
+    """A message as everybody may read it: never with advice to run a model's own code, and in public of a path here its
+    last step only."""
+    text = _FOREIGN_CODE.sub("", text).rstrip() if "trust_remote_code" in text else text
+    return _PATH.sub(lambda found: found[1] or "…", text) if public() else text
+
 
 class QfundError(Exception):
-    """``message`` says what is wrong, ``remedy`` what to do about it; both are shown to people. ``precision`` is the
-    one of several that it is about, where it is about one."""
+    """``message`` says what is wrong, ``remedy`` what to do about it; both are shown to people, also to strangers: see
+    ``_discreet``. ``precision`` is the one of several that it is about, where it is about one."""
 
     exit_code = 1
     precision: str | None = None
 
     def __init__(self, message: str, remedy: str = "") -> None:
-        super().__init__(message, remedy)
-        self.message = message
-        self.remedy = remedy
+        self.message, self.remedy = _discreet(message), _discreet(remedy)
+        super().__init__(self.message, self.remedy)
 
     def __str__(self) -> str:
         return f"{self.message} {self.remedy}".strip()

@@ -62,6 +62,8 @@ class Kind:
         at_once: ``(request) -> object`` that files alone tell within milliseconds; None where there is nothing.
         quick: whether it takes seconds and little memory, reads no weights, and so may be asked for by opening a link.
             Such jobs never wait behind others, and are ended after a shorter time.
+        elsewhere: ``(request) -> request`` of a quick kind, whose result is what ``at_once`` gives, for a model that is
+            not on this machine.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Kind:
     consistent: str | None = None
     renewed: str | None = None
     quick: bool = False
+    elsewhere: str | None = None
 
     def checked(self, request: Any) -> Any:
         return lazily(self.check)(request) if self.check else request

@@ -1,4 +1,4 @@
-"""What this machine, or this container, has."""
+"""What this machine, or this container, has, and who shares it."""
 
 import os
 import shutil
@@ -7,6 +7,12 @@ from pathlib import Path
 
 #: Bytes of a disk that caches leave free, for what cannot be left out.
 RESERVE = 256 * 1024**2
+
+
+def public() -> bool:
+    """Whether strangers share this server (``QFUND_PUBLIC=1``): nothing can be deleted, own texts are not listed, and
+    no message tells of the machine."""
+    return os.environ.get("QFUND_PUBLIC", "") not in ("", "0")
 
 
 def memory_limit() -> int:

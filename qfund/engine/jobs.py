@@ -5,7 +5,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +73,8 @@ class Jobs:
         self._time_limit = given.time_limit if time_limit is None else time_limit
         self._identify = identify
         self._ledger = ledger
+        #: Called with each job that is over, with the lock held: only for what counts.
+        self.on_end: list[Callable[[Job], object]] = []
         self._untidy = 0.0
         # Guards everything below; notified whenever a job changes or there is something to do.
         self.changed = threading.Condition()
@@ -184,6 +186,16 @@ class Jobs:
                 return None
             self.changed.wait_for(lambda: not record.job.active, timeout)
             return self._moment(record)
+
+    def active(self) -> list[tuple[Job, bool]]:
+        """Those that wait or run, each with whether it is of a quick kind."""
+        with self.changed:
+            return [(record.job, record.quick) for record in self._records.values() if record.job.active]
+
+    def workers(self) -> dict[str, int]:
+        """Lane → the process that works there."""
+        pids = {lane.name: getattr(lane.worker, "pid", None) for lane in (self._lane, self._second)}
+        return {name: pid for name, pid in pids.items() if pid is not None}
 
     def cancel(self, key: str, visitor: Visitor = NOBODY) -> bool:
         """Leave a job, which ends it unless others wait for it; nobody in particular ends it for all who do. False if
@@ -322,6 +334,8 @@ class Jobs:
             del self._records[job.key]
             self._records[job.key] = record
         self._forget()
+        for tell in self.on_end:
+            tell(job)
 
     def _forget(self) -> None:
         """Drop the oldest of too many finished jobs."""
@@ -345,6 +359,9 @@ class Desk:
 
     def get(self, key: str) -> Job | None:
         return self._jobs.get(key, self._visitor)
+
+    def wait(self, key: str, timeout: float | None = None) -> Job | None:
+        return self._jobs.wait(key, timeout)
 
     def cancel(self, key: str) -> bool:
         return self._jobs.cancel(key, self._visitor)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from qfund.core.errors import UsageError
 from qfund.core.machine import memory_limit
+from qfund.core.machine import public as public
 
 QUEUE = 24  # jobs that may wait
 #: Jobs of one visitor that may wait or run at once: where strangers share the server, and elsewhere.
@@ -25,11 +26,6 @@ class Settings:
     places: int = PLACES
     time_limit: float = TIME_LIMIT
     memory: int = 0
-
-
-def public() -> bool:
-    """Whether strangers share this server (``QFUND_PUBLIC=1``): nothing can be deleted, own texts are not listed."""
-    return os.environ.get("QFUND_PUBLIC", "") not in ("", "0")
 
 
 def read() -> Settings:

@@ -22,11 +22,15 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 ENDINGS = ("png", "jpg", "jpeg", "webp", "gif", "bmp")
 MAX_BYTES = 10 * 1024**2  # the same in .streamlit/config.toml
 MAX_PIXELS = 32_000_000
+#: Passes over a JPEG: ten are usual where there are several, and a file of 10 MiB has room for 200,000.
+MAX_SCANS = 100
 #: Longest side of what is kept, in pixels: more than captioners read (224 or 384).
 LONGEST = 512
 _MAX_NAME = 100  # characters
 
 _REMEDY = "Give a PNG, JPEG, WebP, GIF or BMP picture."
+_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
+_SCAN = b"\xff\xda"  # among the data of a picture, 0xFF is followed by a zero
 _SMALLER = "Save it smaller, and give it again."
 #: What people give besides, by how such a file begins.
 _OTHERS = (
@@ -82,9 +86,7 @@ def decode(data: bytes, name: str) -> PictureFile:
         InvalidInput: no picture, one of another format, damaged, or larger than ``MAX_BYTES`` or ``MAX_PIXELS``.
     """
     name = clean_name(name)
-    _small_enough(name, len(data))
-    if not data:
-        raise InvalidInput(f"{name} is empty.", _REMEDY)
+    must_be_modest(data, name)
     with _one_at_a_time, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of many pixels; here they are an error
         try:
@@ -109,10 +111,28 @@ def decode(data: bytes, name: str) -> PictureFile:
     return PictureFile(name, to_png(small), tuple(f"{name}: {note}" for note in notes))
 
 
+def must_be_modest(data: bytes, name: str) -> None:
+    """What is refused before anything is decoded, whatever is in it.
+
+    Raises:
+        InvalidInput: it is empty, larger than ``MAX_BYTES``, a JPEG of more than ``MAX_SCANS``, or a PNG of more than
+            ``MAX_PIXELS``.
+    """
+    _small_enough(name, len(data))
+    if not data:
+        raise InvalidInput(f"{name} is empty.", _REMEDY)
+    if data[:2] == _JPEG and (scans := data.count(_SCAN)) > MAX_SCANS:
+        raise InvalidInput(f"{name} is written in {scans:,} passes; at most {MAX_SCANS} are decoded.", _SMALLER)
+    if data[:8] == _PNG and data[12:16] == b"IHDR":
+        width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
+        if width * height > MAX_PIXELS:
+            raise _too_many(name, f"{width:,} × {height:,} pixels")
+
+
 def is_ready(png: bytes) -> bool:
     """Whether it is, by its header, what ``decode`` gives: a PNG of 8-bit RGB, no side longer than ``LONGEST``."""
     width, height = int.from_bytes(png[16:20]), int.from_bytes(png[20:24])
-    header = png[:8] == b"\x89PNG\r\n\x1a\n" and png[12:16] == b"IHDR" and png[24:26] == b"\x08\x02"
+    header = png[:8] == _PNG and png[12:16] == b"IHDR" and png[24:26] == b"\x08\x02"
     return header and 0 < width <= LONGEST and 0 < height <= LONGEST
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import streamlit as st
 
 from qfund.checkpoints import catalog
-from qfund.ui import services
+from qfund.core.machine import public
 
 KEPT = 8  # names of models that are remembered
 LISTED = 50  # checkpoints of a folder that are offered
@@ -19,7 +19,7 @@ def _lately() -> "OrderedDict[str, None]":
 
 def remember(model: str) -> None:
     """A folder or a Hub id that somebody named; for others to see where no strangers share the server."""
-    if model in catalog.CATALOG or services.public() or not _may_be_named(model):
+    if model in catalog.CATALOG or public() or not _may_be_named(model):
         return
     names = _lately()
     names[model] = None
@@ -30,7 +30,7 @@ def remember(model: str) -> None:
 
 def lately() -> list[str]:
     """The latest first."""
-    return [] if services.public() else list(reversed(_lately()))
+    return [] if public() else list(reversed(_lately()))
 
 
 def within(folder: str) -> list[str]:

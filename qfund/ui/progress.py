@@ -76,6 +76,19 @@ def ended(job: Job) -> None:
         failed(job.error, "This comparison failed.")
 
 
+def at_once(request: Request) -> Any | None:
+    """What files alone tell; None after it has been said why there is nothing, or how far reading them is."""
+    try:
+        found = services.at_once(request)
+    except QfundError as error:
+        failed(error, "This model cannot be read.")
+        return None
+    if isinstance(found, Job):
+        follow(found.key)
+        return None
+    return found
+
+
 def press(address: Address[Asked], asked: Asked, request: Request) -> None:
     """Ask for it, unless it is there, and draw the page anew; a refusal is told."""
     try:

@@ -8,7 +8,9 @@ import functools
 import hashlib
 import importlib
 import threading
-from collections import OrderedDict
+import time
+from collections import Counter, OrderedDict
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +18,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from qfund.checkpoints import catalog
-from qfund.core.errors import QfundError
+from qfund.core.errors import QfundError, TimedOut
 from qfund.core.feature import Feature, lazily
 from qfund.core.request import Request
 from qfund.engine import key_of, shipped, unfinished
@@ -26,13 +28,17 @@ from qfund.engine.kinds import KINDS, kind_of
 from qfund.engine.ledger import Ledger
 from qfund.engine.settings import public as public
 from qfund.engine.store import Store
-from qfund.ui.server import COOKIE
+from qfund.ui.server.pages import COOKIE
 
 #: All rows; ``features`` is above this room, so it is named, not imported.
 FEATURES: tuple[Feature, ...] = lazily("qfund.features:FEATURES")
 
 #: Decoded reports that a server keeps: some megabytes each.
 KEPT = 24
+
+#: Seconds after which headers that could not be read are asked for again, and that a page waits for what it opens with.
+AGAIN = 120.0
+PATIENCE = 15.0
 
 
 _making = threading.RLock()
@@ -68,9 +74,7 @@ def store() -> Store:
 
 def jobs() -> Desk:
     """The jobs, for the visitor whose page is drawn."""
-    with _making:
-        every = _jobs()
-    return Desk(every, visitor())
+    return Desk(every_job(), visitor())
 
 
 def warm_up() -> None:
@@ -81,8 +85,23 @@ def warm_up() -> None:
             thread.start()
 
 
+#: Who asks where no page is drawn: a program, of ``qfund.ui.server.api``.
+ASKING: ContextVar[Visitor | None] = ContextVar("asking", default=None)
+
+#: How often a result that was looked for was held in memory, stored, shipped, or not there.
+FOUND: Counter[str] = Counter()
+
+
+def every_job() -> Jobs:
+    """Of all visitors."""
+    with _making:
+        return _jobs()
+
+
 def visitor() -> Visitor:
     """Whose page is drawn: the browser that carries our cookie, or else the session."""
+    if (asking := ASKING.get()) is not None:
+        return asking
     context = get_script_run_ctx(suppress_warning=True)
     if context is None:
         return NOBODY
@@ -154,13 +173,16 @@ def look_up(request: Request, *, whole: bool = True) -> Answer:
     """
     key = key_of(request)
     if (held := results().get(key)) is not None:
+        FOUND["memory"] += 1
         return Answer(request, key, held)
     result, problem = None, None
     try:
         result = store().get(kind_of(request), key)
     except QfundError as error:
         problem = f"Saved results cannot be read. {error}"
+    stored = result is not None
     result = result or shipped.find(request, key)
+    FOUND["store" if stored else "shipped" if result is not None else "nowhere"] += 1
     job = jobs().get(key)
     if job is not None and job.state == "done":
         result, problem = job.result or result, job.warning or problem
@@ -201,28 +223,39 @@ def ask(request: Request) -> Answer:
 
 
 def at_once(request: Request) -> Any:
-    """What files alone tell of ``request``, read in this process: milliseconds on a disk.
+    """What files alone tell of ``request``: read in this process where they are on this machine, which takes
+    milliseconds; by a worker where they are on the Hub, since they may hold anything. The job, while it is at work.
 
     Raises:
         QfundError: the model is not there, or its files are malformed.
     """
-    read = kind_of(request).at_once
-    assert read is not None
+    kind = kind_of(request)
+    assert kind.at_once is not None and kind.elsewhere is not None
     if catalog.locate(request.model, request.revision).folder is not None:
-        return lazily(read)(request)
-    found = _from_hub(read, request)
-    if isinstance(found, QfundError):
-        raise found
+        return lazily(kind.at_once)(request)
+    asked = lazily(kind.elsewhere)(request)
+    answer = ask(asked)
+    job = answer.job
+    if answer.result is None and job is not None and not job.active and time.time() - (job.finished or 0) > AGAIN:
+        job = jobs().submit(asked)
+    if answer.result is None and job is not None and job.error is not None:
+        raise job.error
+    return job if answer.result is None else answer.result
+
+
+def waited(request: Request) -> Any:
+    """As ``at_once``, after a while at most.
+
+    Raises:
+        QfundError: as there; or it takes longer.
+    """
+    found = at_once(request)
+    if isinstance(found, Job):
+        jobs().wait(found.key, PATIENCE)
+        found = at_once(request)
+    if isinstance(found, Job):
+        raise TimedOut(f"The headers of {request.model} are still being read.", "Try again in a moment.")
     return found
-
-
-@st.cache_data(ttl=120, max_entries=32, show_spinner="Reading headers from the Hub")
-def _from_hub(read: str, request: Request) -> Any:
-    """A failure is remembered too, so that a rerun asks the network nothing."""
-    try:
-        return lazily(read)(request)
-    except QfundError as error:
-        return error
 
 
 def listed(kind: str) -> list[Any]:

@@ -15,12 +15,13 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 class FakeHub:
     """``folder`` is served as ``repository``; ``asked`` lists the paths of all requests, ``sent`` what files were sent:
-    name, first byte and the one behind the last."""
+    name, first byte and the one behind the last; ``tokens`` as whom it was asked."""
 
     def __init__(self, folder: Path, repository: str, gated: bool = False, ranges: bool = True) -> None:
         self.folder, self.repository, self.gated, self.ranges = folder, repository, gated, ranges
         self.asked: list[str] = []
         self.sent: list[tuple[str, int, int]] = []
+        self.tokens: list[str | None] = []
         self.url = ""
 
     @contextmanager
@@ -39,6 +40,7 @@ class FakeHub:
             def _answer(self, body: bool) -> None:
                 path = self.path.partition("?")[0]
                 hub.asked.append(path)
+                hub.tokens.append(self.headers.get("Authorization"))
                 code, headers, content = hub.respond(path)
                 wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range") or "")
                 first, end = 0, len(content)

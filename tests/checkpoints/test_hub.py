@@ -12,17 +12,20 @@ from qfund.checkpoints.catalog import CATALOG
 from tests.checkpoints.fake_hub import COMMIT, FakeHub
 
 
-def ask(hub_url: str, cache: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    # The client reads its address and cache when it is imported: each run is a process of its own.
-    environment = os.environ | {
+def environment(hub_url: str, cache: Path) -> dict[str, str]:
+    """The client reads its address and cache when it is imported: each run is a process of its own."""
+    return os.environ | {
         "HF_ENDPOINT": hub_url,
         "HF_HOME": str(cache),
         "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "QFUND_ALLOW": "hub",
     }
+
+
+def ask(hub_url: str, cache: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "qfund", "compare", *arguments, "--no-store", "--json"]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(command, env=environment(hub_url, cache), capture_output=True, text=True, check=False)
 
 
 @pytest.fixture

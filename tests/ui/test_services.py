@@ -26,6 +26,7 @@ from qfund.engine.store import Store
 from qfund.features.compare.request.link import to_query
 from qfund.features.compare.request.spec import Spec
 from qfund.ui import server, services
+from qfund.ui.server.pages import COOKIE
 from tests.engine import toys
 from tests.features.compare.pages import FakeJobs
 from tests.patience import PATIENCE, until
@@ -92,17 +93,17 @@ def test_a_page_knows_its_visitor_by_the_session_or_by_the_cookie(monkeypatch: p
     assert services.visitor() == NOBODY
     session = visitor()
     assert len(session.id) == 16 and session.address is None
-    monkeypatch.setattr(type(streamlit.context), "cookies", {server.COOKIE: "a browser"})
+    monkeypatch.setattr(type(streamlit.context), "cookies", {COOKIE: "a browser"})
     assert visitor().id != session.id and visitor() == visitor()
 
 
 def test_a_browser_is_given_a_cookie_once_and_no_script_can_read_it() -> None:
     rest = Route("/{path:path}", lambda request: PlainTextResponse("streamlit"))
-    client = TestClient(Starlette(routes=[rest], middleware=server.MIDDLEWARE))
+    client = TestClient(Starlette(routes=[rest], middleware=server.MIDDLEWARE), "http://127.0.0.1")
     given = client.get("/memory").headers["set-cookie"]
-    assert given.startswith(f"{server.COOKIE}=") and "HttpOnly" in given and "SameSite=lax" in given
+    assert given.startswith(f"{COOKIE}=") and "HttpOnly" in given and "SameSite=lax" in given
     assert "set-cookie" not in client.get("/memory").headers  # the client has sent it
-    with TestClient(client.app, base_url="https://testserver") as secure:
+    with TestClient(client.app, base_url="https://127.0.0.1") as secure:
         assert "Secure" in secure.get("/").headers["set-cookie"]
     assert "set-cookie" not in client.get("/elsewhere").headers
 

@@ -14,7 +14,7 @@ from qfund.core.environment import Environment
 from qfund.core.errors import InvalidInput, InvalidSpec
 from qfund.core.estimate import Estimate
 from qfund.core.request import model_name
-from qfund.inputs import picture_files
+from qfund.inputs import apart, picture_files
 from qfund.precisions.precision import STORED
 from qfund.precisions.table import PRECISIONS, precision
 
@@ -91,7 +91,7 @@ def checked(request: CaptionRequest) -> CaptionRequest:
 
 def _ready(picture: GivenPicture) -> GivenPicture:
     name = picture_files.clean_name(picture.name)
-    png = picture.png if picture_files.is_ready(picture.png) else picture_files.decode(picture.png, name).png
+    png = picture.png if picture_files.is_ready(picture.png) else apart.decode(picture.png, name).png
     return GivenPicture(name, png)
 
 

@@ -5,6 +5,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
+from qfund.checkpoints import catalog
 from qfund.core import parameters
 from qfund.core.errors import QfundError
 from qfund.core.parameters import Query
@@ -20,8 +21,9 @@ from qfund.features.compare.request.link import (
     to_query,
 )
 from qfund.features.compare.request.spec import Spec, checked
+from qfund.features.memory.request.plan import PlanRequest
 from qfund.precisions.table import PRECISIONS
-from qfund.ui import carried
+from qfund.ui import carried, services
 from qfund.ui.address import base, current_query, names_a_folder
 
 MAX_TEXT = 4000  # characters of an own text that this page takes; the command line takes longer ones
@@ -100,8 +102,18 @@ def _default(query: Query) -> Spec:
     named = {name: parameters.last(query.get(name, [])) for name in ("model", "rev", "ref")}
     if not named["model"] or ("p" in query and named["ref"]):
         return EXAMPLE
-    reference = named["ref"] if named["ref"] in PRECISIONS else usual.reference(named["model"], named["rev"] or None)
+    reference = named["ref"] if named["ref"] in PRECISIONS else usual_reference(named["model"], named["rev"] or None)
     return replace(EXAMPLE, reference=reference, precisions=usual.candidates(reference))
+
+
+def usual_reference(model: str, revision: str | None) -> str:
+    """As ``usual.reference``; of a model on the Hub, whose headers a worker reads, after a while at most."""
+    try:
+        if catalog.locate(model, revision).folder is None:
+            return usual.of_headers(services.waited(PlanRequest(model, revision=revision)))
+    except QfundError:
+        return EXAMPLE.reference
+    return usual.reference(model, revision)
 
 
 def show(spec: Spec, problems: list[str] | None = None) -> None:

@@ -20,6 +20,15 @@ FEATURE = Feature(
             at_once="qfund.features.memory.request.plan:from_headers",
             consistent="qfund.features.memory.request.invariants:consistent_plan",
             quick=True,
+            elsewhere="qfund.features.memory.request.headers:of",
+        ),
+        Kind(
+            "headers",
+            request="qfund.features.memory.request.headers:HeadersRequest",
+            result="qfund.features.memory.request.plan:HeaderPlan",
+            measure="qfund.features.memory.request.headers:read",
+            check="qfund.features.memory.request.headers:checked",
+            quick=True,
         ),
         Kind(
             "fits",

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from qfund.core.errors import QfundError
+from qfund.core.machine import public
 from qfund.drawing.phrases import FEW, against, label, plural, when
 from qfund.features.compare import link
 from qfund.features.compare.request.listing import Headline, Saved
@@ -22,9 +23,9 @@ def draw() -> None:
     except QfundError as error:
         failed(error, "Saved comparisons cannot be read.")
         return
-    saved = [row for row in listed if row.text is None or not services.public()]
+    saved = [row for row in listed if row.text is None or not public()]
     if not saved:
-        own = " Those of a visitor's own text are not listed: keep their links." if services.public() else ""
+        own = " Those of a visitor's own text are not listed: keep their links." if public() else ""
         empty(
             "Nothing to list yet" if own else "Nothing saved yet",
             f"Every comparison that is measured on this server appears here, with a link that opens it again.{own}",
@@ -96,7 +97,7 @@ def _actions(row: Saved) -> None:
         icon=":material/download:",
         key=f"download_{row.key}",
     )
-    if not services.public() and st.button("Delete", key=f"delete_{row.key}", icon=":material/delete:"):
+    if not public() and st.button("Delete", key=f"delete_{row.key}", icon=":material/delete:"):
         _confirm(row)
 
 

@@ -1,9 +1,9 @@
 """What a model is compared in where nobody names precisions: with what it is stored in, and candidates that keep the
 rest of the model in that. The checkpoint's headers tell; no weight is read."""
 
-from qfund.checkpoints import catalog, checkpoint
 from qfund.core.errors import QfundError
 from qfund.features.compare.request.spec import DEFAULT_CANDIDATES, Spec
+from qfund.features.memory.request.plan import HeaderPlan, PlanRequest, from_headers
 from qfund.precisions.precision import STORED
 from qfund.precisions.table import PRECISIONS
 
@@ -17,21 +17,17 @@ def reference(model: str, revision: str | None = None) -> str:
     """The precision that holds most bytes of the checkpoint; ``"fp32"`` where that cannot be read, which measuring it
     will then say."""
     try:
-        source = catalog.locate(model, revision)
-        if source.folder is not None:
-            found = checkpoint.read_headers(source.folder)
-        else:
-            from qfund.checkpoints import hub  # the Hub's client takes as long to import as all the rest
-
-            found, _ = hub.read_headers(source.name, source.revision, lambda phase, share: None)
+        return of_headers(from_headers(PlanRequest(model, revision=revision)))
     except QfundError:
         return Spec(model).reference
-    if found.quantization is not None:
+
+
+def of_headers(headers: HeaderPlan) -> str:
+    """The same, of headers that were read in every float cast."""
+    if not headers.cast_bytes:  # only floats are cast
         return _AS_STORED
-    held: dict[str, int] = {}
-    for tensor in found.tensors.values():
-        held[tensor.dtype] = held.get(tensor.dtype, 0) + tensor.bytes
-    return _CASTS.get(max(held, key=lambda dtype: held[dtype], default=""), Spec(model).reference)
+    held = {dtype: share.bytes for dtype, share in headers.dtypes.items()}
+    return _CASTS.get(max(held, key=lambda dtype: held[dtype], default=""), Spec(headers.model).reference)
 
 
 def candidates(reference: str) -> tuple[str, ...]:

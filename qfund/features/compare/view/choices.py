@@ -7,7 +7,7 @@ import streamlit as st
 from qfund.checkpoints import catalog
 from qfund.core.errors import InvalidInput, QfundError
 from qfund.core.text import decoded, unmarked
-from qfund.features.compare.link import MAX_TEXT
+from qfund.features.compare.link import MAX_TEXT, usual_reference
 from qfund.features.compare.request import usual
 from qfund.features.compare.request.examples import EXAMPLE
 from qfund.features.compare.request.spec import DEFAULT_CANDIDATES, MAX_TOKENS, Spec, checked, like_llama_cpp
@@ -155,7 +155,7 @@ def _follow_model() -> None:
 
 @st.cache_data(ttl=120, max_entries=32, show_spinner="Reading headers")
 def _stored(model: str, revision: str | None) -> str:
-    return usual.reference(model, revision)
+    return usual_reference(model, revision)
 
 
 def _input() -> bool:

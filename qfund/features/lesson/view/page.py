@@ -5,14 +5,13 @@ from dataclasses import replace
 
 import streamlit as st
 
-from qfund.core.errors import QfundError
 from qfund.core.feature import lazily
 from qfund.features.lesson import tables
 from qfund.features.lesson.link import ADDRESS, SECTIONS
 from qfund.features.lesson.request import published
 from qfund.features.lesson.request.questions import QUESTIONS, THEN_AND_NOW, Asked, Question, snippet
-from qfund.ui import pickers, services
-from qfund.ui.states import failed, literal, told
+from qfund.ui import pickers, progress
+from qfund.ui.states import literal, told
 
 _QUESTION = "lesson_question"
 
@@ -68,11 +67,10 @@ def _pill(name: str) -> str:
 def _question(asked: Asked, question: Question) -> None:
     st.header(f"{_number(question.name)}. {question.title}", anchor=False)
     st.markdown(question.answer, width=820)
-    try:
-        architecture = services.at_once(asked.plan).architecture
-    except QfundError as error:
-        failed(error, "This model cannot be read.")
+    headers = progress.at_once(asked.plan)
+    if headers is None:
         return
+    architecture = headers.architecture
     st.subheader("Measured", icon=":material/science:", anchor=False)
     lazily(question.evidence)(asked)
     st.subheader("The same in a notebook", icon=":material/code:", anchor=False)

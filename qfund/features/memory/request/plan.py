@@ -208,7 +208,7 @@ def headers(request: PlanRequest, progress: Callable[[str, float], None]) -> Hea
         architecture=found.architecture,
         stored_bytes=stored_bytes(found),
         elements=sum(tensor.elements for tensor in found.tensors.values()),
-        dtypes=_shares(found.tensors.values()),
+        dtypes=shares(found.tensors.values()),
         modules=_modules(found),
         cast_bytes={name: _cast_bytes(found.tensors.values(), _ITEM[PRECISIONS[name].dtype]) for name in casts},
         notes=_notes(found),
@@ -229,12 +229,13 @@ def stored_bytes(found: Checkpoint) -> int:
     return sum(tensor.bytes for tensor in found.tensors.values())
 
 
-def _shares(tensors: Iterable[StoredTensor]) -> dict[str, DtypeShare]:
-    shares: dict[str, DtypeShare] = {}
+def shares(tensors: Iterable[StoredTensor]) -> dict[str, DtypeShare]:
+    """Elements and bytes by safetensors' name of the dtype, the most bytes first."""
+    found: dict[str, DtypeShare] = {}
     for tensor in tensors:
-        held = shares.get(tensor.dtype, DtypeShare(0, 0))
-        shares[tensor.dtype] = DtypeShare(held.parameters + tensor.elements, held.bytes + tensor.bytes)
-    return dict(sorted(shares.items(), key=lambda pair: -pair[1].bytes))
+        held = found.get(tensor.dtype, DtypeShare(0, 0))
+        found[tensor.dtype] = DtypeShare(held.parameters + tensor.elements, held.bytes + tensor.bytes)
+    return dict(sorted(found.items(), key=lambda pair: -pair[1].bytes))
 
 
 def _modules(found: Checkpoint) -> tuple[StoredModule, ...]:

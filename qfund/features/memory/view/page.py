@@ -35,10 +35,8 @@ def draw() -> None:
 
 def _below(asked: Asked) -> None:
     """Everything below the choice of a model."""
-    try:
-        headers = services.at_once(asked.plan)
-    except QfundError as error:
-        failed(error, "This model cannot be read.")
+    headers = progress.at_once(asked.plan)
+    if headers is None:
         return
     exact = _answer(asked.plan)
     _at_once(headers, exact.result if exact else None)

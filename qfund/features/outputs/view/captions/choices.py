@@ -5,7 +5,7 @@ import streamlit as st
 from qfund.core.errors import InvalidInput, QfundError
 from qfund.features.captions.link import Asked, in_order
 from qfund.features.captions.request import MAX_PICTURES, MAX_TOKENS, MODEL, GivenPicture
-from qfund.inputs import picture_files
+from qfund.inputs import apart, picture_files
 from qfund.inputs.picture_files import PictureFile
 from qfund.ui import pickers
 from qfund.ui.states import failed, literal
@@ -137,4 +137,4 @@ def _own() -> tuple[list[PictureFile], list[QfundError]]:
 
 @st.cache_data(max_entries=64, show_spinner="Reading pictures")
 def _decoded(data: bytes, name: str) -> PictureFile:
-    return picture_files.decode(data, name)
+    return apart.decode(data, name)

@@ -12,28 +12,30 @@ from starlette.testclient import TestClient
 from qfund.core.feature import Page
 from qfund.features import FEATURES
 from qfund.ui import server
+from qfund.ui.server import pages
 
 
 @pytest.fixture(scope="module")
 def client() -> TestClient:
     """Streamlit's place is taken by a server that answers everything with a word."""
     rest = Route("/{path:path}", lambda request: PlainTextResponse("streamlit"))
-    return TestClient(Starlette(routes=[rest], middleware=server.MIDDLEWARE), follow_redirects=False)
+    app = Starlette(routes=[rest], middleware=server.MIDDLEWARE)
+    return TestClient(app, "http://127.0.0.1:8501", follow_redirects=False)
 
 
 def test_every_script_is_sent_compressed_and_whole(client: TestClient) -> None:
-    names = sorted(server._assets())
+    names = sorted(pages._assets())
     assert len(names) > 50 and any("PlotlyChart" in name for name in names)
     for name in names[::20]:
         for before in ("", "/behind/a/proxy"):
             answer = client.get(f"{before}/static/{name}")
             assert answer.headers["content-encoding"] == "gzip" and "immutable" in answer.headers["cache-control"]
-            assert answer.content == server._assets()[name].read_bytes()
-            assert answer.headers["content-type"].startswith(server._TYPES[server._assets()[name].suffix])
+            assert answer.content == pages._assets()[name].read_bytes()
+            assert answer.headers["content-type"].startswith(pages._TYPES[pages._assets()[name].suffix])
 
 
 def test_whoever_cannot_unpack_and_whatever_is_no_script_is_streamlits(client: TestClient) -> None:
-    name = next(iter(server._assets()))
+    name = next(iter(pages._assets()))
     for path, accepts in (
         (f"/static/{name}", "identity"),
         ("/static/../../secret.js", "gzip"),

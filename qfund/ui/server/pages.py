@@ -1,27 +1,19 @@
-"""What the dashboard's server does beside Streamlit's.
-
-It sends scripts compressed, opens pages by every name that they have had, and says in a page's HTML what the page is,
-how it keeps its history, and what its elements lack for some of those who use it.
-"""
+"""Scripts compressed, pages by every name that they have had, and in a page's HTML what the page is, how it keeps its
+history, and what its elements lack for some of those who use it."""
 
 import gzip
 import html
 import re
 import secrets
-import threading
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
 
 import anyio.to_thread
 import streamlit as st
 from starlette.datastructures import Headers
-from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
-from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from qfund.core.feature import Page, lazily
 
@@ -29,15 +21,11 @@ _STATIC = Path(st.__file__).parent / "static"
 #: What compressing makes smaller; fonts and pictures are compressed already.
 _TYPES = {".js": "text/javascript", ".css": "text/css"}
 _FOR_EVER = "public, immutable, max-age=31536000"  # a file's name holds a hash of its content
-_ASSETS = Path(__file__).parent / "assets"
+_ASSETS = Path(__file__).parents[1] / "assets"
 #: Tells one browser from another, so that whoever comes back to a job is known as the one who asked for it.
 COOKIE = "qfund_visitor"
 _TITLE = re.compile("<title>.*?</title>")
-
-
-def running_script() -> bool:
-    """Whether a visitor's session runs the file that asks, rather than the server that is starting."""
-    return get_script_run_ctx(suppress_warning=True) is not None
+_SCRIPT = re.compile("<script>(.*?)</script>", re.DOTALL)
 
 
 @cache
@@ -68,6 +56,11 @@ def _index(page: Page) -> bytes:
         f"<style>{_own('page.css')}</style><script>{_own('history.js')}{_own('mended.js')}</script>"
     )
     return _TITLE.sub(lambda _: head, (_STATIC / "index.html").read_text("utf-8"), count=1).encode()
+
+
+def inline_scripts() -> list[str]:
+    """What stands in a page's HTML as a script, the same in all."""
+    return _SCRIPT.findall(_index(Page("", "", "")).decode())
 
 
 class Pages:
@@ -105,13 +98,3 @@ class Pages:
             secure = scope.get("scheme") == "https"
             answer.set_cookie(COOKIE, secrets.token_urlsafe(16), httponly=True, samesite="lax", secure=secure)
         return answer
-
-
-MIDDLEWARE = [Middleware(Pages)]
-
-
-@asynccontextmanager
-async def lifespan(app: object) -> AsyncGenerator[None]:
-    """Beside the first visitor, or without one: go on with the jobs that a server before this one has left."""
-    threading.Thread(target=lambda: lazily("qfund.ui.services:jobs")(), name="qfund-resume", daemon=True).start()
-    yield

@@ -217,8 +217,11 @@ def test_the_need_of_a_forward_by_hand() -> None:
     assert (found.stays, found.activations) == (4, 51)
     assert (found.tokens, found.batch, found.seconds, found.samples) == (7, 1, 2.0, 4)
     assert found.largest_gap == pytest.approx(0.6)
-    # Weights that leave the file on the way are counted there only where it is known.
+    # Weights of 60 and 40 that leave the file on the way are counted there until they do: 65 private, and all of them.
     moved = [running[0], border("end", 16.0, 120, 0), border("end", 17.0, 109, 0)]
+    left = [Moment(14.6, 1065, 0, 40), Moment(15.2, 1100, 0, 0)]
+    found = summarize_forward(borders, Ran(moved, moments=left), [], load.settled, 100)
+    assert found is not None and (found.need, found.stays) == (165, 4)
     found = summarize_forward(borders, Ran(moved), [], load.settled, 100)
     assert found is not None and (found.need, found.stays) == (120, 4)
 
@@ -428,6 +431,26 @@ def test_need_agrees_with_private_bytes_where_no_file_is_mapped(
     assert check is not None and need is not None
     # Within what is copied in one piece: the embedding in bf16, 11 % of these weights.
     assert abs(check.multiples["private_peak"] - need.multiples["need"]) < 0.11 + 0.03
+
+
+@linux
+def test_need_is_what_a_process_takes_that_maps_nothing(
+    llama: tuple[Path, int], measured: tuple[LoadPeaks, list[tuple[str, float]]]
+) -> None:
+    """Plain transformers in another process, by the kernel's own mark: no border, no moment and no sampler of ours."""
+    folder, weights = llama
+    code = f"from benchmarks import peak; print(peak.load_growth({str(folder)!r}, 'bf16', 'cast', 16)[0])"
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "MALLOC_MMAP_THRESHOLD_": str(128 << 10)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    need = next(row.sampled for row in measured[0].ways if (row.precision, row.way) == ("bf16", "cast"))
+    assert need is not None
+    assert need.multiples["need"] == pytest.approx(int(found.stdout.split()[-1]) / weights, abs=0.08)
 
 
 @linux

@@ -37,11 +37,14 @@ class ClassesRequest:
     draws. The other parts are as in a comparison's ``Spec``."""
 
     model: str
-    reference: str = "fp32"
+    reference: str = ""
     precisions: tuple[str, ...] = DEFAULT_PRECISIONS
     texts: tuple[str, ...] = DEFAULT_TEXTS
     also: tuple[str, ...] = ()
     revision: str | None = None
+
+    def __post_init__(self) -> None:
+        precisions_request.take_usual_reference(self)
 
 
 EXAMPLE = ClassesRequest("docstring-kinds")

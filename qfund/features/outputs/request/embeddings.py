@@ -46,7 +46,7 @@ class EmbeddingsRequest:
     them as their scores do. The other parts are as in a comparison's ``Spec``."""
 
     model: str
-    reference: str = "fp32"
+    reference: str = ""
     precisions: tuple[str, ...] = DEFAULT_PRECISIONS
     query: str = DEFAULT_QUERY
     texts: tuple[str, ...] = DEFAULT_TEXTS
@@ -54,6 +54,9 @@ class EmbeddingsRequest:
     also: tuple[str, ...] = ()
     revision: str | None = None
     pairs: tuple[Pair, ...] = field(default=(), metadata=LATER)
+
+    def __post_init__(self) -> None:
+        precisions_request.take_usual_reference(self)
 
 
 EXAMPLE = EmbeddingsRequest("docstring-vectors")

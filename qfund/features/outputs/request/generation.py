@@ -60,7 +60,7 @@ class GenerationRequest:
     """
 
     model: str
-    reference: str = "fp32"
+    reference: str = ""
     precisions: tuple[str, ...] = DEFAULT_PRECISIONS
     prompts: tuple[str, ...] | None = None
     max_new_tokens: int = DEFAULT_NEW_TOKENS
@@ -70,6 +70,9 @@ class GenerationRequest:
     also: tuple[str, ...] = ()
     revision: str | None = None
     chat: bool = field(default=False, metadata=LATER)
+
+    def __post_init__(self) -> None:
+        precisions_request.take_usual_reference(self)
 
 
 EXAMPLE = GenerationRequest("pydoc-llama")

@@ -4,6 +4,7 @@
     python -m benchmarks.fuzz sentences 100 7    # folders of sentence-transformers, from another seed
     python -m benchmarks.fuzz files 300          # GGUF files and packed folders, beside their original and alone
     python -m benchmarks.fuzz pairs 1000         # scored pairs, conversations and stored reports
+    python -m benchmarks.fuzz links 5000         # queries, read and written again by every page
 
 Everything is drawn from a seed. ``tests/features/test_fuzz.py`` runs a few of the same; ``benchmarks.forge`` has pages.
 """
@@ -22,8 +23,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from qfund.core.errors import QfundError
+from qfund.engine.kinds import kind_of
 from qfund.features import FEATURES
 from qfund.features.compare.request import link as compare_link
+from qfund.features.compare.request.spec import Spec
 
 TEXT = "The fox and the dog. One two three four five six seven eight nine ten."
 #: Values that nobody means.
@@ -170,13 +174,16 @@ def _words(module: object) -> set[str]:
 
 
 @functools.cache
+def _links() -> tuple[Any, ...]:
+    """What reads the links of each feature's page."""
+    names = (f"qfund.features.{feature.name}.link" for feature in FEATURES)
+    return tuple(importlib.import_module(name) for name in names if importlib.util.find_spec(name))
+
+
+@functools.cache
 def parameters() -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names of the parameters that links of any page hold, and what may stand there."""
-    modules = [
-        importlib.import_module(f"qfund.features.{feature.name}.link")
-        for feature in FEATURES
-        if importlib.util.find_spec(f"qfund.features.{feature.name}.link")
-    ]
+    modules = _links()
     named = {name for module in modules for name in getattr(module, "_PARAMETERS", ())}
     named |= {name for module in modules if hasattr(module, "Asked") for name in module.to_query(module.Asked())}
     named |= compare_link.QUERY_NAMES | compare_link.MARGIN_NAMES | {"section"}
@@ -193,6 +200,30 @@ def link(random: Random) -> dict[str, str | list[str]]:
         values = [str(random.choice(random.choice((odd, words)))) for _ in range(random.choice((1, 1, 1, 3)))]
         chosen[name] = values if len(values) > 1 else values[0]
     return chosen | {"model": random.choice((*NAMES, "pydoc-llama", "dummy", "docstring-kinds", "docstring-vectors"))}
+
+
+def misread(query: dict[str, str | list[str]]) -> Iterator[str]:
+    """Tracebacks of what every page makes of a query: choices, the link that names them (which must mean the same),
+    and requests, in their canonical form or refused."""
+    given = {name: [value] if isinstance(value, str) else value for name, value in query.items()}
+    for module in _links():
+        try:
+            if not hasattr(module, "Asked"):  # Compare's, whose link is a request
+                spec, _ = compare_link.from_query(given, Spec("pydoc-llama"))
+                compare_link.margin_from_query(given)
+                assert compare_link.from_query(compare_link.to_query(spec), Spec("x"))[0] == spec
+                continue
+            asked, _ = module.from_query(given)
+            again, problems = module.from_query(module.to_query(asked))
+            assert module.to_query(again) == module.to_query(asked) and not problems, problems
+            for name, part in vars(type(asked)).items():
+                if isinstance(part, property):
+                    with contextlib.suppress(QfundError):
+                        request = getattr(asked, name)
+                        if type(request).__name__.endswith("Request"):
+                            kind_of(request).checked(request)
+        except Exception:
+            yield f"{query}: {module.__name__}: {traceback.format_exc()[-1500:]}"
 
 
 def corrupted(model: Path, count: int, seed: int) -> Iterator[tuple[str, Path]]:
@@ -262,8 +293,9 @@ def of_sentences(model: Path, count: int, seed: int) -> Iterator[tuple[str, list
             (folder / name).write_text(json.dumps(held))
         random = Random(seed)
         for what, broken in corrupted(folder, count, seed):
-            more = _json_file(broken, random) if (broken / "config.json").is_file() and random.random() < 0.5 else ""
-            yield f"{what} {more}", filled(("embed", str(broken), *_EMBED), broken, model)
+            with contextlib.suppress(ValueError):  # the file that is picked may be broken already
+                what += f"; {_json_file(broken, random)}"
+            yield what, filled(("embed", str(broken), *_EMBED), broken, model)
 
 
 def of_files(model: Path, count: int, seed: int) -> Iterator[tuple[str, list[str]]]:
@@ -303,14 +335,21 @@ def main() -> None:
         "pairs": (of_lists, "llama"),
     }
     kind, count, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 1
+    if kind == "links":
+        random = Random(seed)
+        broken = [error for _ in range(count) for error in misread(link(random))]
+        print("\n".join([*broken, f"{count:,} links, each read by every page: {len(broken)} tracebacks"]))
+        return
     commands, model = kinds[kind]
     found = runs = 0
-    for what, arguments in commands(checkpoints.folder(model), count, seed):
-        runs += 1
-        if (error := run(arguments)) is not None:
-            found += 1
-            print(f"{what}: qfund {' '.join(arguments[:8])}: {error.strip()[-1500:]}", flush=True)
-    print(f"{count:,} {kind}, {runs:,} commands: {found} tracebacks")
+    try:
+        for what, arguments in commands(checkpoints.folder(model), count, seed):
+            runs += 1
+            if (error := run(arguments)) is not None:
+                found += 1
+                print(f"{what}: qfund {' '.join(arguments[:8])}: {error.strip()[-1500:]}", flush=True)
+    finally:  # also where it is interrupted
+        print(f"{runs:,} commands on broken {kind}: {found} tracebacks")
 
 
 if __name__ == "__main__":

@@ -15,18 +15,9 @@ from typing import Any
 from streamlit.proto.WidgetStates_pb2 import WidgetState, WidgetStates
 
 from benchmarks import fuzz
+from qfund.features import FEATURES
 
-PAGES = (
-    "compare",
-    "memory",
-    "outputs",
-    "formats",
-    "questions",
-    "quantiser",
-    "saved",
-    "precisions",
-    "guide",
-)
+PAGES = tuple(feature.page.path for feature in FEATURES if feature.page)
 _ARRAYS = ("double_array_value", "int_array_value", "string_array_value")
 _TEXTS = ("string_value", "json_value", "json_trigger_value")
 _KINDS = (

@@ -273,7 +273,7 @@ def test_many_candidates_are_printed_below_each_other(tmp_path: Path, capsys: py
     assert run("show", str(document), "--all") == 0
     printed = capsys.readouterr().out
     lines = [line for line in printed.splitlines() if line.lstrip().startswith("NF4 ") and " is " not in line]
-    assert sum("±" in line for line in lines) > 1, "in parts below each other"
+    assert len(lines) > 1, "in parts below each other"
     assert all(len(line) <= 160 for line in lines)
     for heading in (METRICS["kl_mean"].label, METRICS["top1_agreement"].label, "Bits per quantised weight"):
         assert heading in printed

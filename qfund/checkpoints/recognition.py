@@ -118,7 +118,8 @@ def _pipeline_part(found: Folder) -> QfundError | None:
 
 def _hub_cache(found: Folder) -> QfundError | None:
     if "snapshots" in found.names:
-        commits = sorted(entry.name for entry in (found.path / "snapshots").iterdir()) if found.path else []
+        inside = (found.path / "snapshots").iterdir() if found.path else ()
+        commits = sorted(entry.name for entry in inside if entry.is_dir())
         where = f"{found.path}/snapshots/{commits[-1] if commits else '<commit>'}"
         owner, _, name = str(found.path).rpartition("models--")[2].partition("--")
         hub_id = f", or the Hub id {owner}/{name}" if name else ""

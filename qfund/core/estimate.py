@@ -5,7 +5,9 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qfund.core.intervals import widened
+import numpy as np
+
+from qfund.core.intervals import interval, scatter, widened
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,19 @@ class Estimate:
         if self.low is None or self.high is None:
             return None
         return widened(self.value, self.low, self.high, self.blocks, comparisons)
+
+
+def of_items(values: Sequence[float], unit: str, either: bool = False) -> Estimate:
+    """The mean over items none of which says anything of another (prompts, texts, pictures), with its interval over
+    them. ``either``: each is 0 or 1, and the interval Wilson's. No standard error where all are equal: their spread
+    says nothing."""
+    each = np.array(values, dtype=np.float64)
+    found = scatter(each, np.ones(len(each)), np.arange(len(each)))
+    low, high = interval(found, either) or (None, None)
+    if unit == "share" and low is not None and high is not None:
+        low, high = max(low, 0.0), min(high, 1.0)
+    se = float(each.std(ddof=1)) / math.sqrt(len(each)) if len(set(values)) > 1 else None
+    return Estimate(float(each.mean()), se, len(each), unit, low, high, 0 if low is None else found.blocks)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,10 @@ _MARK = "\ufeff"
 
 
 def decoded(content: bytes) -> str:
-    """Without the mark, lines ending with ``\\n``. Raises ``UnicodeDecodeError`` where it is no UTF-8."""
+    """Without the mark, lines ending with ``\\n``. Raises ``UnicodeDecodeError`` where it is no UTF-8, or holds zero
+    bytes, which no text does: English in UTF-16 without a mark would be read as letters with zeros between."""
+    if (zero := content.find(0)) >= 0:
+        raise UnicodeDecodeError("utf-8", content, zero, zero + 1, "a zero byte")
     return unmarked(content.decode("utf-8")).replace("\r\n", "\n")
 
 

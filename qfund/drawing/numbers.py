@@ -94,12 +94,12 @@ def count_text(count: int) -> str:
 
 
 def interval_text(name: str, estimate: Estimate, unit: str = "") -> str:
-    """``1.0003 (0.9999 to 1.0007)``: the value and its 95 % interval, or with its standard error where it has none."""
+    """``1.0003 (0.9999 to 1.0007)``: the value and its 95 % interval, or alone where it has none: its standard error
+    takes positions as independent, and would stand beside intervals that do not."""
     if estimate.low is None or estimate.high is None:
-        if unit:
-            return f"{metric_text(name, estimate)}{unit}"
         near_one = estimate.se is None and name in METRICS and METRICS[name].perfect == 1 and estimate.unit == ""
-        return cosine_text(estimate.value) if near_one else metric_text(name, estimate, digits=2)
+        text = cosine_text(estimate.value) if near_one else metric_text(name, estimate, digits=1 if unit else 2)
+        return text.partition(" ± ")[0] + unit
     times = 100 if estimate.unit == "share" else 1
     wide = times * (estimate.high - estimate.low)
     ends = [times * end for end in (estimate.value, estimate.low, estimate.high)]

@@ -31,6 +31,9 @@ class Pair:
     score: float
 
 
+_Rows = list[tuple[Sequence[object], int]]
+
+
 def of_file(text: str) -> tuple[Pair, ...]:
     """The pairs of a document.
 
@@ -38,13 +41,12 @@ def of_file(text: str) -> tuple[Pair, ...]:
         InvalidInput: a line that holds none, or nothing at all.
     """
     each = [line for line in lines(text) if line.strip()]
-    if not each:
+    rows: _Rows = []
+    if each:
+        rows = _json(each) if each[0].lstrip()[:1] in "{[" else _columns(text, "\t" if "\t" in each[0] else ",")
+    if not rows:
         raise InvalidInput("The file holds no pair.", _SHAPE)
-    rows = _json(each) if each[0].lstrip()[:1] in "{[" else _columns(text, "\t" if "\t" in each[0] else ",")
     return tuple(_pair(row, number) for row, number in rows)
-
-
-_Rows = list[tuple[Sequence[object], int]]
 
 
 def _json(each: list[str]) -> _Rows:
@@ -73,6 +75,8 @@ def _columns(text: str, comma: str) -> _Rows:
         found = [(row, reader.line_num) for row in reader if any(map(str.strip, row))]
     except csv.Error as error:
         raise InvalidInput(f"Line {reader.line_num} of the pairs cannot be read: {error}.", _SHAPE) from error
+    if not found:
+        return []
     head = [name.strip().lower() for name in found[0][0]]
     places = [next((head.index(name) for name in names if name in head), None) for names in _NAMES]
     if None not in places:

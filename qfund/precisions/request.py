@@ -50,8 +50,7 @@ def canonical(request: Request) -> Request:
         precision(name)
     for name in request.also:
         look_up(ALSO, name, "kind of module")
-    # A request cannot tell the default, which nobody asked for, from fp32 by name: those who build it can.
-    reference = reference_of(None if reference == "fp32" else reference, request.precisions)
+    reference = reference_of(reference, request.precisions)
     changed: Any = replace(
         request,  # type: ignore[type-var]
         model=model,
@@ -91,6 +90,12 @@ def reference_of(asked: str | None, candidates: Sequence[str]) -> str:
             "Let it be its own reference, which gives its own perplexity, or compare the original checkpoint.",
         )
     return reference
+
+
+def take_usual_reference(request: PrecisionsRequest) -> None:
+    """The ``__post_init__`` of a request whose reference may be left out: it is settled here, where what nobody asked
+    for can still be told from fp32 by name, so that a request never lacks one."""
+    object.__setattr__(request, "reference", request.reference or reference_of(None, request.precisions))
 
 
 def check_texts(texts: Sequence[str], what: str, most: int) -> None:

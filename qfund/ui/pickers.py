@@ -108,6 +108,14 @@ def amounts(key: str, offered: Collection[int]) -> list[int]:
     return sorted({*offered, amount(key, offered)})
 
 
+def several_amounts(key: str, offered: Collection[int]) -> list[int]:
+    """As ``amounts``, of a box of which several are chosen."""
+    held = [value for value in st.session_state[key] if type(value) is int and value > 0]
+    if held != st.session_state[key]:
+        st.session_state[key] = held
+    return sorted({*offered, *held})
+
+
 def title(model: str) -> str:
     return catalog.CATALOG[model].title if model in catalog.CATALOG else model
 

@@ -17,6 +17,8 @@ def test_only_the_first_mark_is_one_and_only_utf8_is_read() -> None:
     assert decoded("\ufeffone\ufeff".encode()) == "one\ufeff"
     with pytest.raises(UnicodeDecodeError):
         decoded("one".encode("utf-16"))
+    with pytest.raises(UnicodeDecodeError):
+        decoded("one".encode("utf-16-le"))
 
 
 def test_lines_end_at_newlines_alone() -> None:

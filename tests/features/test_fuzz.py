@@ -1,5 +1,7 @@
 """Whatever lies in a folder or stands in a link: a sentence, never a traceback. ``benchmarks/fuzz.py`` does more."""
 
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from random import Random
 
 import pandas as pd
@@ -13,12 +15,48 @@ from tests.tiny import checkpoints
 from tests.ui.pages import FakeJobs, Open
 
 SEED = 12
+Commands = Callable[[Path, int, int], Iterator[tuple[str, list[str]]]]
 
 
 def test_corrupted_checkpoints_end_in_a_sentence() -> None:
     for what, folder in fuzz.corrupted(checkpoints.folder("llama"), 40, SEED):
         for command, *options in fuzz.CHEAP:
             assert fuzz.run([command, str(folder), *options]) is None, (what, command)
+
+
+def test_a_dear_command_on_a_corrupted_checkpoint_ends_in_a_sentence() -> None:
+    """Each of them once."""
+    for what, arguments in fuzz.of_checkpoints(checkpoints.folder("llama"), len(fuzz.DEAR), SEED + 1):
+        if (arguments[0],) not in {command[:1] for command in fuzz.CHEAP}:
+            assert fuzz.run(arguments) is None, (what, arguments)
+
+
+@pytest.mark.parametrize(
+    ("commands", "model", "count"),
+    [(fuzz.of_files, "llama-untied", 2), (fuzz.of_sentences, "bert-masked", 5), (fuzz.of_lists, "llama", 16)],
+)
+def test_broken_files_and_lists_end_in_a_sentence(commands: Commands, model: str, count: int) -> None:
+    for what, arguments in commands(checkpoints.folder(model), count, SEED):
+        assert fuzz.run(arguments) is None, (what, arguments)
+
+
+def test_every_page_reads_any_link_and_writes_it_again() -> None:
+    random = Random(SEED)
+    for _ in range(100):
+        assert not list(fuzz.misread(fuzz.link(random)))
+
+
+@pytest.mark.parametrize(("page", "key"), [("layers", "layers_tokens"), ("speed", "speed_depths")])
+def test_an_amount_that_no_box_offers(page: str, key: str, opened: Open) -> None:
+    at = opened(page=f"pages/{page}.py")
+    sent = at._tree.get_widget_states()
+    for widget in sent.widgets:
+        if widget.id.endswith(key):
+            widget.string_value = "<script>"
+            if key == "speed_depths":
+                widget.string_array_value.data[:] = ["nan"]
+    at._run(sent)
+    assert not at.exception
 
 
 @pytest.mark.parametrize("name", fuzz.NAMES)

@@ -75,6 +75,9 @@ def test_where_answers_stand(tmp_path: Path) -> None:
         ("{% for", "a", "refuses the prompt"),
         ("{{ messages.__class__.__mro__ }}", "a", "refuses the prompt|makes no token"),
         (LOOPS, "a", "did not end within"),
+        ("{{ 'x' * 10**10 }}", "a", "refuses the prompt .MemoryError"),
+        ("{{ 'x'.center(10**10) }}", "a", "refuses the prompt .MemoryError"),
+        ("{{ 9 ** (9 ** 9) }}", "a", "refuses the prompt .*power of too many digits"),
         (TEMPLATE, json.dumps([TALK[0], {"role": "system", "content": "x"}]), "system comes first"),
         (TEMPLATE, json.dumps([TALK[1]]), "asks nothing"),
         (TEMPLATE, json.dumps([{"role": "user"}]), "has no role and content"),
@@ -99,7 +102,46 @@ def test_files_that_hold_no_conversation(text: str) -> None:
         conversations.of_file(text)
 
 
+def test_templates_lie_where_tools_put_them(tmp_path: Path) -> None:
+    """In a file of the processor's; several by name; and one of a multimodal model, which takes messages in parts."""
+    asked: Any = [{"role": "user", "content": "the fox"}]
+    parts = (
+        "{% for m in messages %}{% for part in m.content %}{% if part.type == 'text' %}<{{ part.text }}>{% endif %}"
+        "{% endfor %}{% endfor %}"
+    )
+    kept = {
+        "file": ({"chat_template": TEMPLATE}, None, "[user] the fox"),
+        "names": (
+            None,
+            [{"name": "tool", "template": "x"}, {"name": "default", "template": TEMPLATE}],
+            "[user] the fox",
+        ),
+        "parts": ({"chat_template": parts}, None, "<the fox>"),
+    }
+    for name, (file, named, said) in kept.items():
+        folder = instruct(tmp_path / name, None)
+        if file:
+            (folder / "chat_template.json").write_text(json.dumps(file))
+        if named:
+            path = folder / "tokenizer_config.json"
+            path.write_text(json.dumps(json.loads(path.read_text()) | {"chat_template": named}))
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        assert said in chat.rendered(tokenizer, asked, "The prompt", True)
+    tokenizer.chat_template = {"tool": "x", "rag": "y"}
+    with pytest.raises(UnsupportedModel, match="for tool, rag, and none by default"):
+        chat.rendered(tokenizer, asked, "The prompt", True)
+
+
 def test_files_of_conversations() -> None:
+    whole = (tuple(TALK), tuple(TALK[:1]))
+    held = [{"messages": TALK}, {"messages": TALK[:1]}]
+    lines = "\n".join(map(json.dumps, held))
+    in_parts = [[{**TALK[0], "content": [{"type": "text", "text": "the "}, {"type": "text", "text": "fox"}]}]]
+    assert conversations.of_file(json.dumps(held)) == conversations.of_file(lines) == whole
+    assert conversations.of_file(json.dumps(held[0])) == whole[:1]
+    assert conversations.of_file(json.dumps(in_parts)) == (tuple(TALK[:1]),)
+    with pytest.raises(InvalidInput, match="content that is text"):
+        conversations.of_file(json.dumps([[{**TALK[0], "content": [{"type": "image"}]}]]))
     assert conversations.of_file(json.dumps([TALK, TALK[:1]])) == (tuple(TALK), tuple(TALK[:1]))
     assert conversations.of_file(json.dumps(TALK)) == (tuple(TALK),)
 

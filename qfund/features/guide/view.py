@@ -24,14 +24,13 @@ _READING = """
   are several candidates, so that of twenty comparisons in which nothing changes, about one at most is said to hold a
   change, however many candidates it has (Bonferroni's adjustment). Of texts of too few chunks for an interval nothing
   is said.
-- **±** is one standard error over the measured positions, taken as independent. Neighbouring tokens are not quite
-  independent, so read it as a lower bound.
-- **A 95 % interval** respects that tokens of one text depend on one another, also from one chunk to the next: it comes
-  from how much about 10 blocks of neighbouring chunks (of many texts: the texts) differ, not from how many tokens there
-  are, and is corrected for their small number and for skewness. It takes 8 chunks. What goes on for
-  longer than a short text's blocks is assumed, as much as the shipped model's text shows. In simulations of dependent,
-  skewed values it covers the truth in 93 to 99 of 100 cases, and in more where chunks do not depend on one another, or
-  shares are so near to 0 or 1 that few positions differ. It speaks of text like this one.
+- **A 95 % interval** stands in parentheses; a number without one is of too short a text. It respects that tokens of
+  one text depend on one another, also from one chunk to the next: it comes from how much about 10 blocks of
+  neighbouring chunks (of many texts: the texts) differ, not from how many tokens there are, and is corrected for their
+  small number and for skewness. It takes 8 chunks. What goes on for longer than a short text's blocks is assumed, as
+  much as the shipped model's text shows. In simulations of dependent, skewed values it covers the truth in 93 to 99 of
+  100 cases, and in more where chunks do not depend on one another, or shares are so near to 0 or 1 that few positions
+  differ. It speaks of text like this one.
 - **Several texts** count the same, however long each is: every mean is the mean over texts. Maxima and percentiles are
   those of all positions.
 - **Single swaps** (page *Layers*) put one module in a precision and leave all else in the reference. Where everything

@@ -1,7 +1,7 @@
 """What a rounded KV cache costs, in sentences. Pure; no Streamlit."""
 
 from qfund.core.units import bytes_text, number_text
-from qfund.drawing.numbers import estimate_text
+from qfund.drawing.numbers import interval_text
 from qfund.drawing.phrases import listed
 from qfund.features.kv.request import PER_CHANNEL, Kv, KvRow, parts
 from qfund.precisions.table import PRECISIONS
@@ -94,4 +94,4 @@ def notes(found: Kv) -> list[str]:
 
 
 def kl_text(row: KvRow) -> str:
-    return "-" if row.kl is None else estimate_text(row.kl)
+    return "-" if row.kl is None else interval_text("kl_mean", row.kl)

@@ -1,5 +1,6 @@
 """What the page Outputs is asked for as one value, and that value as the address of the page."""
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlencode
@@ -16,6 +17,8 @@ from qfund.features.outputs.request.classes import ClassesRequest
 from qfund.features.outputs.request.embeddings import POOLINGS, EmbeddingsRequest
 from qfund.features.outputs.request.generation import GenerationRequest
 from qfund.features.outputs.request.verdicts import MARGIN, Margin
+from qfund.inputs import pairs
+from qfund.inputs.pairs import Pair
 from qfund.precisions.request import ALSO
 from qfund.precisions.table import PRECISIONS
 from qfund.ui.address import Address
@@ -31,9 +34,11 @@ MODELS = {
 }
 #: Address → part of the margin, how often it stands there for 1, and the largest.
 MARGINS = {"cos": ("cosine", 1.0, 2.0), "order": ("order", 100.0, 100.0), "flips": ("flips", 100.0, 100.0)}
+MARGINS |= {"rho": ("correlation", 1.0, 2.0)}
 LONGEST = 8000  # characters of an encoded link: browsers, servers and messengers cut longer ones
 MAX_TEXT = 4000  # characters of one text on this page; the command line takes longer ones
 MAX_TEXTS = 64  # texts on this page
+MAX_PAIRS = 2000  # scored pairs on this page
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,8 @@ class Asked:
         model: that of ``MODELS`` unless one is named.
         prompts: None for the project's own. ``texts``: to classify; ``sentences``: to embed.
         look: the candidate whose example is looked at, and ``example`` which: 0 for the worst.
-        cosine, order, flips: the margin; no part of what is measured.
+        pairs: what people find alike, to be embedded too.
+        cosine, order, flips, correlation: the margin; no part of what is measured.
         captions: what the view of that name asks for.
     """
 
@@ -69,6 +75,8 @@ class Asked:
     order: float = MARGIN.order
     flips: float = MARGIN.flips
     chat: bool = False
+    pairs: tuple[Pair, ...] = ()
+    correlation: float = MARGIN.correlation
     captions: captions_link.Asked = field(default_factory=captions_link.Asked)
 
     def __post_init__(self) -> None:
@@ -76,7 +84,7 @@ class Asked:
 
     @property
     def margin(self) -> Margin:
-        return Margin(self.cosine, self.order, self.flips)
+        return Margin(self.cosine, self.order, self.flips, self.correlation)
 
     @property
     def request(self) -> GenerationRequest | ClassesRequest | EmbeddingsRequest | CaptionRequest:
@@ -95,6 +103,7 @@ class Asked:
                 self.pooling,
                 self.also,
                 self.revision,
+                self.pairs,
             )
         if self.view == "captions":
             return self.captions.request
@@ -122,6 +131,22 @@ def _many(field: str) -> Parameter:
         return tuple(values), []
 
     return Parameter(field, lambda texts: list(texts or ()), read)
+
+
+def _read_pairs(short: str, values: list[str]) -> Meant:
+    """Of a JSON list each: two texts and a score."""
+    try:
+        found = pairs.of_file("\n".join(values)) if any(values) else ()
+        pairs.check(found[: MAX_PAIRS + 1], MAX_TEXT)
+    except QfundError as error:
+        return None, [f"Ignored {short}=: {error.message}"]
+    if len(found) > MAX_PAIRS:
+        return None, [f"Ignored {short}=: this page takes {MAX_PAIRS:,} pairs."]
+    return found, []
+
+
+def _written_pairs(found: tuple[Pair, ...]) -> list[str]:
+    return [json.dumps([pair.first, pair.second, pair.score]) for pair in found]
 
 
 def _temperature(short: str, values: list[str]) -> Meant:
@@ -161,12 +186,13 @@ _PARAMETERS = {
     "p": names("precisions", PRECISIONS),
     "also": names("also", ALSO),
     **{short: _many(field) for short, field in _MANY.items()},
+    "pair": Parameter("pairs", _written_pairs, _read_pairs),
 }
 #: What stands in an address only where its view is open.
 _OF_VIEW = {
     "text": ("prompt", "tokens", "temperature", "seed", "stop", "look", "example", "chat"),
     "classes": ("text", "example", "flips"),
-    "embeddings": ("query", "sentence", "pooling", "look", "cos", "order"),
+    "embeddings": ("query", "sentence", "pooling", "look", "cos", "order", "pair", "rho"),
 }
 
 
@@ -180,6 +206,7 @@ def to_query(asked: Asked) -> Query:
     idle |= {short for short, field in _MANY.items() if getattr(asked, field) == getattr(usual, field)}
     idle |= {short for short, (field, *_) in MARGINS.items() if getattr(asked, field) == getattr(usual, field)}
     idle |= set() if asked.chat else {"chat"}
+    idle |= set() if asked.pairs else {"pair", "rho"}
     idle |= set() if asked.temperature else {"temperature", "seed"}
     idle |= set() if asked.example else {"example"}
     return _without(idle, parameters.to_query(asked, _PARAMETERS))
@@ -222,7 +249,7 @@ def fits(asked: Asked) -> bool:
 
 def _written(asked: Asked) -> Query:
     """Too long texts are left out."""
-    return to_query(asked) if fits(asked) else _without(_MANY, to_query(asked))
+    return to_query(asked) if fits(asked) else _without({*_MANY, "pair"}, to_query(asked))
 
 
 ADDRESS = Address("outputs_link", _written, _opened)

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from qfund.drawing.csv import csv
-from qfund.drawing.numbers import estimate_text
+from qfund.drawing.numbers import interval_text
 from qfund.drawing.phrases import label
 from qfund.features.outputs.request import classes, embeddings, generation
 from qfund.features.outputs.request.classes import Classes
@@ -50,10 +50,10 @@ def candidates(found: Generation) -> pd.DataFrame:
         rows.append(
             {
                 "Precision": label(name),
-                "Same tokens": estimate_text(statistics.same),
-                "First divergence (token)": estimate_text(statistics.first) if statistics.first else "–",
-                "Never diverge (%)": estimate_text(statistics.never),
-                "Divergent tokens (%)": estimate_text(statistics.divergent),
+                "Same tokens": interval_text("same", statistics.same),
+                "First divergence (token)": interval_text("first", statistics.first) if statistics.first else "–",
+                "Never diverge (%)": interval_text("never", statistics.never),
+                "Divergent tokens (%)": interval_text("divergent", statistics.divergent),
                 **{f"At: {kind}": statistics.kinds.get(kind, 0) for kind in KINDS},
                 "Logit noise": statistics.noise,
             }
@@ -158,7 +158,7 @@ def classes_summary(found: Classes) -> pd.DataFrame:
             rows.append(
                 {
                     "Precision": label(name),
-                    "Flips (%)": estimate_text(statistics.flips),
+                    "Flips (%)": interval_text("flips", statistics.flips),
                     "Largest change, mean": "–" if statistics.moved is None else change(found, statistics.moved.value),
                 }
             )

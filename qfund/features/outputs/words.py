@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from qfund.core.estimate import Estimate
+from qfund.core.intervals import MIN_BLOCKS
 from qfund.core.units import number_text, seconds_text
 from qfund.drawing.phrases import label, plural, when
 from qfund.features.outputs.request import embeddings, generation
@@ -124,8 +125,8 @@ def definitions(found: Generation) -> str:
         f"average. A **tie**: {reference} preferred its token by at most {generation.TIE} logits (1.28 times as "
         "likely). Anything else is **damage**: by an **unusual** error where the preference was more than twice as "
         "large as what the precision usually moves a difference of two logits by there (√2 standard deviations of its "
-        "logits minus the reference's over the vocabulary), by its **usual** error otherwise. ± is one standard error "
-        "over prompts."
+        "logits minus the reference's over the vocabulary), by its **usual** error otherwise. In parentheses the 95 % "
+        f"interval over prompts, from {MIN_BLOCKS} prompts on."
     )
 
 

@@ -106,7 +106,7 @@ def _choices(asked: Asked) -> tuple[Asked, bool]:
 def _numbers(title: str, name: str, offered: tuple[int, ...]) -> tuple[int, ...]:
     found = st.multiselect(
         title,
-        sorted({*offered, *st.session_state[f"speed_{name}"]}),
+        pickers.several_amounts(f"speed_{name}", offered),
         key=f"speed_{name}",
         max_selections=4,
         select_all=False,

@@ -1,22 +1,18 @@
-"""A checkpoint's own chat template, rendered in the sandbox that transformers uses, within a time limit."""
+"""A checkpoint's own chat template, rendered in the sandbox that transformers uses, within ``template_limits``."""
 
-import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from qfund.checkpoints import checkpoint
 from qfund.core.errors import InvalidInput, UnsupportedModel
 from qfund.inputs.conversations import ANSWERS, Message
+from qfund.models.inputs.template_limits import TooLong, limited
 from qfund.models.inputs.tokenizer import Reader, vocabulary_size
 
 SECONDS = 10.0  # templates take milliseconds
 _LONGEST = 4_000_000  # characters of a rendered conversation
 _INSTEAD = "Choose an instruct model, or leave the chat template out."
-
-
-class _TooLong(BaseException):
-    """Beyond what a template could catch."""
 
 
 def prompt_ids(reader: Reader, messages: Sequence[Message], which: str) -> list[int]:
@@ -35,19 +31,32 @@ def prompt_ids(reader: Reader, messages: Sequence[Message], which: str) -> list[
 
 
 def rendered(tokenizer: Any, messages: Sequence[Message], which: str, answer: bool) -> str:
-    """The text of a conversation; ``answer``: with what comes before one that is still to be written."""
-    if not getattr(tokenizer, "chat_template", None):
+    """The text of a conversation; ``answer``: with what comes before one that is still to be written.
+
+    A template of a multimodal model may take messages in parts alone, and drop without a word what is a string: where
+    nothing of a conversation is in its text, it is given in parts.
+    """
+    if (template := _template(tokenizer)) is None:
         raise UnsupportedModel("The checkpoint's tokenizer has no chat template.", _INSTEAD)
+
+    def render(given: Sequence[Any]) -> Any:
+        return tokenizer.apply_chat_template(
+            list(given), chat_template=template, tokenize=False, add_generation_prompt=answer
+        )
+
     try:
-        with _limited(SECONDS):
-            found = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=answer)
-    except _TooLong:
+        with limited(SECONDS):
+            found = render(messages)
+            if isinstance(found, str) and not any(message["content"].strip() in found for message in messages):
+                parts = [{**message, "content": [{"type": "text", "text": message["content"]}]} for message in messages]
+                found = render(parts)
+    except TooLong:
         raise UnsupportedModel(
             f"The checkpoint's chat template did not end within {SECONDS:g} seconds on {which[0].lower()}{which[1:]}.",
             _INSTEAD,
         ) from None
     except Exception as error:  # templates raise what they like, and Jinja its own kinds
-        said = f"{type(error).__name__}: {str(error)[:300]}"
+        said = f"{type(error).__name__}: {str(error)[:300]}".removesuffix(": ")
         raise InvalidInput(
             f"The checkpoint's chat template refuses {which[0].lower()}{which[1:]} ({said}).",
             f"Change its messages (roles must often alternate, and some templates take no system message). {_INSTEAD}",
@@ -84,18 +93,16 @@ def answers(tokenizer: Any, messages: Sequence[Message], which: str) -> tuple[st
     return whole, found
 
 
-@contextmanager
-def _limited(seconds: float) -> Iterator[None]:
-    """Raise ``_TooLong`` in Python code of this thread that runs for longer."""
-    end, before = time.monotonic() + seconds, sys.gettrace()
-
-    def watch(*_: Any) -> Any:
-        if time.monotonic() > end:
-            raise _TooLong
-        return watch
-
-    sys.settrace(watch)
-    try:
-        yield
-    finally:
-        sys.settrace(before)
+def _template(tokenizer: Any) -> str | None:
+    """The tokenizer's, of several the default; or the processor's of a multimodal model, which older ones keep in a
+    file of their own."""
+    found = getattr(tokenizer, "chat_template", None)
+    path = Path(tokenizer.name_or_path) / "chat_template.json"
+    if not found and path.is_file():
+        found = checkpoint.read_json(path).get("chat_template")
+    if isinstance(found, dict) and "default" not in found:
+        raise UnsupportedModel(
+            f"The checkpoint's tokenizer has chat templates for {', '.join(found)}, and none by default.", _INSTEAD
+        )
+    found = found["default"] if isinstance(found, dict) else found
+    return found if isinstance(found, str) and found else None

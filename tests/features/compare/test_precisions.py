@@ -21,6 +21,8 @@ from qfund.features.compare.request.decision import Margin, decide
 from qfund.features.compare.request.link import from_query
 from qfund.features.compare.request.report import PrecisionResult
 from qfund.features.compare.request.spec import Spec, checked
+from qfund.features.outputs.request.classes import ClassesRequest
+from qfund.features.outputs.request.embeddings import EmbeddingsRequest
 from qfund.features.outputs.request.generation import GenerationRequest
 from qfund.models import opened
 from tests.models import test_prequantized
@@ -240,9 +242,11 @@ def test_another_reference_beside_what_is_stored_is_refused_never_dropped(quanti
         cli.main(["embed", str(quantized), "--precision", "stored", "--reference", reference])
     opened, problems = from_query({"model": ["m"], "p": ["stored"], "ref": [reference.lower()]}, Spec("m"))
     assert (opened.reference, opened.precisions) == ("stored", ("stored",)) and "are gone" in problems[0]
-    for other in (GenerationRequest("m", "bf16", ("stored",)), Spec("m", "bf16", ("stored",))):
-        with pytest.raises(InvalidSpec, match="cannot be compared with bf16"):
+    for request in (Spec, GenerationRequest, ClassesRequest, EmbeddingsRequest):
+        other = request("m", reference.lower(), ("stored",))
+        with pytest.raises(InvalidSpec, match=f"cannot be compared with {reference.lower()}"):
             kind_of(other).checked(other)
+        assert request("m", precisions=("stored",)).reference == "stored" and request("m").reference == "fp32"
 
 
 def test_what_is_compared_with_itself_is_called_that(quantized: Path) -> None:

@@ -34,6 +34,8 @@ from qfund.models.skeleton import Skeleton, predict
 from qfund.precisions.precision import STORED
 from qfund.precisions.table import PRECISIONS
 from tests.checkpoints.fake_hub import COMMIT, FakeHub
+from tests.checkpoints.wild.packed import folders
+from tests.checkpoints.wild.packed.formats import CASES
 from tests.tiny import checkpoints, planned
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -419,3 +421,17 @@ def test_a_tensor_in_another_shape_is_named(tmp_path: Path) -> None:
     assert any(note.startswith(f"{name} is stored as [32, 48], the model has [48, 32]") for note in found.notes)
     whole = exact(PlanRequest(str(planned.folder("llama")), ("bf16",)), silently)
     assert not any("is stored as" in note for note in whole.notes)
+
+
+def test_what_no_module_of_a_quantised_checkpoint_reads_is_said(tmp_path: Path) -> None:
+    """One tensor under a name that is no module, another under a module that holds none itself."""
+    folder = tmp_path / "model"
+    folders.write("llama-untied", CASES["ct-int4"], folder)
+    held = load_file(folder / "model.safetensors")
+    more = {"model.layers.2q_proj.weight_packed": torch.zeros(4, 8, dtype=torch.int32), "extra": torch.zeros(8)}
+    usual = exact(PlanRequest(str(folder), ("stored",)), silently)
+    save_file(held | more, folder / "model.safetensors", {"format": "pt"})
+    found = exact(PlanRequest(str(folder), ("stored",)), silently)
+    assert found.entries[0].predicted_bytes == usual.entries[0].predicted_bytes
+    assert any("2 stored tensors (160 B" in note and "read by no module" in note for note in found.notes)
+    assert not any("read by no module" in note for note in usual.notes)

@@ -23,6 +23,7 @@ from qfund.features.outputs.request.classes import ClassesRequest
 from qfund.features.outputs.request.embeddings import EmbeddingsRequest
 from qfund.features.outputs.request.generation import GenerationRequest
 from qfund.features.outputs.view import aligned, choices, data
+from qfund.inputs.pairs import Pair
 from tests.features.outputs.generations import HOSTILE, make_classes, make_embeddings, make_generation
 from tests.ui import pages
 
@@ -80,12 +81,17 @@ EMBEDDINGS = Asked(
 )
 
 
-@pytest.mark.parametrize("asked", [Asked(), TEXT, CLASSES, EMBEDDINGS, Asked(also=("head",), look="int4", example=3)])
+SCORED = replace(EMBEDDINGS, pairs=(Pair("a, “b”\u2028", 'c"\n', 4.5), Pair("d", "e", -0.1)), correlation=0.05)
+
+
+@pytest.mark.parametrize(
+    "asked", [Asked(), TEXT, CLASSES, EMBEDDINGS, SCORED, Asked(also=("head",), look="int4", example=3)]
+)
 def test_link_and_choices_are_each_other_s_inverse(asked: Asked) -> None:
     assert outputs_link.from_query(outputs_link.to_query(asked)) == (asked, [])
 
 
-@pytest.mark.parametrize("asked", [Asked(), TEXT, CLASSES, EMBEDDINGS])
+@pytest.mark.parametrize("asked", [Asked(), TEXT, CLASSES, EMBEDDINGS, SCORED])
 def test_nothing_is_started_by_a_link_and_a_click_asks_for_what_it_names(
     asked: Asked, opened: Open, jobs: FakeJobs
 ) -> None:
@@ -113,6 +119,23 @@ def test_embeddings_are_shown_with_their_order(opened: Open) -> None:
     shown = said(go(opened(EMBEDDINGS)))
     assert "Kendall's τ: 0.333" in shown and "the nearest among them" in shown
     assert "was not trained to embed sentences" in shown
+
+
+def test_a_file_of_pairs_is_part_of_what_is_asked(opened: Open, jobs: FakeJobs) -> None:
+    at = opened(EMBEDDINGS)
+    at.file_uploader[0].set_value(("pairs.csv", b"a,b,1\nc,d,2\n", "text/csv")).run()
+    assert "2 scored pairs" in said(at)
+    shown = said(go(at))
+    (asked,) = jobs.submitted
+    assert asked.pairs == (Pair("a", "b", 1.0), Pair("c", "d", 2.0))
+    assert "Spearman's ρ of cosine and score, 2 pairs" in shown
+    for content, why in (
+        (b"a,b\n", "holds no two texts"),
+        (b"\xff", "no UTF-8"),
+        (b"a,b,1\n" * 2001, "the same score"),
+    ):
+        at.file_uploader[0].set_value(("pairs.csv", content, "text/csv")).run()
+        assert why in said(at) and not outputs_link.from_query(pages.query(at))[0].pairs
 
 
 def test_tokens_are_shown_as_they_are_made_and_never_as_markdown(opened: Open, jobs: FakeJobs) -> None:
@@ -209,7 +232,12 @@ def test_the_command_line_that_a_page_shows_asks_for_the_same(
 
 def test_words_for_a_terminal() -> None:
     text = generate.text(make_generation())
-    assert "int4         2.5 ± 1.0" in text and "INT4 g32, the worst:" in text and "  3. class A:↵A" in text
+    assert (
+        "int4              2.50" in text
+        and "±" not in text
+        and "INT4 g32, the worst:" in text
+        and "  3. class A:↵A" in text
+    )
     few = make_generation()
     assert " w1 w2▶ w9 w4" in generate.text(replace(few, examples=few.examples[1:2]))
     assert "bad 51.0 %" in classify.text(make_classes()) and "◀" in classify.text(make_classes())

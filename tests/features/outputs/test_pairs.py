@@ -40,6 +40,8 @@ def test_pairs_are_read(text: str) -> None:
     ("text", "said"),
     [
         ("", "no pair"),
+        (",,\n,,\n", "no pair"),
+        ("sentence1,sentence2,score\n", "no pair"),
         ("a,b\n", "Line 1 of the pairs holds no two texts"),
         ("a,b,1\nc,d,much\n", "Line 2 .* no number"),
         ("a,b,nan\n", "no number"),

@@ -11,7 +11,7 @@ from qfund.features.compare.request import margin
 from qfund.features.compare.request.margin import Margin
 from qfund.inputs.texts import ALL, CHAT, MAX_NAME, MAX_TEXT, MAX_TEXTS, SCORINGS, SECOND_HALF, NamedText
 from qfund.precisions.files import file_names
-from qfund.precisions.request import canonical
+from qfund.precisions.request import canonical, take_usual_reference
 
 MAX_TOKENS = 1_000_000
 
@@ -26,7 +26,8 @@ class Spec:
 
     Attributes:
         model: a catalog name, a local folder with a Hugging Face checkpoint, or a Hub id ``owner/name``.
-        reference: the precision that the candidates are compared with.
+        reference: the precision that the candidates are compared with. Left out it is fp32, or what is stored where
+            nothing but that is compared.
         precisions: the candidates, without repeats, in the table's order.
         text: the input; None takes the model's own evaluation text (or the project's pictures).
         max_tokens: at most this many tokens of the text (of each text, where there are several) are used, from its
@@ -46,7 +47,7 @@ class Spec:
     """
 
     model: str
-    reference: str = "fp32"
+    reference: str = ""
     precisions: tuple[str, ...] = DEFAULT_CANDIDATES
     text: str | None = None
     max_tokens: int = DEFAULT_TOKENS
@@ -59,6 +60,9 @@ class Spec:
     texts: tuple[NamedText, ...] = ()
     until: Margin | None = field(default=None, metadata=LATER)
     files: tuple[str, ...] = field(default=(), metadata=LATER)
+
+    def __post_init__(self) -> None:
+        take_usual_reference(self)
 
     @property
     def candidates(self) -> tuple[str, ...]:

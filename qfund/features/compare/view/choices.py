@@ -14,7 +14,6 @@ from qfund.features.compare.request.spec import DEFAULT_CANDIDATES, MAX_TOKENS, 
 from qfund.features.compare.view import amount, files
 from qfund.inputs.texts import ALL, ANSWERS, SCORINGS, SECOND_HALF, WRITTEN, NamedText
 from qfund.precisions.precision import FLOAT, GGUF, MEANING, Precision
-from qfund.precisions.request import reference_of
 from qfund.precisions.table import PRECISIONS, require
 from qfund.ui import pickers
 from qfund.ui.pickers import FIELD, WITH_STORED, option_label
@@ -360,7 +359,6 @@ def asked() -> Spec:
             )
     if spec.max_tokens > MAX_TOKENS:
         spec = replace(spec, max_tokens=MAX_TOKENS)
-    reference_of(spec.reference, spec.precisions)  # what a widget shows is asked for
     spec = checked(amount.asked(spec))
     for row in _rows(spec):
         require(row, catalog.device())

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from qfund.core.intervals import MIN_BLOCKS
 from qfund.core.units import number_text
 from qfund.drawing.phrases import FEW, label, listed
 from qfund.features.compare.request import noise_floor
@@ -25,7 +26,7 @@ def how_sure(report: Report) -> str:
     told = (
         "In parentheses the 95 % interval, from how chunks of the text scatter: tokens of one text are not independent."
         if bounded
-        else "± is one standard error, positions taken as independent: the text has too few chunks for an interval."
+        else f"No intervals: they take {MIN_BLOCKS} chunks of text, and this one has fewer."
     )
     if bounded and len(report.results) > 1:
         told += (

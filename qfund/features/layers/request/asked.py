@@ -7,7 +7,7 @@ from qfund.core.errors import InvalidSpec, UnavailablePrecision
 from qfund.inputs.texts import MAX_TEXT, OneText
 from qfund.precisions.precision import STORED
 from qfund.precisions.request import canonical
-from qfund.precisions.table import PRECISIONS
+from qfund.precisions.table import PRECISIONS, precision
 
 MAX_TOKENS = 65_536
 DEFAULT_TOKENS = 2048
@@ -41,17 +41,17 @@ def checked(request: Request) -> Request:
         UnavailablePrecision: the form in which a checkpoint is stored: no module of it can be taken alone.
         InvalidSpec: a number out of range, or the reference among the candidates.
     """
+    for name in (request.reference, *request.precisions):
+        if precision(name).family == STORED:
+            raise UnavailablePrecision(
+                "The modules of a checkpoint that is quantised already cannot be taken back one by one.",
+                "Name the original checkpoint, and precisions of `qfund ls precisions`.",
+            )
     request = canonical(request)
     if not 2 <= request.max_tokens <= MAX_TOKENS:
         raise InvalidSpec(f"max_tokens is {request.max_tokens:,}.", f"Give a number from 2 to {MAX_TOKENS:,}.")
     if request.text is not None and len(request.text) > MAX_TEXT:
         raise InvalidSpec(f"The text has {len(request.text):,} characters.", f"Give at most {MAX_TEXT:,}.")
-    for name in (request.reference, *request.precisions):
-        if PRECISIONS[name].family == STORED:
-            raise UnavailablePrecision(
-                "The modules of a checkpoint that is quantised already cannot be taken back one by one.",
-                "Name the original checkpoint, and precisions of `qfund ls precisions`.",
-            )
     if PRECISIONS[request.reference].quantizer:
         raise InvalidSpec(
             f"{PRECISIONS[request.reference].label} is no reference for single modules: it is quantised itself.",

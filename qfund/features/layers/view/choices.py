@@ -74,7 +74,7 @@ def draw(asked: Asked) -> tuple[Asked, bool]:
                 )
             tokens = st.selectbox(
                 "Text",
-                sorted({*TOKENS, int(st.session_state["layers_tokens"])}),
+                pickers.amounts("layers_tokens", TOKENS),
                 format_func=lambda count: f"{count:,} tokens",
                 key="layers_tokens",
                 width=150,

@@ -65,7 +65,7 @@ def fits(request: FitsRequest, progress: Progress = lambda phase, share: None) -
         warnings=warnings(shape, request.workload),
         notes=(
             *notes(shape),
-            *([stored.sentence(found)] if quantized else []),
+            *(stored.sentences(found, skeletons.skeleton("float32")) if quantized else []),
             *skeletons.notes,
             *([] if quantized else _beside_text(found, [one.precision for one in weights], skeletons, request.also)),
         ),

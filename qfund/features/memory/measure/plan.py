@@ -65,7 +65,7 @@ def plan(
     reference = plain.footprint(PRECISIONS["fp32"])
     notes = [*_turned(found, plain), *_tied(found, reference), *skeletons.notes]
     if found.quantization is not None:
-        notes = [stored.sentence(found), *skeletons.notes]
+        notes = [*stored.sentences(found, plain), *skeletons.notes]
     parts = multimodal.parts_beside_text(found)
     held: dict[str, tuple[TensorRow, ...]] = {}
     entries: list[PlanEntry] = []

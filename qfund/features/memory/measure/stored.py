@@ -7,6 +7,7 @@ from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.checkpoints.quantization import beside_codes
 from qfund.core.tensors import TensorRow
 from qfund.models.footprint import Footprint
+from qfund.models.match.names import unread_sentence
 from qfund.models.match.ties import weight_names
 from qfund.models.skeleton import Skeleton
 from qfund.precisions.precision import STORED
@@ -38,6 +39,7 @@ def footprint(found: Checkpoint, plain: Skeleton) -> Footprint:
     model before it was quantised. What no module reads is not counted, nor a tied tensor that is stored twice."""
     model = plain.model
     state, made = model.state_dict(), weight_names(found.tensors, model)
+    left = set(_unread(found, plain))
     again = _tied_again(model, plain, made)
     owners = {name for name, _ in model.named_modules()}
     kinds = {name: row.kind for name, row in plain.rows.items()}
@@ -48,7 +50,7 @@ def footprint(found: Checkpoint, plain: Skeleton) -> Footprint:
     for key, tensor in found.tensors.items():
         name = made[key]
         owner, part = _owner(name, owners)
-        if key in again or (owner == "" and name not in state):
+        if key in again or key in left:
             continue
         dtype = _DTYPES.get(tensor.dtype, tensor.dtype.lower())
         plainly = name in stored
@@ -83,6 +85,14 @@ def _owner(name: str, owners: set[str]) -> tuple[str, str]:
     return prefix, part
 
 
+def _unread(found: Checkpoint, plain: Skeleton) -> list[str]:
+    """Stored tensors of no module that holds any."""
+    model, kinds = plain.model, plain.kinds
+    state, owners = model.state_dict(), {name for name, _ in model.named_modules()}
+    made = weight_names(found.tensors, model).items()
+    return [key for key, name in made if name not in state and _owner(name, owners)[0] not in kinds]
+
+
 def _missing(plain: Skeleton, stored: set[str]) -> dict[str, int]:
     """Module → its weights that are not stored as numbers."""
     missing: dict[str, int] = {}
@@ -102,10 +112,13 @@ def _tied_again(model: Any, plain: Skeleton, made: Mapping[str, str]) -> set[str
     }
 
 
-def sentence(found: Checkpoint) -> str:
+def sentences(found: Checkpoint, plain: Skeleton) -> list[str]:
+    """What there is to know of these sizes."""
     assert found.quantization is not None
-    return (
+    said = (
         f"The checkpoint is quantised already ({found.quantization.label}): its sizes are as stored. The library that "
         "runs it may hold them otherwise, and some unpack weights as they run; other precisions would start from "
         "weights that are gone."
     )
+    left = unread_sentence(found, _unread(found, plain))
+    return [said, left] if left else [said]

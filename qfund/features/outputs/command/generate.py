@@ -9,7 +9,7 @@ from qfund.commandline.table import Command, Option
 from qfund.commandline.tables import aligned
 from qfund.core.errors import InvalidInput
 from qfund.core.units import number_text
-from qfund.drawing.numbers import estimate_text
+from qfund.drawing.numbers import interval_text
 from qfund.drawing.phrases import label
 from qfund.features.outputs import words
 from qfund.features.outputs.request import generation
@@ -121,7 +121,7 @@ def _statistics(found: Generation) -> list[str]:
         row = generation.statistics(found, name)
         if row is not None:
             ties = row.kinds.get(generation.TIED, 0)
-            texts = [estimate_text(one) for one in (row.same, row.never, row.divergent)]
+            texts = [interval_text("", one) for one in (row.same, row.never, row.divergent)]
             noise = "-" if row.noise is None else number_text(row.noise)
             rows.append([name, *texts, str(ties), str(row.damaged), noise])
     return aligned([head, *rows])

@@ -1,12 +1,9 @@
 """Classes side by side: what is asked (``ClassesRequest``), what was found (``Classes``). No torch."""
 
-import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from qfund.core.environment import Environment
-from qfund.core.estimate import Estimate
+from qfund.core.estimate import Estimate, of_items
 from qfund.precisions import request as precisions_request
 
 SCHEMA = 1
@@ -37,11 +34,14 @@ class ClassesRequest:
     draws. The other parts are as in a comparison's ``Spec``."""
 
     model: str
-    reference: str = "fp32"
+    reference: str = ""
     precisions: tuple[str, ...] = DEFAULT_PRECISIONS
     texts: tuple[str, ...] = DEFAULT_TEXTS
     also: tuple[str, ...] = ()
     revision: str | None = None
+
+    def __post_init__(self) -> None:
+        precisions_request.take_usual_reference(self)
 
 
 EXAMPLE = ClassesRequest("docstring-kinds")
@@ -119,11 +119,4 @@ def statistics(found: Classes, name: str) -> Statistics | None:
         return None
     flips = [float(item.flipped(name, found.request.reference)) for item in items]
     moved = [item.moved[name] for item in items if name in item.moved]
-    return Statistics(_mean(flips), _mean(moved) if moved else None)
-
-
-def _mean(values: list[float]) -> Estimate:
-    vector = np.array(values)
-    # Where all agree the spread says nothing of the error.
-    se = float(vector.std(ddof=1) / math.sqrt(len(vector))) if len(set(values)) > 1 else None
-    return Estimate(float(vector.mean()), se, len(vector), "share")
+    return Statistics(of_items(flips, "share", either=True), of_items(moved, "share") if moved else None)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from qfund.core.environment import Environment
-from qfund.core.estimate import Estimate
+from qfund.core.estimate import Estimate, of_items
 from qfund.core.names import look_up
 from qfund.core.request import LATER
 from qfund.inputs import pairs
@@ -46,7 +46,7 @@ class EmbeddingsRequest:
     them as their scores do. The other parts are as in a comparison's ``Spec``."""
 
     model: str
-    reference: str = "fp32"
+    reference: str = ""
     precisions: tuple[str, ...] = DEFAULT_PRECISIONS
     query: str = DEFAULT_QUERY
     texts: tuple[str, ...] = DEFAULT_TEXTS
@@ -54,6 +54,9 @@ class EmbeddingsRequest:
     also: tuple[str, ...] = ()
     revision: str | None = None
     pairs: tuple[Pair, ...] = field(default=(), metadata=LATER)
+
+    def __post_init__(self) -> None:
+        precisions_request.take_usual_reference(self)
 
 
 EXAMPLE = EmbeddingsRequest("docstring-vectors")
@@ -135,10 +138,7 @@ def statistics(found: Embeddings, name: str) -> Statistics:
     """Of the candidate of that name."""
     row = found.candidates[name]
     cosines = [value for value in row.cosine if value is not None]
-    mean = None
-    if cosines:
-        se = float(np.std(cosines, ddof=1) / math.sqrt(len(cosines))) if len(cosines) > 1 else None
-        mean = Estimate(float(np.mean(cosines)), se, len(cosines), "")
+    mean = of_items(cosines, "") if cosines else None
     tau = kendall(found.reference.scores, row.scores)
     moved = sum(one != other for one, other in zip(found.reference.ranking, row.ranking, strict=True))
     return Statistics(mean, min(cosines, default=None), tau, moved)

@@ -13,7 +13,7 @@ import numpy as np
 
 from qfund.core.environment import Environment
 from qfund.core.errors import InvalidSpec
-from qfund.core.estimate import Estimate
+from qfund.core.estimate import Estimate, of_items
 from qfund.core.request import LATER
 from qfund.precisions import request as precisions_request
 
@@ -60,7 +60,7 @@ class GenerationRequest:
     """
 
     model: str
-    reference: str = "fp32"
+    reference: str = ""
     precisions: tuple[str, ...] = DEFAULT_PRECISIONS
     prompts: tuple[str, ...] | None = None
     max_new_tokens: int = DEFAULT_NEW_TOKENS
@@ -70,6 +70,9 @@ class GenerationRequest:
     also: tuple[str, ...] = ()
     revision: str | None = None
     chat: bool = field(default=False, metadata=LATER)
+
+    def __post_init__(self) -> None:
+        precisions_request.take_usual_reference(self)
 
 
 EXAMPLE = GenerationRequest("pydoc-llama")
@@ -248,10 +251,10 @@ def statistics(found: Generation, name: str) -> Statistics | None:
     diverged = [row.divergence for row in rows if row.divergence is not None]
     noises = [row.noise for row in rows if row.noise is not None]
     return Statistics(
-        same=_mean([float(row.same) for row in rows], "tokens"),
-        first=_mean([one.step + 1.0 for one in diverged], "tokens") if diverged else None,
-        never=_share(len(rows) - len(diverged), len(rows)),
-        divergent=_mean(
+        same=of_items([float(row.same) for row in rows], "tokens"),
+        first=of_items([one.step + 1.0 for one in diverged], "tokens") if diverged else None,
+        never=of_items([float(row.divergence is None) for row in rows], "share", either=True),
+        divergent=of_items(
             [differing(example.reference, row.written) for example, row in _pairs(examples, name)], "share"
         ),
         kinds={kind: count for kind in KINDS if (count := sum(one.kind == kind for one in diverged))},
@@ -268,20 +271,6 @@ def differing(one: Continuation, other: Continuation) -> float:
     longer = max(len(one.tokens), len(other.tokens))
     same = sum(a == b for a, b in zip(one.tokens, other.tokens, strict=False))
     return 1 - same / longer if longer else 0.0
-
-
-def _mean(values: Sequence[float], unit: str) -> Estimate:
-    vector = np.array(values)
-    se = float(vector.std(ddof=1) / math.sqrt(len(vector))) if len(vector) > 1 else None
-    return Estimate(float(vector.mean()), se, len(vector), unit)
-
-
-def _share(count: int, of: int) -> Estimate:
-    """With the binomial standard error; none where all agree, since that says nothing of the error."""
-    value = count / of
-    return Estimate(
-        value, math.sqrt(value * (1 - value) / (of - 1)) if of > 1 and 0 < count < of else None, of, "share"
-    )
 
 
 def survival(found: Generation, name: str) -> tuple[float, ...]:

@@ -6,12 +6,10 @@ Texts (or pictures) are taken as independent. As in a comparison, a candidate is
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
-
-from qfund.core.estimate import Estimate
-from qfund.core.intervals import MIN_BLOCKS, interval, scatter
+from qfund.core.estimate import Estimate, of_items
+from qfund.core.intervals import MIN_BLOCKS
 from qfund.core.units import number_text
 from qfund.drawing.numbers import cosine_text
 from qfund.drawing.phrases import label, listed, unoriginal
@@ -130,15 +128,11 @@ def _judged(what: str, estimate: Estimate, margin: float) -> Finding:
     return Finding(what, estimate, margin, state)
 
 
-def _estimate(values: Sequence[float], share: bool, candidates: int) -> Estimate:
-    """The mean, with its interval over texts, none of which says anything of another."""
-    each = np.array(values)
-    found = scatter(each, np.ones(len(each)), np.arange(len(each)))
-    low, high = interval(found, share) or (None, None)
-    bare = Estimate(float(each.mean()), None, len(each), "", low, high, 0 if low is None else found.blocks)
-    low, high = bare.interval(candidates) or (None, None)
-    low = None if low is None else max(low, 0.0)
-    return Estimate(bare.value, None, bare.n, "", low, high, bare.blocks)
+def _estimate(values: Sequence[float], either: bool, candidates: int) -> Estimate:
+    """The mean over texts; its interval widened for so many candidates."""
+    mean = of_items(values, "", either)
+    low, high = mean.interval(candidates) or (None, None)
+    return replace(mean, low=None if low is None else max(low, 0.0), high=high)
 
 
 def _phrase(finding: Finding) -> str:

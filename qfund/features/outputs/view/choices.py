@@ -4,20 +4,25 @@ from dataclasses import replace
 
 import streamlit as st
 
-from qfund.core.text import lines, unmarked
-from qfund.features.outputs.link import ADDRESS, MARGINS, MAX_TEXT, MODELS, VIEWS, Asked
+from qfund.core.errors import InvalidInput, QfundError
+from qfund.core.text import decoded, lines, unmarked
+from qfund.drawing.phrases import plural
+from qfund.features.outputs.link import ADDRESS, MARGINS, MAX_PAIRS, MAX_TEXT, MODELS, VIEWS, Asked
 from qfund.features.outputs.request import embeddings, generation
 from qfund.features.outputs.request.embeddings import POOLINGS
 from qfund.features.outputs.request.generation import MAX_NEW_TOKENS
+from qfund.inputs import pairs
 from qfund.inputs.prompts import BETWEEN, separated
 from qfund.precisions.table import PRECISIONS
 from qfund.ui import pickers
 from qfund.ui.pickers import FIELD, WITH_STORED, option_label
+from qfund.ui.states import failed
 
 OURS, OWN = "Held-out docstrings", "Your own"
 #: New tokens on offer; a link may name any other number.
 TOKENS = (8, 16, 32, 48, 64, 128, 256)
 _WANTED = "outputs_wanted"
+_UNREAD = "outputs_pairs_unread"  # why the file of pairs that was given is none
 _LINE_END = "\\n"  # as people write it
 _START = "def open_url(url, timeout=None):\nOpen the"
 _ACTIONS = {
@@ -47,6 +52,7 @@ def follow(asked: Asked, new: bool) -> None:
         "query": asked.query,
         "sentences": "\n".join(asked.sentences),
         "pooling": asked.pooling,
+        "pairs": asked.pairs,
         **{f"margin_{name}": round(times * getattr(asked, field), 6) for name, (field, times, _) in MARGINS.items()},
     }
     pickers.begin("outputs", values, new)
@@ -211,7 +217,45 @@ def _texts(asked: Asked) -> Asked:
         return replace(asked, prompts=separated(text))
     if asked.view == "classes":
         return replace(asked, texts=_lines(_area("texts", "Texts, one a line; a model for pictures gets its own", 150)))
-    return replace(asked, sentences=_lines(_area("sentences", "Sentences, one a line", 210)))
+    sentences = _lines(_area("sentences", "Sentences, one a line", 210))
+    return replace(asked, sentences=sentences, pairs=_pairs())
+
+
+def _pairs() -> tuple[pairs.Pair, ...]:
+    """What was uploaded is kept apart from the widget, which a link cannot fill."""
+    st.file_uploader(
+        "Scored pairs (CSV, TSV or JSON lines)",
+        type=["csv", "tsv", "jsonl", "json", "txt"],
+        max_upload_size=4,
+        key="outputs_pairs_file",
+        on_change=_take_pairs,
+        help="Two texts and how alike people find them, a line each, as sets of semantic textual similarity have them: "
+        "every precision's cosines are to order them as the scores do (Spearman's ρ).",
+    )
+    if problem := st.session_state.get(_UNREAD):
+        failed(problem)
+    found: tuple[pairs.Pair, ...] = st.session_state["outputs_pairs"]
+    if found:
+        st.caption(f"{plural(len(found), 'scored pair')}, embedded as sentences are.")
+    return found
+
+
+def _take_pairs() -> None:
+    state, file = st.session_state, st.session_state["outputs_pairs_file"]
+    state["outputs_pairs"], state[_UNREAD] = (), None
+    try:
+        found = pairs.of_file(decoded(file.getvalue())) if file else ()
+        pairs.check(found, MAX_TEXT)
+        if len(found) > MAX_PAIRS:
+            raise InvalidInput(
+                f"The file holds {len(found):,} pairs.",
+                f"Give at most {MAX_PAIRS:,} here; the command line takes more (qfund embed --pairs).",
+            )
+        state["outputs_pairs"] = found
+    except UnicodeDecodeError:
+        state[_UNREAD] = InvalidInput("The file cannot be read: it is no UTF-8 text.", "Save it as UTF-8.")
+    except QfundError as error:
+        state[_UNREAD] = error
 
 
 def _area(name: str, label: str, height: int) -> str:

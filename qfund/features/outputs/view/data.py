@@ -34,6 +34,10 @@ def command_line(asked: Asked) -> str:
         words += [f"--query={asked.query}", "--pooling", asked.pooling, *(f"--text={text}" for text in asked.sentences)]
         words += ["--margin-cosine", f"{asked.cosine:g}"] if asked.cosine != MARGIN.cosine else []
         words += ["--margin-order", f"{100 * asked.order:g}"] if asked.order != MARGIN.order else []
+        if asked.pairs:  # to be saved under that name
+            words += ["--pairs", "pairs.csv"]
+            correlation = [] if asked.correlation == MARGIN.correlation else [f"{asked.correlation:g}"]
+            words += [word for value in correlation for word in ("--margin-correlation", value)]
     return shlex.join(words)
 
 

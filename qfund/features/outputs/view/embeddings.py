@@ -34,7 +34,9 @@ def draw(answer: Answer) -> None:
         for name in request.precisions:
             with st.container(border=True, gap="small", height="stretch"):
                 _card(found, name)
-    margins.draw(found, ("cos", "order"))
+    if told := [line.strip() for line in words.correlations(found) if line]:
+        st.markdown("\n".join([literal(told[0]), "", *(f"- {literal(line)}" for line in told[1:])]))
+    margins.draw(found, ("cos", "order", "rho") if request.pairs else ("cos", "order"))
     left, right = st.columns([3, 2], gap="medium")
     with left:
         st.markdown("**Places by nearness to the query**")

@@ -18,6 +18,10 @@ _TITLES = {
         "Neighbours reordered, at most …%",
         "Pairs of texts that stand in another order by nearness, with each text as the query in turn.",
     ),
+    "rho": (
+        "Rank correlation, at most … less",
+        "Spearman's ρ of the cosines of scored pairs with their scores, beside the reference's.",
+    ),
     "flips": ("Other classes, at most …%", "Items that are given another class."),
 }
 

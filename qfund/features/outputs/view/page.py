@@ -11,7 +11,6 @@ from qfund.features.outputs.request.embeddings import Embeddings
 from qfund.features.outputs.request.generation import Generation
 from qfund.features.outputs.view import choices, classes, embeddings, text
 from qfund.features.outputs.view.captions import page as captions
-from qfund.precisions.request import reference_of
 from qfund.ui import folding, progress, services
 from qfund.ui.services import Answer
 from qfund.ui.states import empty, failed, literal, told
@@ -60,7 +59,6 @@ def _below(asked: Asked) -> None:
     """Everything below the choices; a click asks for what is chosen."""
     request = asked.request
     try:
-        reference_of(asked.reference, asked.precisions)  # what a widget shows is asked for
         answer, jobs = services.look_up(request), services.jobs()
         # From here to the job nothing of Streamlit's is called, so that no other run can come between.
         if choices.wanted() and answer.result is None and not (answer.job and answer.job.active):

@@ -6,7 +6,7 @@ import streamlit as st
 
 from qfund.core.units import number_text
 from qfund.drawing import axes
-from qfund.drawing.numbers import estimate_text
+from qfund.drawing.numbers import interval_text
 from qfund.drawing.phrases import FEW, label
 from qfund.features.outputs import figures, tables, words
 from qfund.features.outputs.link import ADDRESS
@@ -59,13 +59,18 @@ def _card(found: Generation, name: str) -> None:
                 st.metric(
                     "Same tokens",
                     f"{row.same.value:.1f}",
-                    help=f"Before the first that differs: {estimate_text(row.same)} of {found.request.max_new_tokens}.",
+                    help=f"Before the first that differs: {interval_text('same', row.same)} of "
+                    f"{found.request.max_new_tokens}.",
                 )
-                st.metric("Never diverge", f"{100 * row.never.value:.0f} %", help=f"{estimate_text(row.never)} %.")
+                st.metric(
+                    "Never diverge",
+                    f"{100 * row.never.value:.0f} %",
+                    help=f"{interval_text('never', row.never, ' %')}.",
+                )
                 st.metric(
                     "Other tokens",
                     f"{100 * row.divergent.value:.0f} %",
-                    help=f"Divergent, position by position: {estimate_text(row.divergent)} %.",
+                    help=f"Divergent, position by position: {interval_text('divergent', row.divergent, ' %')}.",
                 )
             else:
                 total = max(len(found.counted[0].reference.tokens), 1)

@@ -182,5 +182,14 @@ def test_the_data_section_writes_the_same_comparison_three_ways(opened: Open, st
         in written
     )
     assert "qfund.compare('dummy', precisions=['fp32', 'int8'], reference='bf16', max_tokens=77, context=2," in written
-    keys = [button.key for button in at.get("download_button")]
-    assert keys == ["download_html", "download_csv", "download_tensors", "download_json"]
+    assert not at.get("download_button"), "nothing is made before somebody asks"
+
+
+def test_it_can_be_taken_along_as_a_page_for_a_card_as_numbers_and_as_pictures(opened: Open, store: Store) -> None:
+    store.put(COMPARE, key_of(FULL), make_report(FULL))
+    at = opened(to_query(FULL), take_along=True)
+    keys = [str(button.key).removeprefix("download_") for button in at.get("download_button")]
+    assert keys[:5] == ["html", "md", "json", "csv", "tensors.csv"]
+    assert keys[5:] == [
+        f"{name}_{kind}" for name in ("memory", "dtypes", "differences", "damage") for kind in ("svg", "png")
+    ]

@@ -10,7 +10,8 @@ from qfund.core.units import bytes_text, number_text
 from qfund.drawing.palette import LIT, OTHER, dtype_color, ink, precision_color
 from qfund.drawing.phrases import FEW
 from qfund.features.compare.document.svg import CHARACTER, Drawing, cut, legend
-from qfund.features.compare.request.ranking import Ranked
+from qfund.features.compare.request.decision import Margin, decide
+from qfund.features.compare.request.ranking import Ranked, chosen, ranked
 from qfund.features.compare.request.report import Report
 from qfund.features.compare.tables import damage, footprints
 
@@ -31,6 +32,12 @@ def pictures(report: Report, rows: tuple[Ranked, ...], best: Ranked | None) -> t
     few = {row.result.precision for row in rows[:FEW]}
     shown = replace(report, results=tuple(result for result in report.results if result.precision in few))
     return tuple(_pictures(report, shown, best))
+
+
+def pictures_of(report: Report, margin: Margin) -> tuple[Picture, ...]:
+    """The same, with the candidate lit that this margin chooses."""
+    rows = ranked(report, decide(report, margin), {})
+    return pictures(report, rows, chosen(rows, report.reference))
 
 
 def _pictures(report: Report, shown: Report, best: Ranked | None) -> Iterator[Picture]:

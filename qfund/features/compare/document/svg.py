@@ -30,12 +30,16 @@ class Drawing:
         ElementTree.SubElement(self._root, "title").text = _CONTROL.sub("�", told)
 
     def add(self, tag: str, text: str = "", **attributes: float | str) -> None:
-        """An element; ``_`` stands for ``-`` in the names of attributes."""
+        """An element; ``_`` stands for ``-`` in the names of attributes. ``told`` is read under a mouse."""
+        told = str(attributes.pop("told", ""))
         named = {
             name.replace("_", "-"): value if isinstance(value, str) else f"{value:.6g}"
             for name, value in attributes.items()
         }
-        ElementTree.SubElement(self._root, tag, named).text = _CONTROL.sub("�", text)
+        element = ElementTree.SubElement(self._root, tag, named)
+        element.text = _CONTROL.sub("�", text)
+        if told:
+            ElementTree.SubElement(element, "title").text = _CONTROL.sub("�", told)
 
     def text(self, x: float, y: float, text: str, anchor: str = "start", **attributes: float | str) -> None:
         """``y`` is the middle of the line."""

@@ -12,7 +12,7 @@ from qfund.features.kv import figures, tables, words
 from qfund.features.kv.link import ADDRESS, PRECISIONS, Asked, known
 from qfund.features.kv.request import Kv
 from qfund.features.memory.request.kv_cache import KV_CHOICES
-from qfund.ui import columns, downloads, pickers, progress
+from qfund.ui import columns, downloads, folding, pickers, progress
 from qfund.ui.services import Answer
 from qfund.ui.states import literal, told
 
@@ -44,8 +44,10 @@ def draw() -> None:
     }
     pickers.begin("kv", values, new)
     told(ADDRESS.problems())
+    folding.change()
     draft, pressed = _choices(shown)
     if pressed:
+        folding.close()
         progress.press(ADDRESS, draft, draft.request)
     ADDRESS.show(draft)
     found = progress.measured(
@@ -55,6 +57,7 @@ def draw() -> None:
         ":material/memory_alt:",
     )
     if found is not None:
+        folding.fold("kv_choices")
         _result(found, draft)
 
 
@@ -118,7 +121,7 @@ def _number(title: str, name: str, explained: str) -> int:
 
 def _result(answer: Answer, asked: Asked) -> None:
     found: Kv = answer.result
-    st.subheader(literal(words.headline(found)), anchor=False)
+    st.header(literal(words.headline(found)), anchor=False)
     for sentence in words.refused(found):
         st.warning(literal(sentence))
     frame = tables.rows(found)

@@ -67,12 +67,12 @@ def differences(shown: Report, wide: int = _WIDE) -> Picture | None:
     return Picture("differences", f"Distribution of {quantity}s", _differences(frame, quantity, wide))
 
 
-def damage(report: Report, lit: str | None) -> Picture | None:
+def damage(report: Report, lit: str | None, wide: int = _WIDE) -> Picture | None:
     """None where no candidate has any; ``lit`` has a ring around it."""
     against = tables.memory_against_damage(report)
     if against.empty or not against["value"].max() > 0:
         return None
-    return Picture("damage", "Memory against damage", _damage(against, report.reference.footprint_bytes, lit))
+    return Picture("damage", "Memory against damage", _damage(against, report.reference.footprint_bytes, lit, wide))
 
 
 def _rows(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -170,14 +170,14 @@ def _differences(frame: pd.DataFrame, quantity: str, wide: int) -> Drawing:
     return drawing
 
 
-def _damage(frame: pd.DataFrame, reference: int, lit: str | None) -> Drawing:
+def _damage(frame: pd.DataFrame, reference: int, lit: str | None, wide: int) -> Drawing:
     """Lower left is better; a loss of 0 is not on the logarithmic axis."""
     lossy = frame[frame["value"] > 0]
     ends = lossy["high"].fillna(lossy["value"]).clip(lower=lossy["value"])
     low, high = math.floor(math.log10(lossy["value"].min())), math.ceil(math.log10(1.05 * ends.max()))
     title = f"{frame['name'].iloc[0]}" + (f" ({frame['unit'].iloc[0]})" if frame["unit"].iloc[0] else "")
-    drawing = Drawing(f"{title} against footprint", _WIDE, 360)
-    left, right, top, bottom = 64.0, _WIDE - 24.0, 28.0, 360.0 - _BELOW
+    drawing = Drawing(f"{title} against footprint", wide, 360)
+    left, right, top, bottom = 64.0, wide - 24.0, 28.0, 360.0 - _BELOW
     most = 1.12 * max(reference, int(frame["bytes"].max()))
 
     def up(value: float) -> float:

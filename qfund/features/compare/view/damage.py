@@ -13,6 +13,8 @@ from qfund.features.compare.words import damage as words
 from qfund.ui.drawn import once
 from qfund.ui.services import Answer
 
+_WIDE = 460  # pixels of a drawing that is read on a phone too
+
 
 def memory_against_damage(found: Answer, best: str | None = None) -> None:
     """The footprint of each candidate against its loss of fidelity; ``best`` is lit."""
@@ -24,7 +26,7 @@ def memory_against_damage(found: Answer, best: str | None = None) -> None:
         return
     noise = noise_floor(report).get(str(frame["metric"].iloc[0]))
     band = words.noise_band(noise, bool(noise) and figures.floor_is_near(frame, noise or 0.0))
-    drawn = once(found, f"memory against damage drawn {best}", lambda report: pictures.damage(report, best))
+    drawn = once(found, f"memory against damage drawn {best}", lambda report: pictures.damage(report, best, _WIDE))
     if len(frame) <= phrases.FEW and drawn is not None:
         draw_one(drawn)
     else:  # names that there is no room for are read under a mouse

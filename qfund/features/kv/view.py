@@ -21,12 +21,12 @@ _COLUMNS = {
     "title": st.column_config.TextColumn("Cache", pinned=True),
     "bytes": st.column_config.NumberColumn("Bytes of a sequence", format="localized"),
     "share": st.column_config.NumberColumn("of the unrounded", format="percent"),
-    "kl": st.column_config.NumberColumn("KL (nat)", format="%.2e"),
-    "low": st.column_config.NumberColumn("from", format="%.2e", help="95 % interval"),
-    "high": st.column_config.NumberColumn("to", format="%.2e", help="95 % interval"),
+    "kl": st.column_config.NumberColumn("KL (nat)"),
+    "low": st.column_config.NumberColumn("from", help="95 % interval"),
+    "high": st.column_config.NumberColumn("to", help="95 % interval"),
     "top1": st.column_config.NumberColumn("Same top-1", format="percent"),
-    "first": st.column_config.NumberColumn("KL, first half", format="%.2e"),
-    "second": st.column_config.NumberColumn("KL, second half", format="%.2e"),
+    "first": st.column_config.NumberColumn("KL, first half"),
+    "second": st.column_config.NumberColumn("KL, second half"),
 }
 
 
@@ -145,7 +145,7 @@ def _result(answer: Answer, asked: Asked) -> None:
             alt="KL divergence by depth of context, a line for each cache",
         )
     st.dataframe(
-        frame.drop(columns="kv"),
+        columns.told(frame.drop(columns="kv"), "kl", "low", "high", "first", "second"),
         hide_index=True,
         height=columns.height(len(frame)),
         column_config=_COLUMNS,

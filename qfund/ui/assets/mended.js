@@ -1,13 +1,28 @@
 // What Streamlit's elements lack for those who hear a page or use it without a mouse: the drawer's list is one list, and
 // what scrolls sideways can be scrolled by keys. The drawer closes when its page has been chosen, and "Copy link" copies
-// what it shows, as "Copy" does beside lines of code.
+// what it shows, as "Copy" does beside lines of code. A chart is saved as SVG or as PNG.
 addEventListener("DOMContentLoaded", () => {
   const phone = matchMedia("(max-width: 768px)");
+  // Plotly's button saves a figure as SVG; the same as PNG beside it.
+  const asPng = (saved) => {
+    const button = saved.cloneNode(true);
+    button.ariaLabel = button.dataset.title = "Download plot as PNG";
+    saved.ariaLabel = saved.dataset.title = "Download plot as SVG";
+    [saved.textContent, button.textContent] = ["SVG", "PNG"];
+    button.addEventListener("click", () => {
+      const options = saved.closest(".js-plotly-plot")._context.toImageButtonOptions;
+      options.format = "png";
+      saved.click();
+      options.format = "svg";
+    });
+    return button;
+  };
   const mend = () => {
     for (const list of document.querySelectorAll("[data-testid=stSidebarNavItems]")) {
       list.role = "none";
       for (const group of list.children) if (group.tagName === "DIV") group.role = "list";
     }
+    for (const saved of document.querySelectorAll(".modebar-btn:only-child")) saved.after(asPng(saved));
     for (const code of document.querySelectorAll("pre:not([tabindex]), .st-key-wide:not([tabindex])")) code.tabIndex = 0;
   };
   let waiting = false;

@@ -10,8 +10,8 @@ from qfund.drawing.palette import precision_color, symbol
 #: More candidates are drawn smaller, and their distributions as a heat map.
 FEW = 8
 
-#: For st.plotly_chart: of Plotly's tools only the one that saves the figure, as SVG, seen under a mouse; a finger scrolls
-#: the page instead of zooming.
+#: For st.plotly_chart: of Plotly's tools only the one that saves the figure, as SVG, seen under a mouse; a finger
+#: scrolls the page instead of zooming.
 CONFIG: dict[str, Any] = {
     "displaylogo": False,
     "scrollZoom": False,

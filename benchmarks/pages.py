@@ -26,7 +26,8 @@ EMPTY = "import streamlit as st\n"
 TEXT = "import streamlit as st\nst.title('A page')\nst.write('Some text.')\nst.html('<i class=\"drawn\">end</i>')\n"
 # Conditions in the browser that say how far a page is.
 ELEMENTS = "document.querySelector('.drawn, [data-qfund-drawn]') !== null"
-CHARTS = "document.querySelectorAll('[data-testid=stPlotlyChart] .cartesianlayer > *').length >= 2"
+PICTURES = """[...document.querySelectorAll('[data-testid=stBidiComponentIsolated]')].filter(
+    e => [e, ...e.querySelectorAll('*')].some(part => part.shadowRoot?.querySelector('svg'))).length >= 4"""
 CHROMIUM = os.environ.get("QFUND_CHROMIUM", "/usr/bin/chromium")
 
 
@@ -96,8 +97,8 @@ def main() -> None:
                 opened = in_turn(
                     {
                         "text page": lambda: drawn(page, text, ELEMENTS),
-                        "first page, all but charts": lambda: drawn(page, app, ELEMENTS),
-                        "first page, charts drawn": lambda: drawn(page, app, CHARTS),
+                        "first page, all but pictures": lambda: drawn(page, app, ELEMENTS),
+                        "first page, pictures drawn": lambda: drawn(page, app, PICTURES),
                     },
                     ROUNDS // 2,
                 )

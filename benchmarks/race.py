@@ -2,11 +2,12 @@
 
 Texts are made as in ``benchmarks.coverage``: positions depend on one another, and in the second row of each kind so do
 neighbouring chunks. The margin is the true damage itself, the hardest case, in which every verdict is wrong. It is
-looked for when the chunks have doubled, from 8 to ``MOST``, by the product's own intervals and widening
+looked for when the chunks have grown by half, from 8 to ``MOST``, by the product's own intervals and widening
 (``core.metrics``, ``request.simultaneous``). Printed are the shares of texts that are decided at some look (aim: at
 most 5 %), what looking as often with plain 95 % intervals gives, and of one of twelve candidates.
 """
 
+import math
 import sys
 
 import numpy as np
@@ -16,7 +17,7 @@ from benchmarks.coverage import CASES, HARD, Case, positions, texts
 from qfund.core.intervals import MIN_BLOCKS, widened
 from qfund.core.metrics.positions import Positions, Texts
 from qfund.core.metrics.table import METRICS
-from qfund.features.compare.request.simultaneous import comparisons
+from qfund.features.compare.request.simultaneous import GROWTH, comparisons
 
 Array = NDArray[np.float64]
 MOST, LENGTH, CORRELATION = 256, 64, 0.7
@@ -35,7 +36,7 @@ def verdict(case: Case, values: Array, margin: float, candidates: int, honest: b
             return "above", chunks
         if high < margin:
             return "below", chunks
-        look, chunks = look + 1, 2 * chunks
+        look, chunks = look + 1, math.ceil(GROWTH * chunks)
     return "", len(values)
 
 
@@ -47,7 +48,7 @@ def wrong(case: Case, count: int, drift: float, honest: bool = True, candidates:
 
 
 def main(count: int) -> None:
-    print(f"{count} texts of {MOST} chunks of {LENGTH}; looked at after 8, 16 … {MOST} chunks")
+    print(f"{count} texts of {MOST} chunks of {LENGTH}; looked at after 8, 12, 18 … chunks")
     print(f"{'':28} {'wrong':>7} {'plain':>7} {'of 12':>7}")
     for case in (*CASES, *HARD):
         for drift in (0.0, case.drift):

@@ -72,11 +72,13 @@ def names(given: list[str]) -> tuple[str, ...]:
     return tuple(name.lower() for part in given for name in part.split(",") if name)
 
 
-def tokens(text: str) -> int:
-    """Of ``8192`` or ``8k``."""
-    if (found := parse_count(text)) is None:
-        raise ArgumentTypeError(f"{text!r} is no whole number such as 8192 or 8k")
-    return found
+def count(text: str) -> int:
+    """Of ``8192`` or ``8k``; whether there can be so many is said elsewhere."""
+    try:
+        found = parse_count(text)
+        return int(text) if found is None else found
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is no whole number such as 8192 or 8k") from None
 
 
 def share(text: str) -> float:

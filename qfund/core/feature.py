@@ -2,7 +2,7 @@
 and imported when it is needed."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,15 @@ def lazily(name: str) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
+class Shared:
+    """What a chat shows for a link: ``picture`` makes a PNG of 1200 × 630 pixels."""
+
+    title: str
+    description: str
+    picture: Callable[[], bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """A page: ``pages/<path>.py``, whose name is its address too.
 
@@ -26,6 +35,7 @@ class Page:
         group: heading in the navigation.
         default: whether it is what the server's address alone opens; ``/<path>`` opens it too.
         former: what else links call it → parameters that open there what it was.
+        shared: ``(query) -> Shared | None``: what a link with these parameters leads to, where that is known.
     """
 
     path: str
@@ -35,6 +45,7 @@ class Page:
     group: str = ""
     default: bool = False
     former: Mapping[str, str] = field(default_factory=dict)
+    shared: str | None = None
 
     @property
     def tab(self) -> str:

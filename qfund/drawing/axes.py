@@ -10,8 +10,14 @@ from qfund.drawing.palette import precision_color, symbol
 #: More candidates are drawn smaller, and their distributions as a heat map.
 FEW = 8
 
-#: For st.plotly_chart: no tool bar to cover a small figure, and a finger scrolls the page instead of zooming.
-CONFIG: dict[str, Any] = {"displayModeBar": False, "displaylogo": False, "scrollZoom": False}
+#: For st.plotly_chart: of Plotly's tools only the one that saves the figure, as SVG, seen under a mouse; a finger
+#: scrolls the page instead of zooming.
+CONFIG: dict[str, Any] = {
+    "displaylogo": False,
+    "scrollZoom": False,
+    "modeBarButtons": [["toImage"]],
+    "toImageButtonOptions": {"format": "svg", "filename": "qfund"},
+}
 
 
 def literal(name: str) -> str:

@@ -20,7 +20,8 @@ PALETTE = (
     "#661100",
 )
 OTHER = "#8A8F98"
-LIT = "#E69F00"  # around what is chosen
+LIT = "#747B86"  # around what is chosen: no precision has it
+GOOD, BAD, OPEN = "#4F5D75", "#B3263E", "#747B86"  # verdicts, which signs and words tell first; no precision has them
 CACHE = "#7A5FC0"  # of keys and values; no precision has it, and no verdict
 QUIET = "#747B86"  # text that reads on white and on the dark theme
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from qfund.commandline import measuring
-from qfund.commandline.options import JSON, MODEL, QUIET, REFERENCE, REVISION, names, precision, reference
+from qfund.commandline.options import JSON, MODEL, QUIET, REFERENCE, REVISION, count, names, precision, reference
 from qfund.commandline.table import Command, Exclusive, Option
 from qfund.commandline.tables import aligned
 from qfund.core.errors import InvalidInput
@@ -60,7 +60,7 @@ COMMAND = Command(
                     "held-out pictures that qfund draws, whose captions it knows "
                     f"(default without --image: {request.DEFAULT_SAMPLES})",
                     "N",
-                    int,
+                    count,
                 ),
             )
         ),
@@ -68,7 +68,7 @@ COMMAND = Command(
             "--max-new-tokens",
             f"tokens of the longest caption (default: {request.DEFAULT_TOKENS})",
             "N",
-            int,
+            count,
             request.DEFAULT_TOKENS,
         ),
         REVISION,

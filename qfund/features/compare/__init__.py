@@ -10,6 +10,7 @@ FEATURE = Feature(
         "balance",
         "What lower precision costs, and what it buys: memory, dtypes, and how far outputs move on the same text.",
         default=True,
+        shared="qfund.features.compare.view.answer.shared:shared",
     ),
     kinds=(
         Kind(

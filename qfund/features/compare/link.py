@@ -1,6 +1,7 @@
 """The address bar holds the complete link of the comparison that is shown; a link that is opened says what to show."""
 
-from dataclasses import replace
+import hashlib
+from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
 import streamlit as st
@@ -13,6 +14,7 @@ from qfund.features.compare.request import hardware, usual
 from qfund.features.compare.request.decision import Margin
 from qfund.features.compare.request.examples import EXAMPLE
 from qfund.features.compare.request.hardware import Hardware
+from qfund.features.compare.request.invariants import consistent
 from qfund.features.compare.request.link import (
     MARGIN_NAMES,
     from_query,
@@ -20,6 +22,8 @@ from qfund.features.compare.request.link import (
     margin_to_query,
     to_query,
 )
+from qfund.features.compare.request.report import Report
+from qfund.features.compare.request.report import opened as opened_report
 from qfund.features.compare.request.spec import Spec, checked
 from qfund.features.memory.request.plan import PlanRequest
 from qfund.precisions.table import PRECISIONS
@@ -35,6 +39,7 @@ _PROBLEMS = "link_problems"
 
 _MARGIN = "margin"  # Margin
 _HARDWARE = "hardware"  # Hardware
+_GIVEN = "given_report"  # Given
 _SECTION = "section_shown"  # name of the section that is open
 
 #: Names of a report's sections as they stand in an address, and their titles; the first needs no naming.
@@ -47,6 +52,15 @@ SECTIONS = {
     "files": "Files",
     "data": "Data",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A report from a file: the file's name, and the ``key`` of its content in place of its request's."""
+
+    name: str
+    key: str
+    report: Report
 
 
 def opened() -> tuple[Spec, list[str]]:
@@ -132,15 +146,38 @@ def to_open(spec: Spec) -> dict[str, list[str]]:
     return {}
 
 
+def give(name: str, document: bytes) -> Spec:
+    """Make a report from a file what this session sees of its comparison, until it is put away. It is not kept.
+
+    Raises:
+        QfundError: it is no report, not of this version, or contradicts itself.
+    """
+    report = opened_report(document)
+    consistent(report)
+    spec = checked(report.spec)
+    st.session_state[_GIVEN] = Given(name, hashlib.sha256(document).hexdigest()[:32], replace(report, spec=spec))
+    return spec
+
+
+def given(spec: Spec) -> Given | None:
+    """The report of this comparison that somebody has opened from a file."""
+    found: Given | None = st.session_state.get(_GIVEN)
+    return found if found is not None and found.report.spec == spec else None
+
+
+def put_away() -> None:
+    st.session_state.pop(_GIVEN, None)
+
+
 def draw(spec: Spec) -> None:
     """The complete link, with a button that copies it, or why there is none to send."""
     if not fits(spec):
-        st.caption("The text is too long for a link: send the JSON file of the section Data instead.")
+        st.caption("The text is too long for a link: send the page or the JSON of Take it with you instead.")
         return
     if names_a_folder(spec.model):
         st.caption(
-            "This link names a folder on this machine and opens only here. To send the comparison, send the JSON file "
-            "of the section Data instead."
+            "This link names a folder on this machine and opens only here. To send the comparison, send the page or "
+            "the JSON of Take it with you instead."
         )
     else:
         st.caption("Opens exactly this comparison, with every choice written out.")
@@ -150,6 +187,11 @@ def draw(spec: Spec) -> None:
 def address(spec: Spec) -> str:
     """The complete link of a comparison, to be sent to somebody."""
     return f"{base()}/?{_encoded(spec)}&{urlencode(_beside(complete=True), doseq=True)}"
+
+
+def complete(spec: Spec) -> str:
+    """The same where there is one that opens elsewhere too; otherwise nothing."""
+    return address(spec) if fits(spec) and not names_a_folder(spec.model) else ""
 
 
 def fits(spec: Spec) -> bool:

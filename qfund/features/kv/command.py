@@ -5,7 +5,7 @@ from argparse import Namespace
 import msgspec
 
 from qfund.commandline import measuring
-from qfund.commandline.options import JSON, MODEL, REVISION, STORING, names, tokens
+from qfund.commandline.options import JSON, MODEL, REVISION, STORING, count, names
 from qfund.commandline.table import Command, Option
 from qfund.commandline.tables import aligned
 from qfund.core.units import bytes_text, number_text
@@ -47,14 +47,14 @@ COMMAND = Command(
             "P",
             default="fp32",
         ),
-        Option("--max-tokens", f"tokens of text (default: {DEFAULT_TOKENS})", "N", tokens, DEFAULT_TOKENS),
-        Option("--context", "tokens of a chunk (default: the model's, at most 512)", "N", tokens),
-        Option("--first", "first tokens that stay as computed (default: 0)", "N", int, 0),
+        Option("--max-tokens", f"tokens of text (default: {DEFAULT_TOKENS})", "N", count, DEFAULT_TOKENS),
+        Option("--context", "tokens of a chunk (default: the model's, at most 512)", "N", count),
+        Option("--first", "first tokens that stay as computed (default: 0)", "N", count, 0),
         Option(
             "--window",
             "recent tokens that stay as computed until there are so many, transformers' residual_length (default: 0)",
             "N",
-            int,
+            count,
             0,
         ),
         REVISION,

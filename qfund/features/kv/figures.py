@@ -5,7 +5,16 @@ import plotly.graph_objects as go
 
 from qfund.core.units import bytes_text, number_text
 from qfund.drawing.axes import blank_figure, byte_unit
-from qfund.drawing.palette import PALETTE
+from qfund.drawing.palette import precision_color
+
+#: Formats of a cache that no precision is called like → the nearest that is.
+_LIKE = {"fp8": "fp8_e4m3", "int4_kivi": "int4_asym"}
+
+
+def _color(cache: str) -> str:
+    """That of weights in the same format; of keys and values apart, of the keys'."""
+    name = cache.partition("/")[0].lower()
+    return precision_color(_LIKE.get(name, name))
 
 
 def frontier(frame: pd.DataFrame) -> go.Figure:
@@ -20,7 +29,7 @@ def frontier(frame: pd.DataFrame) -> go.Figure:
             mode="markers+text",
             text=[row["title"]],
             textposition="bottom center" if place % 2 else "top center",
-            marker={"size": 12, "color": PALETTE[place % len(PALETTE)]},
+            marker={"size": 12, "color": _color(str(row["title"]))},
             hovertemplate=(
                 f"<b>{row['title']}</b><br>{bytes_text(row['bytes'])}, KL {number_text(row['kl'])} nat<br>"
                 f"{100 * row['top1']:.2f} % of next tokens stay<extra></extra>"
@@ -35,7 +44,7 @@ def frontier(frame: pd.DataFrame) -> go.Figure:
 def depth(frame: pd.DataFrame) -> go.Figure:
     """KL by depth of context, a line for each cache, on a logarithmic axis."""
     figure = blank_figure(340)
-    for place, (title, part) in enumerate(frame.groupby("title", sort=False)):
+    for title, part in frame.groupby("title", sort=False):
         if not (part["kl"] > 0).any():
             continue
         figure.add_scatter(
@@ -43,7 +52,7 @@ def depth(frame: pd.DataFrame) -> go.Figure:
             y=part["kl"].where(part["kl"] > 0),
             name=str(title),
             mode="lines+markers",
-            line={"color": PALETTE[place % len(PALETTE)]},
+            line={"color": _color(str(title))},
             customdata=part[["start", "end", "count"]],
             hovertemplate=(
                 f"<b>{title}</b><br>tokens %{{customdata[0]}} to %{{customdata[1]}}: %{{y:.2e}} nat over "

@@ -12,7 +12,7 @@ from qfund.features.kv import figures, tables, words
 from qfund.features.kv.link import ADDRESS, PRECISIONS, Asked, known
 from qfund.features.kv.request import Kv
 from qfund.features.memory.request.kv_cache import KV_CHOICES
-from qfund.ui import columns, downloads, pickers, progress
+from qfund.ui import columns, downloads, folding, pickers, progress
 from qfund.ui.services import Answer
 from qfund.ui.states import literal, told
 
@@ -21,12 +21,12 @@ _COLUMNS = {
     "title": st.column_config.TextColumn("Cache", pinned=True),
     "bytes": st.column_config.NumberColumn("Bytes of a sequence", format="localized"),
     "share": st.column_config.NumberColumn("of the unrounded", format="percent"),
-    "kl": st.column_config.NumberColumn("KL (nat)", format="%.2e"),
-    "low": st.column_config.NumberColumn("from", format="%.2e", help="95 % interval"),
-    "high": st.column_config.NumberColumn("to", format="%.2e", help="95 % interval"),
+    "kl": st.column_config.NumberColumn("KL (nat)"),
+    "low": st.column_config.NumberColumn("from", help="95 % interval"),
+    "high": st.column_config.NumberColumn("to", help="95 % interval"),
     "top1": st.column_config.NumberColumn("Same top-1", format="percent"),
-    "first": st.column_config.NumberColumn("KL, first half", format="%.2e"),
-    "second": st.column_config.NumberColumn("KL, second half", format="%.2e"),
+    "first": st.column_config.NumberColumn("KL, first half"),
+    "second": st.column_config.NumberColumn("KL, second half"),
 }
 
 
@@ -44,8 +44,10 @@ def draw() -> None:
     }
     pickers.begin("kv", values, new)
     told(ADDRESS.problems())
+    folding.change()
     draft, pressed = _choices(shown)
     if pressed:
+        folding.close()
         progress.press(ADDRESS, draft, draft.request)
     ADDRESS.show(draft)
     found = progress.measured(
@@ -55,6 +57,7 @@ def draw() -> None:
         ":material/memory_alt:",
     )
     if found is not None:
+        folding.fold("kv_choices")
         _result(found, draft)
 
 
@@ -118,7 +121,7 @@ def _number(title: str, name: str, explained: str) -> int:
 
 def _result(answer: Answer, asked: Asked) -> None:
     found: Kv = answer.result
-    st.subheader(literal(words.headline(found)), anchor=False)
+    st.header(literal(words.headline(found)), anchor=False)
     for sentence in words.refused(found):
         st.warning(literal(sentence))
     frame = tables.rows(found)
@@ -142,7 +145,7 @@ def _result(answer: Answer, asked: Asked) -> None:
             alt="KL divergence by depth of context, a line for each cache",
         )
     st.dataframe(
-        frame.drop(columns="kv"),
+        columns.told(frame.drop(columns="kv"), "kl", "low", "high", "first", "second"),
         hide_index=True,
         height=columns.height(len(frame)),
         column_config=_COLUMNS,

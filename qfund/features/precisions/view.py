@@ -151,7 +151,7 @@ def _measured(names: list[str]) -> None:
     st.header(f"What they did to {found.result.spec.model}", anchor=False)
     shown = frame[frame["Precision"].isin(labels)]
     st.dataframe(
-        shown,
+        columns.told(shown, "KL"),
         hide_index=True,
         column_config=columns.OVERVIEW,
         height=columns.height(len(shown)),

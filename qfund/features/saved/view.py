@@ -18,6 +18,7 @@ ROWS = 10  # on one page of the list
 
 def draw() -> None:
     """Newest first; on a public server without those of a visitor's own text."""
+    _from_file()
     try:
         listed: list[Saved] = services.listed("compare")
     except QfundError as error:
@@ -40,6 +41,24 @@ def draw() -> None:
     with place:
         for row in saved[(page - 1) * ROWS : page * ROWS]:
             _row(row)
+
+
+def _from_file() -> None:
+    """A place to drop a report that somebody sent."""
+    file = st.file_uploader(
+        "Open a report from a file (JSON)",
+        type="json",
+        key="given_file",
+        help="What Take it with you saves, or qfund compare --json prints. It is shown to you alone, and not kept.",
+    )
+    if file is None:
+        return
+    try:
+        spec = link.give(file.name, file.getvalue())
+    except QfundError as error:
+        failed(error, "This file cannot be opened.")
+        return
+    st.switch_page(shell.page("compare"), query_params=link.to_open(spec))
 
 
 def _row(row: Saved) -> None:

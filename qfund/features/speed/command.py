@@ -5,7 +5,7 @@ from argparse import Namespace
 import msgspec
 
 from qfund.commandline import measuring
-from qfund.commandline.options import beside, names, reference
+from qfund.commandline.options import beside, count, names, reference
 from qfund.commandline.table import Command, Option
 from qfund.commandline.tables import aligned
 from qfund.core.units import bytes_text, number_text, seconds_text
@@ -56,7 +56,7 @@ COMMAND = Command(
             "--depth",
             f"tokens of the prompts (default: {' '.join(map(str, DEFAULT_DEPTHS))})",
             "N",
-            int,
+            count,
             DEFAULT_DEPTHS,
             many=True,
         ),
@@ -64,11 +64,11 @@ COMMAND = Command(
             "--batch",
             f"sequences at once (default: {' '.join(map(str, DEFAULT_BATCHES))})",
             "N",
-            int,
+            count,
             DEFAULT_BATCHES,
             many=True,
         ),
-        Option("--new-tokens", f"tokens written after each prompt (default: {DEFAULT_NEW})", "N", int, DEFAULT_NEW),
+        Option("--new-tokens", f"tokens written after each prompt (default: {DEFAULT_NEW})", "N", count, DEFAULT_NEW),
         Option("--rounds", f"turns of every model (default: {DEFAULT_ROUNDS})", "N", int, DEFAULT_ROUNDS),
         Option("--gpu", "estimate, from what is published, the most that this GPU does: 4090, h100 …", "G"),
         Option("--price", "of an hour, here or with --gpu there: says what a million tokens cost", "P", float),

@@ -13,7 +13,7 @@ from qfund.features.speed.link import ADDRESS, Asked
 from qfund.features.speed.request.causes import PREFILL
 from qfund.features.speed.request.gpus import estimated, per_million
 from qfund.features.speed.request.speed import RUNNERS, Speed
-from qfund.ui import columns, downloads, pickers, progress
+from qfund.ui import columns, downloads, folding, pickers, progress
 from qfund.ui.services import Answer
 from qfund.ui.states import literal, told
 
@@ -53,8 +53,10 @@ def draw() -> None:
     }
     pickers.begin("speed", values, new)
     told(ADDRESS.problems())
+    folding.change()
     draft, pressed = _choices(shown)
     if pressed:
+        folding.close()
         progress.press(ADDRESS, draft, draft.request)
     found = progress.measured(
         draft.request,
@@ -65,6 +67,7 @@ def draw() -> None:
     if found is None:
         ADDRESS.show(draft)
     else:
+        folding.fold("speed_choices")
         _result(found, draft)
 
 
@@ -119,7 +122,7 @@ def _numbers(title: str, name: str, offered: tuple[int, ...]) -> tuple[int, ...]
 def _result(answer: Answer, asked: Asked) -> None:
     found: Speed = answer.result
     batch, depth = _point(found)
-    st.subheader(literal(words.headline(found, batch, depth)), anchor=False)
+    st.header(literal(words.headline(found, batch, depth)), anchor=False)
     if said := words.busy(found):
         st.warning(literal(said), icon=":material/timer:")
     frame = tables.points(found)

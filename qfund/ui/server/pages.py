@@ -1,21 +1,24 @@
-"""Scripts compressed, pages by every name that they have had, and in a page's HTML what the page is, how it keeps its
-history, and what its elements lack for some of those who use it."""
+"""Scripts compressed, pages by every name that they have had, and in a page's HTML what the page is (of a link to a
+result what that says, with a picture), how it keeps its history, and what its elements lack for some of those who use
+it."""
 
 import gzip
 import html
+import logging
 import re
 import secrets
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import anyio.to_thread
 import streamlit as st
-from starlette.datastructures import Headers
+from starlette.datastructures import URL, Headers
 from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from qfund.core.feature import Page, lazily
+from qfund.core.feature import Page, Shared, lazily
 
 _STATIC = Path(st.__file__).parent / "static"
 #: What compressing makes smaller; fonts and pictures are compressed already.
@@ -26,6 +29,9 @@ _ASSETS = Path(__file__).parents[1] / "assets"
 COOKIE = "qfund_visitor"
 _TITLE = re.compile("<title>.*?</title>")
 _SCRIPT = re.compile("<script>(.*?)</script>", re.DOTALL)
+_PICTURE = "share.png"  # beside the default page, with the same parameters
+_LONGEST = 8000  # characters of parameters; what shares links cuts longer ones
+_LOG = logging.getLogger(__name__)
 
 
 @cache
@@ -46,13 +52,20 @@ def _own(name: str) -> str:
     return (_ASSETS / name).read_text("utf-8")
 
 
-def _index(page: Page) -> bytes:
-    """Streamlit's one HTML file, with what search engines, chats and the browser's history want to know of a page."""
-    title, told = html.escape(page.tab), html.escape(page.description)
+def _index(page: Page, shared: Shared | None = None, picture: str = "") -> bytes:
+    """Streamlit's one HTML file, with what search engines, chats and the browser's history want to know of a page, and
+    of what the link leads to; ``picture`` is the address of a picture of that."""
+    title, told = page.tab, page.description
+    named = {"og:site_name": "qfund", "og:type": "website", "og:title": title, "og:description": told}
+    if shared is not None:
+        told = shared.description
+        named |= {"og:title": shared.title, "og:description": told, "og:image": picture}
+        named |= {"og:image:width": "1200", "og:image:height": "630", "twitter:card": "summary_large_image"}
+    told = html.escape(told)
+    metas = (f'<meta property="{name}" content="{html.escape(content)}">' for name, content in named.items())
     head = (
-        f"<title>{title}</title>"
-        f'<meta name="description" content="{told}">'
-        f'<meta property="og:title" content="{title}"><meta property="og:description" content="{told}">'
+        f"<title>{html.escape(title)}</title>"
+        f'<meta name="description" content="{told}">{"".join(metas)}'
         f"<style>{_own('page.css')}</style><script>{_own('history.js')}{_own('mended.js')}</script>"
     )
     return _TITLE.sub(lambda _: head, (_STATIC / "index.html").read_text("utf-8"), count=1).encode()
@@ -61,6 +74,23 @@ def _index(page: Page) -> bytes:
 def inline_scripts() -> list[str]:
     """What stands in a page's HTML as a script, the same in all."""
     return _SCRIPT.findall(_index(Page("", "", "")).decode())
+
+
+@lru_cache(64)
+def _picture(make: str, query: str) -> bytes | None:
+    """A PNG; kept, since a chat's every reader asks for it."""
+    found = _shared(make, query)
+    return None if found is None else found.picture()
+
+
+def _shared(make: str, query: str) -> Shared | None:
+    """What this link leads to; nothing where that cannot be told, whatever the reason: the page itself will say."""
+    try:
+        found: Shared | None = lazily(make)(parse_qs(query, keep_blank_values=True))
+    except Exception:
+        _LOG.exception("What a link leads to cannot be told")
+        return None
+    return found
 
 
 class Pages:
@@ -72,6 +102,7 @@ class Pages:
         self._pages = {"" if row.default else row.path: row for row in rows}
         self._former = {name: (row.path, query) for row in rows for name, query in row.former.items()}
         self._former |= {row.path: ("", "") for row in rows if row.default}
+        self._one = anyio.CapacityLimiter(1)  # pictures are drawn one after the other
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = await self._answer(scope) if scope["type"] == "http" and scope["method"] == "GET" else None
@@ -85,8 +116,17 @@ class Pages:
             # Relative: it stays on this host and behind whatever it is behind.
             return RedirectResponse(f"./{path}{'?' * bool(query)}{query}", 307)
         zipped = "gzip" in Headers(scope=scope).get("accept-encoding", "")
+        query = scope["query_string"].decode("latin-1")
+        query = query if len(query) <= _LONGEST else ""
+        if last == _PICTURE and self._pages[""].shared and query:
+            png = await anyio.to_thread.run_sync(_picture, self._pages[""].shared, query, limiter=self._one)
+            return Response(png, media_type="image/png") if png else Response(status_code=404)
         if last in self._pages and _STATIC.name not in before:
-            body, media, keep = _index(self._pages[last]), "text/html", "no-cache"
+            row, shared = self._pages[last], None
+            if row.shared and query:
+                shared = await anyio.to_thread.run_sync(_shared, row.shared, query)
+            picture = f"{str(URL(scope=scope)).partition('?')[0].rpartition('/')[0]}/{_PICTURE}?{query}"
+            body, media, keep = _index(row, shared, picture), "text/html", "no-cache"
             body = gzip.compress(body) if zipped else body
         elif zipped and (path := _assets().get(scope["path"].rpartition(f"/{_STATIC.name}/")[2])):
             body, media, keep = await anyio.to_thread.run_sync(_compressed, path), _TYPES[path.suffix], _FOR_EVER

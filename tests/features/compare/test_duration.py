@@ -32,8 +32,8 @@ ASKED = Spec("a-model", precisions=("bf16", "int8"), max_tokens=16_384)
 
 def test_by_hand() -> None:
     found = estimate(ASKED, SIZE, [COSTS])
-    # 8 chunks of 512 are 4,096 tokens, then 8,192 and 16,384: three walks of 6 s, and 0.062 s a token.
-    assert found.seconds == pytest.approx(3 + 3 * 6 + 16_384 * (0.06 + 2 * 0.001))
+    # 8 chunks of 512 are 4,096 tokens, then 6,144, 9,216, 13,824 and 16,384: five walks of 6 s, and 0.062 s a token.
+    assert found.seconds == pytest.approx(3 + 5 * 6 + 16_384 * (0.06 + 2 * 0.001))
     assert found.first_tokens == 4096
     assert found.first == pytest.approx(3 + 2 * 6 + 4096 * 0.062)  # a round of one batch comes before
     assert found.measured

@@ -7,12 +7,14 @@ from xml.etree import ElementTree
 import pytest
 
 from qfund.core.estimate import Estimate
+from qfund.drawing.palette import CACHE, LIT, precision_color
 from qfund.features.compare.request import decision as decision_request
 from qfund.features.compare.request.decision import Finding, Margin
 from qfund.features.compare.request.ranking import ranked
 from qfund.features.compare.request.spec import Spec
 from qfund.features.compare.view import interval_strips
 from qfund.features.compare.view.answer import ranking
+from qfund.precisions.table import PRECISIONS
 from tests.features.compare.reports import full_report
 
 
@@ -46,6 +48,7 @@ def test_what_lies_beyond_is_an_arrow() -> None:
     assert axis.high == 0.02, "one candidate that is far off does not press the others together"
     html = interval_strips.strip(far, axis, "#000000")
     assert "qf-beyond" in html and "qf-dot" not in html and "qf-interval" not in html
+    assert placed(html, "qf-far") == 0 and "width:100.000%" in html, "the worst is the fullest"
     partly = interval_strips.strip(finding(0.015, 0.03, 0.05), axis, "#000000")
     assert "qf-beyond" in partly and "qf-interval" in partly and "qf-dot" not in partly
 
@@ -78,8 +81,14 @@ def test_every_decision_of_a_report_is_drawn(margin: Margin) -> None:
     assert "noise floor" in interval_strips.key(True, 3) and "noise floor" not in interval_strips.key(False, 1)
 
 
-def test_every_state_has_its_own_sign_and_words() -> None:
+def test_every_state_has_its_own_sign_and_words_and_a_colour_that_no_precision_has() -> None:
     assert set(interval_strips.STATES) == set(decision_request.STATES)
-    assert all(
-        len(set(column)) == len(interval_strips.STATES) for column in zip(*interval_strips.STATES.values(), strict=True)
-    )
+    signs, words, colors = zip(*interval_strips.STATES.values(), strict=True)
+    assert len(set(signs)) == len(set(words)) == len(interval_strips.STATES)
+    assert not {*colors, LIT, CACHE} & {precision_color(name) for name in PRECISIONS}
+
+
+def test_the_axis_says_what_stands_where() -> None:
+    one = finding(-0.001, 0.002, 0.005)
+    html = interval_strips.scale(one.metric, interval_strips.axis([one], signed=True), [one])
+    assert re.findall(r'left:([\d.]+)%">([^<]+)<', html) == [("20.000", "0"), ("60.000", "1"), ("100.000", "2")]

@@ -26,7 +26,8 @@ def test_values_that_are_not_finite_are_said_loudly(opened: Open, store: Store) 
     assert any("4 positions gave outputs that are not finite" in error.value for error in at.error)
 
 
-ANSWER = 4  # pictures above the sections
+ANSWER = 0  # charts above the sections: of few candidates there are drawings only
+MANY = 1  # of more than there is room for names: memory against damage
 EVERY = replace(examples.EVERY_PRECISION, model="dummy")
 
 
@@ -95,7 +96,7 @@ def test_of_an_encoder_the_cosine_is_asked(opened: Open, store: Store) -> None:
 def test_statistics_are_drawn(opened: Open, store: Store, spec: Spec) -> None:
     store.put(COMPARE, key_of(spec), long_tokens(full_report(spec), 2048))
     at = opened(to_query(spec), **section("Statistics"))
-    assert len(at.get("plotly_chart")) == ANSWER + 3
+    assert len(at.get("plotly_chart")) == (ANSWER if spec is JUDGED else MANY) + 3
     shown = texts(at)
     assert "The noise floor is the largest of 3 runs" in shown
     # Of 43 the intervals are so wide that some of them reach it.
@@ -109,7 +110,7 @@ def test_statistics_are_drawn(opened: Open, store: Store, spec: Spec) -> None:
 def test_drift_is_drawn_by_what_is_chosen_and_says_where_it_breaks(opened: Open) -> None:
     spec = Spec("dummy", precisions=("bf16", "fp16"))
     services.store().put(COMPARE, key_of(spec), full_report(spec))
-    at = opened(to_query(spec))
+    at = opened(to_query(spec), charts=True)
     assert "FP16 first gives values that are not finite after model.layers.7." in texts(at)
     at.segmented_control(key="drift_by").set_value("SQNR").run()
     assert "Lower is noisier" in texts(at) and not at.exception
@@ -156,7 +157,7 @@ def test_what_came_near_a_limit_is_said_quietly(opened: Open, store: Store) -> N
 
 @pytest.mark.parametrize("name", ["Fidelity", "Token by token", "Memory", "Data"])
 def test_every_section_is_drawn(opened: Open, name: str) -> None:
-    at = opened(**section(name))
+    at = opened(**section(name), charts=True)
     assert not at.exception
     charts = {"Fidelity": 1, "Token by token": 0, "Memory": 3, "Data": 0}
     assert len(at.get("plotly_chart")) == ANSWER + charts[name]
@@ -182,5 +183,14 @@ def test_the_data_section_writes_the_same_comparison_three_ways(opened: Open, st
         in written
     )
     assert "qfund.compare('dummy', precisions=['fp32', 'int8'], reference='bf16', max_tokens=77, context=2," in written
-    keys = [button.key for button in at.get("download_button")]
-    assert keys == ["download_html", "download_csv", "download_tensors", "download_json"]
+    assert not at.get("download_button"), "nothing is made before somebody asks"
+
+
+def test_it_can_be_taken_along_as_a_page_for_a_card_as_numbers_and_as_pictures(opened: Open, store: Store) -> None:
+    store.put(COMPARE, key_of(FULL), make_report(FULL))
+    at = opened(to_query(FULL), take_along=True)
+    keys = [str(button.key).removeprefix("download_") for button in at.get("download_button")]
+    assert keys[:5] == ["html", "md", "json", "csv", "tensors.csv"]
+    assert keys[5:] == [
+        f"{name}_{kind}" for name in ("memory", "dtypes", "differences", "damage") for kind in ("svg", "png")
+    ]

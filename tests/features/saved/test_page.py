@@ -8,7 +8,10 @@ from qfund.core.errors import StoreError
 from qfund.core.estimate import Estimate
 from qfund.engine import key_of
 from qfund.engine.store import Store
+from qfund.features.compare.link import Given
 from qfund.features.compare.request import examples
+from qfund.features.compare.request.link import to_query
+from qfund.features.compare.request.report import to_json
 from qfund.features.compare.request.spec import Spec
 from tests.features.compare.pages import COMPARE, FULL, texts
 from tests.features.compare.reports import make_report
@@ -95,3 +98,35 @@ def test_a_text_that_no_link_can_hold_opens_from_the_list(opened: Open, store: S
     assert "dummy: BF16 against FP32 and INT8 weight-only" in texts(at)
     assert "text" not in at.query_params and at.selectbox(key="choice_model").value == "dummy"
     assert "too long for a link" in texts(at)
+
+
+def test_a_report_from_a_file_opens_for_this_visitor_alone(opened: Open, store: Store) -> None:
+    at = opened(page=SAVED)
+    at.file_uploader(key="given_file").set_value([("of *mine*.json", to_json(make_report(FULL)), "application/json")])
+    at.run()
+    assert not at.exception
+    assert "dummy: BF16 against FP32 and INT8 weight-only" in texts(at)
+    assert "Opened from the file of *mine*.json: not measured on this server" in texts(at)
+    assert not store.listed(COMPARE) and "Not measured yet" in texts(opened(to_query(FULL)))
+
+
+def test_a_report_from_a_file_can_be_put_away(opened: Open) -> None:
+    at = opened(to_query(FULL), given_report=Given("a.json", "0" * 32, make_report(FULL)))
+    assert "Opened from the file a.json" in texts(at)
+    at.button(key="put_away").click().run()
+    assert "Opened from" not in texts(at) and "Not measured yet" in texts(at)
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        (b"{", "This is no report of qfund"),
+        (b"\xff\x00", "This is no report of qfund"),
+        (b'{"schema": 1}', "cannot be read by this version"),
+        (to_json(replace(make_report(FULL), spec=replace(FULL, max_tokens=0))), "max_tokens is 0"),
+    ],
+)
+def test_a_file_that_is_no_report_says_so(opened: Open, document: bytes, said: str) -> None:
+    at = opened(page=SAVED)
+    at.file_uploader(key="given_file").set_value([("a.json", document, "application/json")]).run()
+    assert not at.exception and said in texts(at)

@@ -5,10 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from qfund.commandline import measuring, texts
-from qfund.commandline.options import ALSO, FILE, JSON, MODEL, REVISION, STORING, names, precision, reference
+from qfund.commandline.options import ALSO, FILE, JSON, MODEL, REVISION, STORING, count, names, precision, reference
 from qfund.commandline.progress import Shown, say
 from qfund.commandline.table import Command, Exclusive, Option
 from qfund.core.errors import StoreError
+from qfund.features.compare.command import writing
 from qfund.features.compare.command.printing import EVERYTHING, MARGINS, margin, text
 from qfund.features.compare.request import duration, report, spec, usual
 from qfund.features.compare.request.costs import Costs
@@ -43,6 +44,7 @@ def _run(options: Namespace) -> None:
         request = request if options.max_tokens is None else replace(request, max_tokens=options.max_tokens)
     if options.until_decided:
         request = replace(request, until=margin(options))
+    writing.check(options)
     try:
         found = measuring.stored(request, options, _shown(request, margin(options)))
     except measuring.Stopped as stopped:
@@ -54,6 +56,7 @@ def _run(options: Namespace) -> None:
 
 def _put(found: report.Report, options: Namespace) -> None:
     measuring.put(found, options, lambda found: text(found, margin(options), options.all), report.to_json)
+    writing.write(found, options)
 
 
 def _reference(options: Namespace) -> str:
@@ -105,14 +108,17 @@ COMMAND = Command(
             )
         ),
         Option(
-            "--max-tokens", f"use at most N tokens, in a folder of each text (default: {spec.DEFAULT_TOKENS})", "N", int
+            "--max-tokens",
+            f"use at most N tokens, in a folder of each text (default: {spec.DEFAULT_TOKENS})",
+            "N",
+            count,
         ),
-        Option("--context", "tokens per chunk (default: the model's, at most 512)", "N", int),
+        Option("--context", "tokens per chunk (default: the model's, at most 512)", "N", count),
         Option(
             "--stride",
             "begin a chunk every N tokens; what it shares with the one before is context (default: no overlap)",
             "N",
-            int,
+            count,
         ),
         Option("--scoring", f"positions to score: {' or '.join(SCORINGS)} (default: {ALL})", "S", default=ALL),
         Option(
@@ -148,6 +154,7 @@ COMMAND = Command(
         *MARGINS,
         EVERYTHING,
         JSON,
+        *writing.DOCUMENTS,
         *STORING,
     ),
     examples=(

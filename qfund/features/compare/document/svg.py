@@ -4,10 +4,13 @@ Text and lines take the colour of the text around them, so a picture reads on a 
 """
 
 import re
+from collections.abc import Iterator, Mapping
 from xml.etree import ElementTree
 
 #: Pixels of text, and of one of its characters on average.
 TEXT, CHARACTER = 13, 7.2
+#: The colour of text and lines where there is no text around.
+INK = "#1f2328"
 #: What XML cannot hold.
 _CONTROL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -27,12 +30,16 @@ class Drawing:
         ElementTree.SubElement(self._root, "title").text = _CONTROL.sub("�", told)
 
     def add(self, tag: str, text: str = "", **attributes: float | str) -> None:
-        """An element; ``_`` stands for ``-`` in the names of attributes."""
+        """An element; ``_`` stands for ``-`` in the names of attributes. ``told`` is read under a mouse."""
+        told = str(attributes.pop("told", ""))
         named = {
             name.replace("_", "-"): value if isinstance(value, str) else f"{value:.6g}"
             for name, value in attributes.items()
         }
-        ElementTree.SubElement(self._root, tag, named).text = _CONTROL.sub("�", text)
+        element = ElementTree.SubElement(self._root, tag, named)
+        element.text = _CONTROL.sub("�", text)
+        if told:
+            ElementTree.SubElement(element, "title").text = _CONTROL.sub("�", told)
 
     def text(self, x: float, y: float, text: str, anchor: str = "start", **attributes: float | str) -> None:
         """``y`` is the middle of the line."""
@@ -48,6 +55,20 @@ class Drawing:
     def inline(self) -> str:
         """To stand in a page."""
         return ElementTree.tostring(self._root, encoding="unicode")
+
+    def file(self) -> bytes:
+        """To stand alone: on white, as slides and papers are."""
+        size = {"xmlns": "http://www.w3.org/2000/svg", "height": f"{self.height:g}", "color": INK}
+        root = ElementTree.Element("svg", self._root.attrib | size)
+        ElementTree.SubElement(root, "rect", {"width": "100%", "height": "100%", "fill": "#ffffff"})
+        root.extend(self._root)
+        return ElementTree.tostring(root, encoding="unicode").encode()
+
+    def elements(self) -> Iterator[tuple[str, str, Mapping[str, str]]]:
+        """Tag, text and attributes of all that is drawn, the lowest first."""
+        for element in self._root:
+            if element.tag != "title":
+                yield element.tag, element.text or "", element.attrib
 
 
 def cut(text: str, characters: int) -> str:

@@ -10,7 +10,8 @@ import plotly.graph_objects as go
 from qfund.core.units import bytes_text, number_text
 from qfund.drawing.axes import FEW, blank_figure, byte_unit, marker
 from qfund.drawing.palette import LIT, OTHER, PALETTE, dash, family_color, precision_color, symbol, translucent
-from qfund.features.compare.figures.labels import CHARACTER, frontier, label_box, name_places, overlap, pixels
+from qfund.features.compare.figures.labels import CHARACTER, label_box, name_places, overlap, pixels
+from qfund.features.compare.tables.damage import frontier
 from qfund.precisions.files import family_of
 from qfund.precisions.precision import FAMILIES
 

@@ -7,11 +7,7 @@ from typing import TypeAlias
 
 import pandas as pd
 
-
-def frontier(frame: pd.DataFrame, size: str) -> pd.DataFrame:
-    """The rows to which no other is both smaller and closer to the reference, the smallest first."""
-    ordered = frame.sort_values([size, "value"], kind="stable")
-    return ordered[ordered["value"] < ordered["value"].cummin().shift(fill_value=math.inf)]
+from qfund.features.compare.tables.damage import frontier
 
 
 def pixels(values: "pd.Series[float]", range_: Sequence[float], length: int) -> "pd.Series[float]":

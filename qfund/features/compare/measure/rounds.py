@@ -1,11 +1,13 @@
 """How a comparison goes through its input: in rounds of batches, each a walk over the weights, so that something is
 known after the first and whatever stops it loses one round.
 
-A round takes as many batches as all before it: a verdict is looked at when the tokens have doubled, and however long
-the text is, its weights are read a few times only. What a round takes depends on nothing that was timed, so that the
-same is told, and the same candidates leave, on every machine.
+A round takes half as many batches as all before it: a verdict is looked at when the tokens have grown by half
+(``request.simultaneous`` allows for the looks), and however long the text is, its weights are read a few times only.
+What a round takes depends on nothing that was timed, so that the same is told, and the same candidates leave, on every
+machine.
 """
 
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from qfund.core.intervals import MIN_BLOCKS
@@ -13,6 +15,7 @@ from qfund.core.progress import Progress
 from qfund.features.compare.measure.gathered import Gathered
 from qfund.features.compare.measure.kept import Begun
 from qfund.features.compare.measure.runs import Earlier, Outcome, Run, joined
+from qfund.features.compare.request.simultaneous import GROWTH
 from qfund.models.inputs import Batch
 from qfund.models.tasks import Task
 
@@ -102,7 +105,7 @@ class Rounds:
         enough = _enough(self.batches)
         if self.done < enough:  # something to look at soon, and then an interval
             return min(1 if enough > 2 and not self.done else enough, total)
-        return min(2 * self.done, total)
+        return min(math.ceil(GROWTH * self.done), total)
 
 
 def _enough(batches: Sequence[Batch]) -> int:

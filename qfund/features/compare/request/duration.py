@@ -14,6 +14,7 @@ from qfund.features.compare.request.costs import Costs
 from qfund.features.compare.request.decision import Decision
 from qfund.features.compare.request.margin import Margin
 from qfund.features.compare.request.report import Report
+from qfund.features.compare.request.simultaneous import GROWTH
 from qfund.features.compare.request.spec import MAX_TOKENS, Spec
 from qfund.precisions.precision import STORED
 from qfund.precisions.table import PRECISIONS
@@ -110,7 +111,7 @@ def estimate(spec: Spec, size: Size, before: Iterable[Costs]) -> Duration:
     repeated = context / min(spec.stride, context) if spec.stride else 1.0
     first = min(tokens, max(MIN_BLOCKS * context, min(_BATCH, tokens)))
     soon = costs.opening + (1 + (first > 2 * _BATCH)) * walk + first * repeated * token
-    walks = 1 + math.ceil(math.log2(max(1.0, tokens / first)))
+    walks = 1 + math.ceil(math.log(max(1.0, tokens / first), GROWTH))
     seconds = costs.opening + walks * walk + tokens * repeated * token + min(_NOISE, tokens) * noise
     if walks == 1:
         soon = seconds

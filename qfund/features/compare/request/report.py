@@ -5,8 +5,9 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from qfund.core.environment import Environment
-from qfund.core.errors import StoreError
+from qfund.core.errors import InvalidInput, StoreError
 from qfund.core.estimate import Estimate
+from qfund.core.feature import lazily
 from qfund.core.metrics.chunk_sums import ChunkSums
 from qfund.core.metrics.estimates import Bucket
 from qfund.core.metrics.histogram import Histogram
@@ -272,6 +273,10 @@ class Report:
     partial: bool = False
     costs: Costs | None = None
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return str(lazily("qfund.features.compare.document.page:notebook")(self))
+
 
 def to_json(report: Report) -> bytes:
     """The document that ``qfund compare --json`` prints and the store keeps."""
@@ -291,6 +296,30 @@ def from_json(document: bytes) -> Report:
     if found.schema != SCHEMA:
         raise StoreError(f"This report has schema {found.schema}, not {SCHEMA}.", "Measure it again.")
     return renewed(found)
+
+
+def opened(document: bytes) -> Report:
+    """A report that somebody was sent.
+
+    Raises:
+        StoreError: it is of another version of qfund.
+        InvalidInput: it is none.
+    """
+    try:
+        return from_json(document)
+    except StoreError as error:
+        if _has_schema(document):
+            raise
+        raise InvalidInput("This is no report of qfund.", "Give what `qfund compare … --json` printed.") from error
+
+
+def _has_schema(document: bytes) -> bool:
+    """Whether it is a report of some version of qfund, as far as can be told."""
+    try:
+        found = msgspec.json.decode(document)
+    except msgspec.DecodeError:
+        return False
+    return isinstance(found, dict) and "schema" in found
 
 
 #: A perplexity of as much of the vocabulary's size is no better than chance, which has all of it.

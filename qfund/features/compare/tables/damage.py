@@ -101,3 +101,9 @@ def compared_quantity(report: Report) -> str:
     """What the differences are differences of."""
     hidden = any("mean_abs_hidden_diff" in result.fidelity for result in report.results)
     return "hidden-state difference" if hidden else "logit difference"
+
+
+def frontier(frame: pd.DataFrame, size: str) -> pd.DataFrame:
+    """The rows to which no other is both smaller and closer to the reference, the smallest first."""
+    ordered = frame.sort_values([size, "value"], kind="stable")
+    return ordered[ordered["value"] < ordered["value"].cummin().shift(fill_value=math.inf)]

@@ -2,14 +2,18 @@
 
 import streamlit as st
 
-from qfund.drawing import axes
+from qfund.drawing import axes, phrases
+from qfund.features.compare.document import pictures
 from qfund.features.compare.figures import damage as figures
 from qfund.features.compare.request.noise_floor import noise_floor
 from qfund.features.compare.request.report import Report
 from qfund.features.compare.tables import damage as tables
+from qfund.features.compare.view.answer.pictures import draw_one
 from qfund.features.compare.words import damage as words
 from qfund.ui.drawn import once
 from qfund.ui.services import Answer
+
+_WIDE = 460  # pixels of a drawing that is read on a phone too
 
 
 def memory_against_damage(found: Answer, best: str | None = None) -> None:
@@ -22,17 +26,20 @@ def memory_against_damage(found: Answer, best: str | None = None) -> None:
         return
     noise = noise_floor(report).get(str(frame["metric"].iloc[0]))
     band = words.noise_band(noise, bool(noise) and figures.floor_is_near(frame, noise or 0.0))
-    figure = once(
-        found,
-        f"memory against damage figure {best}",
-        lambda report: figures.memory_against_damage(frame, report.reference.footprint_bytes, noise, best),
-    )
-    st.plotly_chart(
-        figure,
-        config=axes.CONFIG,
-        key="memory_against_damage",
-        alt="Footprint of each candidate against its divergence from the reference",
-    )
+    drawn = once(found, f"memory against damage drawn {best}", lambda report: pictures.damage(report, best, _WIDE))
+    if len(frame) <= phrases.FEW and drawn is not None:
+        draw_one(drawn)
+    else:  # names that there is no room for are read under a mouse
+        st.plotly_chart(
+            once(
+                found,
+                f"memory against damage figure {best}",
+                lambda report: figures.memory_against_damage(frame, report.reference.footprint_bytes, noise, best),
+            ),
+            config=axes.CONFIG,
+            key="memory_against_damage",
+            alt="Footprint of each candidate against its divergence from the reference",
+        )
     st.caption(
         "Further left is smaller, further down is closer to the reference; the dotted line joins those that no other "
         f"beats in both. {band}{words.missing_phrase(report, frame)}"

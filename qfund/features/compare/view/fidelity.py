@@ -46,6 +46,19 @@ def draw(found: Answer) -> None:
         alt="Every metric of every candidate with its interval, the noise floor and its definition",
     )
     st.caption(how_sure(report))
+    charts = st.expander(
+        "How large the differences are, and how they grow from block to block",
+        icon=":material/show_chart:",
+        key="charts",
+        on_change="rerun",
+    )
+    if charts.open:
+        with charts:
+            _charts(found)
+
+
+def _charts(found: Answer) -> None:
+    report: Report = found.result
     left, right = st.columns(2, gap="medium")
     with left:
         differences(found)

@@ -12,7 +12,7 @@ from html import escape
 from pathlib import Path
 
 from qfund.core.units import number_text
-from qfund.drawing.palette import PALETTE, ink, is_variant, precision_color
+from qfund.drawing.palette import BAD, GOOD, OPEN, ink, is_variant, precision_color
 from qfund.drawing.phrases import label
 from qfund.features.compare.request.decision import Decision, Finding
 from qfund.features.compare.words.findings import SIGNED, ends_of, number, times
@@ -20,15 +20,16 @@ from qfund.features.compare.words.statistics import widened
 
 #: The sheet that everything here needs once on a page.
 LOOKS = Path(__file__).parent / "assets/interval_strips.css"
-#: State of a decision → sign, words and colour. The sign and the words tell it without the colour.
+#: State of a decision → sign, words and colour. The sign and the words tell it without the colour, and no precision has
+#: these colours: whatever is drawn of a candidate has its own.
 STATES = {
-    "indistinguishable": ("≈", "indistinguishable", PALETTE[2]),
-    "within": ("✓", "within your margin", PALETTE[0]),
-    "outside": ("✕", "outside your margin", PALETTE[1]),
-    "inconclusive": ("?", "inconclusive", PALETTE[4]),
-    "broken": ("!", "not finite", PALETTE[6]),
+    "indistinguishable": ("≈", "indistinguishable", GOOD),
+    "within": ("✓", "within your margin", GOOD),
+    "outside": ("✕", "outside your margin", BAD),
+    "inconclusive": ("?", "inconclusive", OPEN),
+    "broken": ("!", "not finite", BAD),
 }
-#: The axis ends at this many margins; what lies beyond is an arrow at its end.
+#: The axis ends at this many margins; what lies beyond is a bar to its end, with an arrow.
 _REACH = 2.0
 
 
@@ -69,9 +70,10 @@ def strip(finding: Finding, on: Axis, color: str) -> str:
     parts.append(f'<i class="qf-zero" style="left:{on.place(0):.3f}%"></i>')
     parts.append(f'<i class="qf-margin" style="left:{on.place(finding.margin):.3f}%"></i>')
     first, last = on.place(low), on.place(high)
-    # An interval that begins beyond the axis is an arrow at its end.
-    if low > on.high:
-        parts.append(f'<b class="qf-beyond" style="color:{color}">▸</b>')
+    if low > on.high:  # the worst must not look like nothing
+        zero = on.place(0)
+        style = f"left:{zero:.3f}%;width:{100 - zero:.3f}%;background:{color}"
+        parts.append(f'<i class="qf-far" style="{style}"></i><b class="qf-beyond" style="color:{color}">▸</b>')
     else:
         wide = f"max(2px,{last - first:.3f}%)"
         style = f"left:{first:.3f}%;width:{wide};background:{color}"
@@ -84,6 +86,14 @@ def strip(finding: Finding, on: Axis, color: str) -> str:
     return (
         f'<span class="qf-track" role="img" aria-label="{escape(told)}" title="{escape(told)}">{"".join(parts)}</span>'
     )
+
+
+def scale(metric: str, on: Axis, findings: Sequence[Finding]) -> str:
+    """The axis's numbers: no damage, the margin and the end, in the unit of ``NAMES``."""
+    unit = max(map(times, (finding for finding in findings if finding.metric == metric)))
+    at = {on.place(value): number_text(unit * value) for value in (0.0, on.high / _REACH, on.high)}
+    marks = "".join(f'<i style="left:{place:.3f}%">{text}</i>' for place, text in at.items())
+    return f'<span class="qf-scale" aria-hidden="true">{marks}</span>'
 
 
 def pill(state: str) -> str:

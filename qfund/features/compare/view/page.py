@@ -50,6 +50,14 @@ def _started(spec: Spec) -> Spec:
 
 def _below(shown: Spec, said: QfundError | None) -> None:
     """Everything below the choices; ``said`` is what the visitor has just been told."""
+    if (given := link.given(shown)) is not None:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            name = literal(given.name)
+            st.info(f"Opened from the file {name}: not measured on this server.", icon=":material/draft:")
+            st.button("Close it", key="put_away", icon=":material/close:", on_click=link.put_away)
+        _follow(shown)
+        _shown(shown, services.Answer(shown, given.key, given.report))
+        return
     try:
         found = services.look_up(shown)
     except QfundError as error:
@@ -59,16 +67,11 @@ def _below(shown: Spec, said: QfundError | None) -> None:
             "Show the example instead", icon=":material/home:", key="example", on_click=link.show, args=(EXAMPLE,)
         )
         return
-    if choices.differs(shown):
-        services.prepare_worker()
-        st.caption(":material/edit: These choices are not the comparison shown below. Press Compare to measure them.")
-        _old()
+    _follow(shown)
     if found.problem:
         st.warning(literal(found.problem), icon=":material/database_off:")
     if found.result is not None:
-        st.session_state[_BEFORE] = shown
-        folding.fold("choices", "conditions")
-        sections.draw(found)
+        _shown(shown, found)
         return
     if found.job is not None and found.job.active:
         progress.follow(found.key, found.so_far)
@@ -84,6 +87,20 @@ def _below(shown: Spec, said: QfundError | None) -> None:
         return
     if found.job is None or found.job.state != "failed":
         _invitation(shown)
+
+
+def _follow(shown: Spec) -> None:
+    """Say so where the choices ask for something else."""
+    if choices.differs(shown):
+        services.prepare_worker()
+        st.caption(":material/edit: These choices are not the comparison shown below. Press Compare to measure them.")
+        _old()
+
+
+def _shown(spec: Spec, found: services.Answer) -> None:
+    st.session_state[_BEFORE] = spec
+    folding.fold("choices", "conditions")
+    sections.draw(found)
 
 
 def _invitation(shown: Spec) -> None:

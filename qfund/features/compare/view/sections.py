@@ -6,7 +6,7 @@ import streamlit as st
 
 from qfund.features.compare import link
 from qfund.features.compare.request.report import Report
-from qfund.features.compare.view import data, fidelity, files, libraries, memory, statistics, tokens
+from qfund.features.compare.view import data, fidelity, files, libraries, memory, statistics, take_along, tokens
 from qfund.features.compare.view.answer import answer
 from qfund.features.compare.words.report import title
 from qfund.ui.services import Answer
@@ -36,7 +36,9 @@ def draw(found: Answer) -> None:
     with st.container(key="report"):
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
             st.header(literal(title(found.result)), anchor=False, width="content")
-            _copy_link(found)
+            with st.container(horizontal=True, width="content", key="report_buttons"):
+                _copy_link(found)
+                take_along.draw(found)
         answer.draw(found)
         tabs = st.tabs(list(titles), key="section", on_change="rerun")
         for tab, section in zip(tabs, sections.values(), strict=True):

@@ -4,7 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from qfund.commandline import measuring, texts
-from qfund.commandline.options import ALSO, JSON, MODEL, REVISION, STORING, names, precision
+from qfund.commandline.options import ALSO, JSON, MODEL, REVISION, STORING, count, names, precision
 from qfund.commandline.table import Command, Exclusive, Option
 from qfund.commandline.tables import aligned
 from qfund.core.units import number_text
@@ -27,7 +27,7 @@ TEXT = Exclusive(
     )
 )
 BASE = Option("--reference", "the float that everything else stays in (default: fp32)", "P", default="fp32")
-CONTEXT = Option("--context", "tokens per chunk (default: the model's, at most 512)", "N", int)
+CONTEXT = Option("--context", "tokens per chunk (default: the model's, at most 512)", "N", count)
 
 
 def asked(options: Namespace) -> dict[str, object]:
@@ -79,7 +79,7 @@ COMMAND = Command(
             flag=True,
         ),
         TEXT,
-        Option("--max-tokens", f"use at most N tokens (default: {DEFAULT_TOKENS})", "N", int, DEFAULT_TOKENS),
+        Option("--max-tokens", f"use at most N tokens (default: {DEFAULT_TOKENS})", "N", count, DEFAULT_TOKENS),
         CONTEXT,
         ALSO,
         REVISION,

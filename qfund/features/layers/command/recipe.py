@@ -6,7 +6,7 @@ from pathlib import Path
 
 from qfund import engine
 from qfund.commandline import measuring
-from qfund.commandline.options import ALSO, JSON, MODEL, REVISION, STORING, names, precision, tokens
+from qfund.commandline.options import ALSO, JSON, MODEL, REVISION, STORING, count, names, precision
 from qfund.commandline.progress import Shown, say
 from qfund.commandline.table import Command, Exclusive, Option
 from qfund.commandline.tables import aligned
@@ -102,8 +102,8 @@ COMMAND = Command(
                 Option("--kl", "the fewest bytes within this mean KL divergence, in nat: 0.01", "X", float),
             )
         ),
-        Option("--gpu-context", "with --gpu: tokens of a sequence there: 8192, 8k (default: 8192)", "N", tokens, 8192),
-        Option("--batch", "with --gpu: sequences at once (default: 1)", "N", int, 1),
+        Option("--gpu-context", "with --gpu: tokens of a sequence there: 8192, 8k (default: 8192)", "N", count, 8192),
+        Option("--batch", "with --gpu: sequences at once (default: 1)", "N", count, 1),
         Option(
             "--alike",
             "what has to be in one precision: "
@@ -113,8 +113,8 @@ COMMAND = Command(
             many=True,
         ),
         TEXT,
-        Option("--max-tokens", f"search on this many tokens (default: {DEFAULT_TOKENS})", "N", int, DEFAULT_TOKENS),
-        Option("--test-tokens", "compare on this many tokens after them (default: 4096)", "N", int, 4096),
+        Option("--max-tokens", f"search on this many tokens (default: {DEFAULT_TOKENS})", "N", count, DEFAULT_TOKENS),
+        Option("--test-tokens", "compare on this many tokens after them (default: 4096)", "N", count, 4096),
         CONTEXT,
         ALSO,
         REVISION,

@@ -18,7 +18,7 @@ from qfund.features.layers.request.modules import Layers
 from qfund.features.layers.request.recipe import Recipe
 from qfund.features.layers.request.swaps import Swaps
 from qfund.features.layers.view import choices
-from qfund.ui import columns, downloads, progress, services
+from qfund.ui import columns, downloads, folding, progress, services
 from qfund.ui.services import Answer
 from qfund.ui.states import literal, told
 
@@ -39,14 +39,17 @@ def draw() -> None:
     shown, new = ADDRESS.opened()
     choices.follow(shown, new)
     told(ADDRESS.problems())
+    folding.change()
     draft, pressed = choices.draw(shown)
     if pressed:
+        folding.close()
         progress.press(ADDRESS, draft, _request(draft))
     ADDRESS.show(draft)
     found = progress.measured(
         _request(draft), "This cannot be measured.", f"{_INVITATIONS[draft.view]}.", ":material/stacks:"
     )
     if found is not None:
+        folding.fold("layers_choices")
         _VIEWS[draft.view](found, draft)
         downloads.take_along(found, "layers", ADDRESS.complete(draft), shell(draft))
 
@@ -58,7 +61,7 @@ def _request(asked: Asked) -> Any:
 def _swaps(answer: Answer, asked: Asked) -> None:
     found: Swaps = answer.result
     name = choices.look(asked, found.request.precisions)
-    st.subheader(literal(words.swaps_headline(found, name)), anchor=False)
+    st.header(literal(words.swaps_headline(found, name)), anchor=False)
     ADDRESS.show(replace(asked, look=name))
     frame = tables.swapped(found)
     st.plotly_chart(
@@ -107,7 +110,7 @@ def _forgiven(found: Swaps, asked: Asked) -> None:
 def _modules(answer: Answer, asked: Asked) -> None:
     found: Layers = answer.result
     name = choices.look(asked, found.request.precisions)
-    st.subheader(literal(words.injected_headline(found, name)), anchor=False)
+    st.header(literal(words.injected_headline(found, name)), anchor=False)
     ADDRESS.show(replace(asked, look=name))
     frame = tables.injected(found)
     value, title = "relative_l2", "relative error"
@@ -153,7 +156,7 @@ def _modules(answer: Answer, asked: Asked) -> None:
 
 def _recipe(answer: Answer, asked: Asked) -> None:
     found: Recipe = answer.result
-    st.subheader(literal(words.recipe_headline(found)), anchor=False)
+    st.header(literal(words.recipe_headline(found)), anchor=False)
     st.plotly_chart(
         figures.frontier(tables.mixtures(found), found.budget),
         config=axes.CONFIG,

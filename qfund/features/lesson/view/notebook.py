@@ -122,11 +122,8 @@ def inference(_: Asked, found: Notebook) -> None:
                 alt="How far each shown output is from FP32's, in BF16 and in FP16",
             )
     st.dataframe(
-        tables.output_summary(found),
+        columns.told(tables.output_summary(found), "Mean |difference|", "Largest |difference|"),
         hide_index=True,
-        column_config={
-            name: st.column_config.NumberColumn(format="%.3e") for name in ("Mean |difference|", "Largest |difference|")
-        },
         placeholder="–",
         key="output_summary",
         alt="The dtype of the outputs and their distance from FP32's, over all outputs",
@@ -166,14 +163,13 @@ def linear(_: Asked, found: Notebook) -> None:
         "there the error is the weight itself."
     )
     st.dataframe(
-        tables.formats(weight),
+        columns.told(tables.formats(weight), "Step of row 0", "Mean |error|", "Largest |error|"),
         hide_index=True,
         column_config={
             "Format": st.column_config.TextColumn(pinned=True),
             "Bits per weight": st.column_config.NumberColumn(format="%.4g", help="Scales included."),
             "SQNR (dB)": st.column_config.NumberColumn(format="%.1f", help="Signal to quantisation noise."),
-            "Step of row 0": st.column_config.NumberColumn(format="%.2e", help="The scale of the first row."),
-            **{name: st.column_config.NumberColumn(format="%.2e") for name in ("Mean |error|", "Largest |error|")},
+            "Step of row 0": st.column_config.NumberColumn(help="The scale of the first row."),
         },
         placeholder="–",
         key="formats_of_weight",

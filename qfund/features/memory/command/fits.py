@@ -4,7 +4,7 @@ from argparse import Namespace
 
 from qfund import engine
 from qfund.commandline.measuring import put
-from qfund.commandline.options import ALSO, JSON, MODEL, REVISION, names, precision, tokens
+from qfund.commandline.options import ALSO, JSON, MODEL, REVISION, count, names, precision
 from qfund.commandline.table import Command, Exclusive, Option
 from qfund.commandline.tables import aligned
 from qfund.core.units import bytes_text
@@ -69,10 +69,10 @@ COMMAND = Command(
             "--context",
             f"tokens of a sequence, prompt and answer together: 8192, 8k (default: {DEFAULT_CONTEXT})",
             "N",
-            tokens,
+            count,
             DEFAULT_CONTEXT,
         ),
-        Option("--batch", "sequences at once (default: 1)", "N", int, 1),
+        Option("--batch", "sequences at once (default: 1)", "N", count, 1),
         Option(
             "--kv",
             f"cache keys and values in {', '.join(kv_cache.KV_CHOICES)} (default: what the precision computes in)",

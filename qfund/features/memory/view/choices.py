@@ -36,7 +36,7 @@ def follow(asked: Asked, new: bool) -> None:
 
 def model(asked: Asked) -> Asked:
     """Which model, in which precisions."""
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True, vertical_alignment="bottom", key="memory_choices"):
         name = pickers.model("memory_model", asked.model, typed="; of a Hub id only headers are fetched")
         precisions = pickers.precisions("Precisions", "memory_precisions")
         with st.popover("Options", icon=":material/tune:"):

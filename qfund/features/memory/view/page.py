@@ -16,7 +16,7 @@ from qfund.features.memory.request.plan import HeaderPlan, Plan
 from qfund.features.memory.view import choices, data, fit, loading, modules, sizes
 from qfund.precisions.precision import STORED
 from qfund.precisions.table import PRECISIONS
-from qfund.ui import progress, services
+from qfund.ui import folding, progress, services
 from qfund.ui.services import Answer
 from qfund.ui.states import failed, literal, told
 
@@ -27,6 +27,7 @@ def draw() -> None:
     """The whole view."""
     asked, new = ADDRESS.opened()
     choices.follow(asked, new)
+    folding.change()
     asked = choices.model(asked)
     ADDRESS.show(asked)
     told(ADDRESS.problems())
@@ -122,6 +123,7 @@ def _sections(headers: HeaderPlan, exact: Answer, sized: Answer | None) -> None:
         if opened == "fits":
             asked = choices.workload(asked)
             if sized is not None and sized.result is not None:
+                folding.fold("memory_choices", "memory_workload")
                 fit.draw(asked, sized.result)
             elif sized is not None and sized.job and isinstance(error := sized.job.error, UnsupportedModel):
                 st.info(f"{literal(error.message)} {literal(error.remedy)}", icon=":material/info:")  # no try mends it

@@ -4,7 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from qfund.commandline import measuring, texts
-from qfund.commandline.options import beside, names, reference
+from qfund.commandline.options import beside, count, names, reference
 from qfund.commandline.table import Command, Option
 from qfund.commandline.tables import aligned
 from qfund.core.errors import InvalidInput
@@ -62,7 +62,7 @@ COMMAND = Command(
             "--max-new-tokens",
             f"write at most N tokens after each prompt (default: {DEFAULT_NEW_TOKENS})",
             "N",
-            int,
+            count,
             DEFAULT_NEW_TOKENS,
         ),
         Option("--stop", "end a text where it has written this; can be given again", "T", default=[], again=True),

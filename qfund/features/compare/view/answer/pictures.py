@@ -1,89 +1,54 @@
-"""The three pictures that the app exists for, side by side: footprint, dtypes, and how far the logits move."""
+"""The three pictures that the app exists for, side by side: footprint, dtypes, and how far the logits move.
+
+They are drawings, the same that can be taken along: the first view waits for no code that draws charts.
+"""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from pathlib import Path
 
-import pandas as pd
-import plotly.graph_objects as go
 import streamlit as st
 
-from qfund.drawing import axes, phrases
 from qfund.drawing.numbers import value_text
-from qfund.features.compare.figures import damage, footprints
+from qfund.features.compare.document import pictures
+from qfund.features.compare.document.pictures import Picture
 from qfund.features.compare.request.ranking import Ranked
 from qfund.features.compare.request.report import Report
-from qfund.features.compare.tables import damage as damage_tables
-from qfund.features.compare.tables import footprints as tables
+from qfund.features.compare.tables.damage import compared_quantity
 from qfund.features.compare.view.interval_strips import name
+from qfund.ui.components import component
 from qfund.ui.drawn import once
 from qfund.ui.services import Answer
 
-_LEAST, _ROW, _LINE = 236, 36, 23  # pixels of a picture's height; of a bar; of a line of the table beside it
+_ASSETS = Path(__file__).parent.parent / "assets"
+_WIDE = 372  # pixels: three stand beside each other
 
 
 def draw(found: Answer, rows: Sequence[Ranked]) -> None:
     """Of many candidates the first of the ranking."""
-    few = tuple(row.result.precision for row in rows[: phrases.FEW])
-    report: Report = found.result
-    shown = replace(report, results=tuple(result for result in report.results if result.precision in few))
-    high, names = max(_LEAST, 80 + _ROW * (len(few) + 1)), " ".join(sorted(few))
+    shown = pictures.first(found.result, rows)
+    names = " ".join(result.precision for result in shown.results)
+    drawn = once(
+        found,
+        f"pictures {names}",
+        lambda _: (pictures.memory(shown, _WIDE), pictures.dtypes(shown, _WIDE), pictures.differences(shown, _WIDE)),
+    )
     with st.container(key="pictures"):
-        left, middle, right = st.columns(3, gap="medium")
-        with left:
-            st.markdown("**Memory footprint**")
-            st.plotly_chart(
-                once(found, f"footprints {names}", lambda _: _memory(shown, high)),
-                config=axes.CONFIG,
-                key="picture_memory",
-                alt="Footprint of each precision, with the prediction from shapes as a mark",
-            )
-        with middle:
-            st.markdown("**Parameter dtypes**")
-            st.plotly_chart(
-                once(found, f"dtypes {names}", lambda _: _dtypes(shown, high)),
-                config=axes.CONFIG,
-                key="picture_dtypes",
-                alt="Share of each dtype in the stored bytes of each precision",
-            )
-        with right:
-            _differences(found, shown, names, high)
-    if len(few) < len(rows):
-        st.caption(f"Pictures of the first {len(few)} of {len(rows)} candidates of the table.")
+        for column, picture in zip(st.columns(3, gap="medium"), drawn, strict=True):
+            with column:
+                if picture is None:
+                    st.markdown(f"**Distribution of {compared_quantity(shown)}s**")
+                    st.caption("Every output is exactly equal to the reference's.")
+                    continue
+                st.markdown(f"**{picture.title}**")
+                if picture.name == "differences":
+                    st.html(_means(shown))
+                draw_one(picture)
+    if len(shown.results) < len(rows):
+        st.caption(f"Pictures of the first {len(shown.results)} of {len(rows)} candidates of the table.")
 
 
-def _memory(shown: Report, high: int) -> go.Figure:
-    """Without a legend, and with room for numbers beside the bars."""
-    figure = footprints.footprints(tables.parts(shown), tables.footprints(shown))
-    return figure.update_layout(height=high, showlegend=False).update_xaxes(
-        range=[0, 1.25 * figure.layout.xaxis.range[1]]
-    )
-
-
-def _dtypes(shown: Report, high: int) -> go.Figure:
-    return footprints.dtype_shares(tables.dtypes(shown)).update_layout(height=high)
-
-
-def _differences(found: Answer, shown: Report, names: str, high: int) -> None:
-    quantity = damage_tables.compared_quantity(shown)
-    st.markdown(f"**Distribution of {quantity}s**")
-    frame = once(found, f"differences {names}", lambda _: damage_tables.differences(shown))
-    if frame.empty:
-        st.caption("Every output is exactly equal to the reference's.")
-        return
-    st.html(_means(shown))
-    low = max(_LEAST // 2, high - _LINE * (len(shown.results) + 1))
-    st.plotly_chart(
-        once(found, f"differences figure {names}", lambda _: _distribution(frame, quantity, low)),
-        config=axes.CONFIG,
-        key="picture_differences",
-        alt="Distribution of the absolute differences to the reference, one line for each candidate",
-    )
-
-
-def _distribution(frame: pd.DataFrame, quantity: str, high: int) -> go.Figure:
-    """Without a legend: that is the table above it."""
-    figure = damage.differences(frame, quantity).update_layout(height=high, showlegend=False)
-    return figure.update_yaxes(title="% of outputs")
+def draw_one(picture: Picture) -> None:
+    component(_ASSETS, "picture")(data=picture.drawing.inline(), key=f"picture_{picture.name}")
 
 
 def _means(shown: Report) -> str:

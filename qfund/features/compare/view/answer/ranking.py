@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from html import escape
 
 from qfund.core.units import bytes_text
-from qfund.features.compare.request.ranking import Ranked, chosen
+from qfund.drawing.palette import precision_color
+from qfund.features.compare.request.ranking import GOOD, Ranked, chosen
 from qfund.features.compare.request.report import PrecisionResult, Report
 from qfund.features.compare.tables.footprints import weight_bits
-from qfund.features.compare.view.interval_strips import STATES, Axis, axes, name, pill, strip
+from qfund.features.compare.view.interval_strips import STATES, Axis, axes, name, pill, scale, strip
 from qfund.features.compare.words.answer import why_not
 from qfund.features.compare.words.findings import NAMES, SIGNED, between, number
 from qfund.features.compare.words.libraries import latency_phrase
@@ -20,9 +21,11 @@ def table(report: Report, rows: Sequence[Ranked], reference: Row | None) -> str:
     on = axes([row.decision for row in rows])
     timed = any(row.result.latency for row in rows)
     sized = reference is not None or any(row.fit for row in rows)
-    titles = ["", "candidate", "verdict", *(NAMES[metric] for metric in on), "memory", *["to spare"] * sized]
+    findings = [finding for row in rows for finding in row.decision.findings]
+    damage = [f"{escape(NAMES[metric])}{scale(metric, axis, findings)}" for metric, axis in on.items()]
+    titles = ["", "candidate", "verdict", *damage, "memory", *["to spare"] * sized]
     titles += ["bits per weight", *["time ÷ reference's"] * timed, "why not"]
-    head = "".join(f"<th scope=col>{escape(title)}</th>" for title in titles)
+    head = "".join(f"<th scope=col>{title}</th>" for title in titles)
     best = chosen(rows, report.reference)
     body = "".join(_row(report, row, best, on, sized, timed) for row in rows)
     last = _reference(report.reference, reference, len(on), sized, timed)
@@ -43,8 +46,10 @@ def _row(report: Report, row: Ranked, best: Ranked | None, on: dict[str, Axis], 
         finding = found[metric]
         signed = metric in SIGNED
         seen = between(finding, signed)
-        value = f"<b>{number(finding, finding.estimate.value, signed)}</b>{f' <small>{seen}</small>' if seen else ''}"
-        track = strip(finding, axis, STATES[finding.state][2])
+        sign = f"{STATES[finding.state][0]} " if finding.state not in GOOD else ""
+        shown = number(finding, finding.estimate.value, signed)
+        value = f"<b>{sign}{shown}</b>{f' <small>{seen}</small>' if seen else ''}"
+        track = strip(finding, axis, precision_color(row.result.precision))
         cells.append(_cell("damage", f'<span class="qf-value">{value}</span>{track}', NAMES[metric]))
     cells += _sizes(row.result, row.fit, sized)
     if timed:

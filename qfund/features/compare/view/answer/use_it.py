@@ -1,6 +1,7 @@
 """*Use it*: the lines that load the model in a precision."""
 
 from collections.abc import Sequence
+from html import escape
 
 import streamlit as st
 
@@ -39,4 +40,11 @@ def draw(report: Report, rows: Sequence[Ranked]) -> None:
         st.caption("These lines leave output head and embeddings as they are, which this comparison quantised too.")
     for one in found:
         st.caption(f"**{one.library}**{': ' + literal(one.note) if one.note else ''}")
-        st.code(one.code, language=one.language, wrap_lines=True)
+        st.html(_code(one.code))
+
+
+def _code(text: str) -> str:
+    """Lines to copy. Streamlit's own element colours them by a script that is a quarter of the bytes of a first
+    visit."""
+    button = '<button type="button" class="qfund-copy">Copy</button>'
+    return f'<div class="qfund-code"><pre tabindex="0">{escape(text)}</pre>{button}</div>'

@@ -172,7 +172,7 @@ def _measured_on(found: Captions) -> str:
 
 def _numbers(key: str, found: Captions, asked: Asked) -> None:
     st.dataframe(
-        tables.summary(found),
+        columns.told(tables.summary(found), "KL", "KL 99 %", "Largest difference"),
         hide_index=True,
         column_config={
             "Precision": st.column_config.TextColumn(pinned=True),
@@ -180,9 +180,9 @@ def _numbers(key: str, found: Captions, asked: Asked) -> None:
             "Exactly right": st.column_config.NumberColumn(format="%.1f %%", help="Every word as it was drawn."),
             "95 % interval": st.column_config.TextColumn(help="Wilson's interval of the share."),
             "Changed": st.column_config.NumberColumn(format="%.1f %%", help="Not the reference's caption."),
-            "KL": st.column_config.NumberColumn(format="%.2e", help="Mean, in nat, along reference captions."),
-            "KL 99 %": st.column_config.NumberColumn(format="%.2e", help="The 99th percentile of its tokens."),
-            "Largest difference": st.column_config.NumberColumn(format="%.3g", help="Of any logit, there."),
+            "KL": st.column_config.NumberColumn(help="Mean, in nat, along reference captions."),
+            "KL 99 %": st.column_config.NumberColumn(help="The 99th percentile of its tokens."),
+            "Largest difference": st.column_config.NumberColumn(help="Of any logit, there."),
         },
         height=columns.height(1 + len(found.candidates)),
         placeholder="–",

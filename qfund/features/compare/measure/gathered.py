@@ -56,6 +56,7 @@ class Gathered:
             self.drift.candidate(way.name, name, batch, hidden)
 
     def output(self, batch: int, outputs: Mapping[str, Any]) -> None:
+        self.drift.done(batch)
         found = {name: self._tensor(output) for name, output in outputs.items()}
         reference = found.pop(REFERENCE)
         if self._task.gives == "hidden states":

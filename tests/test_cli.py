@@ -56,7 +56,7 @@ def test_json_is_one_document_and_nothing_else() -> None:
             set(estimate) == {"value", "se", "n", "unit", "low", "high", "blocks"}
             for estimate in row["fidelity"].values()
         )
-    assert "running head" in done.stderr
+    assert "running batch 1" in done.stderr
     assert report.from_json(done.stdout.encode()).spec == Spec("dummy", precisions=("bf16", "int8"))
 
 

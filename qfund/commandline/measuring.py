@@ -42,9 +42,11 @@ def measured(request: Request, options: Namespace, shown: Shown | None = None, *
 
 def stored(request: Request, options: Namespace, shown: Shown | None = None) -> Any:
     """The same, kept and found again, as ``options.STORING`` says."""
-    from qfund.engine.store import Store
+    if options.no_store:
+        return measured(request, options, shown, store=None, fresh=options.fresh)
+    from qfund.engine.store import Store  # slow to import
 
-    return measured(request, options, shown, store=None if options.no_store else Store(), fresh=options.fresh)
+    return measured(request, options, shown, store=Store(), fresh=options.fresh)
 
 
 def put(

@@ -18,6 +18,7 @@ from qfund.models import footprint, prequantized
 from qfund.models.configs import why_not_built
 from qfund.models.environment import torch_device
 from qfund.models.match.ties import tie_equal
+from qfund.models.meta import Unfilled
 from qfund.models.tasks import model_class, named, read_config
 from qfund.precisions.precision import STORED, Precision
 from qfund.precisions.quantizers.conversion import Conversion, quantize_model
@@ -144,17 +145,18 @@ class _Ghost:
 
 def _pretrained(checkpoint: Checkpoint, dtype: str, folder: Path | None, **more: Any) -> Any:
     try:
-        model, info = model_class(checkpoint).from_pretrained(
-            folder,
-            dtype=getattr(torch, dtype),
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-            **more,
-            **named(checkpoint),
-        )
+        with Unfilled():
+            model, info = model_class(checkpoint).from_pretrained(
+                folder,
+                dtype=getattr(torch, dtype),
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **more,
+                **named(checkpoint),
+            )
     except (QfundError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # transformers raises many kinds for a checkpoint that does not fit its config

@@ -4,6 +4,7 @@ import importlib
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
 from qfund.checkpoints.checkpoint import Checkpoint
@@ -11,6 +12,19 @@ from qfund.core.errors import UnsupportedModel
 from qfund.models.configs import why_not_built
 from qfund.models.match.bare import must_end
 from qfund.models.tasks import model_class, read_config
+
+
+class Unfilled(TorchFunctionMode):
+    """Where weights on the meta device are not filled at random: there is nothing to fill, and torch does it with what
+    imports its whole compiler, a second of work."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        named = kwargs or {}
+        if func in (torch.nn.init.normal_, torch.Tensor.normal_):
+            tensor = args[0] if args else named["tensor"]
+            if tensor.is_meta:
+                return tensor
+        return func(*args, **named)
 
 
 def build(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
@@ -23,7 +37,7 @@ def build(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
     config = read_config(checkpoint)
     class_ = _class(checkpoint, config)
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), Unfilled():
             return class_._from_config(config, dtype=dtype)
     except Exception as error:  # architectures raise whatever their code raises, ImportError for a missing library
         why = why_not_built(checkpoint.config) or f"{type(error).__name__}: {error}"

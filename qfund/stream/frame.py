@@ -56,7 +56,8 @@ class Slot:
 
     def _hold(self, tensor: Tensor) -> None:
         if self.key in self.module._parameters:
-            self.module._parameters[self.key] = nn.Parameter(tensor, requires_grad=False)
+            held = tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor, requires_grad=False)
+            self.module._parameters[self.key] = held
         else:
             self.module._buffers[self.key] = tensor
 

@@ -60,10 +60,13 @@ class Pass(greenlet):
 
 @contextmanager
 def stops(
-    model: nn.Module, units: Mapping[str, Unit], passed: Callable[[Unit, Pass, Any], None] | None = None
+    model: nn.Module,
+    units: Mapping[str, Unit],
+    passed: Callable[[Unit, Pass, Any], None] | None = None,
+    waiting: bool = True,
 ) -> Iterator[None]:
-    """While the block runs, every ``Pass`` through the model waits before each of these units; after one, ``passed`` is
-    called with its output."""
+    """While the block runs, every ``Pass`` through the model waits before each of these units, unless none shall be
+    ``waiting``; after one, ``passed`` is called with its output."""
 
     def before(unit: Unit) -> Callable[..., Call | None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
@@ -83,7 +86,8 @@ def stops(
     handles = []
     for name, unit in units.items():
         module = model.get_submodule(name)
-        handles.append(module.register_forward_pre_hook(before(unit), with_kwargs=True, prepend=True))
+        if waiting:
+            handles.append(module.register_forward_pre_hook(before(unit), with_kwargs=True, prepend=True))
         handles.append(module.register_forward_hook(after(unit)))
     try:
         yield

@@ -17,7 +17,7 @@ from qfund.models.environment import torch_device
 from qfund.stream import head
 from qfund.stream import units as stream_units
 from qfund.stream.disk import Disk
-from qfund.stream.frame import Frame
+from qfund.stream.frame import Frame, Slot
 from qfund.stream.passes import Pass, stops
 from qfund.stream.quantized import Job, Quantized
 from qfund.stream.source import Source
@@ -49,6 +49,8 @@ class Streamed:
     Attributes:
         walkers: one for each way, in their order.
         units: what is read, run and dropped together.
+        held: whether all weights stay in memory instead: then each batch goes through the whole model before the next,
+            no weight is read or quantised twice, and the hidden states of one batch are all that there is of them.
         reader: of the first way's weights; counts the bytes that were read.
         quantized: makes the codes, and counts what was clipped.
     """
@@ -70,6 +72,7 @@ class Streamed:
             NotStreamable: weights are tied in some of the precisions only.
         """
         self._checkpoint, self._tiles = checkpoint, tiles
+        self.held = self._filled = False
         self._device = torch_device()
         by_source: dict[str, list[Way]] = {}
         for way in ways:
@@ -105,6 +108,13 @@ class Streamed:
             elif unit.kind == EMBEDDING and all(frame.plain_embedding(unit) for frame in walked):
                 found[unit.name] = 0  # only the rows that are looked up
         return found
+
+    def hold_where_small(self, limit: int) -> None:
+        """Let all weights stay in memory, where those of all ways take at most ``limit`` bytes together; of a large
+        head the logits are made in parts, which is for the walk."""
+        every = self._every_unit
+        large = self.units.head is not None and self._in_parts(self.units.head)
+        self.held = not large and sum(frame.bytes(unit) for frame in self._every_walked for unit in every) <= limit
 
     def must_fit(self, budget: int) -> None:
         """
@@ -143,16 +153,22 @@ class Streamed:
                 for source in self._sources.values():
                     stack.enter_context(source.reader)
                 for frame in self._every_walked:
-                    stack.enter_context(stops(frame.model, self.units.streamed, self._after_blocks(listener)))
-                self._walk(listener, progress)
+                    passed = self._after_blocks(listener)
+                    stack.enter_context(stops(frame.model, self.units.streamed, passed, waiting=not self.held))
+                (self._hold if self.held else self._walk)(listener, progress)
         finally:
             for walker in self.walkers:
                 walker.leave()
             self._raw = (None, {})
             for source in self._sources.values():
                 for frame in source.frames.values():
-                    for slot in frame.every_slot.values():
-                        slot.clear()
+                    if not (self.held and self._filled and frame in self._every_walked):
+                        for slot in frame.every_slot.values():
+                            slot.clear()
+
+    @property
+    def _every_unit(self) -> tuple[Unit, ...]:
+        return (self.units.resident, *self.units.streamed.values())
 
     @property
     def _every_walked(self) -> list[Frame]:
@@ -176,6 +192,26 @@ class Streamed:
                 listener.block(unit.name, forward.way, forward.batch, hidden)
 
         return passed
+
+    def _hold(self, listener: Listener, progress: Progress) -> None:
+        if not self._filled:
+            progress("reading the weights", 0.0)
+            held: dict[Frame, list[tuple[Slot, Tensor]]] = {}
+            for unit in self._every_unit:
+                for frame in self._filled_in_turn(unit):
+                    held.setdefault(frame, []).extend((slot, slot.tensor) for slot in frame.slots(unit))
+            for places in held.values():  # once more: loading a unit clears those elsewhere that are tied to it
+                owned = dict[str, Tensor]()
+                for slot, tensor in places:
+                    slot.put(owned.setdefault(slot.owner, tensor))
+            self._raw, self._filled = (None, {}), True
+        count = len(self.walkers[0].passes)
+        for batch in range(count):
+            progress(f"running batch {batch + 1} of {count}", batch / count)
+            for walker in self.walkers:
+                for forward in walker.passes[batch] if batch < len(walker.passes) else ():
+                    walker.step(forward)
+            listener.output(batch, self._outputs(batch))
 
     def _walk(self, listener: Listener, progress: Progress) -> None:
         steps, done = len(self.units.streamed) + 1, set[str]()
@@ -282,8 +318,7 @@ class Streamed:
     @contextmanager
     def filled(self, frame: Frame, module: str) -> Iterator[None]:
         """The weights of the part that this module is in, while the block runs."""
-        units = (self.units.resident, *self.units.streamed.values())
-        unit = next(unit for unit in units if module in unit.modules)
+        unit = next(unit for unit in self._every_unit if module in unit.modules)
         source = self._sources[frame.checkpoint.id]
         with torch.inference_mode(), source.reader as reader:
             base = reader.load(source.loaders[frame.row.dtype], unit, reader.read(source.any, unit))

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from qfund.core.machine import RESERVE
 from qfund.features.compare.measure import streamed
 from qfund.features.compare.measure.compare import compare
 from qfund.features.compare.measure.drift import Drift
+from qfund.features.compare.request.report import Report
 from qfund.features.compare.request.spec import Spec
 from qfund.models import footprint, inputs, loading, tasks
 from qfund.models.forward import arguments, arithmetic
@@ -142,9 +143,45 @@ def test_every_architecture_gives_the_very_same_outputs(name: str, everything_st
             assert_same(tensors(heard.outputs[number][way.name]), expected)
 
 
-def test_what_is_counted_is_what_whole_models_store() -> None:
+@pytest.mark.parametrize("name", ["llama", "gpt2", "mixtral", "t5", "vit-classifier"])
+def test_weights_that_stay_are_read_once_and_give_what_a_walk_gives(name: str, everything_streamed: None) -> None:
+    found, batches = opened(name)
+    asked = ways(found, ROWS)
+    walked, walked_heard, held, heard = Streamed(found, asked), Heard(), Streamed(found, asked), Heard()
+    walked.run(batches, walked_heard)
+    held.hold_where_small(1 << 30)
+    assert held.held
+    held.run(batches[:1], heard)
+    read = held.reader.bytes_read
+    held.walkers = held.walkers[:-1]  # a candidate that has left
+    held.run(batches, heard)
+    assert 0 < read == held.reader.bytes_read
+    still = {walker.way.name for walker in held.walkers}
+    assert {key for key in heard.hidden if key[0] in still} == {key for key in walked_heard.hidden if key[0] in still}
+    for key, states in heard.hidden.items():
+        assert torch.equal(states, walked_heard.hidden[key]), key
+    for number in range(len(batches)):
+        for walker in held.walkers:
+            own = walker.way.name
+            assert_same(tensors(heard.outputs[number][own]), tensors(walked_heard.outputs[number][own]))
+
+
+def test_what_is_too_large_does_not_stay(tiny_tiles: None) -> None:
+    found, _ = opened("llama")
+    walked = Streamed(found, [Way("fp32", PRECISIONS["fp32"])])
+    walked.hold_where_small(sum(tensor.bytes for tensor in found.tensors.values()) // 2)
+    assert not walked.held
+    found, _ = opened("gemma2")
+    walked = Streamed(found, [Way("fp32", PRECISIONS["fp32"])])
+    walked.hold_where_small(1 << 30)
+    assert not walked.held, "its logits are made in parts"
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_what_is_counted_is_what_whole_models_store(held: bool) -> None:
     found, batches = opened("gpt2")
     walked = Streamed(found, ways(found, ROWS), also=("head", "embeddings"))
+    walked.held = held
     walked.run(batches[:1], Heard())
     for walker in walked.walkers:
         model = loading.load(found, walker.way.row, ("head", "embeddings"))
@@ -315,10 +352,16 @@ def test_hidden_states_are_those_after_each_block() -> None:
     with torch.inference_mode():
         states = model(**batches[0], output_hidden_states=True).hidden_states
     assert torch.equal(heard.hidden["bf16", "transformer.h.0", 0], states[1])
-    drift = Drift()
-    for block in ("transformer.h.0", "transformer.h.1"):
+    drift, whole_batches, blocks = Drift(), Drift(whole=True), ("transformer.h.0", "transformer.h.1")
+    for block in blocks:
         drift.reference(block, 0, heard.hidden["fp32", block, 0])
         drift.candidate("bf16", block, 0, heard.hidden["bf16", block, 0])
+        whole_batches.reference(block, 0, heard.hidden["fp32", block, 0])
+    for block in blocks:
+        whole_batches.candidate("bf16", block, 0, heard.hidden["bf16", block, 0])
+    whole_batches.done(0)
+    whole_batches.candidate("bf16", blocks[0], 0, heard.hidden["bf16", blocks[0], 0])  # of no reference any more
+    assert whole_batches.of("bf16") == drift.of("bf16")
     for row in drift.of("bf16"):
         a, b = (heard.hidden[name, row.block, 0].double() for name in ("fp32", "bf16"))
         ratio = float(((a - b) ** 2).sum() / (a**2).sum())
@@ -488,15 +531,23 @@ class TestDisk:
         assert len({disk._path(key) for key in keys}) == len(keys)
 
 
+def timeless(report: Report) -> Report:
+    return replace(report, results=tuple(replace(row, forward_seconds=0.0) for row in report.results))
+
+
 def test_streamed_and_whole_measure_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = Spec(str(checkpoints.folder("qwen3")), precisions=("bf16", "int4", "nf4"), text=TEXT)
-    walked = compare(spec)
+    walked = timeless(compare(spec))
+    with monkeypatch.context() as without:
+        without.setattr(streamed, "HELD", 0)
+        again = timeless(compare(spec))
     assert walked.whole is None and [run.name for run in walked.noise] == ["threads", "batch", "attention", "fp64"]
     monkeypatch.setattr(
         streamed, "measure_streamed", lambda *_, **__: (_ for _ in ()).throw(NotStreamable("it is a test"))
     )
     whole_models = compare(spec)
     assert whole_models.whole == "it is a test" and whole_models.noise == ()
+    assert (again.results, again.noise, again.tokens) == (walked.results, walked.noise, walked.tokens)
     for one, other in zip(walked.results, whole_models.results, strict=True):
         assert one.fidelity == other.fidelity
         assert (one.footprint_bytes, one.tensors) == (other.footprint_bytes, other.tensors)

@@ -3,12 +3,14 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # a plan of headers does without
+    import numpy as np
+    from numpy.typing import NDArray
 
 #: First row and the one behind the last → float32 [rows, …]: the rows as a whole decode would give them, bit for bit.
-Decode = Callable[[int, int], NDArray[np.float32]]
+Decode = Callable[[int, int], "NDArray[np.float32]"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,6 @@ class PackedTensor:
     def rows(self) -> int:
         return self.shape[0] if self.shape else 1
 
-    def values(self) -> NDArray[np.float32]:
+    def values(self) -> "NDArray[np.float32]":
         """All of it."""
         return self.decode(0, self.rows).reshape(self.shape)

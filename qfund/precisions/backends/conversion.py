@@ -12,14 +12,18 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
-from transformers.models.falcon.modeling_falcon import FalconLinear
 from transformers.pytorch_utils import Conv1D
 
 from qfund.core.errors import NothingConverted
 from qfund.core.tensors import LeftModule
 
-#: Forwards that do no more than multiply and add the bias.
-MULTIPLY_ONLY = (nn.Linear.forward, Conv1D.forward, FalconLinear.forward)
+
+def multiplies_only(module: nn.Module) -> bool:
+    """Whether its forward does no more than multiply and add the bias; Falcon's own Linear does not either."""
+    kind = type(module)
+    if kind.forward in (nn.Linear.forward, Conv1D.forward):
+        return True
+    return (kind.__module__, kind.__name__) == ("transformers.models.falcon.modeling_falcon", "FalconLinear")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +177,7 @@ def _why_not(module: nn.Module, uses: Counter[int]) -> str | None:
         return "these libraries convert Linear layers only"
     if isinstance(module, NonDynamicallyQuantizableLinear):
         return "its parent multiplies with its weight itself"
-    if type(module).forward not in MULTIPLY_ONLY:
+    if not multiplies_only(module):
         return f"{type(module).__name__} does more than multiply"
     if type(module._parameters.get("weight")) is not nn.Parameter or type(module.weight.data) is not Tensor:
         return "already converted"
@@ -186,7 +190,7 @@ def as_linear(module: nn.Module) -> nn.Linear:
     """The plain Linear that computes the same: the module itself, or a new one with the same bias."""
     if isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward:
         return module
-    assert isinstance(module, FalconLinear | Conv1D)
+    assert isinstance(module, nn.Linear | Conv1D)
     weight = module.weight.detach()
     if isinstance(module, Conv1D):
         weight = weight.T.contiguous()

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from qfund.core.errors import NothingConverted
-from qfund.precisions.backends.conversion import MULTIPLY_ONLY
+from qfund.precisions.backends.conversion import multiplies_only
 from qfund.precisions.precision import Precision
 
 
@@ -25,7 +25,7 @@ def heads_of(model: nn.Module, row: Precision) -> dict[str, nn.Module]:
     """
     heads = output_heads(model)
     found = {name: module for name, module in model.named_modules() if module in heads}
-    out_of_reach = any(type(head).forward not in MULTIPLY_ONLY for head in found.values())
+    out_of_reach = any(not multiplies_only(head) for head in found.values())
     if row.head and (not found or out_of_reach):
         why = "does more than multiply" if found else "is not there: it predicts no tokens"
         raise NothingConverted(

@@ -13,7 +13,7 @@ from transformers.pytorch_utils import Conv1D
 
 from qfund.core.errors import NothingConverted
 from qfund.core.tensors import LeftModule
-from qfund.precisions.backends.conversion import MULTIPLY_ONLY, code_of, multiplies_by
+from qfund.precisions.backends.conversion import code_of, multiplies_by, multiplies_only
 from qfund.precisions.precision import Precision
 from qfund.precisions.quantizers.heads import output_heads
 from qfund.precisions.quantizers.quantizer import Chooser, Quantizer, Shape, quantizer_of
@@ -193,7 +193,7 @@ class _User:
         if isinstance(module, nn.Linear | Conv1D) and self.key == "weight":
             if product and (self.elsewhere or isinstance(module, NonDynamicallyQuantizableLinear)):
                 return "its parent multiplies with its weight itself, so its activations are out of reach"
-            if product and type(module).forward not in MULTIPLY_ONLY:
+            if product and not multiplies_only(module):
                 return f"{type(module).__name__} does more than multiply, so its activations are out of reach"
             return None
         if isinstance(module, _ConvTransposeNd):

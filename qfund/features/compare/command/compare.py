@@ -13,7 +13,7 @@ from qfund.features.compare.command import writing
 from qfund.features.compare.command.printing import EVERYTHING, MARGINS, margin, text
 from qfund.features.compare.request import duration, report, spec, usual
 from qfund.features.compare.request.costs import Costs
-from qfund.features.compare.request.decision import Margin, decide
+from qfund.features.compare.request.decision import decide
 from qfund.features.compare.words import rounds as words
 from qfund.inputs.texts import ALL, ANSWERS, SCORINGS, WRITTEN
 
@@ -46,7 +46,7 @@ def _run(options: Namespace) -> None:
         request = replace(request, until=margin(options))
     writing.check(options)
     try:
-        found = measuring.stored(request, options, _shown(request, margin(options)))
+        found = measuring.stored(request, options, _shown(request, options))
     except measuring.Stopped as stopped:
         _put(stopped.so_far, options)
         say("qfund: this is what there was; the same command goes on from there.")
@@ -66,17 +66,17 @@ def _reference(options: Namespace) -> str:
     return usual.reference(options.model, options.revision)
 
 
-def _shown(request: spec.Spec, margin: Margin) -> Shown:
+def _shown(request: spec.Spec, options: Namespace) -> Shown:
     """Says how long it will take, and after each round what is decided."""
 
     def before() -> str:
         size = duration.size_of(request)
         if size is None:
             return ""
-        took = duration.estimate(spec.checked(request), size, _before())
+        took = duration.estimate(spec.checked(request), size, [] if options.no_store else _before())
         return f"This takes {words.about(took, request.until is not None)}."
 
-    return Shown(before, lambda found: words.verdicts(found, decide(found, margin)))
+    return Shown(before, lambda found: words.verdicts(found, decide(found, margin(options))))
 
 
 def _before() -> list[Costs]:

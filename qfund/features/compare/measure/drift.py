@@ -24,21 +24,35 @@ class Drift:
 
     ``sums`` are each candidate's after each block. Differences and lengths are computed in single precision (double
     where the reference is), their sums in double.
+
+    Attributes:
+        whole: the reference goes through all blocks with a batch, then each candidate, then the batch is ``done``; else
+            all go through a block before the next.
     """
 
-    _reference: dict[int, tuple[str, Tensor, Tensor]] = field(default_factory=dict)
+    whole: bool = False
     sums: dict[str, dict[str, Sums]] = field(default_factory=dict)
+    _reference: dict[int, list[tuple[str, Tensor, Tensor]]] = field(default_factory=dict)
+    _seen: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def reference(self, block: str, batch: int, hidden: Tensor) -> None:
         """``hidden`` [examples, positions, width]; the next block may write into it, so it is copied."""
         exact = _exact(hidden).clone()
-        self._reference[batch] = block, exact, torch.linalg.vector_norm(exact, dim=-1).double()
+        before = self._reference.get(batch, []) if self.whole else []
+        self._reference[batch] = [*before, (block, exact, torch.linalg.vector_norm(exact, dim=-1).double())]
+
+    def done(self, batch: int) -> None:
+        self._reference.pop(batch, None)
+        self._seen.clear()
 
     def candidate(self, name: str, block: str, batch: int, hidden: Tensor) -> None:
-        held = self._reference.get(batch)
-        if held is None or held[0] != block or held[1].shape != hidden.shape:
+        held, place = self._reference.get(batch, []), 0
+        if self.whole:  # a model may go through a block several times
+            place = self._seen.get((name, batch), 0)
+            self._seen[name, batch] = place + 1
+        if place >= len(held) or held[place][0] != block or held[place][1].shape != hidden.shape:
             return
-        _, reference, length = held
+        _, reference, length = held[place]
         exact = _exact(hidden)
         own = torch.linalg.vector_norm(exact, dim=-1).double()
         noise = torch.linalg.vector_norm(exact - reference, dim=-1).double()

@@ -56,6 +56,7 @@ class Gathered:
             self.drift.candidate(way.name, name, batch, hidden)
 
     def output(self, batch: int, outputs: Mapping[str, Any]) -> None:
+        self.drift.done(batch)
         found = {name: self._tensor(output) for name, output in outputs.items()}
         reference = found.pop(REFERENCE)
         if self._task.gives == "hidden states":
@@ -65,8 +66,8 @@ class Gathered:
         else:
             self.vocabulary = reference.shape[-1]
             chosen, targets = self._positions(batch, reference)
-            rows = {name: part[chosen] for name, part in found.items()}
-            self.comparison.add_logits(reference[chosen], rows, targets, self._choose, self._of(batch, chosen))
+            rows = {name: _rows(part, chosen) for name, part in found.items()}
+            self.comparison.add_logits(_rows(reference, chosen), rows, targets, self._choose, self._of(batch, chosen))
 
     def tile(self, batch: int, start: int, vocabulary: int, logits: Mapping[str, Any]) -> None:
         self.vocabulary = vocabulary
@@ -75,7 +76,8 @@ class Gathered:
         chosen, targets = self._positions(batch, reference)
         if not start:
             self._parts[batch] = self.comparison.logits(found, int(chosen.sum()), targets, reference.device)
-        self._parts[batch].add(start, reference[chosen], {name: part[chosen] for name, part in found.items()})
+        rows = {name: _rows(part, chosen) for name, part in found.items()}
+        self._parts[batch].add(start, _rows(reference, chosen), rows)
         if start + reference.shape[-1] == vocabulary:
             self.comparison.take(self._parts.pop(batch), self._choose, self._of(batch, chosen))
 
@@ -128,6 +130,11 @@ def output_of(task: Task, output: Any) -> Tensor:
         what = f"{type(output).__name__} without {name.replace('_', ' ')}"
         raise UnsupportedModel(f"The model gives {what}, so there is nothing to compare.", "Choose another model.")
     return value
+
+
+def _rows(logits: Tensor, chosen: Tensor) -> Tensor:
+    """Those of the chosen positions [positions, outputs], of logits [examples, positions, outputs]; no copy of all."""
+    return logits.flatten(0, 1) if bool(chosen.all()) else logits[chosen]
 
 
 def _flat(hidden: Tensor) -> Tensor:

@@ -23,6 +23,9 @@ from qfund.precisions.files import file_names, row_of
 from qfund.stream.streamed import Streamed
 from qfund.stream.walker import NotStreamable, UnknownTail, Walker, Way
 
+#: Bytes of weights, of all precisions together, that are not worth reading again for each round.
+HELD = 192 * 1024**2
+
 
 def streamed_or_why_not(
     spec: Spec,
@@ -78,7 +81,9 @@ def measure_streamed(
     ways += [row.way for row in noise]
     walk = Streamed(found, ways, spec.also, layers, tiles)
     walk.must_fit(budget)
+    walk.hold_where_small(min(budget, HELD))
     outcome = Outcome(rounds.gathered(task, [row.way.name for row in noise]), noise=tuple(noise))
+    outcome.gathered.drift.whole = walk.held
     every, few = walk.walkers, {row.way.name for row in noise}
     walkers = {walker.way.name: walker for walker in every[: len(names)]}
     # Of all dtypes that models run in, fp16 is the one whose end they reach.

@@ -46,7 +46,9 @@ def perform(job: Job, announce: Callable[[Event], None], go: Callable[[], object
     from qfund.features.memory.measure.loading.mapped import Mapped, give
     from qfund.features.memory.measure.loading.phases import Phases, aliasing_files, swapped
     from qfund.models import counting
+    from qfund.precisions.backends import postponed
 
+    postponed.import_the_rest()
     loader = Loader(Path(job.folder), job.precision, job.way)
     with contextlib.suppress(Exception):
         # Once through on a toy, so that what is imported and allocated by the first load of all is not counted.

@@ -1,0 +1,49 @@
+"""What qfund does before it does anything: ``python -m benchmarks.startup``.
+
+Processor time (user and system) of whole processes, in turns, beside what any of them must at least import. Aims: help
+0.15 s, a plan from headers 0.3 s; a comparison of the smallest model, its imports alone, and a worker that is ready for
+one, each at most 1.25 times ``import torch`` with transformers' Auto classes.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+from benchmarks.side_by_side import in_turn, show
+
+ROUNDS = 5
+LEAST = "torch, AutoModelForCausalLM"
+WARM = "from qfund.engine import kinds, worker; worker.backends.quiet(); worker.warm(kinds.KINDS)"
+COMMANDS = {
+    LEAST: [sys.executable, "-c", "import torch; from transformers import AutoModelForCausalLM"],
+    "qfund --help": [sys.executable, "-m", "qfund", "--help"],
+    "qfund plan --headers": [sys.executable, "-m", "qfund", "plan", "pydoc-llama", "--headers"],
+    "imports of a comparison": [sys.executable, "-c", "import qfund.features.compare.measure.compare"],
+    "a worker, warm": [sys.executable, "-c", WARM],
+    "qfund compare dummy": [sys.executable, "-m", "qfund", "compare", "dummy", "--no-store"],
+    "… and the store": [sys.executable, "-m", "qfund", "compare", "dummy", "--fresh"],
+}
+
+
+def processor_seconds(command: list[str]) -> Callable[[], float]:
+    """Of one process and its children, from its start to its end."""
+
+    def once() -> float:
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        _, status, usage = os.wait4(child.pid, 0)
+        if status:
+            raise SystemExit(f"{command} failed with status {status}")
+        return usage.ru_utime + usage.ru_stime
+
+    return once
+
+
+def main() -> None:
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    found = in_turn({name: processor_seconds(command) for name, command in COMMANDS.items()}, ROUNDS)
+    show("processor time", found, LEAST, "ms", 1000)
+
+
+if __name__ == "__main__":
+    main()

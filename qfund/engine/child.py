@@ -53,10 +53,12 @@ def stand_back(by: int) -> None:
     """Give way to whoever else wants a processor, the web server before all; alone, this process still has them all.
 
     Args:
-        by: niceness, 1 to 19.
+        by: niceness, 1 to 19, unless it has more already.
     """
     with contextlib.suppress(AttributeError, OSError):
-        os.nice(by)
+        tasks = Path("/proc/self/task")  # on Linux each thread has its own, and those to come have this one's
+        for number in [int(each.name) for each in tasks.iterdir()] if tasks.is_dir() else [0]:
+            os.setpriority(os.PRIO_PROCESS, number, max(by, os.getpriority(os.PRIO_PROCESS, number)))
     with contextlib.suppress(OSError):  # Linux shares among sessions first, and this process leads one
         Path("/proc/self/autogroup").write_text(str(by))
 

@@ -103,7 +103,6 @@ def settle() -> None:
     """Memory manners. A threshold lower than 16 MiB would map and zero each temporary of a few megabytes anew, which
     doubles the time of a comparison."""
     child.settle(mapped=16 << 20, expendable=500)
-    child.stand_back(NICENESS)
 
 
 def failure_of(error: BaseException) -> messages.Failed:
@@ -148,7 +147,10 @@ def answer(channel: Channel, line: bytes, kinds: Mapping[str, Kind]) -> bool:
     try:
         reporter = Reporter(channel)
         reporter("Starting", 0.0)
-        result = lazily(kind.measure)(request, reporter)
+        measure = lazily(kind.measure)
+        if not kind.quick:  # from here on; what a page waits for, and the imports, come first
+            child.stand_back(NICENESS)
+        result = measure(request, reporter)
         wanted = lazily(kind.result)
         if not isinstance(result, wanted):
             raise TypeError(f"{kind.measure} returned {type(result).__name__}, not a {wanted.__name__}")

@@ -74,13 +74,14 @@ class Murmur:
 class Murmured:
     words: str
     pid: int
+    nice: int = 0
 
 
 def murmur(request: Murmur, progress: Callable[[str, float], None]) -> Murmured:
     """Quick, and says which process did it."""
     if request.words == "wait":
         threading.Event().wait()
-    return Murmured(request.words, os.getpid())
+    return Murmured(request.words, os.getpid(), os.nice(0))
 
 
 @dataclass(frozen=True, slots=True)

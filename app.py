@@ -14,4 +14,4 @@ else:
 
     # The first sees a request first.
     middleware = [*server.MIDDLEWARE, Middleware(metrics.Private)]
-    app = st.App(__file__, routes=[metrics.ROUTE, *api.ROUTES], middleware=middleware)
+    app = st.App(__file__, routes=[metrics.ROUTE, *api.ROUTES], middleware=middleware, lifespan=server.lifespan)

@@ -14,8 +14,8 @@ MODEL = Option("model", "a name of `qfund ls models`, a local folder, or a Hub i
 REFERENCE = Option("--reference", "compare with this one (default: fp32)", "P")
 FILE = Option(
     "--file",
-    "a quantised file or folder of this model, a candidate too: a path, or owner/name@revision:file of the Hub; can be "
-    "given again",
+    "a quantised file or folder of this model, or the JSON file of a recipe, a candidate too: a path, or "
+    "owner/name@revision:file of the Hub; can be given again",
     "F",
     default=[],
     again=True,

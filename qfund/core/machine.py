@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 #: Bytes of a disk that caches leave free, for what cannot be left out.
@@ -16,7 +17,8 @@ def public() -> bool:
 
 def memory_limit() -> int:
     """Bytes that all processes here may take together."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    known = hasattr(os, "sysconf")
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if known else sys.maxsize]
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         text = Path(path).read_text().strip() if Path(path).is_file() else "max"
         if text.isdigit():

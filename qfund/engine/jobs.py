@@ -80,7 +80,7 @@ class Jobs:
         self.changed = threading.Condition()
         self.closed = False
         self._records: dict[str, Record] = {}  # finished ones in the order in which they finished
-        self._long, self._quick = Turns(capacity, places), Turns(capacity, places)
+        self._long, self._quick = Turns(capacity, places), Turns(capacity, settings.QUICK_PLACES * places)
         self._durations = Durations()
         for kind, model, seconds in ledger.durations() if ledger is not None else ():
             self._durations.note(kind, model, seconds)

@@ -68,7 +68,7 @@ class Ledger:
             self._written[record.job.key] = time.monotonic()
             if not record.job.active:
                 self._written.pop(record.job.key, None)
-            values = {name: value for name, value in row.items() if name != "key"}
+            values = {name: value for name, value in row.items() if name not in ("key", "request")}
             mine = JOBS.c.server == self._server
             active = mine & JOBS.c.state.in_(_ACTIVE)
 

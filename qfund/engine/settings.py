@@ -10,6 +10,7 @@ from qfund.core.machine import public as public
 QUEUE = 24  # jobs that may wait
 #: Jobs of one visitor that may wait or run at once: where strangers share the server, and elsewhere.
 PLACES_IN_PUBLIC, PLACES = 3, 9
+QUICK_PLACES = 3  # times as many of the quick ones: a page may ask for several
 TIME_LIMIT = 1800.0  # seconds
 QUICK_TIME_LIMIT = 120.0
 #: Of the machine's memory, for the worker that measures; and of that, for the one that only looks.

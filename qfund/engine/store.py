@@ -105,8 +105,9 @@ class Store:
             ended = {"state": "done", "share": 1.0, "finished": time.time(), "error": None}
             connection.execute(sa.update(JOBS).where(JOBS.c.key == row["key"]).values(ended))
 
-        if self.file is not None:
-            make_room(self.file.parent, len(row["document"]))
+        with self._errors():
+            if self.file is not None:
+                make_room(self.file.parent, len(row["document"]))
         self.write(change)
 
     def write(self, change: Callable[[sa.Connection], Answer], *, alone: bool = False) -> Answer:
@@ -271,7 +272,6 @@ def _prepare(connection: sa.Connection) -> None:
             if sa.inspect(connection).has_table(table.name):
                 aside = f"{table.name}_{found or 0}_{time.time_ns()}"
                 connection.execute(sa.text(f"ALTER TABLE {table.name} RENAME TO {aside}"))
-        migrations.forget(connection)
     if not migrations.done(connection):
         migrations.upgrade(connection)
     upsert(connection, META, {"name": "schema", "value": str(SCHEMA)})

@@ -51,7 +51,7 @@ class ModelCache:
         Raises:
             OutOfBudget: it does not fit beside the models in use.
         """
-        key = (checkpoint.id, row.name, *also) if row.quantizer else (checkpoint.id, row.name)
+        key = (checkpoint.id, row.name, str(row.quantizer), *also) if row.quantizer else (checkpoint.id, row.name)
         with self._lock:
             if key not in self._held:
                 self._make_room(predicted, f"{checkpoint.folder.name} in {row.label}")

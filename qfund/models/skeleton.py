@@ -53,7 +53,7 @@ class Skeleton:
         self.matching = match(checkpoint, self.model) if matching is None else matching
         untie(self.model, self.matching.untied)
         self._slots = tuple(_slots(self.model, dtype))
-        self._plans: dict[tuple[bool, bool, str | None, tuple[str, ...]], Plan] = {}
+        self._plans: dict[tuple[object, ...], Plan] = {}
 
     @property
     def rows(self) -> dict[str, TensorRow]:
@@ -110,7 +110,9 @@ class Skeleton:
     def _plan(self, row: Precision, also: tuple[str, ...]) -> Plan:
         key = row.product is not None, row.every_matrix, row.kept, also
         if key not in self._plans:
-            self._plans[key] = plan_conversion(self.model, also, key[0], row.every_matrix, kept_by(row))
+            self._plans[key] = plan_conversion(
+                self.model, also, row.product is not None, row.every_matrix, kept_by(row)
+            )
         return self._plans[key]
 
     def _rows(self, row: Precision, also: tuple[str, ...]) -> Iterator[TensorRow]:

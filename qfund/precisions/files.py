@@ -73,4 +73,4 @@ def family_of(name: str) -> str:
 
 def label_of(name: str) -> str:
     """What a person reads for a file."""
-    return name.removeprefix(_PREFIX).removesuffix(".gguf")
+    return name.removeprefix(_PREFIX).removesuffix(".gguf").removesuffix(".json")

@@ -1,6 +1,8 @@
 """``Precision``: one row of the table of precisions."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 CAST, INTEGER, FLOAT, CODEBOOK, STORED = "float cast", "integer", "float quantised", "codebook", "as stored"
 MEANING = "16-bit meanings"
@@ -21,7 +23,8 @@ class Precision:
         meaning: what it is, in one line.
         arithmetic: what the multiplications run in, so that nobody has to guess what "bf16" means here.
         sqnr_floor: dB of signal to quantisation noise that well-behaved (normal) weights must reach in tests.
-        quantizer: lazy ``"module:object"`` of a ``quantizers.quantizer.Quantizer``, or None for a cast.
+        quantizer: lazy ``"module:object"`` of a ``quantizers.quantizer.Quantizer`` (of a recipe, the object itself), or
+            None for a cast.
         product: lazy ``"module:object"`` of a ``quantizers.quantizer.Product`` where activations are quantised too, as
             they come; None where the weights are dequantised before the multiplication.
         granularity: which weights share one scale, and the dtype of the scales.
@@ -48,7 +51,7 @@ class Precision:
     meaning: str
     arithmetic: str
     sqnr_floor: float
-    quantizer: str | None = None
+    quantizer: str | Any | None = None
     product: str | None = None
     granularity: str = "no scales"
     group: int | None = None
@@ -60,7 +63,7 @@ class Precision:
     device: str | None = None
     variant_of: str | None = None
     every_matrix: bool = False
-    kept: str | None = None
+    kept: str | Callable[..., str | None] | None = None
     autocast: str | None = None
     head: str | None = None
 

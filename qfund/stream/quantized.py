@@ -50,7 +50,7 @@ class Quantized:
             CorruptCheckpoint: a value is NaN or infinite, which no scale can hold.
         """
         assert row.quantizer is not None
-        key = checkpoint or self._checkpoint.id, row.quantizer, row.dtype, unit, *(job.name for job in jobs)
+        key = checkpoint or self._checkpoint.id, str(row.quantizer), row.dtype, unit, *(job.name for job in jobs)
         kept = self._disk.read(key) if self._disk.limit else None
         if kept is None:
             found, clipped = {}, {}

@@ -293,10 +293,11 @@ def test_a_database_from_before_there_were_documents_gains_them(
     connection = sqlite3.connect(file)
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     connection.close()
-    assert tables == {"qfund_meta", "qfund_reports", "qfund_documents"}
+    assert tables == {"qfund_meta", "qfund_reports", "qfund_documents", "qfund_jobs", "qfund_revision"}
 
 
 def test_a_dialect_without_upsert(store: Store, report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.write(lambda connection: None)  # which knows its dialect
     monkeypatch.setattr(store._engine.dialect, "name", "another")
     store.put(COMPARE, "key", report)
     store.put(COMPARE, "key", renamed(report, "other"))

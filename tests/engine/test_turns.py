@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qfund.core.errors import Cancelled, QueueFull
+from qfund.core.errors import Cancelled, QueueFull, TimedOut
 from qfund.engine import job as engine_job
+from qfund.engine import lane as engine_lane
+from qfund.engine import settings as engine_settings
 from qfund.engine.durations import Durations
 from qfund.engine.job import Job, Record, Visitor
 from qfund.engine.jobs import Desk, Jobs
@@ -18,6 +20,7 @@ from qfund.engine.turns import Turns
 from qfund.features.compare.request.spec import Spec
 from tests.engine import toys
 from tests.engine.test_engine import Bench, bench, finished, running, spec, store
+from tests.patience import until
 
 __all__ = ["bench", "store"]  # fixtures
 
@@ -121,6 +124,24 @@ def test_what_is_quick_never_waits_behind_what_is_not(lanes: Jobs) -> None:
     assert found is not None and (found.state, found.position) == ("queued", 1)
     lanes.cancel(long.key)
     assert finished(lanes, waiting).state == "done"
+
+
+def test_the_second_worker_goes_when_it_has_had_nothing_to_do(lanes: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_lane, "IDLE", 0.05)
+    long = lanes.submit(toys.Sum("a-model", (-1,)))
+    first = running(lanes, long)
+    quick = finished(lanes, lanes.submit(toys.Murmur("a-model", "one")))
+    assert quick.result.pid != first
+    until(lambda: lanes._second.worker is None)
+    again = finished(lanes, lanes.submit(toys.Murmur("a-model", "two")))
+    assert again.result.pid not in (first, quick.result.pid)
+    assert (job := lanes.get(long.key)) is not None and job.state == "running"
+
+
+def test_what_is_quick_has_a_shorter_time(lanes: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_settings, "QUICK_TIME_LIMIT", 0.2)
+    job = finished(lanes, lanes.submit(toys.Murmur("a-model", "wait")))
+    assert isinstance(job.error, TimedOut) and "0.2 s" in job.error.message
 
 
 def test_one_worker_does_where_nothing_runs_at_once(lanes: Jobs) -> None:

@@ -22,6 +22,7 @@ from transformers.models.llama.modeling_llama import LlamaModel
 from qfund.checkpoints import catalog, checkpoint
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.errors import CorruptCheckpoint, ModelNotFound, NothingConverted, OutOfBudget
+from qfund.core.machine import RESERVE
 from qfund.features.compare.measure import streamed
 from qfund.features.compare.measure.compare import compare
 from qfund.features.compare.measure.drift import Drift
@@ -470,6 +471,16 @@ class TestDisk:
         disk = Disk(tmp_path / "file" / "below", 10**6)
         disk.write(("a",), {"codes": torch.zeros(1)}, {})
         assert disk.read(("a",)) is None
+
+    def test_what_is_free_is_left_to_results(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        disk, codes = Disk(tmp_path, 10**6), {"codes": torch.zeros(1000, dtype=torch.uint8)}
+        disk.write(("a",), codes, {})
+        monkeypatch.setattr("qfund.stream.disk.free_bytes", lambda folder: RESERVE)
+        disk.write(("b",), codes, {})  # what "a" took is enough
+        assert [disk.read((name,)) is not None for name in "ab"] == [False, True]
+        monkeypatch.setattr("qfund.stream.disk.free_bytes", lambda folder: 0)
+        disk.write(("c",), codes, {})
+        assert [disk.read((name,)) is not None for name in "abc"] == [False, False, False]
 
     def test_keys_differ_in_every_part(self, tmp_path: Path) -> None:
         disk = Disk(tmp_path, 10**6)

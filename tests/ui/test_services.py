@@ -16,10 +16,13 @@ from streamlit.runtime.app_session import AppSession
 from streamlit.testing.v1 import AppTest
 
 from qfund.engine import jobs as engine_jobs
-from qfund.engine.job import NOBODY, Visitor
+from qfund.engine import key_of
+from qfund.engine.job import NOBODY, Job, Record, Visitor
 from qfund.engine.jobs import Jobs
 from qfund.engine.kinds import KINDS
+from qfund.engine.ledger import Ledger
 from qfund.engine.process import Process
+from qfund.engine.store import Store
 from qfund.features.compare.request.link import to_query
 from qfund.features.compare.request.spec import Spec
 from qfund.ui import server, services
@@ -31,9 +34,10 @@ from tests.ui import pages
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Process]]:
+def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[Process]]:
     """The services of a server that has served nobody; its workers."""
     found: list[Process] = []
+    monkeypatch.setenv("QFUND_HOME", str(tmp_path))
 
     class Counted(Process):
         def __init__(self, command: Any) -> None:
@@ -63,6 +67,15 @@ def test_messages_that_clear_caches_lose_no_job_and_start_no_worker(started: lis
     states = [job.state for key in keys if (job := every.wait(key, PATIENCE))]
     assert states == ["cancelled", "done", "done"]
     assert services.store() is services.store()
+
+
+def test_a_server_goes_on_with_what_one_before_it_has_left_before_anybody_visits(started: list[Process]) -> None:
+    ledger = Ledger(Store())
+    key = key_of(toys.Sum("a-model", (1, 2)), lambda request: "weights")
+    ledger.claim(Record(Job(key, toys.Sum("a-model", (1, 2)))))
+    ledger.close()
+    with TestClient(Starlette(lifespan=server.lifespan)):
+        until(lambda: Store().get(KINDS["sum"], key) == toys.Total(3, 1))
 
 
 def test_a_page_knows_its_visitor_by_the_session_or_by_the_cookie(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from qfund.checkpoints.headers import shortened
 from qfund.checkpoints.wild import table
 from qfund.checkpoints.wild.packed.method import method_of, says_so
 from qfund.core.errors import ModelNotFound
+from qfund.precisions import recipes
 from qfund.precisions.files import HUB_FILE
 
 Progress = Callable[[str, float], None]
@@ -76,7 +77,10 @@ def identity(files: Sequence[str]) -> str:
     found = []
     for file in files:
         path = here(file)
-        found.append(f"hub:{file}" if path is None else table.open_file(path).id)
+        if path is None:
+            found.append(f"hub:{file}")
+        else:
+            found.append(recipes.read(path).id if recipes.is_recipe(path) else table.open_file(path).id)
     return " ".join(found)
 
 

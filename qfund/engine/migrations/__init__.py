@@ -8,21 +8,23 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from qfund.engine.tables import TABLES
+
 #: The steps, the first one first.
 REVISIONS = ("results", "jobs")
 _TABLE = "qfund_revision"
 
 
 def done(connection: sa.Connection) -> bool:
-    """Whether there is no step to take: all have been taken, by this qfund or by a newer one."""
-    if not sa.inspect(connection).has_table(_TABLE):
+    """Whether there is no step to take: all have been taken, by this qfund or by a newer one, and nothing is gone."""
+    if not {_TABLE, *TABLES.tables} <= set(sa.inspect(connection).get_table_names()):
         return False
     found = connection.execute(sa.text(f"SELECT version_num FROM {_TABLE}")).scalar_one_or_none()
     return found is not None and found not in REVISIONS[:-1]
 
 
 def upgrade(connection: sa.Connection) -> None:
-    """Take the steps that have not been taken, in the transaction that ``connection`` is in."""
+    """Take all steps, in the transaction that ``connection`` is in; each leaves alone what is there already."""
     from alembic.operations import Operations
     from alembic.runtime.migration import MigrationContext
     from alembic.script import ScriptDirectory
@@ -32,11 +34,7 @@ def upgrade(connection: sa.Connection) -> None:
         connection,
         opts={"version_table": _TABLE, "fn": lambda taken, _: script._upgrade_revs("head", taken)},
     )
+    if sa.inspect(connection).has_table(_TABLE):
+        connection.execute(sa.text(f"DELETE FROM {_TABLE}"))  # a table may be gone, or set aside
     with Operations.context(context):
         context.run_migrations()
-
-
-def forget(connection: sa.Connection) -> None:
-    """The tables are gone: all steps are to be taken again."""
-    if sa.inspect(connection).has_table(_TABLE):
-        connection.execute(sa.text(f"DELETE FROM {_TABLE}"))

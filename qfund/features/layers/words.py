@@ -162,36 +162,40 @@ def module_sentence(row: Module) -> str:
 
 def recipe_headline(found: Recipe) -> str:
     """What to run, and why."""
-    budget = bytes_text(found.budget)
+    within = f"a foretold KL of {number_text(found.request.kl)} nat" if found.request.kl else bytes_text(found.budget)
     best, kl = found.recommended, found.recommended.kl
     assert kl is not None and found.recipe.kl is not None
+    size = bytes_text(best.bytes) if found.request.kl else f"{bytes_text(best.bytes)} of {within}"
     damage = f"KL {interval_text('kl_mean', kl)} nat on text that the search did not see"
     if found.rival is None:
-        return (
-            f"The recipe takes {bytes_text(best.bytes)} of {budget}: {damage}. No uniform precision of those given is "
-            "as small."
-        )
+        return f"The recipe takes {size}: {damage}. No uniform precision of those given is as small."
     rival = next(row for row in found.uniform if row.precision == found.rival)
     assert rival.kl is not None
     if not found.better:
         seen = f" (difference {interval_text('kl_mean', found.difference)} nat)" if found.difference else ""
         return (
             f"Run {recipe.label(rival)} for everything, {bytes_text(rival.bytes)}: {damage}. The recipe found for "
-            f"{budget} is not better beyond doubt{seen}."
+            f"{within} is not better beyond doubt{seen}."
         )
     less = 100 * (1 - found.recipe.kl.value / rival.kl.value)
     return (
-        f"Run the recipe, {bytes_text(best.bytes)} of {budget}: {damage}, {less:.0f} % less than "
+        f"Run the recipe, {size}: {damage}, {less:.0f} % less than "
         f"{recipe.label(rival)} for everything ({bytes_text(rival.bytes)}, {interval_text('kl_mean', rival.kl)})."
     )
 
 
 def foretold(found: Recipe) -> str:
     """Prediction beside measurement."""
-    assert found.recipe.kl is not None
+    kl, asked = found.recipe.kl, found.request.kl
+    assert kl is not None
+    kept = ""
+    if asked is not None:
+        low, high = (kl.value if end is None else end for end in (kl.low, kl.high))
+        holds = "lies within" if high <= asked else "is beyond" if low > asked else "is not sure to lie within"
+        kept = f", which {holds} the {number_text(asked)} nat asked for"
     return (
         f"Predicted from single swaps {number_text(found.recipe.predicted)} nat, measured "
-        f"{interval_text('kl_mean', found.recipe.kl)}."
+        f"{interval_text('kl_mean', kl)}{kept}."
     )
 
 

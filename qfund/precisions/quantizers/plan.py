@@ -228,7 +228,7 @@ def plan_of(model: nn.Module, row: Precision, also: Iterable[str] = ()) -> Plan:
 
 def kept_by(row: Precision) -> Kept | None:
     """Which matrices the row keeps although it converts every other, imported now."""
-    return resolve_name(row.kept) if row.kept else None
+    return resolve_name(row.kept) if isinstance(row.kept, str) else row.kept
 
 
 def quantizers(model: nn.Module, row: Precision, groups: Sequence[Sequence[Weight]]) -> list[Quantizer]:

@@ -80,7 +80,7 @@ class Product(Protocol):
 
 def quantizer_of(row: Precision) -> Quantizer | None:
     """The quantiser that a row of the table names, imported now; None for a cast."""
-    return resolve_name(row.quantizer) if row.quantizer else None
+    return resolve_name(row.quantizer) if isinstance(row.quantizer, str) else row.quantizer
 
 
 def product_of(row: Precision) -> Product | None:

@@ -60,6 +60,23 @@ def test_the_solver_finds_what_enumeration_finds(choices: list[Choice], budget: 
     assert damage == pytest.approx(min(every)[0], abs=1e-5)
 
 
+@given(_choices(), st.integers(0, 5000))
+def test_the_fewest_bytes_are_what_enumeration_finds(choices: list[Choice], thousandths: int) -> None:
+    damage = thousandths / 1000
+    every = [
+        sum(choice.bytes[name] for choice, name in zip(choices, names, strict=True))
+        for names in itertools.product("abc", repeat=len(choices))
+        if sum(choice.damage[name] for choice, name in zip(choices, names, strict=True)) <= damage + 1e-9
+    ]
+    found = recipe.smallest(choices, damage + 1e-9)
+    if not every:
+        assert found is None
+        return
+    assert found is not None
+    assert sum(choice.bytes[name] for choice, name in zip(choices, found, strict=True)) == min(every)
+    assert sum(choice.damage[name] for choice, name in zip(choices, found, strict=True)) <= damage + 1e-5
+
+
 @pytest.fixture(scope="module")
 def found() -> Recipe:
     return measure(
@@ -85,6 +102,17 @@ def test_bytes_are_those_of_models_as_they_are_loaded(found: Recipe) -> None:
     assert found.smallest <= found.recipe.bytes <= found.budget
     assert found.recipe.bits <= 5.5
     recipe.consistent(found)
+
+
+def test_the_fewest_bytes_within_a_divergence(found: Recipe) -> None:
+    wide, narrow = (measure(replace(found.request, bits=None, kl=kl)) for kl in (1.0, 1e-3))
+    assert narrow.recipe.predicted <= 1e-3 < wide.recipe.predicted <= 1.0
+    assert wide.recipe.bytes < narrow.recipe.bytes
+    for each in (wide, narrow):
+        recipe.consistent(each)
+        assert each.budget == each.recipe.bytes
+        assert "nat asked for" in words.foretold(each)
+    assert "a foretold KL of" in words.recipe_headline(replace(narrow, rival="int4", difference=None))
 
 
 def test_search_and_test_text_are_apart(found: Recipe) -> None:
@@ -143,6 +171,9 @@ def test_frontier_and_tables(found: Recipe) -> None:
         ({"budget": 10_000_000}, "one budget"),
         ({"bits": 0.0}, "bits per weight"),
         ({"bits": None, "budget": -1}, "budget"),
+        ({"kl": 0.1}, "one budget"),
+        ({"bits": None, "kl": 0.0}, "KL divergence of 0"),
+        ({"bits": None, "kl": float("nan")}, "KL divergence of nan"),
         ({"test_tokens": 1}, "test_tokens"),
     ],
 )
@@ -188,3 +219,18 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     document = json.loads(path.read_text())
     assert set(document["modules"].values()) <= {"fp32", "int8_g32", "int4"}
     assert "measured KL" in printed and all(name in printed for name in document["modules"])
+
+
+def test_a_gpu_leaves_what_its_context_does_not_take(capsys: pytest.CaptureFixture[str]) -> None:
+    """A tiny model takes its share of any: all of it stays in the reference."""
+    arguments = ["recipe", str(checkpoints.folder("llama")), "--precision", "int4", "--gpu", "4090"]
+    arguments += ["--gpu-context", "2k"]
+    arguments += ["--context", "16", "--max-tokens", "32", "--test-tokens", "32", "--no-store", "--json"]
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert not ended.value.code
+    printed = capsys.readouterr()
+    assert "are left for weights at 2,048 tokens" in printed.err
+    found = json.loads(printed.out)
+    assert set(found["recipe"]["modules"].values()) == {"fp32"}
+    assert 22 * 2**30 < found["budget"] < 23.52 * 2**30

@@ -8,12 +8,14 @@ down_revision = "results"
 
 
 def upgrade() -> None:
-    for table in ("qfund_reports", "qfund_documents"):
-        op.add_column(table, sa.Column("own", sa.Boolean))
+    for name in ("qfund_reports", "qfund_documents"):
+        if "own" not in {column["name"] for column in sa.inspect(op.get_bind()).get_columns(name)}:
+            op.add_column(name, sa.Column("own", sa.Boolean))
     # Of what was stored before, the line of a comparison tells; nothing else was listed.
     reports = sa.table("qfund_reports", sa.column("summary", sa.Text), sa.column("own", sa.Boolean))
     usual = reports.c.summary.contains('"text":null', autoescape=True)
-    op.execute(sa.update(reports).values(own=sa.case((usual, sa.false()), else_=sa.true())))
+    unknown = sa.update(reports).where(reports.c.own.is_(None))
+    op.execute(unknown.values(own=sa.case((usual, sa.false()), else_=sa.true())))
     op.create_table(
         "qfund_jobs",
         sa.Column("key", sa.String(64), primary_key=True),

@@ -49,6 +49,7 @@ def compare(spec: Spec, progress: Progress = lambda phase, share: None) -> Repor
             if len(files) < len(spec.files):  # before anything runs, and once it is known what no module reads
                 files = open_files(spec, opened.as_read, progress)
             sizes = _sizes(spec, opened) | {name: file.room for name, file in files.items()}
+            predictions |= {name: file.footprint.bytes for name, file in files.items() if file.checkpoint is None}
             reporting = Reporting(asked, predictions, refused, started, time.perf_counter() - started)
             course = Course(spec, opened, files, prepared, progress, reporting.report)
             outcome = course.run(sizes)

@@ -117,7 +117,7 @@ class Course:
         found = self.opened.as_read
         self._varied = noises.ways(self.spec.reference, found, batches, file.checkpoint if file else None)
         few = batches[: max((row.way.batches or 0 for row in self._varied), default=0)]
-        read = file.checkpoint if file else found
+        read = (file.checkpoint if file else None) or found
         self._floor = Floor(self.spec, read, few, [row.name for row in self._varied])
         kept = self._floor.get() if self._goes_on else None
         if kept is not None:

@@ -1,7 +1,8 @@
-"""Quantised files as candidates: opened, held against the original, and counted."""
+"""Quantised files and recipes as candidates: opened, held against the original, and counted."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.checkpoints.wild import against
@@ -10,14 +11,19 @@ from qfund.checkpoints.wild.locating import fetched
 from qfund.checkpoints.wild.packed_tensor import PackedTensor
 from qfund.checkpoints.wild.quantized_file import QuantizedFile
 from qfund.checkpoints.wild.table import FORMATS, open_file
-from qfund.core.errors import UnsupportedModel
+from qfund.core.errors import InvalidSpec, UnsupportedModel, about
 from qfund.core.progress import Progress
 from qfund.core.tensors import LeftModule, TensorRow
 from qfund.features.compare.request.report import FileFacts
 from qfund.features.compare.request.spec import Spec
 from qfund.models.cache import model_cache
 from qfund.models.footprint import Footprint
-from qfund.precisions.files import file_names
+from qfund.models.skeleton import Skeletons
+from qfund.precisions import recipes
+from qfund.precisions.files import file_names, label_of, row_of
+from qfund.precisions.precision import Precision
+from qfund.precisions.quantizers.mixture import planned, row_of_recipe
+from qfund.precisions.table import PRECISIONS
 
 #: Types of plain numbers, as torch names them.
 _PLAIN = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -25,15 +31,17 @@ _PLAIN = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat1
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file that fills the original's frame.
+    """A file that fills the original's frame, or a recipe that says how to convert it.
 
     Attributes:
-        checkpoint: the original's, with the file's weights.
+        row: what its weights are run as.
+        checkpoint: the original's, with the file's weights; None of a recipe, whose weights are the original's.
         footprint: what its tensors take in the file, one used in two places once.
         converted, left: modules whose weights are codes, and those with matrices of plain numbers.
     """
 
-    checkpoint: Checkpoint
+    row: Precision
+    checkpoint: Checkpoint | None
     footprint: Footprint
     converted: tuple[str, ...]
     left: tuple[LeftModule, ...]
@@ -41,7 +49,9 @@ class File:
 
     @property
     def room(self) -> int:
-        """Bytes of its weights in FP32."""
+        """Bytes to make room for: of a file, its weights in FP32."""
+        if self.checkpoint is None:
+            return self.footprint.bytes
         return sum(4 * tensor.elements for tensor in self.checkpoint.packed.values())
 
 
@@ -63,23 +73,71 @@ def open_files(spec: Spec, original: Checkpoint, progress: Progress) -> dict[str
     found = {}
     for name, given in file_names(spec.files).items():
         progress(f"reading {given}", 0.0)
-        found[name] = _opened(given, open_file(fetched(given, model_cache().budget, progress)), original)
+        path = fetched(given, model_cache().budget, progress)
+        with about(name):
+            if recipes.is_recipe(path):
+                if name == spec.reference:
+                    raise InvalidSpec(
+                        f"{label_of(name)} is a recipe, which is no reference: it is made of one.",
+                        "Let a precision be the reference, and the recipe a candidate.",
+                    )
+                found[name] = _recipe(name, given, path, original)
+            else:
+                found[name] = _opened(name, given, open_file(path), original)
     return found
 
 
-def _opened(given: str, file: QuantizedFile, original: Checkpoint) -> File:
+def _recipe(name: str, given: str, path: Path, original: Checkpoint) -> File:
+    recipe = recipes.read(path)
+    row = row_of_recipe(name, recipe)
+    skeleton = Skeletons(original).skeleton(row.dtype)
+    plan = planned(skeleton.model, row, recipe)
+    counted = skeleton.footprint(row)
+    weights = [tensor for tensor in counted.tensors if tensor.kind == "weight"]
+    codes = {f"{module}." for module in plan.converted}
+    quantized = [tensor for tensor in counted.tensors if tensor.name.startswith(tuple(codes))]
+    elements = sum(tensor.parameters for tensor in weights)
+    inside = sum(tensor.parameters for tensor in quantized)
+    held = sum(tensor.bytes for tensor in counted.tensors)
+    types: dict[str, tuple[int, int]] = {}
+    for module, precision in recipe.modules:
+        size = sum(tensor.bytes for tensor in quantized if tensor.name.startswith(f"{module}."))
+        count, before = types.get(PRECISIONS[precision].label, (0, 0))
+        types[PRECISIONS[precision].label] = count + 1, before + size
+    return File(
+        row,
+        None,
+        counted,
+        plan.converted,
+        plan.left,
+        FileFacts(
+            file=given,
+            format="recipe",
+            label="recipe",
+            id=recipe.id,
+            bytes=held,
+            bits_of_file=8 * held / elements,
+            bits_of_parameters=8 * held / elements,
+            bits_of_quantized=8 * sum(tensor.bytes for tensor in quantized) / inside if inside else None,
+            types=types,
+        ),
+    )
+
+
+def _opened(name: str, given: str, file: QuantizedFile, original: Checkpoint) -> File:
     checkpoint = filled(original, file)
     rows, held = [], dict[tuple[str, ...], str]()
-    for name, tensor in checkpoint.packed.items():
-        shared = held.setdefault(tensor.parts, name) if tensor.parts else name
-        rows.append(_row(name, tensor, None if shared == name else shared))
-    matrices = {name: tensor for name, tensor in checkpoint.packed.items() if len(tensor.shape) > 1}
+    for weight, tensor in checkpoint.packed.items():
+        shared = held.setdefault(tensor.parts, weight) if tensor.parts else weight
+        rows.append(_row(weight, tensor, None if shared == weight else shared))
+    matrices = {weight: tensor for weight, tensor in checkpoint.packed.items() if len(tensor.shape) > 1}
     bits = file.bits
     types: dict[str, tuple[int, int]] = {}
     for tensor in file.tensors.values():
         count, size = types.get(tensor.type, (0, 0))
         types[tensor.type] = count + 1, size + tensor.bytes
     return File(
+        row_of(name),
         checkpoint,
         Footprint(tuple(rows)),
         tuple(_module(name) for name, tensor in matrices.items() if tensor.quantized),

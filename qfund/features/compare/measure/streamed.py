@@ -72,7 +72,7 @@ def measure_streamed(
     rounds.begin()
     names = {REFERENCE: spec.reference, **{name: name for name in spec.candidates}}
     ways = [
-        Way(way, row_of(name), checkpoint=files[name].checkpoint if name in files else None)
+        Way(way, files[name].row, checkpoint=files[name].checkpoint) if name in files else Way(way, row_of(name))
         for way, name in names.items()
     ]
     ways += [row.way for row in noise]
@@ -138,7 +138,7 @@ def measure_noise(
 
 def _run(walk: Streamed, walker: Walker, seconds: float, reached: Range | None, file: File | None) -> Run:
     model, conversion = walker.frame.model, walker.frame.conversion
-    if file is not None:
+    if file is not None and file.checkpoint is not None:
         return of_file(file, int(model.get_memory_footprint()), seconds, reached)
     return Run(
         footprint=footprint.stored(model),

@@ -58,7 +58,7 @@ def measure_whole(
 
     for group in grouped:
         names = {REFERENCE: spec.reference, **{name: name for name in group}}
-        rows = {way: row_of(name) for way, name in names.items()}
+        rows = {way: files[name].row if name in files else row_of(name) for way, name in names.items()}
         read = {way: files[name] for way, name in names.items() if name in files}
         gathered = outcome.gathered if len(grouped) == 1 else Gathered(task, batches, group)
         with ExitStack() as stack:
@@ -66,7 +66,7 @@ def measure_whole(
             for name, row in rows.items():
                 step(f"loading {row.label}")
                 with about(name):
-                    own = read[name].checkpoint if name in read else found
+                    own = read[name].checkpoint or found if name in read else found
                     models[name] = stack.enter_context(cache.lease(own, row, sizes[row.name], spec.also))
             if len(grouped) == 1:
                 _in_rounds(models, rows, read, rounds, outcome, step)
@@ -143,7 +143,7 @@ def _watched(model: LoadedModel, batches: Iterable[inputs.Batch], row: Precision
 
 
 def _run(model: LoadedModel, file: File | None, seconds: float, watch: Watch | None) -> Run:
-    if file is not None:
+    if file is not None and file.checkpoint is not None:
         return of_file(file, model.transformers_bytes, seconds, watch.result if watch else None)
     return Run(
         footprint=model.footprint,

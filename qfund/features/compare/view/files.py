@@ -19,9 +19,10 @@ def field(key: str) -> None:
         key=key,
         height=100,
         max_chars=8000,
-        placeholder="./my-model-Q4_K_M.gguf\nowner/name@main:file.gguf",
+        placeholder="./my-model-Q4_K_M.gguf\n./recipe.json\nowner/name@main:file.gguf",
         help="One a line: a path on this machine, or a file of the Hub. Each is a candidate: its own weights, decoded "
-        "block by block, beside the original that is the model above.",
+        "block by block, beside the original that is the model above. Or a recipe.json of the page Layers: a precision "
+        "for each module.",
         persist_state="session",
     )
 

@@ -4,8 +4,9 @@ import json
 from argparse import Namespace
 from pathlib import Path
 
+from qfund import engine
 from qfund.commandline import measuring
-from qfund.commandline.options import ALSO, JSON, MODEL, REVISION, STORING, names, precision
+from qfund.commandline.options import ALSO, JSON, MODEL, REVISION, STORING, names, precision, tokens
 from qfund.commandline.progress import Shown, say
 from qfund.commandline.table import Command, Exclusive, Option
 from qfund.commandline.tables import aligned
@@ -20,14 +21,16 @@ from qfund.features.layers.request.asked import DEFAULT_PRECISIONS, DEFAULT_TOKE
 from qfund.features.layers.request.exports import must_hold
 from qfund.features.layers.request.recipe import ALIKE, Recipe, RecipeRequest, checked, document
 from qfund.features.memory.request import budgets
+from qfund.features.memory.request.fits import FitsRequest, Workload
 
 
 def _run(options: Namespace) -> None:
     alike = RecipeRequest(options.model).alike if options.alike is None else names(options.alike)
     request = RecipeRequest(
         **asked(options),  # type: ignore[arg-type]
-        budget=None if options.budget is None else budgets.parse_budget(options.budget),
+        budget=_budget(options),
         bits=options.bits,
+        kl=options.kl,
         alike=() if alike == ("none",) else alike,
         test_tokens=options.test_tokens,
     )
@@ -42,6 +45,25 @@ def _run(options: Namespace) -> None:
     if options.export is not None:
         _export(found, options)
     measuring.put(found, options, text)
+
+
+def _budget(options: Namespace) -> int | None:
+    """Bytes of the whole model: what is left of a GPU by everything else that a context needs there."""
+    if options.gpu is None:
+        return None if options.budget is None else budgets.parse_budget(options.budget)
+    room = budgets.gpu(options.gpu).bytes
+    workload = Workload(room, options.gpu_context, options.batch)
+    request = FitsRequest(options.model, workload, (options.reference.lower(),), names(options.also), options.revision)
+    (row,) = engine.compute(request).rows
+    left: int = room - (row.total.bytes - row.weights.bytes)
+    if left <= 0:
+        raise InvalidSpec(
+            f"{bytes_text(room)} are less than what stands beside the weights at {options.gpu_context:,} tokens: "
+            f"{bytes_text(row.total.bytes - row.weights.bytes)}.",
+            "Give a shorter --gpu-context, or a larger GPU.",
+        )
+    say(f"qfund: {bytes_text(left)} of {bytes_text(room)} are left for weights at {options.gpu_context:,} tokens.")
+    return left
 
 
 def _export(found: Recipe, options: Namespace) -> None:
@@ -75,9 +97,13 @@ COMMAND = Command(
         Exclusive(
             (
                 Option("--budget", "the whole model in at most this: 3GiB, 24GB", "B"),
+                Option("--gpu", "what fits this GPU beside cache and activations: 4090, `RTX 4090`", "G"),
                 Option("--bits", "at most this many bits per weight, scales included: 4.5", "X", float),
+                Option("--kl", "the fewest bytes within this mean KL divergence, in nat: 0.01", "X", float),
             )
         ),
+        Option("--gpu-context", "with --gpu: tokens of a sequence there: 8192, 8k (default: 8192)", "N", tokens, 8192),
+        Option("--batch", "with --gpu: sequences at once (default: 1)", "N", int, 1),
         Option(
             "--alike",
             "what has to be in one precision: "

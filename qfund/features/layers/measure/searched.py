@@ -27,6 +27,7 @@ from qfund.features.layers.request.recipe import (
     Recipe,
     RecipeRequest,
     checked,
+    smallest,
     solve,
 )
 from qfund.models import environment
@@ -59,10 +60,12 @@ def recipe(request: RecipeRequest, progress: Progress = lambda phase, share: Non
 
     bytes_of = {group: {row.name: sum(sizes[row.name][name] for name in group) for row in rows} for group in groups}
     rest = whole.opened.sizes[request.reference] - sum(each[request.reference] for each in bytes_of.values())
-    budget = request.budget if request.budget is not None else rest + math.floor((request.bits or 0) * weights / 8)
-    smallest = rest + sum(min(each.values()) for each in bytes_of.values())
-    if smallest > budget:
-        raise _too_small(request, budget, smallest, 8 * (smallest - rest) / weights)
+    budget = request.budget
+    if request.bits is not None:
+        budget = rest + math.floor(request.bits * weights / 8)
+    least = rest + sum(min(each.values()) for each in bytes_of.values())
+    if budget is not None and least > budget:
+        raise _too_small(request, budget, least, 8 * (least - rest) / weights)
 
     singles = {
         (group, row.name): Mix(f"{number} in {row.name}", dict.fromkeys(group, row.name))
@@ -96,18 +99,20 @@ def recipe(request: RecipeRequest, progress: Progress = lambda phase, share: Non
         ordered = {name: modules[name] for name in whole.places.every if name in modules}
         return Mixture(precision, ordered, rest + held, 8 * held / weights, predicted)
 
-    chosen = solve(choices, budget - rest)
-    if chosen is None:
-        raise _too_small(request, budget, smallest, 8 * (smallest - rest) / weights)
+    # The reference alone has no damage, and the smallest mix fits: there is always one.
+    chosen = solve(choices, budget - rest) if budget is not None else smallest(choices, request.kl or 0.0)
+    assert chosen is not None
     best = mixture(chosen)
+    budget = best.bytes if budget is None else budget
     uniform = [mixture([row.name] * len(choices), row.name) for row in whole.rows]
     small = [row for row in uniform if row.bytes <= budget]
     by_search = {row.name: _mean(seen[everywhere[row.name].name]) for row in whole.rows}
     rival = min(small, key=lambda row: by_search[str(row.precision)]).precision if small else None
-    asked_mixes = [Mix("recipe", best.modules), *everywhere.values()]
+    other = {name: row for name, row in best.modules.items() if row != request.reference}
+    asked_mixes = [Mix("recipe", other), *everywhere.values()]
     tested = mixes(test, asked_mixes, request.also, testing).positions
     largest = max(row.bytes for row in uniform)
-    steps = [smallest + (largest - smallest) * step // (FRONTIER - 1) for step in range(FRONTIER)]
+    steps = [least + (largest - least) * step // (FRONTIER - 1) for step in range(FRONTIER)]
     frontier = [mixture(found) for step in steps if (found := solve(choices, step - rest))]
     return Recipe(
         request=request,
@@ -124,7 +129,7 @@ def recipe(request: RecipeRequest, progress: Progress = lambda phase, share: Non
         rival=rival,
         difference=_paired(tested["recipe"], tested[everywhere[rival].name]) if rival else None,
         frontier=tuple(frontier),
-        smallest=smallest,
+        smallest=least,
         seconds=time.perf_counter() - started,
         notes=notes(whole),
     )

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from qfund.core.environment import Environment
 from qfund.core.errors import EngineError, InvalidSpec
 from qfund.core.estimate import Estimate
 from qfund.core.names import look_up
+from qfund.core.request import LATER
 from qfund.features.layers.request import asked
 from qfund.features.layers.request.asked import MAX_TOKENS, Asked
 from qfund.inputs.facts import InputFacts
@@ -29,8 +30,9 @@ FUSED = {
 
 @dataclass(frozen=True, slots=True)
 class RecipeRequest(Asked):
-    """Exactly one of ``budget`` (bytes of the whole model) and ``bits`` (per weight of the modules that can be chosen
-    for, scales included) bounds it. ``precisions`` are to choose from, and the reference beside them.
+    """Exactly one of ``budget`` (bytes of the whole model), ``bits`` (per weight of the modules that can be chosen for,
+    scales included) and ``kl`` (mean KL divergence as foretold, in nat: the fewest bytes within it) bounds it.
+    ``precisions`` are to choose from, and the reference beside them.
 
     Attributes:
         alike: names of ``ALIKE``: what has to be in one precision.
@@ -42,6 +44,7 @@ class RecipeRequest(Asked):
     bits: float | None = None
     alike: tuple[str, ...] = ("qkv", "gate-up")
     test_tokens: int = 4096
+    kl: float | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +120,17 @@ def checked(request: RecipeRequest) -> RecipeRequest:
         QfundError: as ``asked.checked``.
     """
     request = asked.checked(request)
-    if (request.budget is None) == (request.bits is None):
+    if [request.budget, request.bits, request.kl].count(None) != 2:
         raise InvalidSpec(
-            "A recipe needs one budget: bytes of the model, or bits per weight.", "Give --budget 3GiB or --bits 4.5."
+            "A recipe needs one budget: bytes of the model, bits per weight, or a KL divergence.",
+            "Give --budget 3GiB, --bits 4.5 or --kl 0.01.",
         )
     if request.budget is not None and request.budget <= 0:
         raise InvalidSpec(f"The budget is {request.budget:,} bytes.", "Give an amount of memory: 3GiB.")
     if request.bits is not None and not (math.isfinite(request.bits) and 0 < request.bits <= 64):
         raise InvalidSpec(f"{request.bits:g} bits per weight are asked for.", "Give a number above 0, at most 64.")
+    if request.kl is not None and not (math.isfinite(request.kl) and request.kl > 0):
+        raise InvalidSpec(f"A KL divergence of {request.kl:g} nat is asked for.", "Give a number above 0: 0.01.")
     if not 2 <= request.test_tokens <= MAX_TOKENS:
         raise InvalidSpec(f"test_tokens is {request.test_tokens:,}.", f"Give a number from 2 to {MAX_TOKENS:,}.")
     for name in request.alike:
@@ -157,30 +163,47 @@ class Choice:
 
 def solve(choices: Sequence[Choice], budget: int) -> list[str] | None:
     """The precision of each choice with the smallest sum of damages whose bytes are at most ``budget``; None where
-    nothing is that small.
+    nothing is that small. Of equal damages the fewer bytes.
 
     A multiple-choice knapsack (P. Sinha and A. Zoltners, "The multiple-choice knapsack problem", Operations Research
-    27, 1979) as a mixed-integer programme, solved by HiGHS to optimality. Of equal damages the fewer bytes.
+    27, 1979) as a mixed-integer programme, solved by HiGHS to optimality.
     """
+    if sum(min(choice.bytes.values()) for choice in choices) > budget:
+        return None
+    return _solved(choices, [choice.damage for choice in choices], [choice.bytes for choice in choices], budget)
+
+
+def smallest(choices: Sequence[Choice], damage: float) -> list[str] | None:
+    """The precision of each choice with the fewest bytes whose damages (nat) sum to at most ``damage``, to one part in
+    a million; None where nothing is that good. Of equal bytes the smaller damage. Solved as ``solve``."""
+    if math.fsum(min(choice.damage.values()) for choice in choices) > damage:
+        return None
+    return _solved(choices, [choice.bytes for choice in choices], [choice.damage for choice in choices], damage)
+
+
+def _solved(
+    choices: Sequence[Choice],
+    least: Sequence[Mapping[str, float]],
+    bounded: Sequence[Mapping[str, float]],
+    bound: float,
+) -> list[str] | None:
+    """One name of each choice: the smallest sum of ``least`` where that of ``bounded`` is at most ``bound``."""
     import numpy as np
     from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.sparse import coo_array
 
     pairs = [(number, name) for number, choice in enumerate(choices) for name in choice.bytes]
-    size = np.array([choices[number].bytes[name] for number, name in pairs], dtype=np.float64)
-    damage = np.array([choices[number].damage[name] for number, name in pairs])
-    if sum(min(choice.bytes.values()) for choice in choices) > budget:
-        return None
+    cost = np.array([least[number][name] for number, name in pairs], dtype=np.float64)
+    held = np.array([bounded[number][name] for number, name in pairs], dtype=np.float64)
     owner = np.array([number for number, _ in pairs])
     once = coo_array((np.ones(len(pairs)), (owner, np.arange(len(pairs)))), shape=(len(choices), len(pairs)))
     # Both in units of their own scale: HiGHS takes differences below 1e-7 for none.
-    cost = damage / (damage.max() or 1.0) + 1e-6 * size / size.sum()
-    scale = float(size.max())
+    scale = float(held.max()) or 1.0
     found = milp(
-        cost,
+        cost / (cost.max() or 1.0) + 1e-6 * held / (held.sum() or 1.0),
         integrality=np.ones(len(pairs)),
         bounds=Bounds(0, 1),
-        constraints=[LinearConstraint(once, 1, 1), LinearConstraint(size / scale, -np.inf, budget / scale)],
+        constraints=[LinearConstraint(once, 1, 1), LinearConstraint(held / scale, -np.inf, bound / scale)],
         options={"mip_rel_gap": 1e-6},
     )
     if found.x is None:

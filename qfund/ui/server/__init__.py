@@ -19,12 +19,12 @@ def running_script() -> bool:
     return get_script_run_ctx(suppress_warning=True) is not None
 
 
-#: The first sees a request first.
-MIDDLEWARE = [Middleware(Policy), Middleware(Guard), Middleware(Uploads), Middleware(Pages)]
-
-
 @asynccontextmanager
 async def lifespan(app: object) -> AsyncGenerator[None]:
     """Beside the first visitor, or without one: go on with the jobs that a server before this one has left."""
     threading.Thread(target=lambda: lazily("qfund.ui.services:jobs")(), name="qfund-resume", daemon=True).start()
     yield
+
+
+#: The first sees a request first.
+MIDDLEWARE = [Middleware(Policy), Middleware(Guard), Middleware(Uploads), Middleware(Pages)]

@@ -144,5 +144,5 @@ def test_other_files_that_are_pointers(name: str, tmp_path: Path) -> None:
 
 def test_settings_of_writing_that_are_a_pointer(tmp_path: Path) -> None:
     (tmp_path / "generation_config.json").write_bytes(POINTER)
-    with pytest.raises(CorruptCheckpoint, match="generation_config.json .* is a Git LFS pointer"):
+    with pytest.raises(CorruptCheckpoint, match=r"generation_config.json .* is a Git LFS pointer"):
         configs.generation(tmp_path)

@@ -40,7 +40,7 @@ def _has_schema(document: str) -> bool:
     """Whether it is a report of some version of qfund, as far as can be told."""
     try:
         found = json.loads(document)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(found, dict) and "schema" in found
 

@@ -286,7 +286,7 @@ def from_json(document: bytes) -> Report:
     """
     try:
         found = msgspec.json.decode(document, type=Report)
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise StoreError("This report cannot be read by this version of qfund.", "Measure it again.") from error
     if found.schema != SCHEMA:
         raise StoreError(f"This report has schema {found.schema}, not {SCHEMA}.", "Measure it again.")

@@ -10,10 +10,13 @@ import transformers
 from transformers import GenerationConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
+from qfund.checkpoints.pointers import must_be_no_pointer
 from qfund.core.errors import UnsupportedModel
 
 _ATTENTION = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
 _DTYPE = ("dtype", "torch_dtype")
+#: What compiles, spreads, adapts or runs a model, whose name some tools save in place of the model's.
+WRAPPER = re.compile(r"OptimizedModule|Peft\w*|\w*DataParallel|(ORT|OV)Model\w*")
 #: Entries that count something a model is built of.
 _SIZE = re.compile(
     r"(n|num)_(hidden_|encoder_|decoder_)?(layers?|heads?)|num_(attention|key_value)_heads|(encoder|decoder)_"
@@ -65,9 +68,12 @@ def generation(folder: Path) -> GenerationConfig:
 
     Raises:
         UnsupportedModel: it cannot be read, or a number in it is none.
+        CorruptCheckpoint: it is a Git LFS pointer.
     """
-    if not (folder / "generation_config.json").is_file():
+    path = folder / "generation_config.json"
+    if not path.is_file():
         return GenerationConfig()
+    must_be_no_pointer([path])
     try:
         found = GenerationConfig.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # transformers raises whatever its checks raise

@@ -194,6 +194,12 @@ def _must_not_be_wrapped(architecture: str) -> None:
             f"{architecture[:100]} is no class of transformers; it is {inner} as something wrapped it for training.",
             f'Write "architectures": ["{inner}"] into config.json, or save the model itself.',
         )
+    if configs.WRAPPER.fullmatch(architecture):
+        raise UnsupportedModel(
+            f"{architecture[:100]} is what wraps a model, and no class of transformers; config.json has to name the "
+            "model's own.",
+            'Write that into its "architectures" (such as LlamaForCausalLM), or save the model itself.',
+        )
 
 
 def model_class(checkpoint: Checkpoint) -> Any:

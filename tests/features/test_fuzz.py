@@ -88,3 +88,10 @@ def test_values_that_no_widget_could_hold_end_in_no_box(page: str, opened: Open,
 def test_no_cell_of_a_csv_is_a_formula() -> None:
     frame = pd.DataFrame({"text": ["=1+1", "@x", "-a", "plain"], "number": [-1.5, 2, 3, 4]})
     assert csv(frame).decode() == "text,number\n'=1+1,-1.5\n'@x,2.0\n'-a,3.0\nplain,4.0\n"
+
+
+def test_a_report_of_brackets_alone(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    for document in ("[" * 5000, '{"schema": 4, "x": ' + "[" * 5000):
+        path.write_text(document)
+        assert fuzz.run(["show", str(path)]) is None

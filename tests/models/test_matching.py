@@ -84,6 +84,8 @@ def test_any_other_prefix_is_named(tmp_path: Path) -> None:
     ("config", "said"),
     [
         ({"architectures": ["FSDPLlamaForCausalLM"]}, "it is LlamaForCausalLM"),
+        ({"architectures": ["OptimizedModule"]}, "is what wraps a model"),
+        ({"architectures": ["PeftModelForCausalLM"]}, "is what wraps a model"),
         ({"rope_scaling": {"type": "foo", "factor": 2.0}}, "rope type 'foo'"),
         ({"num_hidden_layers": -1}, "num_hidden_layers = -1"),
         ({"hidden_size": "wide"}, "hidden_size = 'wide'"),

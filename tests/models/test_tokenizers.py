@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from qfund.checkpoints import checkpoint
 from qfund.core.errors import CorruptCheckpoint, InvalidInput, ModelError, UnsupportedModel
-from qfund.models import inputs
+from qfund.models import configs, inputs
 from qfund.models.inputs import opening
 from tests.tiny import checkpoints
 
@@ -140,3 +140,9 @@ def test_a_longest_text_that_is_no_number(said: Any, tmp_path: Path) -> None:
 def test_other_files_that_are_pointers(name: str, tmp_path: Path) -> None:
     with pytest.raises(CorruptCheckpoint, match=f"{name} .* is a Git LFS pointer.*git lfs pull"):
         checkpoint.read(folder(tmp_path, {name: POINTER}))
+
+
+def test_settings_of_writing_that_are_a_pointer(tmp_path: Path) -> None:
+    (tmp_path / "generation_config.json").write_bytes(POINTER)
+    with pytest.raises(CorruptCheckpoint, match=r"generation_config.json .* is a Git LFS pointer"):
+        configs.generation(tmp_path)

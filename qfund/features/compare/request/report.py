@@ -291,7 +291,7 @@ def from_json(document: bytes) -> Report:
     """
     try:
         found = msgspec.json.decode(document, type=Report)
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise StoreError("This report cannot be read by this version of qfund.", "Measure it again.") from error
     if found.schema != SCHEMA:
         raise StoreError(f"This report has schema {found.schema}, not {SCHEMA}.", "Measure it again.")
@@ -317,7 +317,7 @@ def _has_schema(document: bytes) -> bool:
     """Whether it is a report of some version of qfund, as far as can be told."""
     try:
         found = msgspec.json.decode(document)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return False
     return isinstance(found, dict) and "schema" in found
 

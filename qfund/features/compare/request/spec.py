@@ -142,5 +142,5 @@ def from_json(document: bytes) -> Spec:
     """
     try:
         return checked(msgspec.json.decode(document, type=Spec))
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidSpec(f"Not a comparison: {error}.", "Export it again.") from error

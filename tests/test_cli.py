@@ -106,7 +106,7 @@ def test_words_and_tables_for_people(capsys: pytest.CaptureFixture[str]) -> None
         (("compare", "dummy", "--precision", "tf32"), 2, "Choose another precision"),
         (("compare", "dummy", "--also", "heads"), 2, "Did you mean: head?"),
         (("compare", "dummy", "--max-tokens", "0"), 2, "max_tokens is 0"),
-        (("compare", "dummy", "--max-tokens", "x"), 2, "invalid int value"),
+        (("compare", "dummy", "--max-tokens", "x"), 2, "no whole number such as 8192 or 8k"),
         (("compare", "dummy", "--context", "64"), 2, "at most 2 tokens"),
         (("compare", "dummy", "--text", ""), 2, "The text is empty"),
         (("compare", "dummy", "--text", " \n"), 2, "The text is empty"),

@@ -75,9 +75,10 @@ def test_compare_a_model_end_to_end(arrive: Arrive, server: Server) -> None:
 
 
 def downloaded(visit: Visit) -> dict[str, list[dict[str, dict[str, dict[str, float]]]]]:
-    visit.page.get_by_role("tab", name="Data").click()
+    visit.page.get_by_role("button", name="Take it with you").click()
     with visit.page.expect_download() as download:
-        visit.page.get_by_role("button", name="Whole report (JSON)").click()
+        visit.page.get_by_role("button", name="Report (JSON)").click()
+    visit.page.keyboard.press("Escape")
     found: dict[str, list[dict[str, dict[str, dict[str, float]]]]] = json.loads(
         Path(download.value.path()).read_text("utf-8")
     )

@@ -1,4 +1,4 @@
-"""Estimated activations beside the peaks of processes: ``python -m benchmarks.fits [NAME …]``.
+"""Estimated activations beside the peaks of processes: ``python -m benchmarks.fits [NAME …] [--contexts N …]``.
 
 Random models of a few layers, on the CPU, with contexts so long that activations dominate. *Foretold* is what ``qfund
 fits`` says for this workload on a CPU (activations, cache and state), from traces without weights; *measured* is by how
@@ -96,7 +96,9 @@ def foretold(shape: Shape, dtype: str, context: int) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", choices=[*MODELS, []], metavar="NAME")
-    names = parser.parse_args().names or list(MODELS)
+    parser.add_argument("--contexts", nargs="+", type=int, default=CONTEXTS, metavar="N")
+    options = parser.parse_args()
+    names = options.names or list(MODELS)
     transformers.utils.logging.set_verbosity_error()
     print("| model | dtype | tokens | foretold | measured | ratio |\n| --- | --- | ---: | ---: | ---: | ---: |")
     ratios: list[float] = []
@@ -106,7 +108,7 @@ def main() -> None:
                 found = write(name, Path(folder))
                 shape = shape_of(found, tasks.task_of(found), ["float32", "bfloat16"])
                 for dtype in ("float32", "bfloat16"):
-                    for context in CONTEXTS:
+                    for context in options.contexts:
                         said = foretold(shape, dtype, context)
                         measured = processes.apply(peak.growth, (folder, MODELS[name][0], dtype, 1, context))
                         ratios.append(said / measured)

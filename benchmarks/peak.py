@@ -1,9 +1,11 @@
-"""What one forward takes of the memory of its process, by plain transformers: nothing of qfund is imported here.
+"""What a forward or a load takes of the memory of its process, by plain transformers: of qfund its quantisers alone are
+called here.
 
-``growth`` runs in a fresh process (forked from one that has only imported torch and transformers), so that nothing is
-left of another forward. The kernel's own high-water mark (``VmHWM``) misses nothing between two samples. Linux only.
+Each runs in a fresh process (forked from one that has only imported torch and transformers), so that nothing is left
+of another. The kernel's own high-water mark (``VmHWM``) misses nothing between two samples. Linux only.
 """
 
+import copy
 import ctypes
 import gc
 import os
@@ -16,7 +18,9 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import safe_open
 from torch import nn
+from transformers import modeling_utils
 from transformers.models.llama.modeling_llama import LlamaForCausalLM  # noqa: F401 - imports what all models need
 
 
@@ -41,12 +45,97 @@ def growth(folder: str, architecture: str, dtype: str, batch: int, context: int)
     model = _random(folder, architecture, getattr(torch, dtype))
     with torch.no_grad():
         _read(model, batch, min(context, 1024))
-        gc.collect()
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")
-        before = _status("VmRSS")
+        before = _rested()
         _read(model, batch, context)
         return _status("VmHWM") - before
+
+
+def load_growth(folder: str, precision: str, way: str, tokens: int) -> tuple[int, int]:
+    """Bytes by which private memory grows at most while a checkpoint is loaded, and while the model then reads so many
+    tokens, both above what was there before the load.
+
+    safetensors reads into private memory, so that the kernel's mark is of memory that is needed.
+    """
+    from qfund.precisions.quantizers.conversion import quantize_model
+    from qfund.precisions.table import PRECISIONS
+
+    transformers.utils.logging.set_verbosity_error()
+    modeling_utils.__dict__["safe_open"] = _Private
+    row = PRECISIONS[precision]
+    config = transformers.AutoConfig.from_pretrained(folder)
+    kind = getattr(transformers, config.architectures[0])
+
+    def load(folder: str) -> list[Any]:
+        direct = way in ("direct", "quantised-direct", "torchao-direct")
+        options: dict[str, Any] = {"dtype": getattr(torch, row.dtype) if direct else torch.float32}
+        if way == "torchao-direct":
+            from qfund.precisions import backends
+
+            converter = next(one.load() for one in backends.implementations(precision) if one.backend == "torchao")
+            options["quantization_config"] = transformers.TorchAoConfig(converter.config())
+        models = [kind.from_pretrained(folder, **options).eval().requires_grad_(False)]
+        if way == "deepcopy":
+            models.append(copy.deepcopy(models[0]))
+        models[-1].to(getattr(torch, row.dtype)) if way in ("cast", "deepcopy", "quantise-after") else None
+        if row.quantizer and way != "torchao-direct":
+            quantize_model(models[-1], row)
+        return models
+
+    load(folder)  # once before, so that what libraries set up and keep is there already
+    before = _rested() - _status("RssFile")
+    models = load(folder)
+    most = _private_peak() - before
+    _clear()
+    with torch.no_grad():
+        _read(models[0], 1, tokens, all_logits=True)
+    return most, _private_peak() - before
+
+
+class _Private:
+    """A file of safetensors that is read, not mapped; its own slices would hold a tensor twice while they read it."""
+
+    def __init__(self, path: str, **_: object) -> None:
+        self._file = safe_open(path, framework="pt", backend="pread")
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def get_slice(self, name: str) -> "_Slice":
+        return _Slice(self._file, name)
+
+
+class _Slice:
+    def __init__(self, file: Any, name: str) -> None:
+        self._file, self._name = file, name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file.get_slice(self._name), name)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._file.get_tensor(self._name)[key]
+
+
+def _private_peak() -> int:
+    """The kernel's mark without pages of files: those of libraries, which come when code first runs, and stay."""
+    return _status("VmHWM") - _status("RssFile")
+
+
+def _rested() -> int:
+    """Resident bytes with everything given back that can be; from now on the kernel's mark is anew."""
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    _clear()
+    return _status("VmRSS")
+
+
+def _clear() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def _random(folder: str, architecture: str, dtype: torch.dtype) -> Any:
@@ -60,15 +149,15 @@ def _random(folder: str, architecture: str, dtype: torch.dtype) -> Any:
     return model
 
 
-def _read(model: Any, batch: int, context: int) -> None:
+def _read(model: Any, batch: int, context: int, all_logits: bool = False) -> None:
     ids = torch.randint(0, 1000, (batch, context))
     options: dict[str, Any] = {"input_ids": ids}
     if model.config.is_encoder_decoder:
         options["decoder_input_ids"] = ids
-    elif model.can_generate():
+    elif model.can_generate() and not all_logits:
         options["logits_to_keep"] = 1
     if model.can_generate():
-        options["use_cache"] = True
+        options["use_cache"] = not all_logits
     model(**options)
 
 

@@ -215,6 +215,14 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "lfm2": ("Lfm2", {**_GROUPED, "layer_types": ["conv", "full_attention"]}),
     "lfm3": ("Lfm3", {**_GROUPED, "layer_types": ["conv", "full_attention"]}),
+    "jetmoe": (
+        "JetMoe",
+        {
+            **{"vocab_size": 99, "num_hidden_layers": 2, "hidden_size": 32, "num_key_value_heads": 4},
+            **{"kv_channels": 8, "intermediate_size": 48, "num_local_experts": 4, "num_experts_per_tok": 2},
+        },
+    ),
+    "granitemoe": ("GraniteMoe", {**_GROUPED, "num_local_experts": 4, "num_experts_per_tok": 2}),
     "t5": ("T5", {"vocab_size": 99, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4}),
     "bart": (
         "Bart",
@@ -224,7 +232,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
-_HEADS = {"GPT2": "LMHeadModel", "T5": "ForConditionalGeneration", "Bart": "ForConditionalGeneration"}
+_HEADS = {"GPT2": "LMHeadModel", **dict.fromkeys(("T5", "Bart"), "ForConditionalGeneration")}
 
 
 def _model(name: str, dtype: torch.dtype) -> Any:
@@ -303,7 +311,13 @@ def test_fp8_has_the_bytes_of_transformers_own_quantized_cache() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("name", ["llama", "gpt2", "gemma2", "mistral", "falcon-multi-query", "bloom", "t5", "bart"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("llama", "gpt2", "gemma2", "mistral", "falcon-multi-query", "bloom", "t5", "bart"),
+        *("jetmoe", "granitemoe"),  # these ask how many rows each expert is given
+    ],
+)
 def test_activations_are_near_those_of_a_forward_that_runs(name: str, dtype: str, tmp_path: Path) -> None:
     kind, settings_ = MODELS[name]
     wide = {key: value * 4 for key, value in settings_.items() if key in _WIDTHS}
@@ -359,6 +373,23 @@ def test_latent_attention_takes_its_scores_on_a_cpu_only(tmp_path: Path) -> None
     (cpu,), (gpu,) = (rows(shape, WEIGHTS[1:2], Workload(2**40, 8192, runtime=name)) for name in ("cpu", "cuda"))
     assert cpu.activations.bytes > 4 * 9 * 8192**2 > gpu.activations.bytes
     assert longest_context(shape, WEIGHTS[1], Workload(16 * GIB, runtime="cpu")) < 25_000
+
+
+def test_activations_between_the_traces_are_those_of_a_trace(tmp_path: Path) -> None:
+    """A window's mask takes its share of a thousand tokens, and logits that do not grow are not counted for each."""
+    config = transformers.MistralConfig(
+        **{**_GROUPED, "vocab_size": 50_000, "hidden_size": 128, "intermediate_size": 352, "sliding_window": 256}
+    )
+    with torch.device("meta"):
+        model = transformers.MistralForCausalLM._from_config(config, dtype=torch.bfloat16).eval()
+    transformers.MistralForCausalLM(config).save_pretrained(tmp_path)
+    found = checkpoint.read(tmp_path)
+    shape = shape_of(found, tasks.task_of(found), ["bfloat16"])
+    for context in (700, 1024, 2048, 3000):
+        cached = kv_bytes(shape.cache, 1, context, KV_FORMATS["bf16"])
+        cached += sizing.behind_windows(shape, 1, context, "bfloat16")
+        said = sizing.activations_of(shape, "bfloat16").bytes(1, context) + cached
+        assert said == pytest.approx(trace.trace(model, 1, context).peak, rel=0.03), context
 
 
 def test_models_whose_attention_is_fused_everywhere_are_traced_once() -> None:

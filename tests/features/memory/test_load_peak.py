@@ -217,8 +217,11 @@ def test_the_need_of_a_forward_by_hand() -> None:
     assert (found.stays, found.activations) == (4, 51)
     assert (found.tokens, found.batch, found.seconds, found.samples) == (7, 1, 2.0, 4)
     assert found.largest_gap == pytest.approx(0.6)
-    # Weights that leave the file on the way are counted there only where it is known.
+    # Weights of 60 and 40 that leave the file on the way are counted there until they do: 65 private, and all of them.
     moved = [running[0], border("end", 16.0, 120, 0), border("end", 17.0, 109, 0)]
+    left = [Moment(14.6, 1065, 0, 40), Moment(15.2, 1100, 0, 0)]
+    found = summarize_forward(borders, Ran(moved, moments=left), [], load.settled, 100)
+    assert found is not None and (found.need, found.stays) == (165, 4)
     found = summarize_forward(borders, Ran(moved), [], load.settled, 100)
     assert found is not None and (found.need, found.stays) == (120, 4)
 

@@ -25,11 +25,11 @@ from qfund.features.memory.request.sizing import formula
 from qfund.models import tasks
 from qfund.models.tasks import Task
 
-#: Tokens of traces, each beside one that reads twice as many: one pair where what grows with the tokens dominates, one
-#: where its square may.
-_SHORT, _LONG = 32, 4096
+#: Tokens of traces, each beside one that reads twice as many: where what grows with the tokens dominates, where the
+#: square of a mask shows, and where scores may dominate.
+_SHORT, _MIDDLE, _LONG = 32, 1024, 4096
 #: For models with states, whose reference scans loop over blocks of at most 256 tokens in Python, or over each token.
-_BLOCK = 256
+_BLOCK, _EACH = 256, 8
 _TOKEN_BY_TOKEN = ("mamba", "falcon_mamba", "jamba", "zamba")
 _GENERATING = ("causal language model", "sequence-to-sequence model")
 #: transformers' names of what the arithmetic reads.
@@ -80,9 +80,10 @@ def _in_dtypes(half: "_Tracer", wanted: Container[str]) -> tuple[Activations, ..
     first = half.activations()
     if "float32" not in wanted:
         return (first,)
-    # Twice the bytes of bf16 is at most 4 % too many, unless a model in bf16 computes in fp32 too: scores, states.
-    scores = max(phase.per_square for phase in first.last) >= 2 * (half.fields["num_attention_heads"] or 1)
-    alike = first.source == "traced" and not scores and not half.states
+    # Twice the bytes of bf16 is at most 4 % too many, unless a model in bf16 holds what has other types: masks and
+    # distances, scores in fp32, states.
+    square = any(phase.per_square or phase.shared_square for phase in first.last)
+    alike = first.source == "traced" and not square and not half.states
     return first, first.times(2, "float32") if alike else replace(half, dtype="float32").activations(first)
 
 
@@ -93,6 +94,9 @@ def fields_of(config: Any) -> dict[str, Any]:
     fields = {name: getattr(config, name, None) for name in _FIELDS}
     if fields["num_key_value_heads"] is None:
         fields["num_key_value_heads"] = getattr(config, "num_kv_heads", None)  # Falcon's name
+    fields["head_dim"] = fields["head_dim"] or getattr(config, "d_kv", None)  # Switch's
+    heads = fields["decoder_attention_heads"]
+    fields["decoder_attention_heads"] = heads or getattr(config, "num_decoder_attention_heads", None)  # ProphetNet's
     if not hasattr(config, "multi_query"):
         del fields["multi_query"]
     if fields["num_hidden_layers"] is not None and not fields["is_encoder_decoder"]:
@@ -141,9 +145,9 @@ class _Tracer:
 
     def _traced(self, model: Any, config: Any) -> Activations:
         widest = max((row.window for row in self.cache if row.window is not None), default=0)
-        contexts = [_SHORT, max(_LONG, 2 * widest)]
+        contexts = [_SHORT, _MIDDLE, max(_LONG, 2 * widest)]
         if self.states:
-            contexts = [_SHORT // 4 if self.fields["model_type"] in _TOKEN_BY_TOKEN else _BLOCK]
+            contexts = [_EACH if self.fields["model_type"] in _TOKEN_BY_TOKEN else _BLOCK]
         try:
             last = [self._phase(model, context) for context in contexts]
         except (RuntimeError, IndexError):  # more tokens than it has positions for
@@ -156,6 +160,8 @@ class _Tracer:
     def _phase(self, model: Any, context: int, all_logits: bool = False) -> Phase:
         one, two = (self._held(model, 1, tokens, all_logits) for tokens in (context, 2 * context))
         grows = two > 2.01 * one  # faster than the tokens: something has their square, for each sequence or for all
+        if context == _SHORT and not grows:  # what does not grow, as the logits of the last token, would count for many
+            return Phase(max(0, two - one) / context)
         doubled = self._held(model, 2, 2 * context, all_logits) if grows else 2 * two
         return fitted(context, one, two, doubled)
 

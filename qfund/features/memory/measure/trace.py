@@ -93,6 +93,43 @@ class Attention(TorchFunctionMode):
         return func(*args, **given)
 
 
+class Shares(TorchFunctionMode):
+    """Answers to questions about values, which meta has not, such that every expert is given as many rows.
+
+    What experts of one product take together does not depend on how rows fall. Of those that run one after another
+    the one with the most rows counts, so that a router that prefers some takes more than this.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._experts = 1
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        given, call = kwargs or {}, func
+        if not (args and isinstance(args[0], Tensor) and args[0].is_meta):
+            return call(*args, **given)
+        asked = args[0]
+        if func is Tensor.tolist and asked.ndim == 1 and not asked.is_floating_point():
+            return [0] * len(asked)  # how many rows each is given, to split them by that
+        if func is Tensor.split and isinstance(args[1], list) and args[1] and not any(args[1]):
+            rows, count = asked.shape[given.get("dim", 0)], len(args[1])
+            return call(asked, [rows * (one + 1) // count - rows * one // count for one in range(count)], **given)
+        if func in (Tensor.nonzero, torch.nonzero) and asked.ndim == 1:  # which of them are given any
+            self._experts = len(asked)
+            return torch.arange(len(asked), device="cpu")[:, None]
+        if func is torch.where and len(args) == 1:  # which rows one of them is given
+            return tuple(asked.new_empty(-(-asked.numel() // self._experts), dtype=torch.int64) for _ in asked.shape)
+        if func is torch.unique_consecutive:
+            return asked.new_empty(1)
+        if func is Tensor.__getitem__ and isinstance(args[1], tuple) and isinstance(args[1][0], Tensor):
+            mask, *rest = args[1]
+            if mask.dtype is torch.bool and mask.ndim == 2:  # one token of each row: the last
+                return call(asked[:, -1], (slice(None), *rest))
+        return call(*args, **given)
+
+
 def cpu_fuses(
     query: Tensor,
     key: Tensor,
@@ -139,7 +176,7 @@ def trace(
     if "use_cache" in accepted:
         options["use_cache"] = cached
     live, attention = LiveBytes(), Attention(cpu)
-    with torch.no_grad(), attention, live:
+    with torch.no_grad(), Shares(), attention, live:
         out = model(**options)
     return Trace(live.peak, cache_bytes(out), attention.unfused)
 

@@ -67,10 +67,12 @@ class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
 
 class Ran(msgspec.Struct, frozen=True, tag="ran"):
     """A forward of the loaded model: its borders (begin, end, and without its output), and the clock, resident and
-    shared bytes at the end of every module; or the problem, and no borders."""
+    shared bytes at the end of every module, and when tensors that alias a file came or went meanwhile; or the problem,
+    and no borders."""
 
     borders: list[Border] = []
     samples: list[tuple[float, int, int]] = []
+    moments: list[Moment] = []
     tokens: int = 0
     pictures: int = 0
     batch: int = 0

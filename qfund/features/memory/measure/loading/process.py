@@ -15,6 +15,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from msgspec import structs
+
 from qfund.core.errors import OutOfBudget, QfundError
 from qfund.engine import child
 from qfund.engine.messages import Failed, failure
@@ -89,7 +91,9 @@ def perform(job: Job, announce: Callable[[Event], None], go: Callable[[], object
     if isinstance(batch, Ran):
         announce(batch)
     elif batch is not None:
-        announce(forward.watched(models[0], batch, loader.row, lambda phase: announce(Entered(phase))))
+        before = len(mapped.moments)
+        ran = forward.watched(models[0], batch, loader.row, lambda phase: announce(Entered(phase)))
+        announce(structs.replace(ran, moments=mapped.moments[before:]))
 
 
 def failure_of(error: Exception) -> Failed:

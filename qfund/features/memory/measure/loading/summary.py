@@ -18,8 +18,7 @@ def summarize_load(
     """The figures of one load, from the borders between its phases, the samples, and the moments in which tensors that
     alias the file came or went.
 
-    Private bytes at each moment are needed, and so are the tensors that alias the file then: at a moment those before
-    it too, since a copy is there before what it was made of goes.
+    Private bytes at each moment are needed, and so are the tensors that alias the file then.
     """
     if not borders:
         return None
@@ -34,19 +33,7 @@ def summarize_load(
         private = resident - shared - private_before
         return _Point(time - zero, private + kept, private, resident - rss_before)
 
-    kept_from = [(moment.time, moment.kept) for moment in moments]
-
-    def kept_at(time: float) -> int:
-        index = bisect_right(kept_from, time, key=lambda row: row[0])
-        return kept_from[index - 1][1] if index else 0
-
-    seen = [(*row, kept_at(row[0])) for row in samples]
-    befores = (0, *(moment.kept for moment in moments))
-    seen += [
-        (row.time, row.resident, row.shared, max(before, row.kept))
-        for before, row in zip(befores, moments, strict=False)
-    ]
-    seen.sort()
+    seen = _with_kept(samples, moments)
     for start, end in pairwise(borders):
         least = min(start.kept, end.kept)
         points.append(point(start.began, start.resident, start.shared, start.kept))
@@ -88,10 +75,14 @@ def summarize_forward(
     if not borders or len(ran.borders) != 3:
         return None
     (start, end, _), baseline = ran.borders, borders[0].resident - borders[0].shared
-    kept = min(start.kept, end.kept)
+    least = min(start.kept, end.kept)
     inside = sorted(row for row in (*samples, *ran.samples) if start.began <= row[0] <= end.ended)
+    moments = [moment for moment in ran.moments if moment.time <= end.ended]
     *needs, after = (row.resident - row.shared - baseline + row.kept for row in ran.borders)
-    needs += [resident - shared - baseline + kept for _, resident, shared in inside]
+    needs += [
+        resident - shared - baseline + max(kept, least)
+        for _, resident, shared, kept in _with_kept(inside, moments, start.kept)
+    ]
     times = [start.began, *(row[0] for row in inside), end.ended]
     return Inference(
         tokens=ran.tokens,
@@ -106,6 +97,20 @@ def summarize_forward(
         largest_gap=max(after - before for before, after in pairwise(times)),
         device_peak=ran.device_peak,
     )
+
+
+def _with_kept(
+    samples: Sequence[tuple[float, int, int]], moments: Sequence[Moment], kept: int = 0
+) -> list[tuple[float, int, int, int]]:
+    """Samples and moments, each with the bytes that alias the file then, ``kept`` before the first moment: at a moment
+    those before it too, since a copy is there before what it was made of goes."""
+    times, levels = [moment.time for moment in moments], [kept, *(moment.kept for moment in moments)]
+    seen = [(*row, levels[bisect_right(times, row[0])]) for row in samples]
+    seen += [
+        (row.time, row.resident, row.shared, max(before, row.kept))
+        for before, row in zip(levels, moments, strict=False)
+    ]
+    return sorted(seen)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from qfund.core.intervals import (
     KEPT,
     MIN_BLOCKS,
     MOST_BLOCKS,
+    Dependence,
     Scatter,
     difference,
     interval,
@@ -137,11 +138,13 @@ def test_intervals_cover_in_93_to_97_of_100(case: Case) -> None:
     assert covered(case, 20, 300, length=48) > 0.93
 
 
-@pytest.mark.parametrize(("memory", "chunks"), [(0.3, 10), (0.7, 10), (0.7, 32), (0.8, 64)])
-def test_what_blocks_do_not_see_is_added(memory: float, chunks: int) -> None:
-    """Against the covariance of a first-order process: the expected variance is that of the mean."""
+@pytest.mark.parametrize(("share", "decay", "chunks"), [(1, 0.3, 10), (1, 0.7, 32), (0.4, 0.85, 10), (0.6, 0.85, 64)])
+def test_what_blocks_do_not_see_is_added(share: float, decay: float, chunks: int) -> None:
+    """Against the covariance of a first-order process and what is each chunk's own: the expected variance is that of
+    the mean."""
+    memory = Dependence(share, decay)
     apart = np.abs(np.arange(chunks)[:, None] - np.arange(chunks))
-    covariance = memory**apart
+    covariance = np.where(apart, share * decay**apart, 1.0)
     texts = np.zeros(chunks, dtype=np.int64)
     # The variance is a quadratic form of the chunks' sums: its expectation, from unit vectors.
     root = np.linalg.cholesky(covariance)

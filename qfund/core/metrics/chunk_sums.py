@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from qfund.core.intervals import DISTANCES, Scatter, Vector, scatter
+from qfund.core.intervals import DISTANCES, Dependence, Scatter, Vector, scatter
 from qfund.core.metrics.positions import SCORED, Positions, Texts
 
 
@@ -82,7 +82,7 @@ def counts(sums: ChunkSums, field: str) -> Vector:
 
 
 def mean(
-    sums: ChunkSums, field: str, where: NDArray[np.bool_] | None = None, memory: float = DISTANCES
+    sums: ChunkSums, field: str, where: NDArray[np.bool_] | None = None, memory: Dependence = DISTANCES
 ) -> Scatter | None:
     """The mean of a vector with the scatter of its blocks, those of ``where`` only; None where it was not kept."""
     n = counts(sums, field) if where is None else counts(sums, field) * where

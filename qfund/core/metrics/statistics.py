@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from qfund.core.estimate import Estimate
-from qfund.core.intervals import DIFFERENCES, DISTANCES, Index, Scatter, Vector, interval, scatter
+from qfund.core.intervals import DIFFERENCES, DISTANCES, Dependence, Index, Scatter, Vector, interval, scatter
 from qfund.core.metrics.positions import TOP_K, Positions, Texts
 
 
@@ -63,7 +63,7 @@ class Mean:
     over: str | None = None
     share: bool = False
     bounds: tuple[float, float] = (-math.inf, math.inf)
-    memory: float = DISTANCES
+    memory: Dependence = DISTANCES
     linear: bool = True
 
     def of(self, positions: Positions, unit: str, texts: Texts) -> Estimate:
@@ -186,7 +186,7 @@ def vector(field: str) -> Callable[[Positions], Vector]:
 
 
 def mean_of(
-    field: str, least: float = -math.inf, most: float = math.inf, *, share: bool = False, memory: float = DISTANCES
+    field: str, least: float = -math.inf, most: float = math.inf, *, share: bool = False, memory: Dependence = DISTANCES
 ) -> Mean:
     return Mean(field, vector(field), share=share, bounds=(least, most), memory=memory)
 

@@ -62,8 +62,9 @@ def test_paired_error_is_that_of_the_differences_by_hand() -> None:
     assert a is not None and b is not None
     gaps = ((np.array(a.sums["kl"]) - np.array(b.sums["kl"])) / 50).reshape(10, 4).mean(1)
     estimate = paired(found, "bf16", "int8")["kl_mean"]
-    # What ten blocks of four chunks scatter, and what they share where neighbours correlate by 0.7.
-    correlated = DISTANCES ** np.abs(np.arange(40)[:, None] - np.arange(40))
+    # What ten blocks of four chunks scatter, and what they share where chunks k apart correlate by 0.4 · 0.85ᵏ.
+    apart = np.abs(np.arange(40)[:, None] - np.arange(40))
+    correlated = np.where(apart, DISTANCES.share * DISTANCES.decay**apart, 1.0)
     block, whole = correlated[:4, :4].mean(), correlated.mean()
     unseen = whole / ((block - whole) / 9)
     assert estimate.se == pytest.approx(gaps.std(ddof=1) / math.sqrt(10) * math.sqrt(unseen))

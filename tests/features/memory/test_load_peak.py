@@ -434,6 +434,26 @@ def test_need_agrees_with_private_bytes_where_no_file_is_mapped(
 
 
 @linux
+def test_need_is_what_a_process_takes_that_maps_nothing(
+    llama: tuple[Path, int], measured: tuple[LoadPeaks, list[tuple[str, float]]]
+) -> None:
+    """Plain transformers in another process, by the kernel's own mark: no border, no moment and no sampler of ours."""
+    folder, weights = llama
+    code = f"from benchmarks import peak; print(peak.load_growth({str(folder)!r}, 'bf16', 'cast', 16)[0])"
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "MALLOC_MMAP_THRESHOLD_": str(128 << 10)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    need = next(row.sampled for row in measured[0].ways if (row.precision, row.way) == ("bf16", "cast"))
+    assert need is not None
+    assert need.multiples["need"] == pytest.approx(int(found.stdout.split()[-1]) / weights, abs=0.08)
+
+
+@linux
 def test_torchao_quantizes_while_it_reads(llama: tuple[Path, int]) -> None:
     folder, weights = llama
     found = run(Job(str(folder), "int8_bf16", "torchao-direct"))

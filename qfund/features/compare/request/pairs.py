@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qfund.core.estimate import Estimate
-from qfund.core.intervals import MIN_BLOCKS, Scatter, Vector, difference, interval
+from qfund.core.intervals import MIN_BLOCKS, Dependence, Scatter, Vector, difference, interval
 from qfund.core.metrics import chunk_sums
 from qfund.core.metrics.chunk_sums import ChunkSums
 from qfund.core.metrics.statistics import EXP, Mean
@@ -54,14 +54,14 @@ def of(first: ChunkSums | None, second: ChunkSums | None) -> dict[str, Estimate]
     return {name: found[name] for name in METRICS if name in found}
 
 
-def _memory(name: str) -> float:
+def _memory(name: str) -> Dependence:
     """How the difference is assumed to correlate from chunk to chunk: of two NLLs, what a text is like cancels."""
     statistic = METRICS["ln_perplexity_ratio" if name == "nll_mean" else name].statistic
     assert isinstance(statistic, Mean)
     return statistic.memory
 
 
-def _difference(first: ChunkSums, second: ChunkSums, field: str, memory: float) -> tuple[Scatter, int] | None:
+def _difference(first: ChunkSums, second: ChunkSums, field: str, memory: Dependence) -> tuple[Scatter, int] | None:
     """And how many positions the poorer of the two has."""
     shared = _shared(chunk_sums.counts(first, field), chunk_sums.counts(second, field))
     means = [chunk_sums.mean(sums, field, shared, memory) for sums in (first, second)]

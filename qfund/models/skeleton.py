@@ -50,7 +50,7 @@ class Skeleton:
             CorruptCheckpoint: nothing of what is stored is what the model needs.
         """
         self.model = build(checkpoint, dtype)
-        self.matching = match(checkpoint, self.model) if matching is None else matching
+        self.matching = match(checkpoint, self.model, dtype) if matching is None or matching.twice else matching
         untie(self.model, self.matching.untied)
         self._slots = tuple(_slots(self.model, dtype))
         self._plans: dict[tuple[object, ...], Plan] = {}

@@ -15,7 +15,8 @@ from qfund.checkpoints.headers import shortened
 from qfund.checkpoints.recognition import wrapper_sentence
 from qfund.core.errors import CorruptCheckpoint
 from qfund.core.units import bytes_text
-from qfund.models.match.ties import weight_names
+from qfund.models.match.ties import stored_twice, weight_names
+from qfund.precisions.quantizers.quantizer import dtype_name
 
 #: How many names stand in a sentence.
 _FEW = 3
@@ -30,16 +31,18 @@ class Matching:
         untied: weights that the config ties, stored with other values: transformers does not tie them. Each with what
             it would be tied to.
         sampled: whether equal ones were only sampled.
+        twice: whether anything that the config ties is stored twice: whether it is equal depends on the dtype.
     """
 
     unread: tuple[str, ...] = ()
     lacking: tuple[str, ...] = ()
     untied: dict[str, str] = field(default_factory=dict)
     sampled: bool = False
+    twice: bool = False
 
 
-def match(checkpoint: Checkpoint, model: Any) -> Matching:
-    """Hold a checkpoint against a model without weights.
+def match(checkpoint: Checkpoint, model: Any, dtype: torch.dtype) -> Matching:
+    """Hold a checkpoint against a model without weights that is loaded in this dtype.
 
     Raises:
         CorruptCheckpoint: nothing of what is stored is what the model needs.
@@ -56,8 +59,8 @@ def match(checkpoint: Checkpoint, model: Any) -> Matching:
         for name, key in sources.items():
             if name in parameters and not checkpoint.tensors[key].is_float:
                 raise not_floats(checkpoint.folder.name, key, checkpoint.tensors[key].dtype)
-    untied, sampled = _untied(checkpoint, model, sources)
-    return Matching(unread, _lacking(model, parameters, sources), untied, sampled)
+    untied, sampled, twice = _untied(checkpoint, model, sources, dtype)
+    return Matching(unread, _lacking(model, parameters, sources), untied, sampled, twice)
 
 
 def untie(model: Any, names: Iterable[str]) -> None:
@@ -141,13 +144,15 @@ def _lacking(model: Any, parameters: dict[str, nn.Parameter], sources: dict[str,
     )
 
 
-def _untied(checkpoint: Checkpoint, model: Any, sources: dict[str, str]) -> tuple[dict[str, str], bool]:
+def _untied(
+    checkpoint: Checkpoint, model: Any, sources: dict[str, str], dtype: torch.dtype
+) -> tuple[dict[str, str], bool, bool]:
+    """What is stored twice with other values, whether equal ones were sampled, and whether anything is stored twice."""
     untied: dict[str, str] = {}
-    sampled = False
-    for target, source in model.all_tied_weights_keys.items():
-        if target in sources and source in sources and sources[target] != sources[source]:
-            answer = ties.same(checkpoint, sources[target], sources[source])
-            sampled |= answer.same and answer.sampled
-            if not answer.same:
-                untied[target] = source
-    return untied, sampled
+    sampled = twice = False
+    for target, source, first, second in stored_twice(model, sources):
+        answer, twice = ties.same(checkpoint, first, second, dtype_name(dtype)), True
+        sampled |= answer.same and answer.sampled
+        if not answer.same:
+            untied[target] = source
+    return untied, sampled, twice

@@ -71,7 +71,7 @@ def find(checkpoint: Checkpoint, rows: Sequence[Precision], also: tuple[str, ...
     """
 
     model = meta.build(checkpoint, torch.float32)
-    untie(model, match(checkpoint, model).untied)
+    untie(model, match(checkpoint, model, torch.float32).untied)
     plain = plan_conversion(model, also)
     plans = {}
     for row in rows:

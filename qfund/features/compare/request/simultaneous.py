@@ -20,7 +20,7 @@ def simultaneous(report: Report, result: PrecisionResult) -> dict[str, Estimate]
     """A result's metrics with 95 % intervals that hold for all candidates of the report together, and at all looks at
     which it could have been left (Bonferroni).
 
-    Look k has 2/((k + 1)(k + 2)) of the 5 %: these sum to all of it, however many looks follow, so a candidate may be
+    Look k has 1/(k(k + 1)) of the 5 %: these sum to all of it, however many looks follow, so a candidate may be
     left as soon as its interval decides, and what is said then is wrong no more often than what is said of a number of
     tokens chosen beforehand, whatever the dependence between looks. Looks come when the tokens have grown by half, so
     there are few: this is the union bound over epochs that grow geometrically of S. Howard, A. Ramdas, J. McAuliffe and
@@ -41,7 +41,7 @@ def simultaneous(report: Report, result: PrecisionResult) -> dict[str, Estimate]
 
 def comparisons(candidates: int, looks: int) -> int:
     """How many intervals one of them counts for, at its last look; 0 looks where it was chosen beforehand."""
-    return candidates * (looks + 1) * (looks + 2) // 2
+    return candidates * max(1, looks * (looks + 1))
 
 
 def _widened(name: str, estimate: Estimate, candidates: int) -> Estimate:

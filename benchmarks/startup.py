@@ -19,7 +19,7 @@ COMMANDS = {
     LEAST: [sys.executable, "-c", "import torch; from transformers import AutoModelForCausalLM"],
     "qfund --help": [sys.executable, "-m", "qfund", "--help"],
     "qfund plan --headers": [sys.executable, "-m", "qfund", "plan", "pydoc-llama", "--headers"],
-    "imports of a comparison": [sys.executable, "-c", "import qfund.features.compare.measure.compare"],
+    "imports of a comparison": [sys.executable, "-c", "import qfund.cli, qfund.features.compare.measure.compare"],
     "a worker, warm": [sys.executable, "-c", WARM],
     "qfund compare dummy": [sys.executable, "-m", "qfund", "compare", "dummy", "--no-store"],
     "… and the store": [sys.executable, "-m", "qfund", "compare", "dummy", "--fresh"],

@@ -1,5 +1,6 @@
 """What lies in memory: loading and its cache, skeletons, footprints, and one forward's inputs and outputs."""
 
-from qfund.precisions.backends.postponed import import_transformers
+from qfund.precisions.backends import postponed
 
-import_transformers()
+if postponed.own_process():
+    postponed.import_transformers()

@@ -43,7 +43,7 @@ def test_a_comparison_imports_what_it_needs_alone() -> None:
 
 def test_what_was_put_off_is_there_when_it_is_used() -> None:
     code = (
-        "import qfund.models, sys\n"
+        "import qfund.cli, qfund.models, sys\n"
         "assert 'scipy' not in sys.modules\n"
         "from transformers.loss import loss_for_object_detection as loss\n"
         "assert loss.linear_sum_assignment([[1.0, 0.0], [0.0, 1.0]])[1].tolist() == [1, 0]\n"
@@ -56,3 +56,13 @@ def test_what_was_put_off_is_there_when_it_is_used() -> None:
         "assert compiled(torch.ones(2)).tolist() == [2.0, 2.0]\n"
     )
     assert {"scipy", "torchao", "torch._dynamo"} <= imported(code, UNUSED)
+
+
+def test_in_a_programme_of_somebody_else_transformers_is_as_it_is() -> None:
+    code = (
+        "import transformers.utils\n"
+        "before = transformers.utils.is_torch_distributed_available\n"
+        "import qfund.models, transformers.modeling_utils\n"
+        "assert transformers.utils.is_torch_distributed_available is before\n"
+    )
+    assert {"torch._dynamo", "torchao"} <= imported(code, UNUSED)

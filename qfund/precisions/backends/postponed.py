@@ -4,6 +4,9 @@
 torchao and accelerate: most of the time that a process takes to start, for names that few models ever call. While it is
 imported here, those libraries are stood in for by modules that give a ``Name`` for whatever is asked of them; a name
 that is used imports its library then, and acts as the real thing. Afterwards nobody who imports them finds a stand-in.
+
+Only in qfund's own processes, the command and the worker: who imports qfund into a programme of his own gets transformers
+as it is.
 """
 
 import functools
@@ -93,6 +96,12 @@ class _Finder(MetaPathFinder, Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         """There is nothing in it."""
+
+
+def own_process() -> bool:
+    """Whether this is the command or the worker, and not somebody else's programme."""
+    module = getattr(sys.modules.get("__main__"), "__spec__", None)
+    return "qfund.cli" in sys.modules or (module is not None and module.name == "qfund.engine.worker")
 
 
 def import_transformers() -> None:

@@ -5,8 +5,8 @@ torchao and accelerate: most of the time that a process takes to start, for name
 imported here, those libraries are stood in for by modules that give a ``Name`` for whatever is asked of them; a name
 that is used imports its library then, and acts as the real thing. Afterwards nobody who imports them finds a stand-in.
 
-Only in qfund's own processes, the command and the worker: who imports qfund into a programme of his own gets transformers
-as it is.
+Only in qfund's own processes, the command and the worker: who imports qfund into a programme of his own gets
+transformers as it is.
 """
 
 import functools

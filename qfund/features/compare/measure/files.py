@@ -11,7 +11,7 @@ from qfund.checkpoints.wild.locating import fetched
 from qfund.checkpoints.wild.packed_tensor import PackedTensor
 from qfund.checkpoints.wild.quantized_file import QuantizedFile
 from qfund.checkpoints.wild.table import FORMATS, open_file
-from qfund.core.errors import InvalidSpec, UnsupportedModel, about
+from qfund.core.errors import InvalidSpec, UnsupportedModel
 from qfund.core.progress import Progress
 from qfund.core.tensors import LeftModule, TensorRow
 from qfund.features.compare.request.report import FileFacts
@@ -74,16 +74,15 @@ def open_files(spec: Spec, original: Checkpoint, progress: Progress) -> dict[str
     for name, given in file_names(spec.files).items():
         progress(f"reading {given}", 0.0)
         path = fetched(given, model_cache().budget, progress)
-        with about(name):
-            if recipes.is_recipe(path):
-                if name == spec.reference:
-                    raise InvalidSpec(
-                        f"{label_of(name)} is a recipe, which is no reference: it is made of one.",
-                        "Let a precision be the reference, and the recipe a candidate.",
-                    )
-                found[name] = _recipe(name, given, path, original)
-            else:
-                found[name] = _opened(name, given, open_file(path), original)
+        if recipes.is_recipe(path):
+            if name == spec.reference:
+                raise InvalidSpec(
+                    f"{label_of(name)} is a recipe, which is no reference: it is made of one.",
+                    "Let a precision be the reference, and the recipe a candidate.",
+                )
+            found[name] = _recipe(name, given, path, original)
+        else:
+            found[name] = _opened(name, given, open_file(path), original)
     return found
 
 

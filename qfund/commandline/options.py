@@ -76,7 +76,7 @@ def count(text: str) -> int:
     """Of ``8192`` or ``8k``; whether there can be so many is said elsewhere."""
     try:
         found = parse_count(text)
-        return int(text) if found is None else found
+        return int(text.encode("ascii")) if found is None else found
     except ValueError:
         raise ArgumentTypeError(f"{text!r} is no whole number such as 8192 or 8k") from None
 

@@ -7,6 +7,7 @@ import pytest
 from qfund.core.feature import Page
 from qfund.features import FEATURES
 from tests.browser.visit import Arrive, Visit
+from tests.patience import until
 
 _RECORD = (
     "window.refused = []; document.addEventListener('securitypolicyviolation',"
@@ -43,7 +44,7 @@ def test_a_script_that_a_stranger_brings_in_is_not_run(arrive: Arrive) -> None:
             document.body.append(image)
         }"""
     )
-    visit.page.wait_for_function("window.refused.length >= 2")
+    until(lambda: visit.page.evaluate("window.refused.length") >= 2)
     assert visit.page.evaluate("window.stolen") is None and len(said) >= 2
 
 
@@ -51,7 +52,7 @@ def test_no_foreign_page_shows_it_in_a_frame(arrive: Arrive) -> None:
     visit = arrive()
     visit.page.goto("data:text/html,<title>elsewhere</title>")
     visit.page.set_content(f"<iframe src='{visit.server.url}/guide'></iframe>")
-    visit.page.wait_for_function("frames.length === 1")
+    until(lambda: len(visit.page.frames) == 2)
     frame = visit.page.frames[1]
     frame.wait_for_load_state()
     assert visit.server.url not in frame.url

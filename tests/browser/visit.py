@@ -58,9 +58,7 @@ class Visit:
         """The page has arrived to its last element, the script has finished, and every chart is there."""
         self.page.wait_for_selector("[data-qfund-drawn]", state="attached")
         expect(self.page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
-        self.page.wait_for_function(
-            "[...document.querySelectorAll('[data-testid=stPlotlyChart]')].every(e => e.querySelector('.main-svg'))"
-        )
+        expect(self.page.locator("[data-testid=stPlotlyChart]:not(:has(.main-svg))")).to_have_count(0)
         return self
 
     def sees(self, what: str | Locator) -> None:
@@ -76,7 +74,9 @@ class Visit:
         tab = self.page.get_by_role("tab", name=name)
         tab.click()
         expect(tab).to_have_attribute("aria-selected", "true")
-        self.page.get_by_role("tabpanel", name=name).get_by_test_id("stElementContainer").nth(0).wait_for()
+        self.page.get_by_role("tabpanel", name=name).get_by_test_id("stElementContainer").filter(
+            visible=True
+        ).first.wait_for()
         return self.drawn()
 
     def fits(self) -> None:

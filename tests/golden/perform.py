@@ -26,7 +26,8 @@ from unittest import mock
 from qfund.core.errors import QfundError
 from qfund.core.request import Request
 from qfund.engine import compute, key_of
-from qfund.engine.jobs import Job, Jobs
+from qfund.engine.job import Job, Visitor
+from qfund.engine.jobs import Jobs
 from qfund.engine.store import Store
 from tests.golden import masks
 from tests.golden.cases import ASKED, CLASSIFIER, COMMANDS, LINKS, LOADS, PRESSED, ROOT, STORED, Case, Files, Link
@@ -171,7 +172,7 @@ def _server() -> Iterator[None]:
         yield
 
 
-def _at_once(jobs: Jobs, request: Request) -> Job:
+def _at_once(jobs: Jobs, request: Request, visitor: Visitor) -> Job:
     """A job that a page asks for, done before the page goes on: what is there then depends on no machine's speed."""
     key, store = key_of(request), Store()
     try:

@@ -76,6 +76,8 @@ def test_compare_a_model_end_to_end(arrive: Arrive, server: Server) -> None:
 
 def downloaded(visit: Visit) -> dict[str, list[dict[str, dict[str, dict[str, float]]]]]:
     visit.page.get_by_role("button", name="Take it with you").click()
+    visit.sees(visit.page.get_by_role("button", name="Report (JSON)"))
+    visit.drawn()  # a file that is asked for while the script still runs is forgotten at its end
     with visit.page.expect_download() as download:
         visit.page.get_by_role("button", name="Report (JSON)").click()
     visit.page.keyboard.press("Escape")

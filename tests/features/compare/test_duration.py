@@ -82,3 +82,14 @@ def test_more_tokens_ask_for_what_is_open_and_no_more_than_there_are() -> None:
     assert found.tokens == 1500 and found.spec.max_tokens == report.input.tokens + 1500
     assert found.spec.until == Margin(tokens=0.5) and checked(found.spec) == found.spec
     assert duration.more(report, [replace(open_[0], more_tokens=None)], Margin()) is None
+
+
+def test_a_first_guess_knows_what_the_processor_multiplies_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = Size(parameters=1_000_000_000, vocabulary=32_000, context=512)
+    asked = replace(ASKED, reference="bf16", precisions=("int8_bf16",))
+    fast, slow = (
+        (monkeypatch.setattr(duration, "multiplies_in", lambda dtype, there=there: there), estimate(asked, size, []))[1]
+        for there in (True, False)
+    )
+    assert 8 < slow.seconds / fast.seconds < 0.1 + 8 / 0.6
+    assert not slow.measured

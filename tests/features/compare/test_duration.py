@@ -1,6 +1,9 @@
 """How long it takes, worked out by hand from what earlier comparisons took."""
 
+import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +14,7 @@ from qfund.features.compare.request.decision import Margin, decide
 from qfund.features.compare.request.duration import Size, estimate
 from qfund.features.compare.request.spec import Spec, checked
 from tests.features.compare.reports import make_report
+from tests.tiny.checkpoints import folder
 
 SIZE = Size(parameters=1_000, vocabulary=100, context=512)
 COSTS = Costs(
@@ -93,3 +97,16 @@ def test_a_first_guess_knows_what_the_processor_multiplies_in(monkeypatch: pytes
     )
     assert 8 < slow.seconds / fast.seconds < 0.1 + 8 / 0.6
     assert not slow.measured
+
+
+def test_a_tokenizer_may_take_less_than_the_model(tmp_path: Path) -> None:
+    shutil.copytree(folder("llama"), tmp_path / "model")
+    path = tmp_path / "model" / "tokenizer_config.json"
+    said = json.loads(path.read_text()) if path.is_file() else {}
+    contexts = []
+    for longest in (24, 10**30, "many"):
+        path.write_text(json.dumps(said | {"model_max_length": longest}))
+        found = duration.size_of(Spec(str(tmp_path / "model")))
+        contexts.append(found and found.context)
+    own = json.loads((tmp_path / "model" / "config.json").read_text())["max_position_embeddings"]
+    assert contexts == [24, min(512, own), min(512, own)]

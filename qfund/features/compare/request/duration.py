@@ -71,6 +71,8 @@ def size_of(spec: Spec) -> Size | None:
         if folder is None or any(PRECISIONS[name].family == STORED for name in spec.precisions):
             return None
         found = checkpoint.read(folder)
+        written = folder / "tokenizer_config.json"
+        tokenizer = checkpoint.read_json(written) if written.is_file() else {}
     except (QfundError, KeyError):
         return None
     if found.config.keys() & {"vision_config", "image_size"}:
@@ -79,6 +81,7 @@ def size_of(spec: Spec) -> Size | None:
     own = folder / "evaluation.txt"  # a token is a sign and a blank at least
     tokens = own.stat().st_size // 2 if source.kind == "shipped" and own.is_file() else _DOCUMENTATION
     limits = [text.get(name) for name in ("max_position_embeddings", "n_positions", "n_ctx")]
+    limits.append(tokenizer.get("model_max_length"))
     longest = min((limit for limit in limits if isinstance(limit, int) and limit > 1), default=_CONTEXT)
     vocabulary = text.get("vocab_size")
     return Size(

@@ -25,6 +25,7 @@ def main() -> None:
         page.goto(address)
         page.wait_for_selector("[data-qfund-drawn]", state="attached", timeout=60_000)
         page.wait_for_load_state("networkidle")
+        page.locator(".picture svg").nth(2).wait_for()  # the three beside each other
         page.screenshot(path=target)
         browser.close()
     print(target)

@@ -12,20 +12,22 @@ _MULTIPLIES = {"bfloat16": {"avx512_bf16", "amx_bf16", "bf16"}, "float16": {"avx
 
 def cpu_name() -> str:
     """What it calls itself, and how many cores there are."""
-    if _INFO.is_file():
-        for line in _INFO.read_text("utf-8", "replace").splitlines():
-            if line.startswith("model name"):
-                return f"{line.partition(':')[2].strip()}, {os.cpu_count()} cores"
-    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    name = _told("model name") or platform.processor() or platform.machine()
+    return f"{name}, {os.cpu_count()} cores"
 
 
 @cache
 def multiplies_in(dtype: str) -> bool:
     """Whether it has instructions of its own for products in this dtype (torch's name); True where nobody can tell."""
-    if dtype not in _MULTIPLIES or not _INFO.is_file():
-        return True
-    for line in _INFO.read_text("utf-8", "replace").splitlines():
-        name, _, flags = line.partition(":")
-        if name.strip() in ("flags", "Features"):
-            return bool(_MULTIPLIES[dtype].intersection(flags.split()))
-    return True
+    told = _told("flags", "Features")
+    return told is None or dtype not in _MULTIPLIES or bool(_MULTIPLIES[dtype].intersection(told.split()))
+
+
+def _told(*names: str) -> str | None:
+    """What Linux says of the first core under one of these names."""
+    if _INFO.is_file():
+        for line in _INFO.read_text("utf-8", "replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() in names:
+                return value.strip()
+    return None

@@ -234,3 +234,10 @@ def test_a_gpu_leaves_what_its_context_does_not_take(capsys: pytest.CaptureFixtu
     found = json.loads(printed.out)
     assert set(found["recipe"]["modules"].values()) == {"fp32"}
     assert 22 * 2**30 < found["budget"] < 23.52 * 2**30
+
+
+def test_a_gpu_is_asked_with_a_reference_that_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["recipe", "dummy", "--gpu", "4090", "--reference", "int4"])
+    assert ended.value.code
+    assert "is no reference for single modules" in capsys.readouterr().err

@@ -17,7 +17,8 @@ from qfund.drawing.numbers import interval_text
 from qfund.features.layers import words
 from qfund.features.layers.command.layers import BASE, CONTEXT, TEXT, asked
 from qfund.features.layers.request import recipe, scripts
-from qfund.features.layers.request.asked import DEFAULT_PRECISIONS, DEFAULT_TOKENS
+from qfund.features.layers.request.asked import DEFAULT_PRECISIONS, DEFAULT_TOKENS, Asked
+from qfund.features.layers.request.asked import checked as checked_asked
 from qfund.features.layers.request.exports import must_hold
 from qfund.features.layers.request.recipe import ALIKE, Recipe, RecipeRequest, checked, document
 from qfund.features.memory.request import budgets
@@ -52,9 +53,11 @@ def _budget(options: Namespace) -> int | None:
     if options.gpu is None:
         return None if options.budget is None else budgets.parse_budget(options.budget)
     room = budgets.gpu(options.gpu).bytes
+    given = checked_asked(Asked(**asked(options)))  # type: ignore[arg-type]
     workload = Workload(room, options.gpu_context, options.batch)
-    request = FitsRequest(options.model, workload, (options.reference.lower(),), names(options.also), options.revision)
-    (row,) = engine.compute(request).rows
+    (row,) = engine.compute(
+        FitsRequest(given.model, workload, (given.reference,), given.also, given.revision)
+    ).rows  # a float is never refused
     left: int = room - (row.total.bytes - row.weights.bytes)
     if left <= 0:
         raise InvalidSpec(

@@ -26,6 +26,15 @@ class Footprint:
         return sum(row.bytes for row in self.tensors)
 
     @property
+    def by_module(self) -> dict[str, int]:
+        """Module → bytes of its own tensors; those of modules inside of it are the inner one's."""
+        found: dict[str, int] = {}
+        for row in self.tensors:
+            module = _owner(row.name)
+            found[module] = found.get(module, 0) + row.bytes
+        return found
+
+    @property
     def parts(self) -> dict[str, int]:
         """Bytes of weights, scales and buffers."""
         return {f"{kind}s": sum(row.bytes for row in self.tensors if row.kind == kind) for kind in _KINDS}

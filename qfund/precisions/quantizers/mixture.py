@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from torch import nn
 
@@ -14,11 +15,15 @@ from qfund.precisions.recipes import RecipeFile
 from qfund.precisions.table import PRECISIONS
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Mixture:
     """A quantiser that is another row's for each module. Its ``repr`` tells it from every other: keys hold it."""
 
     modules: tuple[tuple[str, str], ...]
+
+    @cached_property
+    def _named(self) -> dict[str, str]:
+        return dict(self.modules)
 
     @property
     def element(self) -> str:
@@ -26,7 +31,7 @@ class Mixture:
 
     def choose(self, model: nn.Module, names: Sequence[Sequence[str]], columns: Sequence[int]) -> list[Quantizer]:
         """The quantiser of the row that the recipe names for one of a weight's places."""
-        named = dict(self.modules)
+        named = self._named
         rows = [next(named[_module(name)] for name in shared if _module(name) in named) for shared in names]
         found: dict[int, Quantizer] = {}
         for row in dict.fromkeys(rows):
@@ -41,7 +46,7 @@ class Mixture:
 
     def kept(self, name: str, module: nn.Module, stack: bool) -> str | None:
         """As ``plan.Kept``: whatever the recipe does not name."""
-        return None if _module(name) in dict(self.modules) else "the recipe leaves it as it is"
+        return None if _module(name) in self._named else "the recipe leaves it as it is"
 
 
 def _module(weight: str) -> str:
@@ -72,7 +77,8 @@ def planned(model: nn.Module, row: Precision, recipe: RecipeFile) -> Plan:
         UnsupportedModel: it names modules that the model has not, or whose weights nothing converts.
     """
     plan = plan_conversion(model, every_matrix=True, kept=kept_by(row))
-    if missing := [module for module, _ in recipe.modules if module not in plan.converted]:
+    converted = set(plan.converted)
+    if missing := [module for module, _ in recipe.modules if module not in converted]:
         raise UnsupportedModel(
             f"The recipe is of another architecture: {len(missing):,} of its {len(recipe.modules):,} modules are none "
             f"of {type(model).__name__} with a weight that can be converted (first {missing[0]}).",

@@ -92,17 +92,11 @@ def _recipe(name: str, given: str, path: Path, original: Checkpoint) -> File:
     skeleton = Skeletons(original).skeleton(row.dtype)
     plan = planned(skeleton.model, row, recipe)
     counted = skeleton.footprint(row)
-    weights = [tensor for tensor in counted.tensors if tensor.kind == "weight"]
-    codes = {f"{module}." for module in plan.converted}
-    quantized = [tensor for tensor in counted.tensors if tensor.name.startswith(tuple(codes))]
-    elements = sum(tensor.parameters for tensor in weights)
-    inside = sum(tensor.parameters for tensor in quantized)
-    held = sum(tensor.bytes for tensor in counted.tensors)
+    held, bits = counted.by_module, 8 * counted.bytes / counted.parameters
     types: dict[str, tuple[int, int]] = {}
     for module, precision in recipe.modules:
-        size = sum(tensor.bytes for tensor in quantized if tensor.name.startswith(f"{module}."))
-        count, before = types.get(PRECISIONS[precision].label, (0, 0))
-        types[PRECISIONS[precision].label] = count + 1, before + size
+        count, size = types.get(PRECISIONS[precision].label, (0, 0))
+        types[PRECISIONS[precision].label] = count + 1, size + held.get(module, 0)
     return File(
         row,
         None,
@@ -114,10 +108,10 @@ def _recipe(name: str, given: str, path: Path, original: Checkpoint) -> File:
             format="recipe",
             label="recipe",
             id=recipe.id,
-            bytes=held,
-            bits_of_file=8 * held / elements,
-            bits_of_parameters=8 * held / elements,
-            bits_of_quantized=8 * sum(tensor.bytes for tensor in quantized) / inside if inside else None,
+            bytes=counted.bytes,
+            bits_of_file=bits,
+            bits_of_parameters=bits,
+            bits_of_quantized=counted.bits_per_weight,
             types=types,
         ),
     )

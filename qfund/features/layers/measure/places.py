@@ -49,13 +49,9 @@ class Places:
     of: Mapping[str, tuple[str, ...]]
 
     def sizes(self, counted: Footprint) -> dict[str, int]:
-        """Module → bytes of its own tensors; those of modules inside of others are the inner one's."""
-        found = dict.fromkeys(self.every, 0)
-        for row in counted.tensors:
-            module = row.name.rpartition(".")[0]
-            if module in found:
-                found[module] += row.bytes
-        return found
+        """Module → bytes of its own tensors."""
+        held = counted.by_module
+        return {name: held.get(name, 0) for name in self.every}
 
     def together(self, names: Sequence[str]) -> tuple[str, ...]:
         """These modules, and those that share a weight with one of them, in the model's order."""

@@ -47,6 +47,14 @@ def test_one_precision_everywhere_is_that_precision(row: str, reference: str, tm
     assert mixed.file is not None and mixed.file.bytes == own.footprint_bytes
 
 
+def test_biases_are_none_of_the_quantized_weights(tmp_path: Path) -> None:
+    model = str(folder("gpt2"))
+    path = written(tmp_path, dict.fromkeys(converted(model, "int4"), "int4"))
+    own, mixed = compare(asked(path, model=model, precisions=("int4",))).results
+    assert mixed.file is not None
+    assert mixed.file.bits_of_quantized == own.bits_per_weight
+
+
 def test_only_what_it_names_is_converted(tmp_path: Path) -> None:
     path = written(tmp_path, {UP: "int4", DOWN: "int8", "model.layers.0.mlp.gate_proj": "fp32"})
     report = compare(asked(path))

@@ -10,6 +10,7 @@ transformers as it is.
 """
 
 import functools
+import gc
 import importlib
 import os
 import sys
@@ -130,6 +131,7 @@ def import_transformers() -> None:
     finally:
         scanner["define_import_structure"] = scan
         _leave()
+    _hide_later()
 
 
 def _scanned(scan: Callable[..., Any], path: str, prefix: str | None = None) -> Any:
@@ -143,6 +145,23 @@ def _scanned(scan: Callable[..., Any], path: str, prefix: str | None = None) -> 
         for needs, modules in scan(models, prefix="models").items()
     }
     return {needs: modules for needs, modules in found.items() if modules}
+
+
+def _hide_later() -> None:
+    """Torch hides functions of its own from its compiler, which each of them imports when it is called first: more than
+    a second for who builds a model on the meta device. Here they are hidden once there is a compiler."""
+    import torch._compile
+
+    hiding = torch._compile._disable_dynamo(lambda: None).__code__
+    for found in gc.get_objects():
+        if type(found) is FunctionType and found.__code__ is hiding:
+            cells = dict(zip(hiding.co_freevars, (cell.cell_contents for cell in found.__closure__ or ()), strict=True))
+            vars(cells["fn"]).setdefault("__dynamo_disable", _hidden_later(cells["fn"], cells["recursive"]))
+
+
+def _hidden_later(function: FunctionType, recursive: bool) -> FunctionType:
+    hide = Name("torch._dynamo", "disable")
+    return _decorated(hide, function, lambda: hide._real(function, recursive, wrapping=False))
 
 
 def import_the_rest() -> None:

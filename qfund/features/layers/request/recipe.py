@@ -26,6 +26,11 @@ FUSED = {
     "qkv": ("q_proj", "k_proj", "v_proj", "query", "key", "value", "q", "k", "v"),
     "gate-up": ("gate_proj", "up_proj", "w1", "w3", "wi_0", "wi_1"),
 }
+#: How damages are measured on the search text.
+SCORES = {
+    "swaps": "single swaps: each part in each precision, all else the reference",
+    "gradient": "gradients: one backward pass per batch, with the whole model in memory in all precisions",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,7 @@ class RecipeRequest(Asked):
         alike: names of ``ALIKE``: what has to be in one precision.
         max_tokens: of the text on which damages are measured; ``test_tokens`` after them are what recipe and uniform
             precisions are compared on.
+        by: a name of ``SCORES``.
     """
 
     budget: int | None = None
@@ -45,6 +51,7 @@ class RecipeRequest(Asked):
     alike: tuple[str, ...] = ("qkv", "gate-up")
     test_tokens: int = 4096
     kl: float | None = field(default=None, metadata=LATER)
+    by: str = field(default="swaps", metadata=LATER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +140,7 @@ def checked(request: RecipeRequest) -> RecipeRequest:
         raise InvalidSpec(f"A KL divergence of {request.kl:g} nat is asked for.", "Give a number above 0: 0.01.")
     if not 2 <= request.test_tokens <= MAX_TOKENS:
         raise InvalidSpec(f"test_tokens is {request.test_tokens:,}.", f"Give a number from 2 to {MAX_TOKENS:,}.")
+    look_up(SCORES, request.by, "way to measure damages")
     for name in request.alike:
         look_up(ALIKE, name, "group of modules")
     return replace(request, alike=tuple(name for name in ALIKE if name in request.alike))

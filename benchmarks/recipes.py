@@ -165,10 +165,11 @@ def gains(model: str, count: int) -> None:
                     print(f"WORSE: text {number + 1}, {found.alike}, {found.score}, {found.rows}, {found.bits}")
                     print(f"  than {found.rival} by {_told(difference)}; {found.mix.modules}")
                 continue
-            base, own, alike = mean(tested[rival]), mean(tested[found.mix.name]), "+".join(found.alike) or "none"
-            less.setdefault((f"{alike}, {found.score}", found.bits), []).append(1 - own / base)
+            base, own = mean(tested[rival]), mean(tested[found.mix.name])
+            named = "+".join(found.alike) or "none"
+            less.setdefault((f"{named}, {found.score}", found.bits), []).append(1 - own / base)
             told = (found.rival, f"{base:.5f}", f"{own:.5f}", f"{1 - own / base:.0%}", _told(difference))
-            print(columns.format(number + 1, alike, found.score, found.bits, *told), flush=True)
+            print(columns.format(number + 1, named, found.score, found.bits, *told), flush=True)
     print("\nless KL than the best uniform precision of no more bytes, in the middle of the texts:")
     for (what, bits), values in less.items():
         print(f"  {what:22} {bits:4} bits: {statistics.median(values):.0%} ({min(values):.0%} to {max(values):.0%})")

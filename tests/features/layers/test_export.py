@@ -1,8 +1,10 @@
 """Recipes for others: a checkpoint that transformers reads gives the recipe's outputs, and every script is one."""
 
 import json
+import sys
 import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]
@@ -125,10 +127,54 @@ def test_bitsandbytes_configuration_is_python_that_runs() -> None:
 
 
 def test_llama_cpp_has_a_type_for_each_tensor() -> None:
-    script = scripts.llama_quantize(MIX)
-    for option in (r"'blk\.0\.attn_q=q4_0'", r"'blk\.0\.ffn_down=q8_0'", r"'blk\.1\.attn_q=iq4_nl'"):
+    script = scripts.llama_quantize(MIX, "fp32")
+    for option in (
+        r"'blk\.0\.attn_q\.weight=q4_0'",
+        r"'blk\.0\.ffn_down\.weight=q8_0'",
+        r"'blk\.1\.attn_q\.weight=iq4_nl'",
+        r"'blk\.1\.ffn_up\.weight=f32'",
+    ):
         assert f"--tensor-type {option} \\" in script
-    assert scripts.llama_quantize({"transformer.h.0.c_attn": "int4"}) == ""
+    assert "--token-embedding-type f32" in script and "other scales" in script
+    assert scripts.llama_quantize({"my.own.thing": "int4"}, "fp32") == ""
+
+
+@pytest.mark.parametrize(
+    ("module", "tensors"),
+    [
+        ("transformer.h.3.attn.c_attn", ["blk.3.attn_qkv"]),
+        ("model.layers.3.self_attn.qkv_proj", ["blk.3.attn_qkv"]),
+        ("model.layers.3.mlp.gate_up_proj", ["blk.3.ffn_up"]),
+        ("model.decoder.layers.3.self_attn.out_proj", ["blk.3.attn_output"]),
+        ("model.layers.3.mlp.experts", ["blk.3.ffn_gate_exps", "blk.3.ffn_up_exps", "blk.3.ffn_down_exps"]),
+    ],
+)
+def test_llama_cpp_names_of_other_architectures(module: str, tensors: list[str]) -> None:
+    script = scripts.llama_quantize({module: "q4_k"}, "bf16")
+    for tensor in tensors:
+        assert tensor.replace(".", r"\.") + r"\.weight=q4_k" in script
+    assert script.count("--tensor-type '") == len(tensors)
+    assert "measured here" in script and "other scales" not in script
+
+
+def test_modelopts_configuration_is_python_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its entries are an ordered list of quantisers' names, with nothing quantised that is not named."""
+    given: list[dict[str, Any]] = []
+    module = types.ModuleType("modelopt.torch.quantization")
+    module.quantize = lambda model, config: given.append(config)  # type: ignore[attr-defined]
+    for name in ("modelopt", "modelopt.torch"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, "modelopt.torch.quantization", module)
+    sys.modules["modelopt"].torch = sys.modules["modelopt.torch"]  # type: ignore[attr-defined]
+    sys.modules["modelopt.torch"].quantization = module  # type: ignore[attr-defined]
+    exec(scripts.modelopt(MIX | {"model.layers.0.mlp.up_proj": "nvfp4"}, "fp32"), {"model": None})
+    first, *others = given[0]["quant_cfg"]
+    assert first == {"quantizer_name": "*", "enable": False}
+    held = {row["quantizer_name"].removesuffix(".weight_quantizer"): row["cfg"] for row in others}
+    assert held["model.layers.0.self_attn.q_proj"] == {"num_bits": 4, "block_sizes": {-1: 32}}
+    assert held["model.layers.0.mlp.down_proj"] == {"num_bits": 8, "axis": 0}
+    assert held["model.layers.0.mlp.up_proj"]["num_bits"] == (2, 1)
+    assert len(held) == 3 and scripts.modelopt({"a": "nf4"}, "fp32") == ""
 
 
 def test_a_model_card_is_yaml_and_markdown(found: Recipe) -> None:

@@ -19,8 +19,9 @@ from qfund.features.layers.command.layers import BASE, CONTEXT, TEXT, asked
 from qfund.features.layers.request import recipe, scripts
 from qfund.features.layers.request.asked import DEFAULT_PRECISIONS, DEFAULT_TOKENS, Asked
 from qfund.features.layers.request.asked import checked as checked_asked
-from qfund.features.layers.request.exports import must_hold
-from qfund.features.layers.request.recipe import ALIKE, Recipe, RecipeRequest, checked, document
+from qfund.features.layers.request.exports import METHOD, METHODS, must_hold
+from qfund.features.layers.request.exports import TEXT as TEXT_ALONE
+from qfund.features.layers.request.recipe import ALIKE, SCORES, Recipe, RecipeRequest, checked, document
 from qfund.features.memory.request import budgets
 from qfund.features.memory.request.fits import FitsRequest, Workload
 
@@ -33,10 +34,11 @@ def _run(options: Namespace) -> None:
         bits=options.bits,
         kl=options.kl,
         alike=() if alike == ("none",) else alike,
+        by=options.by.lower(),
         test_tokens=options.test_tokens,
     )
     if options.export is not None:  # before anything is measured for nothing
-        must_hold(checked(request).precisions, request.reference)
+        must_hold(checked(request).precisions, request.reference, _method(options))
         if options.export.exists() and (not options.export.is_dir() or any(options.export.iterdir())):
             raise InvalidSpec(f"{options.export} is not an empty folder.", "Name a folder that is not there yet.")
     found = measuring.stored(request, options)
@@ -70,18 +72,34 @@ def _budget(options: Namespace) -> int | None:
 
 
 def _export(found: Recipe, options: Namespace) -> None:
-    """A checkpoint, measured again, and beside it what other tools take."""
-    shown = None if options.quiet else Shown()
-    measure = lazily("qfund.features.layers.measure.exported:exported")
-    written = measure(found, options.export, *filter(None, (shown,)))
-    if shown:
-        shown.end()
+    """A checkpoint, measured again, and beside it what other tools take; that alone for ``text``."""
+    said = f"what other tools take is in {options.export}."
+    if _method(options) == TEXT_ALONE:
+        _make(options.export)
+    else:
+        shown = None if options.quiet else Shown()
+        measure = lazily("qfund.features.layers.measure.exported:exported")
+        written = measure(found, options.export, *filter(None, (shown,)), method=_method(options))
+        if shown:
+            shown.end()
+        said = words.exported(written, found)
     modules, reference = found.recipe.modules, found.request.reference
     texts = {name: script for name, (_, script) in scripts.every(modules, reference).items()}
     texts |= {"recipe.json": json.dumps(document(found), indent=1), "MODEL_CARD.md": words.card(found)}
     for name, script in texts.items():
         _write(options.export / name, f"{script}\n")
-    say(f"qfund: {words.exported(written, found)}")
+    say(f"qfund: {said}")
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidSpec(f"{folder} cannot be written: {error.strerror or error}.", "Name another folder.") from error
+
+
+def _method(options: Namespace) -> str:
+    return str(options.export_format).lower()
 
 
 def _write(path: Path, text: str) -> None:
@@ -115,6 +133,14 @@ COMMAND = Command(
             "G",
             many=True,
         ),
+        Option(
+            "--by",
+            "how damages are measured: "
+            + ", ".join(f"{name} ({what})" for name, what in SCORES.items())
+            + " (default: swaps)",
+            "S",
+            default="swaps",
+        ),
         TEXT,
         Option("--max-tokens", f"search on this many tokens (default: {DEFAULT_TOKENS})", "N", count, DEFAULT_TOKENS),
         Option("--test-tokens", "compare on this many tokens after them (default: 4096)", "N", count, 4096),
@@ -124,10 +150,18 @@ COMMAND = Command(
         Option("--save", "write the recipe, a precision for each module, to this JSON file", "F", Path),
         Option(
             "--export",
-            "write the mix as a compressed-tensors checkpoint to this new folder, read it again and compare, with what "
-            "llama.cpp, llm-compressor, torchao and bitsandbytes take, and a section of a model card",
+            "write the mix as a checkpoint to this new folder, read it again and compare, with what llama.cpp, "
+            "llm-compressor, ModelOpt, torchao and bitsandbytes take, and a section of a model card",
             "DIR",
             Path,
+        ),
+        Option(
+            "--export-format",
+            "with --export: "
+            + ", ".join(f"{name} ({what})" for name, what in METHODS.items())
+            + f" (default: {METHOD})",
+            "F",
+            default=METHOD,
         ),
         JSON,
         *STORING,

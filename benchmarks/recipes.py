@@ -28,7 +28,8 @@ from qfund.features.layers.measure.opening import Opening, opening
 from qfund.features.layers.measure.searched import mean, paired, split
 from qfund.features.layers.measure.swapped import mixes, swaps
 from qfund.features.layers.request.modules import LayersRequest
-from qfund.features.layers.request.recipe import RecipeRequest, solve
+from qfund.features.layers.request.recipe import RecipeRequest
+from qfund.features.layers.request.solver import solve
 from qfund.features.layers.request.swaps import PARTS, SwapsRequest, additivity
 from qfund.precisions import backends
 from qfund.stream.mixed import Mix

@@ -18,7 +18,8 @@ from qfund.features.layers.measure import searched
 from qfund.features.layers.measure.opening import opening
 from qfund.features.layers.measure.searched import recipe as measure
 from qfund.features.layers.request import recipe
-from qfund.features.layers.request.recipe import Choice, Recipe, RecipeRequest, solve
+from qfund.features.layers.request.recipe import Recipe, RecipeRequest
+from qfund.features.layers.request.solver import Choice, smallest, solve
 from qfund.models import footprint, loading
 from qfund.precisions.table import PRECISIONS
 from tests.tiny import checkpoints
@@ -68,7 +69,7 @@ def test_the_fewest_bytes_are_what_enumeration_finds(choices: list[Choice], thou
         for names in itertools.product("abc", repeat=len(choices))
         if sum(choice.damage[name] for choice, name in zip(choices, names, strict=True)) <= damage + 1e-9
     ]
-    found = recipe.smallest(choices, damage + 1e-9)
+    found = smallest(choices, damage + 1e-9)
     if not every:
         assert found is None
         return
@@ -230,7 +231,7 @@ def test_a_gpu_leaves_what_its_context_does_not_take(capsys: pytest.CaptureFixtu
         main(arguments)
     assert not ended.value.code
     printed = capsys.readouterr()
-    assert "are left for weights at 2,048 tokens" in printed.err
+    assert "are left for weights at 2,048 tokens" in json.loads(printed.out)["notes"][-1]
     found = json.loads(printed.out)
     assert set(found["recipe"]["modules"].values()) == {"fp32"}
     assert 22 * 2**30 < found["budget"] < 23.52 * 2**30

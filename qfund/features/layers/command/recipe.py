@@ -4,7 +4,6 @@ import json
 from argparse import Namespace
 from pathlib import Path
 
-from qfund import engine
 from qfund.commandline import measuring
 from qfund.commandline.options import ALSO, JSON, MODEL, REVISION, STORING, count, names, precision
 from qfund.commandline.progress import Shown, say
@@ -17,22 +16,24 @@ from qfund.drawing.numbers import interval_text
 from qfund.features.layers import words
 from qfund.features.layers.command.layers import BASE, CONTEXT, TEXT, asked
 from qfund.features.layers.request import recipe, scripts
-from qfund.features.layers.request.asked import DEFAULT_PRECISIONS, DEFAULT_TOKENS, Asked
-from qfund.features.layers.request.asked import checked as checked_asked
+from qfund.features.layers.request.asked import DEFAULT_PRECISIONS, DEFAULT_TOKENS
 from qfund.features.layers.request.exports import METHOD, METHODS, must_hold
 from qfund.features.layers.request.exports import TEXT as TEXT_ALONE
 from qfund.features.layers.request.recipe import ALIKE, SCORES, Recipe, RecipeRequest, checked, document
 from qfund.features.memory.request import budgets
-from qfund.features.memory.request.fits import FitsRequest, Workload
 
 
 def _run(options: Namespace) -> None:
     alike = RecipeRequest(options.model).alike if options.alike is None else names(options.alike)
     request = RecipeRequest(
         **asked(options),  # type: ignore[arg-type]
-        budget=_budget(options),
+        budget=None if options.budget is None else budgets.parse_budget(options.budget),
         bits=options.bits,
+        gpu=options.gpu,
+        gpu_context=options.gpu_context,
+        batch=options.batch,
         kl=options.kl,
+        changed=options.changed,
         alike=() if alike == ("none",) else alike,
         by=options.by.lower(),
         test_tokens=options.test_tokens,
@@ -48,27 +49,6 @@ def _run(options: Namespace) -> None:
     if options.export is not None:
         _export(found, options)
     measuring.put(found, options, text)
-
-
-def _budget(options: Namespace) -> int | None:
-    """Bytes of the whole model: what is left of a GPU by everything else that a context needs there."""
-    if options.gpu is None:
-        return None if options.budget is None else budgets.parse_budget(options.budget)
-    room = budgets.gpu(options.gpu).bytes
-    given = checked_asked(Asked(**asked(options)))  # type: ignore[arg-type]
-    workload = Workload(room, options.gpu_context, options.batch)
-    (row,) = engine.compute(
-        FitsRequest(given.model, workload, (given.reference,), given.also, given.revision)
-    ).rows  # a float is never refused
-    left: int = room - (row.total.bytes - row.weights.bytes)
-    if left <= 0:
-        raise InvalidSpec(
-            f"{bytes_text(room)} are less than what stands beside the weights at {options.gpu_context:,} tokens: "
-            f"{bytes_text(row.total.bytes - row.weights.bytes)}.",
-            "Give a shorter --gpu-context, or a larger GPU.",
-        )
-    say(f"qfund: {bytes_text(left)} of {bytes_text(room)} are left for weights at {options.gpu_context:,} tokens.")
-    return left
 
 
 def _export(found: Recipe, options: Namespace) -> None:
@@ -120,8 +100,16 @@ COMMAND = Command(
                 Option("--budget", "the whole model in at most this: 3GiB, 24GB", "B"),
                 Option("--gpu", "what fits this GPU beside cache and activations: 4090, `RTX 4090`", "G"),
                 Option("--bits", "at most this many bits per weight, scales included: 4.5", "X", float),
-                Option("--kl", "the fewest bytes within this mean KL divergence, in nat: 0.01", "X", float),
             )
+        ),
+        Option(
+            "--kl", "in place of a budget: the fewest bytes within this mean KL divergence, in nat: 0.01", "X", float
+        ),
+        Option(
+            "--changed",
+            "the fewest bytes within this share of tokens with another likeliest next one: 0.02; with --kl, both",
+            "X",
+            float,
         ),
         Option("--gpu-context", "with --gpu: tokens of a sequence there: 8192, 8k (default: 8192)", "N", count, 8192),
         Option("--batch", "with --gpu: sequences at once (default: 1)", "N", count, 1),

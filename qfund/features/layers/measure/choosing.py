@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from qfund.core.errors import InvalidSpec
 from qfund.features.layers.measure.opening import Opening
 from qfund.features.layers.measure.places import Places
-from qfund.features.layers.request.recipe import FUSED, Choice, Mixture, RecipeRequest
+from qfund.features.layers.request.recipe import FUSED, Mixture, RecipeRequest
+from qfund.features.layers.request.solver import Choice
 from qfund.models.skeleton import Skeletons
 from qfund.stream.mixed import Mix
 
-#: (modules, precision) → mean KL divergence in nat.
+#: (modules, precision) → mean KL divergence in nat, or a share of positions.
 Damages = Mapping[tuple[tuple[str, ...], str], float]
 
 
@@ -59,10 +60,14 @@ class Choosing:
         """All groups in a precision."""
         return {row: Mix(f"{row} everywhere", dict.fromkeys(self.names, row)) for row in self.rows[1:]}
 
-    def choices(self, damages: Damages) -> list[Choice]:
-        """The reference alone has no damage."""
+    def choices(self, damages: Damages, changed: Damages | None = None) -> list[Choice]:
+        """The reference alone has no damage; ``changed`` are shares of positions."""
+
+        def of(values: Damages, group: tuple[str, ...]) -> dict[str, float]:
+            return {self.rows[0]: 0.0} | {row: values[group, row] for row in self.rows[1:]}
+
         return [
-            Choice(group, self.bytes[group], {self.rows[0]: 0.0} | {row: damages[group, row] for row in self.rows[1:]})
+            Choice(group, self.bytes[group], of(damages, group), of(changed, group) if changed else {})
             for group in self.groups
         ]
 

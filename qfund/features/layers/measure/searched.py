@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from qfund import engine
 from qfund.core.errors import InvalidInput, InvalidSpec
 from qfund.core.estimate import Estimate
 from qfund.core.metrics import chunk_sums
@@ -21,7 +22,9 @@ from qfund.features.layers.measure.choosing import Choosing, Damages, choosing
 from qfund.features.layers.measure.gradient import scores
 from qfund.features.layers.measure.opening import Opening, notes, opening
 from qfund.features.layers.measure.swapped import changed, mixes
-from qfund.features.layers.request.recipe import Mixture, Recipe, RecipeRequest, checked, smallest, solve
+from qfund.features.layers.request.recipe import Mixture, Recipe, RecipeRequest, checked, workload
+from qfund.features.layers.request.solver import smallest, solve
+from qfund.features.memory.request.fits import FitsRequest
 from qfund.models import environment
 from qfund.models.inputs import Batch
 from qfund.stream.mixed import Mix
@@ -43,7 +46,11 @@ def recipe(request: RecipeRequest, progress: Progress = lambda phase, share: Non
     whole = opening(replace(request, max_tokens=request.max_tokens + request.test_tokens), progress)
     search, test = split(whole, request.max_tokens)
     offered = choosing(whole, request)
-    budget = offered.within(request.bits) if request.bits is not None else request.budget
+    budget, said = request.budget, list(notes(whole))
+    if request.bits is not None:
+        budget = offered.within(request.bits)
+    elif request.gpu is not None:
+        budget = _left_on_gpu(request, said)
     if budget is not None and offered.smallest > budget:
         raise _too_small(request, budget, offered)
     everywhere = offered.everywhere
@@ -54,10 +61,13 @@ def recipe(request: RecipeRequest, progress: Progress = lambda phase, share: Non
     def testing(phase: str, share: float) -> None:
         progress(f"test text: {phase}", 0.8 + 0.2 * share)
 
-    damages, seen = _damages(search, offered, request, searching)
-    choices = offered.choices(damages)
+    damages, moved, seen = _damages(search, offered, request, searching)
+    choices = offered.choices(damages, moved)
     # The reference alone has no damage, and the smallest mix fits: there is always one.
-    chosen = solve(choices, budget - offered.rest) if budget is not None else smallest(choices, request.kl or 0.0)
+    if budget is not None:
+        chosen = solve(choices, budget - offered.rest)
+    else:
+        chosen = smallest(choices, request.kl, request.changed)
     assert chosen is not None
     best = offered.mixture(choices, chosen)
     budget = best.bytes if budget is None else budget
@@ -88,24 +98,52 @@ def recipe(request: RecipeRequest, progress: Progress = lambda phase, share: Non
         frontier=tuple(frontier),
         smallest=offered.smallest,
         seconds=time.perf_counter() - started,
-        notes=notes(whole),
+        notes=tuple(said),
     )
 
 
 def _damages(
     search: Opening, offered: Choosing, request: RecipeRequest, progress: Progress
-) -> tuple[Damages, dict[str, float]]:
-    """What each group costs in each precision, and what every precision costs everywhere, on the search text (nat)."""
-    everywhere = offered.everywhere
+) -> tuple[Damages, Damages | None, dict[str, float]]:
+    """What each group costs in each precision, in nat and in likeliest outputs where that is measured, and what every
+    precision costs everywhere, on the search text."""
+    everywhere, singles = offered.everywhere, offered.singles
     if request.by == "gradient":
         scored = scores(search, progress)
-        damages = {(group, row): math.fsum(scored[name, row] for name in group) for group, row in offered.singles}
+        damages = {(group, row): math.fsum(scored[name, row] for name in group) for group, row in singles}
         seen = mixes(search, list(everywhere.values()), request.also, progress).positions
+        moved = None
     else:
-        singles = offered.singles
         seen = mixes(search, [*singles.values(), *everywhere.values()], request.also, progress).positions
         damages = {key: mean(seen[mix.name]) for key, mix in singles.items()}
-    return damages, {row: mean(seen[mix.name]) for row, mix in everywhere.items()}
+        moved = {key: _moved(seen[mix.name]) for key, mix in singles.items()}
+    return damages, moved, {row: mean(seen[mix.name]) for row, mix in everywhere.items()}
+
+
+def _left_on_gpu(request: RecipeRequest, said: list[str]) -> int:
+    """Bytes for weights, beside what the workload takes there; ``said`` is told of it.
+
+    Raises:
+        InvalidSpec: nothing is left.
+        QfundError: as planning says.
+    """
+    asked = workload(request)
+    (row,) = engine.compute(
+        FitsRequest(request.model, asked, (request.reference,), request.also, request.revision)
+    ).rows  # a float is never refused
+    beside: int = row.total.bytes - row.weights.bytes
+    left = asked.budget - beside
+    if left <= 0:
+        raise InvalidSpec(
+            f"{bytes_text(asked.budget)} are less than what stands beside the weights at {asked.context:,} tokens: "
+            f"{bytes_text(beside)}.",
+            "Give a shorter --gpu-context, or a larger GPU.",
+        )
+    said.append(
+        f"{bytes_text(left)} of the {bytes_text(asked.budget)} of {request.gpu} are left for weights at "
+        f"{asked.context:,} tokens."
+    )
+    return left
 
 
 def _too_small(request: RecipeRequest, budget: int, offered: Choosing) -> InvalidSpec:
@@ -159,6 +197,12 @@ def _tokens(batches: Sequence[Batch]) -> int:
 def mean(positions: Positions) -> float:
     assert positions.kl is not None
     return float(np.mean(positions.kl)) if len(positions.kl) else math.inf
+
+
+def _moved(positions: Positions) -> float:
+    """The share of positions with another likeliest output."""
+    same = positions.same_top1
+    return 1 - float(np.mean(same)) if same is not None and len(same) else 0.0
 
 
 def _measured(found: Mixture, positions: Positions) -> Mixture:

@@ -200,9 +200,16 @@ def shell(asked: Asked) -> str:
     line = ["qfund", "recipe" if asked.view == "recipe" else "layers", asked.model, "--precision", *asked.precisions]
     line += ["--reference", asked.reference, "--max-tokens", str(asked.tokens)]
     gradient = ["--gradient"] * asked.gradient
-    line += {"swaps": ["--swaps", asked.part], "recipe": ["--bits", f"{asked.bits:g}"]}.get(asked.view, gradient)
+    line += {"swaps": ["--swaps", asked.part], "recipe": _bound(asked)}.get(asked.view, gradient)
     line += ["--also", *asked.also] if asked.also else []
     return shlex.join([*line, *(["--revision", asked.revision] if asked.revision else [])])
+
+
+def _bound(asked: Asked) -> list[str]:
+    if asked.limit == "gpu":
+        return ["--gpu", asked.gpu, "--gpu-context", str(asked.context)]
+    name = "budget" if asked.limit == "size" else asked.limit
+    return [f"--{name}", f"{getattr(asked, asked.limit)!r}"]
 
 
 _VIEWS: dict[str, Callable[[Answer, Asked], None]] = {"swaps": _swaps, "modules": _modules, "recipe": _recipe}

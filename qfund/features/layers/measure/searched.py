@@ -20,6 +20,7 @@ from qfund.core.units import bytes_text
 from qfund.features.compare.request import pairs
 from qfund.features.layers.measure.choosing import Choosing, Damages, choosing
 from qfund.features.layers.measure.gradient import scores
+from qfund.features.layers.measure.kept import Keeping
 from qfund.features.layers.measure.opening import Opening, notes, opening
 from qfund.features.layers.measure.swapped import changed, mixes
 from qfund.features.layers.request.recipe import Mixture, Recipe, RecipeRequest, checked, workload
@@ -61,7 +62,8 @@ def recipe(request: RecipeRequest, progress: Progress = lambda phase, share: Non
     def testing(phase: str, share: float) -> None:
         progress(f"test text: {phase}", 0.8 + 0.2 * share)
 
-    damages, moved, seen = _damages(search, offered, request, searching)
+    keeping = Keeping.asked_by(progress)
+    damages, moved, seen = _damages(search, offered, request, searching, keeping)
     choices = offered.choices(damages, moved)
     # The reference alone has no damage, and the smallest mix fits: there is always one.
     if budget is not None:
@@ -76,7 +78,7 @@ def recipe(request: RecipeRequest, progress: Progress = lambda phase, share: Non
     rival = min(small, key=lambda row: seen[str(row.precision)]).precision if small else None
     other = {name: row for name, row in best.modules.items() if row != request.reference}
     asked_mixes = [Mix("recipe", other), *everywhere.values()]
-    tested = mixes(test, asked_mixes, request.also, testing).positions
+    tested = mixes(test, asked_mixes, request.also, testing, keeping).positions
     largest = max(row.bytes for row in uniform)
     least = offered.smallest
     steps = [least + (largest - least) * step // (FRONTIER - 1) for step in range(FRONTIER)]
@@ -103,7 +105,7 @@ def recipe(request: RecipeRequest, progress: Progress = lambda phase, share: Non
 
 
 def _damages(
-    search: Opening, offered: Choosing, request: RecipeRequest, progress: Progress
+    search: Opening, offered: Choosing, request: RecipeRequest, progress: Progress, keeping: Keeping | None
 ) -> tuple[Damages, Damages | None, dict[str, float]]:
     """What each group costs in each precision, in nat and in likeliest outputs where that is measured, and what every
     precision costs everywhere, on the search text."""
@@ -111,10 +113,11 @@ def _damages(
     if request.by == "gradient":
         scored = scores(search, progress)
         damages = {(group, row): math.fsum(scored[name, row] for name in group) for group, row in singles}
-        seen = mixes(search, list(everywhere.values()), request.also, progress).positions
+        seen = mixes(search, list(everywhere.values()), request.also, progress, keeping).positions
         moved = None
     else:
-        seen = mixes(search, [*singles.values(), *everywhere.values()], request.also, progress).positions
+        every = [*singles.values(), *everywhere.values()]
+        seen = mixes(search, every, request.also, progress, keeping).positions
         damages = {key: mean(seen[mix.name]) for key, mix in singles.items()}
         moved = {key: _moved(seen[mix.name]) for key, mix in singles.items()}
     return damages, moved, {row: mean(seen[mix.name]) for row, mix in everywhere.items()}

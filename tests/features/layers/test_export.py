@@ -3,6 +3,7 @@
 import json
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from qfund.cli import main
-from qfund.core.errors import InvalidSpec, UnsupportedModel
+from qfund.core.errors import InvalidSpec, QfundError, UnsupportedModel
 from qfund.features.layers import words
 from qfund.features.layers.measure.exported import exported
 from qfund.features.layers.measure.searched import recipe as measure
@@ -54,6 +55,74 @@ def test_what_is_read_again_gives_the_recipes_outputs_bit_for_bit(found: Recipe,
 
 
 @pytest.mark.parametrize(
+    ("model", "method", "rows", "most"),
+    [
+        ("llama", "torchao", ("int8_bf16", "fp8_e4m3_bf16"), 0.2),
+        ("llama", "bitsandbytes", ("nf4_bf16",), 0.0),
+        ("gpt2", "bitsandbytes", ("nf4_bf16",), 0.0),
+    ],
+)
+def test_what_libraries_write_is_read_again(
+    model: str, method: str, rows: tuple[str, ...], most: float, tmp_path: Path
+) -> None:
+    """bitsandbytes' numbers are ours; torchao multiplies codes before it scales, which BF16 rounds elsewhere."""
+    written = exported(mix(model, rows, "bf16"), tmp_path / "new", method=method)
+    assert written.difference <= most and written.equal == (written.difference == 0)
+    settings = json.loads((tmp_path / "new" / "config.json").read_text())["quantization_config"]
+    assert settings["quant_method"] == method and "tokenizer.json" in written.files
+
+
+def mix(model: str, rows: tuple[str, ...], reference: str) -> Recipe:
+    """A recipe of a tiny model in which every second linear layer is in one of the rows, by turns."""
+    found = measure(
+        RecipeRequest(
+            str(checkpoints.folder(model)), rows, reference, checkpoints.TEXT * 3, 32, 16, test_tokens=48, bits=16
+        )
+    )
+    modules = {
+        name: reference if number % 2 else rows[number // 2 % len(rows)]
+        for number, name in enumerate(found.recipe.modules)
+    }
+    return replace(found, recipe=replace(found.recipe, modules=modules))
+
+
+@pytest.mark.parametrize("method", ["compressed-tensors", "torchao"])
+def test_layers_that_a_format_does_not_know_are_refused_by_name(method: str, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedModel, match=r"c_attn is a Conv1D.*Export it by bitsandbytes"):
+        exported(mix("gpt2", ("int8",), "fp32"), tmp_path / "new", method=method)
+
+
+@pytest.mark.parametrize(
+    ("rows", "reference", "method", "said"),
+    [
+        (["int8"], "fp32", "bitsandbytes", "Choose nf4"),
+        (["nf4", "fp4"], "fp32", "bitsandbytes", "one type"),
+        (["nf4"], "fp32", "torchao", "Choose int4_g64"),
+        (["mxfp4"], "fp32", "torchao", "Choose"),
+        (["int4"], "fp32", "zip", "Unknown format to export"),
+    ],
+)
+def test_every_format_names_what_it_does_not_hold(rows: list[str], reference: str, method: str, said: str) -> None:
+    with pytest.raises(QfundError) as raised:
+        must_hold(rows, reference, method)
+    assert said in str(raised.value)
+
+
+def test_what_other_tools_take_is_written_for_a_mixture_of_experts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, path = str(checkpoints.folder("mixtral")), tmp_path / "new"
+    line = ["recipe", folder, "--precision", "q8_0", "q4_0", "--bits", "9", "--context", "16", "--max-tokens", "16"]
+    line += ["--text", checkpoints.TEXT * 2, "--test-tokens", "32", "--no-store", "--quiet"]
+    with pytest.raises(SystemExit) as ended:
+        main([*line, "--export", str(path), "--export-format", "text"])
+    assert not ended.value.code, capsys.readouterr().err
+    script = (path / "llama-quantize.sh").read_text()
+    assert r"blk\.0\.ffn_gate_exps\.weight=" in script and r"blk\.1\.ffn_down_exps\.weight=" in script
+    assert {"recipe.json", "MODEL_CARD.md", "llama-quantize.sh"} == {file.name for file in path.iterdir()}
+
+
+@pytest.mark.parametrize(
     ("name", "held"),
     [
         ("int8", Integers(8, None)),
@@ -86,6 +155,8 @@ def test_groups_that_do_not_fill_rows_are_refused_by_name(tmp_path: Path) -> Non
     small = measure(RecipeRequest(folder, ("int4",), text=text, context=16, test_tokens=64, max_tokens=64, bits=6))
     with pytest.raises(UnsupportedModel, match=r"down_proj has rows of 48, no multiple of 32"):
         exported(small, tmp_path / "new")
+    with pytest.raises(UnsupportedModel, match=r"torchao cannot take .*down_proj in INT4 g32: its 48 input features"):
+        exported(small, tmp_path / "other", method="torchao")
 
 
 MIX = {

@@ -83,8 +83,9 @@ def _save(folder: Path, whole: Opening, modules: Mapping[str, str], method: str,
     held = {row.precision: row for row in BACKENDS[method].rows}
     rows = {name: held[PRECISIONS[row].variant_of or row] for name, row in modules.items()}
     try:
-        plain = meta.build(whole.opened.found, torch.float32)
+        plain = meta.build(whole.opened.found, getattr(torch, whole.reference.dtype))
         _must_be_layers(plain, modules, method)
+        _must_fit(plain, rows, method)
         model = model_class(whole.opened.found).from_pretrained(
             whole.opened.found.folder,
             quantization_config=_settings(method, plain, rows, whole.reference.dtype),
@@ -133,6 +134,16 @@ def _must_be_layers(model: nn.Module, modules: Mapping[str, str], method: str) -
             raise UnsupportedModel(
                 f"{name} is a {type(module).__name__}; {method} holds plain linear layers only.",
                 f"Export it by {others[0]}, with nf4 or fp4. {AS_TEXT}" if others else AS_TEXT,
+            )
+
+
+def _must_fit(model: nn.Module, rows: Mapping[str, Implementation], method: str) -> None:
+    for name, row in rows.items():
+        module = model.get_submodule(name)
+        if isinstance(module, nn.Linear) and (why := row.load().unfit(module)):
+            raise UnsupportedModel(
+                f"{method} cannot take {name} in {PRECISIONS[row.precision].label}: {why}.",
+                "Choose a precision with one scale for each output, or smaller groups.",
             )
 
 

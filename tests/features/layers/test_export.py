@@ -57,7 +57,7 @@ def test_what_is_read_again_gives_the_recipes_outputs_bit_for_bit(found: Recipe,
 @pytest.mark.parametrize(
     ("model", "method", "rows", "most"),
     [
-        ("llama", "torchao", ("int8_bf16", "fp8_e4m3_bf16"), 0.2),
+        ("opt", "torchao", ("int8_bf16", "fp8_e4m3_bf16"), 0.2),
         ("llama", "bitsandbytes", ("nf4_bf16",), 0.0),
         ("gpt2", "bitsandbytes", ("nf4_bf16",), 0.0),
     ],

@@ -23,7 +23,7 @@ from qfund.features.layers.measure.swapped import REFERENCE, Heard, mixed
 from qfund.features.layers.request.exports import METHOD, METHODS, Exported, must_hold
 from qfund.features.layers.request.recipe import Recipe
 from qfund.models import loading, meta
-from qfund.models.forward import run
+from qfund.models.forward import explained, run
 from qfund.models.tasks import model_class
 from qfund.precisions.backends.table import BACKENDS, Implementation
 from qfund.precisions.precision import STORED
@@ -91,9 +91,13 @@ def _save(folder: Path, whole: Opening, modules: Mapping[str, str], method: str,
             quantization_config=_settings(method, plain, rows, whole.reference.dtype),
             dtype=getattr(torch, whole.reference.dtype),
         )
-        other = [name for name, row in rows.items() if not row.load().converted(model.get_submodule(name))]
-        if other:
-            raise UnsupportedModel(f"{method} leaves {other[0]} as it was, and {len(other) - 1:,} more.", AS_TEXT)
+        converted = next(iter(rows.values())).load().converted
+        layers = [name for name, module in plain.named_modules() if isinstance(module, nn.Linear | Conv1D)]
+        if other := [name for name in layers if converted(model.get_submodule(name)) != (name in rows)]:
+            did = "leaves" if other[0] in rows else "converts"
+            raise UnsupportedModel(
+                f"{method} {did} {other[0]}, which was not asked for, and {len(other) - 1:,} more.", AS_TEXT
+            )
         model.save_pretrained(folder)
     except ImportError as error:
         raise UnavailablePrecision(
@@ -114,7 +118,7 @@ def _settings(method: str, model: nn.Module, rows: Mapping[str, Implementation],
     if method == "torchao":
         from torchao.quantization import FqnToConfig
 
-        return TorchAoConfig(FqnToConfig({name: row.load().config() for name, row in rows.items()}))
+        return TorchAoConfig(FqnToConfig({f"{name}.weight": row.load().config() for name, row in rows.items()}))
     (row,) = {row.precision for row in rows.values()}
     layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)]
     return BitsAndBytesConfig(
@@ -166,7 +170,8 @@ def _read_again(folder: Path, test: Opening, modules: Mapping[str, str], progres
             progress("comparing what was written", 0.5 + 0.5 * number / len(test.prepared.batches))
             own = run(reference.model, batch, test.reference)
             asked = mixed(test, reference.model, models, mix, batch)
-            given = run(read.model, batch, test.reference)
+            with explained(read.model, PRECISIONS["stored"], "be run as it was written"):
+                given = run(read.model, batch, test.reference)
             heard.output(number, {REFERENCE: own, mix.name: given})
             equal &= torch.equal(asked.logits, given.logits)
             difference = max(difference, float((asked.logits - given.logits).abs().max()))

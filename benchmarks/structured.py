@@ -1,6 +1,6 @@
 """Recipes of a larger model with structure in its weights:  python -m benchmarks.structured [WIDTH] [LAYERS]
 
-A Llama of random weights in BF16, written to a temporary folder beside the shipped model's tokenizer. As trained ones
+A Llama of random weights, written to a temporary folder beside the shipped model's tokenizer. As trained ones
 have: columns of a few channels are 4 to 12 times as large as the others in every matrix that reads the residual stream
 (outlier channels, the same in all blocks), rows of a matrix differ in scale (log-normal, σ = 0.4), one weight in a
 thousand is 6 times as large, and blocks add to the stream by log-normal gains (σ = 0.6). Sensitivities by gradients,
@@ -30,7 +30,7 @@ from qfund.features.layers.words import foretold, recipe_headline
 from qfund.inputs.evaluation import evaluation_text
 from qfund.precisions import backends
 
-ROWS = tuple(f"{name}_bf16" for name in ("int8", "int5", "int4", "int4_g128", "int3", "nf4"))
+ROWS = ("int8", "int5", "int4", "int4_g128", "int3", "nf4")
 SEED = 18
 READS = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")
 WRITES = ("o_proj", "down_proj")
@@ -54,7 +54,7 @@ def made(width: int, layers: int, folder: Path) -> int:
         tie_word_embeddings=True,
     )
     torch.manual_seed(SEED)
-    model = LlamaForCausalLM(config).bfloat16()
+    model = LlamaForCausalLM(config)
     loud = torch.randperm(width)[: width // 100 + 1]
     with torch.no_grad():
         for block in model.model.layers:
@@ -86,7 +86,7 @@ def main() -> None:
         count = made(width, layers, Path(folder))
         print(f"{count / 1e6:.0f} M weights, width {width}, {layers} blocks", flush=True)
         text, _ = evaluation_text(catalog.locate(catalog.EXAMPLE))
-        common: dict[str, Any] = {"model": folder, "reference": "bf16", "text": text}
+        common: dict[str, Any] = {"model": folder, "text": text}
 
         def timed(what: str, started: float) -> None:
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

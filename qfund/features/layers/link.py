@@ -11,7 +11,7 @@ from qfund.features.layers.request import asked
 from qfund.features.layers.request.asked import DEFAULT_PRECISIONS, DEFAULT_TOKENS
 from qfund.features.layers.request.examples import BITS
 from qfund.features.layers.request.modules import LayersRequest
-from qfund.features.layers.request.recipe import RecipeRequest
+from qfund.features.layers.request.recipe import ALIKE, SCORES, RecipeRequest
 from qfund.features.layers.request.swaps import PARTS, SwapsRequest
 from qfund.features.memory.request import budgets
 from qfund.features.memory.request.fits import MAX_CONTEXT
@@ -36,6 +36,7 @@ LIMITS = {
 }
 #: Floats that everything else may stay in.
 REFERENCES = ("fp32", "bf16", "fp16")
+NONE = "none"
 #: The least and the most of a number.
 RANGES = {"bits": (0.5, 64.0), "kl": (1e-6, 10.0), "changed": (1e-4, 0.9)}
 
@@ -49,6 +50,7 @@ class Asked:
         bits, size: per weight, and bytes of the whole model.
         gpu, context: a GPU of ``qfund fits``, and the tokens of a sequence there.
         kl, changed: a mean KL divergence (nat), and a share of positions with another likeliest output.
+        by, alike: how a recipe's damages are measured, and what has to be in one precision, as in its request.
         look: the precision that is looked at.
         gradient: whether gradients foretell what modules cost.
     """
@@ -68,6 +70,8 @@ class Asked:
     context: int = 8192
     kl: float = 0.01
     changed: float = 0.02
+    by: str = "swaps"
+    alike: tuple[str, ...] = ("qkv", "gate-up")
     look: str | None = None
     gradient: bool = True
 
@@ -88,7 +92,8 @@ class Asked:
             "kl": {"kl": self.kl},
             "changed": {"changed": self.changed},
         }
-        return RecipeRequest(**self._common() | bounds[self.limit])  # type: ignore[arg-type]
+        more = {"by": self.by, "alike": self.alike}
+        return RecipeRequest(**self._common() | more | bounds[self.limit])  # type: ignore[arg-type]
 
     @property
     def looked_at(self) -> str:
@@ -115,6 +120,10 @@ def _number(field: str, what: str, least: float, most: float) -> Parameter:
     return Parameter(field, lambda value: [f"{value!r}".removesuffix(".0")], read)
 
 
+def _read_alike(short: str, values: list[str]) -> Meant:
+    return ((), []) if values == [NONE] else _ALIKE.read(short, values)
+
+
 def _read_size(short: str, values: list[str]) -> Meant:
     try:
         return budgets.parse_budget(last(values)), []
@@ -122,6 +131,7 @@ def _read_size(short: str, values: list[str]) -> Meant:
         return None, [f"Ignored {short}={last(values)[:40]!r}: no amount of memory."]
 
 
+_ALIKE = names("alike", ALIKE)
 _NAMES = tuple(name for name, row in PRECISIONS.items() if row.family != STORED)
 _PARAMETERS = {
     "model": text("model", strip=True),
@@ -139,6 +149,8 @@ _PARAMETERS = {
     "ctx": count("context", 1, MAX_CONTEXT),
     "kl": _number("kl", "divergence", *RANGES["kl"]),
     "changed": _number("changed", "share", *RANGES["changed"]),
+    "score": text("by", SCORES),
+    "alike": Parameter("alike", lambda value: list(value) or [NONE], _read_alike),
     "look": text("look", _NAMES),
     "grad": Parameter("gradient", lambda value: ["1" if value else "0"], lambda _, values: (last(values) != "0", [])),
 }

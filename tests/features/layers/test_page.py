@@ -17,6 +17,7 @@ from qfund.features.layers import figures, tables, words
 from qfund.features.layers.link import LIMITS, REFERENCES, VIEWS, Asked, from_query, to_query
 from qfund.features.layers.request import examples
 from qfund.features.layers.request.asked import DEFAULT_PRECISIONS
+from qfund.features.layers.request.recipe import SCORES
 from qfund.features.layers.request.swaps import PARTS
 from qfund.features.layers.view import page
 from qfund.features.memory.request.budgets import GPUS, parse_budget
@@ -106,6 +107,10 @@ def test_every_budget_of_a_recipe_reaches_the_engine(opened: Open, jobs: FakeJob
         at.run()
         assert measured() == replace(wanted, limit=limit).recipe
         assert pages.query(at)["limit"] == [limit]
+    at.selectbox(key="layers_by").set_value("gradient")
+    at.multiselect(key="layers_alike").set_value([])
+    at.selectbox(key="layers_limit").set_value("kl").run()
+    assert measured() == replace(wanted, limit="kl", by="gradient", alike=()).recipe
 
 
 def test_a_running_job_can_be_cancelled(opened: Open, jobs: FakeJobs) -> None:
@@ -153,6 +158,8 @@ def test_no_precisions_fall_back_and_a_bad_link_is_told(opened: Open) -> None:
         context=st.integers(1, 2**32),
         kl=st.floats(1e-6, 10),
         changed=st.floats(1e-4, 0.9),
+        by=st.sampled_from(list(SCORES)),
+        alike=st.sampled_from([(), ("qkv", "gate-up"), ("block",)]),
         look=st.sampled_from([None, "int8"]),
         gradient=st.booleans(),
     )
@@ -175,6 +182,7 @@ def test_links_and_commands_go_there_and_back(asked: Asked) -> None:
             "changed": options.changed,
         }
         assert {name: value for name, value in given.items() if value} == {asked.limit: getattr(asked, asked.limit)}
+        assert options.by == asked.by and tuple(options.alike) == (asked.alike or ("none",))
         assert asked.limit != "gpu" or options.gpu_context == asked.context
     else:
         assert options.swaps == (asked.part if asked.view == "swaps" else None)

@@ -2,6 +2,7 @@
 
 import json
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 from qfund.commandline import measuring
@@ -17,7 +18,7 @@ from qfund.features.layers import words
 from qfund.features.layers.command.layers import BASE, CONTEXT, TEXT, asked
 from qfund.features.layers.request import recipe, scripts
 from qfund.features.layers.request.asked import DEFAULT_PRECISIONS, DEFAULT_TOKENS
-from qfund.features.layers.request.exports import METHOD, METHODS, must_hold
+from qfund.features.layers.request.exports import METHOD, METHODS, held, must_hold
 from qfund.features.layers.request.exports import TEXT as TEXT_ALONE
 from qfund.features.layers.request.recipe import ALIKE, SCORES, Recipe, RecipeRequest, checked, document
 from qfund.features.memory.request import budgets
@@ -38,6 +39,8 @@ def _run(options: Namespace) -> None:
         by=options.by.lower(),
         test_tokens=options.test_tokens,
     )
+    if options.export is not None and names(options.precision) == DEFAULT_PRECISIONS:
+        request = replace(request, precisions=held(DEFAULT_PRECISIONS, request.reference, _method(options)))
     if options.export is not None:  # before anything is measured for nothing
         must_hold(checked(request).precisions, request.reference, _method(options))
         if options.export.exists() and (not options.export.is_dir() or any(options.export.iterdir())):

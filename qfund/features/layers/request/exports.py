@@ -95,6 +95,14 @@ def must_hold(names: Iterable[str], reference: str, method: str = METHOD) -> Non
         )
 
 
+def held(names: Iterable[str], reference: str, method: str = METHOD) -> tuple[str, ...]:
+    """Those of these rows that a format holds; of a format that has one type at a time the first."""
+    look_up(METHODS, method, "format to export")
+    base = PRECISIONS[reference]
+    found = tuple(name for name in names if method == TEXT or _holds(method, PRECISIONS[name], base))
+    return found[:1] if method == "bitsandbytes" else found
+
+
 def _holds(method: str, row: Precision, base: Precision) -> bool:
     return _codes(method, row) and row.dtype == base.dtype
 

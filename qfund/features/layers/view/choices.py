@@ -9,6 +9,7 @@ from qfund.checkpoints import catalog
 from qfund.core.errors import InvalidSpec
 from qfund.drawing.phrases import label
 from qfund.features.layers.link import LIMITS, RANGES, REFERENCES, VIEWS, Asked
+from qfund.features.layers.request.recipe import ALIKE, SCORES
 from qfund.features.layers.request.swaps import PARTS
 from qfund.features.memory.request import budgets
 from qfund.ui import pickers
@@ -20,7 +21,9 @@ TOKENS = (512, 1024, 2048, 4096, 16_384)
 CONTEXTS = (2048, 8192, 32_768, 131_072)
 #: How parts are offered.
 _PARTS = {"module": "single modules", "kind": "kinds of modules", "block": "blocks"}
-assert set(_PARTS) == set(PARTS)
+_BY = {"swaps": "single swaps", "gradient": "gradients: one pass, the model in memory"}
+_ALIKE = {"qkv": "queries, keys, values", "gate-up": "gate and up", "block": "all of a block", "kind": "each kind"}
+assert (set(_PARTS), set(_BY), set(_ALIKE)) == (set(PARTS), set(SCORES), set(ALIKE))
 
 
 def follow(asked: Asked, new: bool) -> None:
@@ -42,6 +45,8 @@ def follow(asked: Asked, new: bool) -> None:
         "revision": asked.revision or "",
         "also": list(asked.also),
         "gradient": asked.gradient,
+        "by": asked.by,
+        "alike": list(asked.alike),
     }
     pickers.begin("layers", values, new)
 
@@ -94,6 +99,8 @@ def draw(asked: Asked) -> tuple[Asked, bool]:
                     "the whole model in memory, in all of these precisions.",
                     persist_state="session",
                 )
+                if view == "recipe":
+                    asked = _search(asked)
             pressed = st.button("Measure", type="primary", key="layers_measure", icon=":material/stacks:", width=140)
     return (
         replace(
@@ -110,6 +117,22 @@ def draw(asked: Asked) -> tuple[Asked, bool]:
         ),
         pressed,
     )
+
+
+def _search(asked: Asked) -> Asked:
+    """How a recipe is searched for."""
+    by = st.selectbox(
+        "Damages by", list(_BY), format_func=lambda name: _BY[name], key="layers_by", persist_state="session"
+    )
+    alike = st.multiselect(
+        "In one precision",
+        list(ALIKE),
+        format_func=lambda name: _ALIKE[name],
+        key="layers_alike",
+        help="Kernels and exporters want some modules alike.",
+        persist_state="session",
+    )
+    return replace(asked, by=str(by or asked.by), alike=tuple(name for name in ALIKE if name in alike))
 
 
 def _limit(asked: Asked) -> Asked:

@@ -11,7 +11,7 @@ import streamlit as st
 from qfund.core.errors import QfundError
 from qfund.drawing import axes
 from qfund.features.layers import figures, tables, words
-from qfund.features.layers.link import ADDRESS, Asked
+from qfund.features.layers.link import ADDRESS, NONE, Asked
 from qfund.features.layers.request import recipe as recipes
 from qfund.features.layers.request import scripts
 from qfund.features.layers.request.modules import Layers
@@ -29,7 +29,7 @@ _INVITATIONS = {
     "swaps": "puts one part at a time in each precision, all else in the reference, and measures what the model's "
     "outputs lose",
     "modules": "runs every module in every precision on what the reference gives it, in one pass",
-    "recipe": "measures single swaps on one text, finds the best precision for each module under the budget, and "
+    "recipe": "swaps parts one by one on one text, finds the best precision for each module under the budget, and "
     "compares that with uniform precisions on another text",
 }
 
@@ -206,10 +206,11 @@ def shell(asked: Asked) -> str:
 
 
 def _bound(asked: Asked) -> list[str]:
+    more = ["--by", asked.by, "--alike", *(asked.alike or [NONE])]
     if asked.limit == "gpu":
-        return ["--gpu", asked.gpu, "--gpu-context", str(asked.context)]
+        return ["--gpu", asked.gpu, "--gpu-context", str(asked.context), *more]
     name = "budget" if asked.limit == "size" else asked.limit
-    return [f"--{name}", f"{getattr(asked, asked.limit)!r}"]
+    return [f"--{name}", f"{getattr(asked, asked.limit)!r}", *more]
 
 
 _VIEWS: dict[str, Callable[[Answer, Asked], None]] = {"swaps": _swaps, "modules": _modules, "recipe": _recipe}

@@ -11,7 +11,7 @@ from qfund.commandline.tables import aligned
 from qfund.core.units import bytes_text, number_text
 from qfund.features.kv import words
 from qfund.features.kv.request import DEFAULT_KV, DEFAULT_TOKENS, Kv, KvRequest
-from qfund.features.memory.request.kv_cache import KV_CHOICES
+from qfund.precisions.caches import KV_CHOICES, title
 from qfund.precisions.table import PRECISIONS
 
 
@@ -75,7 +75,7 @@ def text(found: Kv) -> str:
     table.append([reference, bytes_text(found.reference_bytes), "0", "100 %", ""])
     table += [
         [
-            words.title(row.kv),
+            title(row.kv),
             bytes_text(row.bytes),
             words.kl_text(row),
             f"{100 * row.top1.value:.2f} %" if row.top1 else "-",

@@ -11,7 +11,7 @@ from qfund.drawing.phrases import label
 from qfund.features.kv import figures, tables, words
 from qfund.features.kv.link import ADDRESS, PRECISIONS, Asked, known
 from qfund.features.kv.request import Kv
-from qfund.features.memory.request.kv_cache import KV_CHOICES
+from qfund.precisions.caches import KV_CHOICES, title
 from qfund.ui import columns, downloads, folding, pickers, progress
 from qfund.ui.services import Answer
 from qfund.ui.states import literal, told
@@ -69,7 +69,7 @@ def _choices(asked: Asked) -> tuple[Asked, bool]:
             names = st.multiselect(
                 "Caches",
                 list(dict.fromkeys([*KV_CHOICES, *st.session_state["kv_kv"]])),
-                format_func=words.title,
+                format_func=title,
                 key="kv_kv",
                 accept_new_options=True,
                 select_all=False,

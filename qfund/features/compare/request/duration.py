@@ -16,6 +16,8 @@ from qfund.features.compare.request.margin import Margin
 from qfund.features.compare.request.report import Report
 from qfund.features.compare.request.simultaneous import GROWTH
 from qfund.features.compare.request.spec import MAX_TOKENS, Spec
+from qfund.precisions.caches import kv_of
+from qfund.precisions.files import row_of
 from qfund.precisions.precision import STORED
 from qfund.precisions.table import PRECISIONS
 
@@ -101,10 +103,10 @@ def estimate(spec: Spec, size: Size, before: Iterable[Costs]) -> Duration:
     known = _nearest(size, before)
     costs = known or _guess(size)
     grown = size.parameters / costs.parameters
-    ways = (spec.reference, *spec.precisions)
+    ways = (spec.reference, *spec.precisions, *filter(kv_of, spec.candidates))
     forward = grown * sum(_forward(costs, name) for name in ways)
     widened = size.vocabulary / costs.vocabulary if size.vocabulary and costs.vocabulary else 1.0
-    token = forward + len(spec.precisions) * costs.comparing * widened
+    token = forward + (len(ways) - 1) * costs.comparing * widened
     walk = costs.reading * grown * len(ways) / costs.ways
     noise = 0.0 if known and grown == 1 else grown * (costs.noise or _NOISES * _forward(costs, spec.reference))
     tokens = spec.max_tokens * max(1, len(spec.texts))
@@ -193,9 +195,9 @@ def _forward(costs: Costs, name: str) -> float:
     """Seconds of a token in this precision; where it was not measured, of those in the same dtype, or of any."""
     if name in costs.forward:
         return costs.forward[name]
-    row = PRECISIONS[name]
-    alike = [(other, taken) for other, taken in costs.forward.items() if PRECISIONS[other].dtype == row.dtype]
-    nearest = [taken for other, taken in alike if bool(PRECISIONS[other].quantizer) == bool(row.quantizer)]
+    row = row_of(name)
+    alike = [(other, taken) for other, taken in costs.forward.items() if row_of(other).dtype == row.dtype]
+    nearest = [taken for other, taken in alike if bool(row_of(other).quantizer) == bool(row.quantizer)]
     chosen = nearest or [taken for _, taken in alike] or list(costs.forward.values())
     return sum(chosen) / len(chosen)
 

@@ -22,9 +22,10 @@ from qfund.features.outputs.request.generation import (
     checked,
 )
 from qfund.inputs import conversations, prompts
-from qfund.models import configs, decoding, environment, inputs
+from qfund.models import configs, environment, inputs
 from qfund.models.comparison.logits import most_likely
 from qfund.models.comparison.positions import TOP
+from qfund.models.decoding import writing
 from qfund.models.inputs import chat
 from qfund.models.loading import LoadedModel
 from qfund.models.opened import Opened, opened
@@ -147,7 +148,7 @@ class _Run:
             self.progress(phase, self._done / self._all)
 
         with self.opening.loaded([self.request.reference, *names], step) as models:
-            self.notes += decoding.ignored(getattr(models[0].model, "generation_config", None))
+            self.notes += writing.ignored(getattr(models[0].model, "generation_config", None))
             for prompt in self.asked:
                 self._prompt(prompt, names, models)
 
@@ -176,7 +177,7 @@ class _Run:
                 self.progress.show(shown)
 
         report("", 0)
-        writer = decoding.Writer(model.model, row, prompt.ids, prompt.start, prompt.limit)
+        writer = writing.Writer(model.model, row, prompt.ids, prompt.start, prompt.limit)
         text.write(writer, report)
         self._done = begun + prompt.limit
         return text
@@ -199,7 +200,7 @@ class _Text:
         shares = tuple(float(f"{share:.4g}") for share in self.probabilities)
         return Continuation(tuple(self.tokens), tuple(self.pieces), shares, self.ended)
 
-    def write(self, writer: decoding.Writer, report: Callable[[str, int], None]) -> None:
+    def write(self, writer: writing.Writer, report: Callable[[str, int], None]) -> None:
         text = ""
         for step in range(self._prompt.limit):
             scores = self._drawn(writer.scores(), step)

@@ -79,7 +79,8 @@ def label_of(name: str) -> str:
     """What a person reads for a candidate: ``INT4``, ``INT4, KV q8_0``, the name of a file; a precision that this
     version's table lacks (of an older report) by its name."""
     if (kv := kv_of(name)) is not None:
-        return f"{label_of(weights_of(name))}, KV {title(kv)}"
+        said = title(kv)
+        return f"{label_of(weights_of(name))}, {said if ' ' in said else f'KV {said}'}"
     if name in PRECISIONS:
         return PRECISIONS[name].label
     return name.removeprefix(_PREFIX).removesuffix(".gguf").removesuffix(".json")

@@ -11,7 +11,7 @@ from qfund.drawing.phrases import label
 from qfund.features.kv import figures, tables, words
 from qfund.features.kv.link import ADDRESS, PRECISIONS, Asked, known
 from qfund.features.kv.request import Kv
-from qfund.precisions.caches import KV_CHOICES, title
+from qfund.precisions.caches import KV_CHOICES
 from qfund.ui import columns, downloads, folding, pickers, progress
 from qfund.ui.services import Answer
 from qfund.ui.states import literal, told
@@ -66,18 +66,7 @@ def _choices(asked: Asked) -> tuple[Asked, bool]:
         with st.container(horizontal=True):
             model = pickers.model("kv_model", catalog.EXAMPLE)
             precision = pickers.reference("kv_precision", PRECISIONS, title="Weights")
-            names = st.multiselect(
-                "Caches",
-                list(dict.fromkeys([*KV_CHOICES, *st.session_state["kv_kv"]])),
-                format_func=title,
-                key="kv_kv",
-                accept_new_options=True,
-                select_all=False,
-                wrap=True,
-                width=480,
-                help="Keys and values apart: type q8_0/q4_0.",
-                persist_state="session",
-            )
+            names = pickers.caches("kv_kv", heading="Caches", width=480)
         with st.container(horizontal=True, vertical_alignment="bottom"):
             tokens = st.selectbox(
                 "Text",
@@ -98,7 +87,7 @@ def _choices(asked: Asked) -> tuple[Asked, bool]:
             with st.popover("Options", icon=":material/tune:"):
                 revision = pickers.revision("kv_revision")
             pressed = st.button("Measure", type="primary", key="kv_measure", icon=":material/memory_alt:", width=140)
-    kv, bad = known([str(name) for name in names])
+    kv, bad = known(list(names))
     if bad:
         st.warning(literal(f"No KV precision: {', '.join(bad)}. Available: {', '.join(KV_CHOICES)}."))
     changed = replace(asked, model=model, precision=precision, kv=kv or asked.kv, tokens=int(tokens or 4096))

@@ -103,7 +103,8 @@ def estimate(spec: Spec, size: Size, before: Iterable[Costs]) -> Duration:
     known = _nearest(size, before)
     costs = known or _guess(size)
     grown = size.parameters / costs.parameters
-    ways = (spec.reference, *spec.precisions, *filter(kv_of, spec.candidates))
+    cached = (name for name in spec.candidates if kv_of(name) and name not in spec.precisions)
+    ways = (spec.reference, *spec.precisions, *cached)
     forward = grown * sum(_forward(costs, name) for name in ways)
     widened = size.vocabulary / costs.vocabulary if size.vocabulary and costs.vocabulary else 1.0
     token = forward + (len(ways) - 1) * costs.comparing * widened
@@ -171,7 +172,7 @@ def more(report: Report, decisions: Sequence[Decision], margin: Margin, before: 
     size = size_of(spec)
     if size is None:
         return More(spec, total - report.input.tokens, None)
-    still = replace(spec, precisions=tuple(row.precision for row in open_), context=report.input.context)
+    still = replace(spec, precisions=tuple(row.precision for row in open_), kv=(), context=report.input.context)
     whole, done = (
         estimate(replace(still, max_tokens=many), size, before).seconds for many in (total, report.input.tokens)
     )

@@ -14,6 +14,7 @@ from qfund.drawing.columns import MODEL_BITS, QUANTIZED_BITS
 from qfund.drawing.phrases import label
 from qfund.features.compare.request.report import PrecisionResult, Report, measured
 from qfund.features.compare.words.libraries import latency_phrase
+from qfund.precisions.caches import weights_of
 from qfund.precisions.table import PRECISIONS
 
 _Node: TypeAlias = tuple[str, ...]  # a path of names in a model
@@ -31,7 +32,7 @@ def weight_bits(result: PrecisionResult) -> float | None:
     """What one weight takes, scales and zero-points included: as counted, or the width of a cast."""
     if result.bits_per_weight is not None:
         return result.bits_per_weight
-    row = PRECISIONS.get(result.precision)
+    row = PRECISIONS.get(weights_of(result.precision))
     return float(row.bits) if row is not None and row.quantizer is None and row.bits else None
 
 

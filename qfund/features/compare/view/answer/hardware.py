@@ -1,7 +1,7 @@
 """Where the model shall run: widgets, kept in the address, and what running each precision there takes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import streamlit as st
 
@@ -13,6 +13,7 @@ from qfund.features.memory import link as memory
 from qfund.features.memory.request import fits, sizing
 from qfund.features.memory.request.budgets import GPUS, MACHINE, recognized
 from qfund.features.memory.request.fits import Fits, Row
+from qfund.precisions.caches import with_cache
 from qfund.precisions.table import PRECISIONS
 from qfund.ui import services
 
@@ -103,6 +104,9 @@ def room(report: Report, place: Hardware) -> Room:
     )
     workload = asked.workload()
     rows = {row.precision: row for row in sizing.rows(found.shape, found.weights, workload)}
+    for kv in spec.kv:
+        cached = sizing.rows(found.shape, found.weights, replace(workload, kv=kv))
+        rows |= {with_cache(row.precision, kv): row for row in cached}
     return Room(asked, rows, _said(workload))
 
 

@@ -67,7 +67,7 @@ def _reference(result: PrecisionResult, fit: Row | None, metrics: int, sized: bo
 
 def _sizes(result: PrecisionResult, fit: Row | None, sized: bool) -> list[str]:
     bits = weight_bits(result)
-    cells = [_cell("size", bytes_text(result.footprint_bytes), "memory")]
+    cells = [_cell("size", bytes_text(result.memory), "memory")]
     if sized:
         cells.append(_cell("spare", _spare(fit), "to spare"))
     return [*cells, _cell("bits", "–" if bits is None else f"{bits:.3g}", "bits per weight")]

@@ -8,14 +8,18 @@ import streamlit as st
 from qfund.checkpoints import catalog
 from qfund.drawing import axes
 from qfund.drawing.phrases import label
+from qfund.features.compare.request.link import to_query
+from qfund.features.compare.request.spec import Spec
 from qfund.features.kv import figures, tables, words
 from qfund.features.kv.link import ADDRESS, PRECISIONS, Asked, known
 from qfund.features.kv.request import Kv
 from qfund.precisions.caches import KV_CHOICES
-from qfund.ui import columns, downloads, folding, pickers, progress
+from qfund.ui import columns, downloads, folding, pickers, progress, shell
 from qfund.ui.services import Answer
 from qfund.ui.states import literal, told
 
+#: Caches that the link to Compare takes along: each is another row for every precision.
+_BESIDE = 3
 _TOKENS = (1024, 4096, 16_384)
 _COLUMNS = {
     "title": st.column_config.TextColumn("Cache", pinned=True),
@@ -133,6 +137,12 @@ def _result(answer: Answer, asked: Asked) -> None:
             key="kv_depth",
             alt="KL divergence by depth of context, a line for each cache",
         )
+    st.page_link(
+        shell.page("compare"),
+        label="Weights and cache together, under one budget",
+        icon=":material/balance:",
+        query_params=to_query(Spec(asked.model, kv=asked.kv[:_BESIDE], revision=asked.revision)),
+    )
     st.dataframe(
         columns.told(frame.drop(columns="kv"), "kl", "low", "high", "first", "second"),
         hide_index=True,
@@ -142,13 +152,13 @@ def _result(answer: Answer, asked: Asked) -> None:
     )
     st.caption(literal(" ".join([*words.notes(found), *found.notes])))
     st.caption(f"{label(found.request.precision)} weights · {found.environment.cpu} · {found.created[:10]}")
-    downloads.take_along(answer, "kv", ADDRESS.complete(asked), shell(asked))
+    downloads.take_along(answer, "kv", ADDRESS.complete(asked), line(asked))
 
 
-def shell(asked: Asked) -> str:
+def line(asked: Asked) -> str:
     """``qfund kv pydoc-llama --kv q8_0 …``."""
-    line = ["qfund", "kv", asked.model, "--kv", *asked.kv, "--precision", asked.precision]
-    line += ["--max-tokens", str(asked.tokens)]
-    line += ["--first", str(asked.first)] if asked.first else []
-    line += ["--window", str(asked.window)] if asked.window else []
-    return shlex.join([*line, *(["--revision", asked.revision] if asked.revision else [])])
+    words = ["qfund", "kv", asked.model, "--kv", *asked.kv, "--precision", asked.precision]
+    words += ["--max-tokens", str(asked.tokens)]
+    words += ["--first", str(asked.first)] if asked.first else []
+    words += ["--window", str(asked.window)] if asked.window else []
+    return shlex.join([*words, *(["--revision", asked.revision] if asked.revision else [])])

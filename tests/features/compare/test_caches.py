@@ -9,9 +9,10 @@ from qfund import cli
 from qfund.core.errors import InvalidSpec, UnknownName, UnsupportedModel
 from qfund.engine import key_of
 from qfund.engine.store import Store
+from qfund.features.compare.figures.together import frontier
 from qfund.features.compare.link import SECTIONS
 from qfund.features.compare.measure.compare import compare
-from qfund.features.compare.request import invariants
+from qfund.features.compare.request import invariants, together
 from qfund.features.compare.request.decision import Margin, decide
 from qfund.features.compare.request.link import from_query, to_query
 from qfund.features.compare.request.ranking import ranked
@@ -20,8 +21,12 @@ from qfund.features.compare.request.spec import Spec, checked
 from qfund.features.compare.tables import damage
 from qfund.features.compare.tables.ranking import ranking
 from qfund.features.compare.words import calls, candidates
+from qfund.features.compare.words.together import sentence
 from qfund.features.kv.measure.kv import kv
 from qfund.features.kv.request import KvRequest
+from qfund.features.memory.measure.fits import fits
+from qfund.features.memory.request import sizing
+from qfund.features.memory.request.fits import FitsRequest, Workload
 from qfund.precisions.caches import kv_of, weights_of, with_cache
 from qfund.precisions.files import label_of
 from tests.features.compare.pages import COMPARE, FakeJobs, board, section
@@ -115,6 +120,35 @@ def test_a_cache_that_groups_do_not_divide_is_refused_and_the_rest_measured() ->
         compare(Spec(str(checkpoints.folder("bert-masked")), "fp32", ("bf16",), text=TEXT, kv=("bf16",)))
 
 
+def test_one_budget_picks_weights_and_cache(found: Report) -> None:
+    """The closest pair that fits, by the memory that ``fits`` works out at another context than was measured."""
+    workload = Workload(2**40, context=4096)
+    sized = fits(FitsRequest(MODEL, workload, ("fp32", "int4")))
+    rows = sizing.rows_with(sized.shape, sized.weights, workload, found.spec.kv)
+    every = together.pairs(found, rows)
+    by_name = {pair.candidate: pair for pair in every}
+    assert set(by_name) == {"fp32", *found.spec.candidates}
+    assert [pair.bytes for pair in every] == sorted(pair.bytes for pair in every)
+    cache = result_of(found, "int4+kv:q8_0").cache
+    assert cache is not None and by_name["int4+kv:q8_0"].cache == 4096 // cache.tokens * cache.bytes
+    best = together.least(every)
+    assert best is not None and best.candidate == "fp32" and "the reference itself" in sentence(every, workload, "here")
+    for pair in every:
+        beaten = [other for other in every if other.bytes <= pair.bytes and other.distance < pair.distance]
+        assert pair.frontier == (not beaten), pair.candidate
+    # As much as all but the largest need: the closest of the others.
+    largest = max(pair.total for pair in every)
+    less = replace(workload, budget=largest - 1)
+    found_there = together.pairs(found, sizing.rows_with(sized.shape, sized.weights, less, found.spec.kv))
+    second = together.least(found_there)
+    assert second is not None and second.candidate == "fp32+kv:q8_0" and second.total < largest
+    none = replace(workload, budget=2**20)
+    nothing = together.pairs(found, sizing.rows_with(sized.shape, sized.weights, none, found.spec.kv))
+    assert together.least(nothing) is None and "lacks" in sentence(nothing, none, "1MiB")
+    shown = frontier(every)
+    assert sum(len(trace.x) for trace in shown.data[1:]) == len(every) - 1  # the reference has no place on it
+
+
 def test_names_of_caches() -> None:
     assert checked(replace(ASKED, kv=("FP8_E4M3", "kivi", "q8_0/q8_0", "q8_0"))).kv == ("fp8", "int4_kivi", "q8_0")
     with pytest.raises(UnknownName, match="KV precision 'int5'"):
@@ -140,6 +174,12 @@ def test_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="0"):
         cli.main(["compare", model, "--precision", "bf16", "--kv", "fp16", *rest])
     assert "BF16, KV fp16" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["kv", model, "--precision", "bf16", "fp16", "--kv", "fp16", "--budget", "1GiB", *rest])
+    assert "One budget for weights and cache, 1GiB" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["kv", model, "--budget", "1GiB", "--first", "4", *rest])
+    assert "Leave --first" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         cli.main(["compare", model, "--kv", "int5", *rest])
     assert "Unknown KV precision 'int5'" in capsys.readouterr().err

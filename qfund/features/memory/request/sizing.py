@@ -20,7 +20,7 @@ from qfund.features.memory.request.fits import (
     Workload,
 )
 from qfund.features.memory.request.kv_cache import KV_OF, SIZES, Config, kv_bytes, state_bytes
-from qfund.precisions.caches import KV_FORMATS, KvFormat, parts
+from qfund.precisions.caches import KV_FORMATS, KvFormat, parts, with_cache
 from qfund.precisions.precision import STORED
 from qfund.precisions.table import PRECISIONS
 
@@ -30,6 +30,15 @@ EXACT, ESTIMATE = "exact", "estimate"
 def rows(shape: Shape, weights: Iterable[Weights], workload: Workload) -> tuple[Row, ...]:
     """One row a precision, pure arithmetic: at most milliseconds."""
     return tuple(_row(shape, one, workload) for one in weights)
+
+
+def rows_with(shape: Shape, weights: Iterable[Weights], workload: Workload, kv: Iterable[str]) -> dict[str, Row]:
+    """By candidate: each precision as the workload caches, and with each of these caches."""
+    held = tuple(weights)
+    found = {row.precision: row for row in rows(shape, held, workload)}
+    for name in kv:
+        found |= {with_cache(row.precision, name): row for row in rows(shape, held, replace(workload, kv=name))}
+    return found
 
 
 def _row(shape: Shape, weights: Weights, workload: Workload) -> Row:

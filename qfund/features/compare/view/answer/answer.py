@@ -13,7 +13,7 @@ from qfund.features.compare.request.ranking import Ranked, chosen, hopeful, rank
 from qfund.features.compare.request.report import PrecisionResult, Report
 from qfund.features.compare.request.spec import Spec
 from qfund.features.compare.view import amount, interval_strips, margin
-from qfund.features.compare.view.answer import hardware, pictures, ranking, use_it
+from qfund.features.compare.view.answer import hardware, pictures, ranking, together, use_it
 from qfund.features.compare.view.answer.hardware import Room
 from qfund.features.compare.view.damage import memory_against_damage
 from qfund.features.compare.words import answer as words
@@ -60,6 +60,7 @@ def _judged(found: Answer) -> None:
     _decide(found, decisions, chosen_margin)
     pictures.draw(found, rows)
     _candidates(found, rows, decisions, room)
+    together.draw(report, room)
     left, right = st.columns(2, gap="medium")
     with left:
         memory_against_damage(found, best.result.precision if best else None)

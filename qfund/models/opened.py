@@ -96,8 +96,9 @@ class Opened:
         with ExitStack() as stack:
             models = []
             for name in names:
-                step(f"loading {PRECISIONS[name].label}")
-                lease = model_cache().lease(self.found, PRECISIONS[name], self.sizes[name], self.also)
+                row = row_of(name)
+                step(f"loading {row.label}")
+                lease = model_cache().lease(self.found, row, self.sizes[row.name], self.also)
                 models.append(stack.enter_context(lease))
             yield models
 

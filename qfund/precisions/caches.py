@@ -1,7 +1,9 @@
 """How keys and values are cached: the formats, and names of precisions together with a cache. No torch."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from qfund.core.errors import InvalidSpec, UnknownName
 from qfund.core.names import look_up
 
 
@@ -62,6 +64,23 @@ _ALIASES = {"fp8_e4m3": "fp8", "kivi": "int4_kivi"}
 _WITH = "+kv:"
 
 
+#: Caches of one request: each is another row for every candidate.
+MOST_CACHES = 16
+
+
+def checked_kv(kv: Iterable[str]) -> tuple[str, ...]:
+    """In their canonical form, each once.
+
+    Raises:
+        UnknownName: a format that cannot be chosen.
+        InvalidSpec: too many.
+    """
+    found = tuple(dict.fromkeys(map(canonical_kv, kv)))
+    if len(found) > MOST_CACHES:
+        raise InvalidSpec(f"{len(found)} KV precisions are named.", f"Name at most {MOST_CACHES}.")
+    return found
+
+
 def parts(kv: str) -> tuple[str, str]:
     """How keys and values are cached: ``"q8_0/q4_0"`` → ``("q8_0", "q4_0")``."""
     keys, _, values = kv.partition("/")
@@ -79,6 +98,24 @@ def canonical_kv(kv: str) -> str:
     for name in names:
         look_up(table, name, "KV precision")
     return "/".join(dict.fromkeys(names))
+
+
+def known_kv(names: Iterable[str]) -> tuple[tuple[str, ...], list[str]]:
+    """Names of caches in their canonical form, each once, and those that are none."""
+    good: list[str] = []
+    bad: list[str] = []
+    for name in names:
+        try:
+            good.append(canonical_kv(name))
+        except UnknownName:
+            bad.append(name)
+    return tuple(dict.fromkeys(good)), bad
+
+
+def crossed(reference: str, names: Iterable[str], kv: Iterable[str]) -> tuple[str, ...]:
+    """The candidates of these names, and then, for each cache, the same and the reference with that."""
+    plain = tuple(names)
+    return (*plain, *(with_cache(name, cache) for cache in kv for name in dict.fromkeys((reference, *plain))))
 
 
 def title(kv: str) -> str:

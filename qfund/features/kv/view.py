@@ -11,9 +11,9 @@ from qfund.drawing.phrases import label
 from qfund.features.compare.request.link import to_query
 from qfund.features.compare.request.spec import Spec
 from qfund.features.kv import figures, tables, words
-from qfund.features.kv.link import ADDRESS, PRECISIONS, Asked, known
+from qfund.features.kv.link import ADDRESS, PRECISIONS, Asked
 from qfund.features.kv.request import Kv
-from qfund.precisions.caches import KV_CHOICES
+from qfund.precisions.caches import KV_CHOICES, known_kv
 from qfund.ui import columns, downloads, folding, pickers, progress, shell
 from qfund.ui.services import Answer
 from qfund.ui.states import literal, told
@@ -91,7 +91,7 @@ def _choices(asked: Asked) -> tuple[Asked, bool]:
             with st.popover("Options", icon=":material/tune:"):
                 revision = pickers.revision("kv_revision")
             pressed = st.button("Measure", type="primary", key="kv_measure", icon=":material/memory_alt:", width=140)
-    kv, bad = known(list(names))
+    kv, bad = known_kv(names)
     if bad:
         st.warning(literal(f"No KV precision: {', '.join(bad)}. Available: {', '.join(KV_CHOICES)}."))
     changed = replace(asked, model=model, precision=precision, kv=kv or asked.kv, tokens=int(tokens or 4096))

@@ -10,14 +10,13 @@ from qfund.core.request import LATER
 from qfund.features.compare.request import margin
 from qfund.features.compare.request.margin import Margin
 from qfund.inputs.texts import ALL, CHAT, MAX_NAME, MAX_TEXT, MAX_TEXTS, SCORINGS, SECOND_HALF, NamedText
-from qfund.precisions.caches import canonical_kv, with_cache
+from qfund.precisions.caches import checked_kv, crossed
 from qfund.precisions.files import file_names
 from qfund.precisions.request import canonical, take_usual_reference
 
 MAX_TOKENS = 1_000_000
 
 MAX_CONTEXT = 131_072
-MOST_CACHES = 16
 DEFAULT_CANDIDATES = ("bf16", "fp16", "int8")
 DEFAULT_TOKENS = 16_384
 
@@ -74,9 +73,7 @@ class Spec:
     def candidates(self) -> tuple[str, ...]:
         """Names of all that is compared with the reference: precisions, then files; then, for each cache, the same and
         the reference with that."""
-        names = self.weights
-        every = dict.fromkeys((self.reference, *names))
-        return (*names, *(with_cache(name, kv) for kv in self.kv for name in every))
+        return crossed(self.reference, self.weights, self.kv)
 
     @property
     def weights(self) -> tuple[str, ...]:
@@ -108,10 +105,7 @@ def checked(spec: Spec) -> Spec:
     _check_texts(spec)
     if spec.until is not None:
         margin.checked(spec.until)
-    kv = tuple(dict.fromkeys(map(canonical_kv, spec.kv)))
-    if len(kv) > MOST_CACHES:
-        raise InvalidSpec(f"{len(kv)} KV precisions are named.", f"Name at most {MOST_CACHES}.")
-    return replace(spec, texts=tuple(sorted(spec.texts, key=lambda named: named.name)), kv=kv)
+    return replace(spec, texts=tuple(sorted(spec.texts, key=lambda named: named.name)), kv=checked_kv(spec.kv))
 
 
 def _check_chunks(spec: Spec) -> None:

@@ -108,7 +108,7 @@ def notes(found: Speed) -> Iterator[str]:
     yield (
         f"Greedy writing of {found.request.new_tokens:,} tokens with a cache, models in turns, {_rounds(found)} rounds "
         f"after one that warms up, {threads} thread{'s' * (threads > 1)}; speeds are those of the faster half of "
-        "rounds, since what else runs can only slow them, and ratios are taken within all; medians with their intervals."
+        "rounds, since what else runs can only slow them, and ratios are taken within all: medians and intervals."
     )
     if any(run.backend == LLAMA for run in found.runs):
         yield "llama.cpp rounds the inputs of products too, and caches keys and values in fp16, as it does by itself."

@@ -12,7 +12,7 @@ import numpy as np
 from qfund.checkpoints.wild.quantized_file import QuantizedFile
 from qfund.core.errors import UnsupportedModel
 
-INSTALL = "llama-cpp-python is not installed. Install it with: pip install llama-cpp-python"
+INSTALL = "llama-cpp-python is not installed. Install it with: pip install llama-cpp-python (or qfund[llama])"
 
 
 def installed() -> bool:

@@ -29,6 +29,7 @@ def compare(
     texts: Mapping[str, str] | None = None,
     until: Margin | None = None,
     files: str | PathLike[str] | Iterable[str | PathLike[str]] = (),
+    imatrix: str | PathLike[str] | None = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> Report:
     """Compare candidate precisions of a model with a reference precision, in this process; nothing is stored.
@@ -54,6 +55,8 @@ def compare(
             report of what was read, after each round (``qfund.core.progress``).
         files: quantised files or folders of the model, candidates too: paths, or ``owner/name@revision:file`` of the
             Hub. With ``precisions=()`` they are the only ones; one of them may be the ``reference``.
+        imatrix: an importance matrix (``llama-imatrix``), named likewise: candidates that are types of GGUF files are
+            rounded as llama-quantize rounds with it.
 
     Raises:
         qfund.core.errors.QfundError: with a message and a remedy.
@@ -76,6 +79,7 @@ def compare(
         stride=stride,
         scoring=scoring,
         files=tuple(fspath(file) for file in ((files,) if isinstance(files, str | PathLike) else files)),
+        imatrix=None if imatrix is None else fspath(imatrix),
         texts=tuple(NamedText(name, content) for name, content in (texts or {}).items()),
         until=until,
     )

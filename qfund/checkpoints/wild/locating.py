@@ -6,6 +6,7 @@ from pathlib import Path
 from qfund.checkpoints import catalog
 from qfund.checkpoints.headers import shortened
 from qfund.checkpoints.wild import table
+from qfund.checkpoints.wild.gguf import imatrix
 from qfund.checkpoints.wild.packed.method import method_of, says_so
 from qfund.core.errors import ModelNotFound
 from qfund.precisions import recipes
@@ -82,6 +83,12 @@ def identity(files: Sequence[str]) -> str:
         else:
             found.append(recipes.read(path).id if recipes.is_recipe(path) else table.open_file(path).id)
     return " ".join(found)
+
+
+def importance_identity(file: str) -> str:
+    """What identifies an importance matrix's content. Raises as ``here``."""
+    path = here(file)
+    return f"hub:{file}" if path is None else imatrix.identity(path)
 
 
 def _exists(path: Path) -> bool:

@@ -366,14 +366,18 @@ def test_quantised_files_reach_the_engine_and_the_link(opened: Open, jobs: FakeJ
     gguf_files.write(tiny("llama"), path)
     at = opened()
     at.multiselect(key="choice_precisions").set_value(["bf16"])
+    at.text_input(key="choice_imatrix").set_value(f" {path} ")
     at.text_area(key="choice_quantized").set_value(f"{path}\n\n {path} ").run()
     assert "tiny-Q8_0 (file)" in at.selectbox(key="choice_reference").options
     at.button(key="compare").click().run()
+    assert "no candidate that it changes" in texts(at) and not jobs.submitted
+    at.multiselect(key="choice_precisions").set_value(["bf16", "q4_k"])
+    at.button(key="compare").click().run()
     (spec,) = jobs.submitted
-    assert (spec.files, spec.precisions) == ((str(path),), ("bf16",))
+    assert (spec.files, spec.precisions, spec.imatrix) == ((str(path),), ("bf16", "q4_k"), str(path))
     assert at.query_params["quantized"] == str(path)
     again = opened(to_query(spec))
-    assert again.text_area(key="choice_quantized").value == str(path)
+    assert again.text_area(key="choice_quantized").value == again.text_input(key="choice_imatrix").value == str(path)
     assert not again.exception
 
 

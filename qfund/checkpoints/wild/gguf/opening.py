@@ -51,7 +51,7 @@ def open_gguf(path: Path) -> QuantizedFile:
     """
     try:
         paths = _parts(path)
-        heads = [_head(part) for part in paths]
+        heads = [head_of(part) for part in paths]
         identity, size = files_id(paths), sum(part.stat().st_size for part in paths)
     except OSError as error:
         raise ModelNotFound(
@@ -145,7 +145,8 @@ def _parts(path: Path) -> list[Path]:
     return every
 
 
-def _head(path: Path) -> Head:
+def head_of(path: Path) -> Head:
+    """Raises as ``open_gguf`` of a file's head."""
     size = path.stat().st_size
     if size < 24:
         raise CorruptCheckpoint(f"{path} is truncated or no GGUF file: {size:,} bytes.", AGAIN)

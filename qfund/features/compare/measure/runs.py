@@ -76,6 +76,7 @@ def _wider(one: Range | None, other: Range | None) -> Range | None:
 
 def of_file(file: File, transformers_bytes: int, seconds: float, reached: Range | None) -> Run:
     """Of weights that a quantised file holds: its bytes are the file's, whatever they were decoded to."""
+    assert file.facts is not None
     inputs = file.facts.inputs
     besides = [f"What its kernels round besides is not in these figures: {inputs}."] if inputs else []
     return Run(

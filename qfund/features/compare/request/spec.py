@@ -10,7 +10,8 @@ from qfund.core.request import LATER
 from qfund.features.compare.request import margin
 from qfund.features.compare.request.margin import Margin
 from qfund.inputs.texts import ALL, CHAT, MAX_NAME, MAX_TEXT, MAX_TEXTS, SCORINGS, SECOND_HALF, NamedText
-from qfund.precisions.files import file_names
+from qfund.precisions.files import family_of, file_names
+from qfund.precisions.precision import GGUF
 from qfund.precisions.request import canonical, take_usual_reference
 
 MAX_TOKENS = 1_000_000
@@ -44,6 +45,8 @@ class Spec:
             None reads all of the input for all.
         files: quantised files (or folders) of the model, candidates too: paths, or ``owner/name@revision:file`` of the
             Hub; in the order in which they are given. A name of ``candidates`` may be the ``reference``.
+        imatrix: an importance matrix (``llama-imatrix``), a path or ``owner/name@revision:file`` of the Hub: candidates
+            that are types of GGUF files are rounded as llama-quantize rounds with it.
     """
 
     model: str
@@ -60,6 +63,7 @@ class Spec:
     texts: tuple[NamedText, ...] = ()
     until: Margin | None = field(default=None, metadata=LATER)
     files: tuple[str, ...] = field(default=(), metadata=LATER)
+    imatrix: str | None = field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
         take_usual_reference(self)
@@ -93,9 +97,29 @@ def checked(spec: Spec) -> Spec:
         raise InvalidSpec(f"The text has {len(spec.text):,} characters.", f"Give at most {MAX_TEXT:,}.")
     _check_chunks(spec)
     _check_texts(spec)
+    spec = _with_importance(spec)
     if spec.until is not None:
         margin.checked(spec.until)
     return replace(spec, texts=tuple(sorted(spec.texts, key=lambda named: named.name)))
+
+
+def _with_importance(spec: Spec) -> Spec:
+    given = (spec.imatrix or "").strip()
+    if not given:
+        return replace(spec, imatrix=None)
+    if "\0" in given or len(given) > 1024:
+        raise InvalidSpec("The importance matrix has no name.", "Give its path, or owner/name:file of the Hub.")
+    if family_of(spec.reference) == GGUF:
+        raise InvalidSpec(
+            "An importance matrix changes the candidates, and the reference is a GGUF type.",
+            "Choose a cast (fp32) as the reference.",
+        )
+    if not any(family_of(name) == GGUF for name in spec.precisions):
+        raise InvalidSpec(
+            "An importance matrix is given and no candidate that it changes.",
+            "Name types of GGUF files too: q4_k_m, q2_k_mix, …",
+        )
+    return replace(spec, imatrix=given)
 
 
 def _check_chunks(spec: Spec) -> None:

@@ -25,7 +25,7 @@ EVALUATION = "Evaluation text"
 
 _KEYS = (
     *("model", "reference", "precisions", "source", "text", "texts", "tokens"),
-    *("context", "scoring", "stride", "revision", "also", "libraries", "quantized"),
+    *("context", "scoring", "stride", "revision", "also", "libraries", "quantized", "imatrix"),
 )
 #: Characters of all files together that this page takes; the command line takes more.
 MAX_FILES = 400_000
@@ -82,6 +82,7 @@ def seed(spec: Spec) -> None:
         "also": list(spec.also),
         "libraries": spec.libraries,
         "quantized": "\n".join(spec.files),
+        "imatrix": spec.imatrix or "",
     }
     for name, value in values.items():
         st.session_state[f"choice_{name}"] = value
@@ -287,6 +288,7 @@ def _options() -> None:
             help="Sets what is scored, no overlap, and the whole text.",
         )
         files.field("choice_quantized")
+        files.importance("choice_imatrix")
         pickers.revision("choice_revision", "A branch, tag or commit. The report keeps the commit that was read.")
         pickers.also(
             "choice_also",
@@ -331,6 +333,7 @@ def _without_amount() -> Spec:
         scoring=str(state["choice_scoring"]),
         texts=tuple(state["choice_texts"]) if source == OWN_FILES else (),
         files=files.lines(str(state["choice_quantized"] or "")),
+        imatrix=str(state["choice_imatrix"] or "").strip() or None,
     )
 
 

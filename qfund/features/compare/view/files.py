@@ -34,6 +34,19 @@ def field(key: str) -> None:
     )
 
 
+def importance(key: str) -> None:
+    """The name of an importance matrix."""
+    st.text_input(
+        "Importance matrix",
+        key=key,
+        max_chars=1024,
+        placeholder="./imatrix.gguf",
+        help="Of this model, as llama-imatrix writes it (GGUF or .dat): a path on this machine, or a file of the Hub. "
+        "Candidates that are types of GGUF files are then made as llama-quantize makes them with it, byte for byte.",
+        persist_state="session",
+    )
+
+
 def lines(text: str) -> tuple[str, ...]:
     """The files that the field names, each once."""
     return tuple(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))

@@ -62,6 +62,13 @@ def canonical(request: Request) -> Request:
     return changed  # type: ignore[no-any-return]
 
 
+def candidates_of(request: PrecisionsRequest) -> tuple[str, ...]:
+    """Names of all that is compared with the reference: precisions, then the quantised files of a request that has
+    such."""
+    files = file_names(getattr(request, "files", ()))
+    return (*request.precisions, *(name for name in files if name != request.reference))
+
+
 def _reference(name: str, files: Mapping[str, str]) -> None:
     """
     Raises:

@@ -19,7 +19,7 @@ from qfund.features.outputs.request.generation import GenerationRequest
 from qfund.features.outputs.request.verdicts import MARGIN, Margin
 from qfund.inputs import pairs
 from qfund.inputs.pairs import Pair
-from qfund.precisions.request import ALSO
+from qfund.precisions.request import ALSO, candidates_of
 from qfund.precisions.table import PRECISIONS
 from qfund.ui.address import Address
 
@@ -52,6 +52,7 @@ class Asked:
         pairs: what people find alike, to be embedded too.
         cosine, order, flips, correlation: the margin; no part of what is measured.
         captions: what the view of that name asks for.
+        files: quantised files that write too.
     """
 
     view: str = "text"
@@ -78,6 +79,7 @@ class Asked:
     pairs: tuple[Pair, ...] = ()
     correlation: float = MARGIN.correlation
     captions: captions_link.Asked = field(default_factory=captions_link.Asked)
+    files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", self.model or MODELS[self.view])
@@ -119,7 +121,13 @@ class Asked:
             self.also,
             self.revision,
             self.chat,
+            self.files,
         )
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """All that stand beside the reference in the view that is open."""
+        return candidates_of(self) if self.view == "text" else self.precisions
 
 
 def _many(field: str) -> Parameter:
@@ -168,7 +176,7 @@ def _part(field: str, times: float, most: float) -> Parameter:
     return Parameter(field, lambda value: [f"{times * value:.6g}"], read)
 
 
-_MANY = {"prompt": "prompts", "text": "texts", "sentence": "sentences", "stop": "stop"}
+_MANY = {"prompt": "prompts", "text": "texts", "sentence": "sentences", "stop": "stop", "quantized": "files"}
 _PARAMETERS = {
     "view": text("view", VIEWS),
     "model": text("model", longest=MAX_TEXT),
@@ -176,7 +184,7 @@ _PARAMETERS = {
     "ref": text("reference", PRECISIONS),
     "query": text("query", longest=MAX_TEXT),
     "pooling": text("pooling", POOLINGS),
-    "look": text("look", PRECISIONS),
+    "look": text("look"),
     "tokens": count("new_tokens", 1, generation.MAX_NEW_TOKENS),
     "seed": count("seed", 0, 2**32 - 1),
     "example": count("example", 0, generation.MAX_PROMPTS),
@@ -190,7 +198,7 @@ _PARAMETERS = {
 }
 #: What stands in an address only where its view is open.
 _OF_VIEW = {
-    "text": ("prompt", "tokens", "temperature", "seed", "stop", "look", "example", "chat"),
+    "text": ("prompt", "tokens", "temperature", "seed", "stop", "look", "example", "chat", "quantized"),
     "classes": ("text", "example", "flips"),
     "embeddings": ("query", "sentence", "pooling", "look", "cos", "order", "pair", "rho"),
 }

@@ -10,9 +10,9 @@ from qfund.core.request import LATER
 from qfund.features.compare.request import margin
 from qfund.features.compare.request.margin import Margin
 from qfund.inputs.texts import ALL, CHAT, MAX_NAME, MAX_TEXT, MAX_TEXTS, SCORINGS, SECOND_HALF, NamedText
-from qfund.precisions.files import family_of, file_names
+from qfund.precisions.files import family_of
 from qfund.precisions.precision import GGUF
-from qfund.precisions.request import canonical, take_usual_reference
+from qfund.precisions.request import candidates_of, canonical, take_usual_reference
 
 MAX_TOKENS = 1_000_000
 
@@ -70,9 +70,8 @@ class Spec:
 
     @property
     def candidates(self) -> tuple[str, ...]:
-        """Names of all that is compared with the reference: precisions, then files."""
-        files = file_names(self.files)
-        return (*self.precisions, *(name for name in files if name != self.reference))
+        """As ``precisions.request.candidates_of``."""
+        return candidates_of(self)
 
 
 def like_llama_cpp(spec: Spec) -> Spec:

@@ -113,7 +113,7 @@ def draw() -> bool:
             _follow_model()
             pickers.reference(
                 "choice_reference",
-                (*WITH_STORED, *files.names(st.session_state["choice_quantized"])),
+                (*WITH_STORED, *files.names("choice_quantized")),
                 files.said,
                 explained="The precision that the others are compared with.",
                 title="Against",
@@ -332,7 +332,7 @@ def _without_amount() -> Spec:
         stride=None if stride is None else int(stride),
         scoring=str(state["choice_scoring"]),
         texts=tuple(state["choice_texts"]) if source == OWN_FILES else (),
-        files=files.lines(str(state["choice_quantized"] or "")),
+        files=pickers.named_files("choice_quantized"),
         imatrix=str(state["choice_imatrix"] or "").strip() or None,
     )
 

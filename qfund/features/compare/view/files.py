@@ -13,7 +13,7 @@ from qfund.features.audit.request import Audit, AuditRequest
 from qfund.features.compare.request.report import PrecisionResult, Report
 from qfund.features.compare.tables import files as tables
 from qfund.precisions.files import file_names, is_file, label_of
-from qfund.ui import columns, progress, services
+from qfund.ui import columns, pickers, progress, services
 from qfund.ui.pickers import option_label
 from qfund.ui.services import Answer
 from qfund.ui.states import failed, literal
@@ -21,16 +21,10 @@ from qfund.ui.states import failed, literal
 
 def field(key: str) -> None:
     """Names of files, one a line."""
-    st.text_area(
-        "Add quantised files",
-        key=key,
-        height=100,
-        max_chars=8000,
-        placeholder="./my-model-Q4_K_M.gguf\n./recipe.json\nowner/name@main:file.gguf",
-        help="One a line: a path on this machine, or a file of the Hub. Each is a candidate: its own weights, decoded "
-        "block by block, beside the original that is the model above. Or a recipe.json of the page Layers: a precision "
-        "for each module.",
-        persist_state="session",
+    pickers.quantized_files(
+        key,
+        "Each is a candidate: its own weights, decoded block by block, beside the original that is the model above. Or "
+        "a recipe.json of the page Layers: a precision for each module.",
     )
 
 
@@ -47,15 +41,10 @@ def importance(key: str) -> None:
     )
 
 
-def lines(text: str) -> tuple[str, ...]:
-    """The files that the field names, each once."""
-    return tuple(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
-
-
-def names(text: str) -> tuple[str, ...]:
+def names(key: str) -> tuple[str, ...]:
     """What they are called among the references on offer; nothing while the field makes no sense."""
     try:
-        return tuple(file_names(lines(text)))
+        return tuple(file_names(pickers.named_files(key)))
     except QfundError:
         return ()
 

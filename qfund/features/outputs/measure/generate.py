@@ -28,7 +28,7 @@ from qfund.models.comparison.positions import TOP
 from qfund.models.inputs import chat
 from qfund.models.loading import LoadedModel
 from qfund.models.opened import Opened, opened
-from qfund.precisions.table import PRECISIONS
+from qfund.precisions.files import row_of
 
 _WRITERS = ("causal language model", "sequence-to-sequence model")
 #: A text is decoded as a whole from this many tokens before its end: what a token adds depends on those near it.
@@ -45,7 +45,7 @@ def generate(request: GenerationRequest, progress: Progress = lambda phase, shar
     """
     started = time.perf_counter()
     request = checked(request)
-    names = (request.reference, *request.precisions)
+    names = (request.reference, *request.candidates)
     opening = opened(request, names, request.also, progress)
     if opening.task.name not in _WRITERS:
         raise UnsupportedModel(
@@ -55,7 +55,7 @@ def generate(request: GenerationRequest, progress: Progress = lambda phase, shar
     asked, notes = _prepare(request, opening)
     opening.size(names)
     run = _Run(request, opening, asked, progress)
-    for group in opening.groups(request.reference, request.precisions):
+    for group in opening.groups(request.reference, request.candidates):
         run.group(group)
     return Generation(
         schema=SCHEMA,
@@ -64,8 +64,8 @@ def generate(request: GenerationRequest, progress: Progress = lambda phase, shar
         environment=environment.describe(opening.found.id, opening.revision),
         architecture=opening.found.architecture,
         task=opening.task.name,
-        examples=tuple(prompt.example(request.precisions) for prompt in asked),
-        notes=(*notes, *dict.fromkeys(run.notes)),
+        examples=tuple(prompt.example(request.candidates) for prompt in asked),
+        notes=(*notes, *opening.notes_of_files, *dict.fromkeys(run.notes)),
         seconds=time.perf_counter() - started,
     )
 
@@ -138,7 +138,7 @@ class _Run:
         self.request, self.opening, self.asked, self.progress = request, opening, asked, progress
         configs.generation(opening.found.folder)  # what is wrong with it is said before a weight is read
         self.notes: list[str] = []
-        self._grouped = self.opening.groups(request.reference, request.precisions)
+        self._grouped = self.opening.groups(request.reference, request.candidates)
         self._all = sum((1 + len(group)) for group in self._grouped) * sum(prompt.limit for prompt in asked)
         self._done = 0.0
 
@@ -164,7 +164,7 @@ class _Run:
     def _write(
         self, prompt: _Prompt, name: str, model: LoadedModel, reference: "_Text | None", shown: dict[str, str]
     ) -> "_Text":
-        row = PRECISIONS[name]
+        row = row_of(name)
         which = f", prompt {prompt.number} of {len(self.asked)}" if len(self.asked) > 1 else ""
         text = _Text(self.request, prompt, reference)
         begun = self._done

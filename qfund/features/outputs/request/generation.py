@@ -57,6 +57,7 @@ class GenerationRequest:
             numbers (Gumbel noise on the logits, by ``seed``), so that only the model makes a difference.
         chat: each prompt is a user's message (or a conversation, ``qfund.inputs.conversations.written``), rendered by
             the checkpoint's own chat template; what is written is the answer.
+        files: quantised files of the model, candidates too, as in ``Spec``.
     """
 
     model: str
@@ -70,9 +71,15 @@ class GenerationRequest:
     also: tuple[str, ...] = ()
     revision: str | None = None
     chat: bool = field(default=False, metadata=LATER)
+    files: tuple[str, ...] = field(default=(), metadata=LATER)
 
     def __post_init__(self) -> None:
         precisions_request.take_usual_reference(self)
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """As ``precisions.request.candidates_of``."""
+        return precisions_request.candidates_of(self)
 
 
 EXAMPLE = GenerationRequest("pydoc-llama")

@@ -75,7 +75,7 @@ def open_gguf(path: Path) -> QuantizedFile:
         tensors=tensors,
         bytes=size,
         id=identity,
-        facts={word: _plain(value) for word, value in said.items() if value is not None},
+        facts={"architecture": architecture} | {word: _plain(v) for word, v in said.items() if v is not None},
         vocabulary=_vocabulary(values),
         notes=tuple(_notes(values, tensors)),
         bind=lambda original: _bound(path.name, architecture, tensors, original),

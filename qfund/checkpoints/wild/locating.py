@@ -6,7 +6,6 @@ from pathlib import Path
 from qfund.checkpoints import catalog
 from qfund.checkpoints.headers import shortened
 from qfund.checkpoints.wild import table
-from qfund.checkpoints.wild.gguf import imatrix
 from qfund.checkpoints.wild.packed.method import method_of, says_so
 from qfund.core.errors import ModelNotFound
 from qfund.precisions import recipes
@@ -87,6 +86,8 @@ def identity(files: Sequence[str]) -> str:
 
 def importance_identity(file: str) -> str:
     """What identifies an importance matrix's content. Raises as ``here``."""
+    from qfund.checkpoints.wild.gguf import imatrix  # NumPy, which a plan of headers does without
+
     path = here(file)
     return f"hub:{file}" if path is None else imatrix.identity(path)
 

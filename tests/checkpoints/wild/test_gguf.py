@@ -119,7 +119,12 @@ def test_the_head_is_what_gguf_reads(tmp_path: Path) -> None:
     reader, found = GGUFReader(path), open_file(path)
     assert [tensor.name for tensor in reader.tensors] == list(found.tensors)
     assert [tensor.n_bytes for tensor in reader.tensors] == [tensor.bytes for tensor in found.tensors.values()]
-    assert found.facts == {"max_position_embeddings": 64, "num_hidden_layers": 2, "rope_theta": 5000.0}
+    assert found.facts == {
+        "architecture": "llama",
+        "max_position_embeddings": 64,
+        "num_hidden_layers": 2,
+        "rope_theta": 5000.0,
+    }
     assert found.vocabulary is not None
     assert (found.vocabulary.tokens, found.vocabulary.template) == (("a", "ß", "▁the"), "{{ x }}")
     assert (found.bytes, found.label) == (path.stat().st_size, "GGUF Q8_0")

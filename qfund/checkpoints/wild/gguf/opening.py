@@ -35,6 +35,8 @@ _FACTS = {
     "attention.layer_norm_epsilon": "layer_norm_eps",
     "attention.sliding_window": "sliding_window",
     "rope.freq_base": "rope_theta",
+    "rope.scaling.type": "rope_type",
+    "rope.scaling.factor": "rope_factor",
     "expert_count": "num_experts",
     "expert_used_count": "num_experts_per_tok",
     "vocab_size": "vocab_size",

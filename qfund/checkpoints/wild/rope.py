@@ -49,9 +49,9 @@ def notes(config: Mapping[str, Any], file: QuantizedFile) -> Iterator[str]:
             "here as the original does."
         )
         return
-    stretched = scaling.get("factor")
-    if said and _numbers([factor, stretched]) and not math.isclose(factor, stretched, rel_tol=_NEAR):
-        yield f"The file stretches positions {factor:g} times, the original {stretched:g} times."
+    stretched = _numbers([factor, scaling.get("factor")])
+    if said and stretched and not math.isclose(*stretched, rel_tol=_NEAR):
+        yield f"The file stretches positions {stretched[0]:g} times, the original {stretched[1]:g} times."
 
 
 def factors(config: Mapping[str, Any]) -> dict[str, list[float]]:
@@ -61,17 +61,19 @@ def factors(config: Mapping[str, Any]) -> dict[str, list[float]]:
     scaling = _scaling(config)
     kind = scaling.get("rope_type", scaling.get("type"))
     if kind in ("longrope", "su"):
-        found = {_LONG: scaling.get("long_factor"), _SHORT: scaling.get("short_factor")}
-        return {name: [float(one) for one in listed] for name, listed in found.items() if _numbers(listed)}
+        listed = {_LONG: _numbers(scaling.get("long_factor")), _SHORT: _numbers(scaling.get("short_factor"))}
+        return {name: values for name, values in listed.items() if values}
     if kind != "llama3":
         return {}
-    given = [
-        *(scaling.get(name) for name in ("factor", "low_freq_factor", "high_freq_factor")),
-        scaling.get("original_max_position_embeddings", config.get("max_position_embeddings")),
-        config.get("rope_theta"),
-        config.get("head_dim") or _head(config),
-    ]
-    if not _numbers(given) or min(given) <= 0 or given[1] == given[2]:
+    given = _numbers(
+        [
+            *(scaling.get(name) for name in ("factor", "low_freq_factor", "high_freq_factor")),
+            scaling.get("original_max_position_embeddings", config.get("max_position_embeddings")),
+            config.get("rope_theta"),
+            config.get("head_dim") or _head(config),
+        ]
+    )
+    if not given or min(given) <= 0 or given[1] == given[2]:
         return {}
     factor, low, high, context, base, size = given
     found = []
@@ -93,7 +95,10 @@ def _head(config: Mapping[str, Any]) -> Any:
     return hidden // heads if isinstance(hidden, int) and isinstance(heads, int) and heads > 0 else None
 
 
-def _numbers(given: Any) -> bool:
-    return isinstance(given, list) and all(
+def _numbers(given: Any) -> list[float]:
+    """As they are; none where one of them is none."""
+    if isinstance(given, list) and all(
         isinstance(one, int | float) and not isinstance(one, bool) and math.isfinite(one) for one in given
-    )
+    ):
+        return [float(one) for one in given]
+    return []

@@ -61,7 +61,8 @@ def test_it_is_a_part_of_the_request(importance: Path, tmp_path: Path) -> None:
     for wrong in (replace(spec, precisions=("int8",)), replace(spec, reference="q8_0", precisions=("q4_0",))):
         with pytest.raises(InvalidSpec, match="importance matrix"):
             checked(wrong)
-    assert checked(replace(spec, imatrix=" ")).imatrix is None
+    with pytest.raises(InvalidSpec, match="has no name"):
+        checked(replace(spec, imatrix=" "))
     with pytest.raises(UnsupportedModel, match="importance matrix"):
         compare(replace(spec, model=str(folder("qwen3")), imatrix=str(write(tmp_path / "o.gguf"))))
 

@@ -103,10 +103,10 @@ def checked(spec: Spec) -> Spec:
 
 
 def _with_importance(spec: Spec) -> Spec:
-    given = (spec.imatrix or "").strip()
-    if not given:
-        return replace(spec, imatrix=None)
-    if "\0" in given or len(given) > 1024:
+    if spec.imatrix is None:
+        return spec
+    given = spec.imatrix.strip()
+    if not given or "\0" in given or len(given) > 1024:
         raise InvalidSpec("The importance matrix has no name.", "Give its path, or owner/name:file of the Hub.")
     if family_of(spec.reference) == GGUF:
         raise InvalidSpec(

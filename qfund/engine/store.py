@@ -61,6 +61,11 @@ class Store:
         except (zlib.error, msgspec.DecodeError):
             return None
 
+    def keys(self, kind: Kind) -> frozenset[str]:
+        """Of all results of a listed kind that this version reads."""
+        wanted = sa.select(REPORTS.c.key).where(REPORTS.c.schema == kind.schema)
+        return frozenset(self.read(lambda connection: connection.execute(wanted).scalars().all()) or ())
+
     def listed(self, kind: Kind, limit: int = 200) -> list[Any]:
         """A line for each of at most ``limit`` results that this version reads, newest first, without opening them."""
         assert kind.listed is not None

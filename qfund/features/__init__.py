@@ -16,6 +16,7 @@ from qfund.features import (
     quantizer,
     saved,
     speed,
+    sweep,
 )
 
 #: In the order of the navigation.
@@ -32,6 +33,7 @@ FEATURES: tuple[Feature, ...] = tuple(
         kv,
         precisions,
         saved,
+        sweep,
         lesson,
         quantizer,
         formats,

@@ -258,13 +258,19 @@ def waited(request: Request) -> Any:
     return found
 
 
-def listed(kind: str) -> list[Any]:
-    """A line for each stored result of a kind, newest first.
+def listed(kind: str, limit: int = 200) -> list[Any]:
+    """A line for each of at most ``limit`` stored results of a kind, newest first.
 
     Raises:
         StoreError: the database refuses.
     """
-    return store().listed(KINDS[kind])
+    return store().listed(KINDS[kind], limit)
+
+
+@functools.cache
+def shipped_lines(kind: str) -> tuple[Any, ...]:
+    """The same of those that ship; read once for each server."""
+    return tuple(shipped.listed(KINDS[kind]))
 
 
 def stored(kind: str, key: str) -> Any | None:

@@ -5,7 +5,7 @@ import types
 from pathlib import Path
 
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from qfund.cli import main
 from qfund.core.errors import InvalidSpec, UnsupportedModel

@@ -7,19 +7,9 @@ import pandas as pd
 from qfund.core.units import bytes_text
 from qfund.drawing.phrases import label
 from qfund.features.compare.request.ranking import Ranked
-from qfund.features.compare.request.report import PrecisionResult, Report
-from qfund.features.compare.tables.footprints import weight_bits
-from qfund.features.compare.words.findings import NAMES, SIGNED, between, number
+from qfund.features.compare.request.report import PrecisionResult, Report, weight_bits
+from qfund.features.compare.words.findings import NAMES, SIGNED, VERDICTS, between, number
 from qfund.features.compare.words.libraries import latency_phrase
-
-#: State of a decision in a word.
-_WORDS = {
-    "indistinguishable": "no difference",
-    "within": "within",
-    "outside": "outside",
-    "inconclusive": "undecided",
-    "broken": "not finite",
-}
 
 
 def ranking(report: Report, rows: Sequence[Ranked]) -> pd.DataFrame:
@@ -47,7 +37,7 @@ def _row(row: Ranked, metrics: Sequence[str]) -> dict[str, str]:
             seen = between(finding, signed)
             damage[title] = number(finding, finding.estimate.value, signed) + (f" ({seen})" if seen else "")
     place = f"{row.place}{'=' if row.shared else ''}" if row.place else "–"
-    state = _WORDS[row.decision.state]
+    state = VERDICTS[row.decision.state]
     return {"": place, "Candidate": label(row.result.precision), "Margin": state, **_sizes(row.result), **damage}
 
 

@@ -1,0 +1,136 @@
+"""A ranking → frames, and what is taken along of them. Pure functions; no Streamlit."""
+
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from qfund.core.units import bytes_text
+from qfund.drawing.numbers import count_text
+from qfund.drawing.phrases import label
+from qfund.features.compare.words.findings import times
+from qfund.features.sweep import words
+from qfund.features.sweep.request.plan import Planned
+from qfund.features.sweep.request.ranking import Line, Pick, Swept
+
+
+def picked(picks: Iterable[Pick]) -> pd.DataFrame:
+    """For a reader: of each model the smallest precision within the margin, or what comes nearest."""
+    rows = []
+    for pick in picks:
+        line = pick.line
+        rows.append(
+            {
+                "Model": words.model(pick.model, pick.revision),
+                "Architecture": pick.architecture,
+                "Parameters": count_text(pick.parameters),
+                "Smallest": label(line.precision) if line else "–",
+                "Memory": bytes_text(line.bytes) if line else "–",
+                "of reference": f"{100 * line.share:.3g} %" if line else "–",
+                "Bits": _bits(line) if line else "–",
+                "Damage": words.damage(line) if line else words.why_none(pick),
+                "Texts": str(pick.texts),
+            }
+        )
+    return pd.DataFrame(rows, dtype=object)
+
+
+def ranked(lines: Sequence[Line]) -> pd.DataFrame:
+    """For a reader: every candidate."""
+    return pd.DataFrame(
+        [
+            {
+                "Model": words.model(line.model, line.revision),
+                "Text": line.text,
+                "Precision": label(line.precision),
+                "Memory": bytes_text(line.bytes),
+                "of reference": f"{100 * line.share:.3g} %",
+                "Bits": _bits(line),
+                "Damage": words.damage(line),
+                "Margin": words.verdict(line),
+            }
+            for line in lines
+        ],
+        dtype=object,
+    )
+
+
+def numbers(lines: Iterable[Line]) -> pd.DataFrame:
+    """Every candidate with full digits: ``damage``, ``low`` and ``high`` in ``unit``, with the ``margin`` beside."""
+    rows = []
+    for line in lines:
+        found = line.finding
+        scale = times(found) if found else 1.0
+        ends = (found.estimate.value, found.estimate.low, found.estimate.high, found.margin) if found else (None,) * 4
+        value, low, high, margin = (None if end is None else scale * end for end in ends)
+        rows.append(
+            {
+                "model": line.model,
+                "revision": line.revision or "",
+                "architecture": line.architecture,
+                "parameters": line.parameters,
+                "text": line.text,
+                "tokens": line.tokens,
+                "reference": line.reference,
+                "precision": line.precision,
+                "also": " ".join(line.also),
+                "bytes": line.bytes,
+                "reference_bytes": line.reference_bytes,
+                "bits_per_weight": line.bits,
+                "metric": found.metric if found else "",
+                "damage": value,
+                "low": low,
+                "high": high,
+                "unit": words.unit(found.metric) if found else "",
+                "margin": margin,
+                "verdict": line.state,
+                "created": line.created,
+                "key": line.key,
+            }
+        )
+    return pd.DataFrame(rows, columns=NUMBERS, dtype=object)
+
+
+#: Columns of ``numbers``.
+NUMBERS = (
+    *("model", "revision", "architecture", "parameters", "text", "tokens", "reference", "precision", "also", "bytes"),
+    *("reference_bytes", "bits_per_weight", "metric", "damage", "low", "high", "unit", "margin", "verdict", "created"),
+    "key",
+)
+
+
+def plan(lines: Iterable[Planned]) -> pd.DataFrame:
+    """For a reader: a line for each comparison, before it is measured."""
+    return pd.DataFrame(
+        [
+            {
+                "Model": words.model(line.model, line.item.spec.revision if line.item else None),
+                "Text": line.name or "its own",
+                "Candidates": ", ".join(map(label, line.item.spec.candidates)) if line.item else "–",
+                "Checkpoint": bytes_text(line.bytes) if line.bytes else "–",
+                "Parameters": count_text(line.parameters) if line.parameters else "–",
+                "Time": words.takes(line),
+                "Why not": line.why,
+            }
+            for line in lines
+        ],
+        dtype=object,
+    )
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """A table of Markdown; what would end a cell is escaped."""
+    rows = [list(frame.columns), *frame.astype(str).to_numpy().tolist()]
+    cells = [[" ".join(str(cell).split()).replace("\\", "\\\\").replace("|", "\\|") for cell in row] for row in rows]
+    head, *body = (f"| {' | '.join(row)} |" for row in cells)
+    return "\n".join([head, f"|{' --- |' * len(frame.columns)}", *body])
+
+
+def document(found: Swept) -> str:
+    """The ranking as Markdown: the answer, the smallest of each model, every candidate, what failed."""
+    parts = [words.headline(found.picks), markdown(picked(found.picks)), markdown(ranked(found.lines)), words.NOTE]
+    parts += ["\n".join(f"- {each}" for each in words.failures(found.failed))] if found.failed else []
+    return "\n\n".join(parts) + "\n"
+
+
+def _bits(line: Line) -> str:
+    return "–" if line.bits is None else f"{line.bits:.3g}"

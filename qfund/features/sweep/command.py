@@ -185,7 +185,7 @@ def _plan(planned: Sequence[Planned], options: Namespace) -> str:
     if options.markdown:
         return tables.markdown(frame)
     refused = [Failed(row.model, row.name, row.why) for row in planned if row.item is None]
-    parts = [words.planned(total(planned)), folded(frame.drop(columns="Why not"), keys=2)]
+    parts = [words.planned(total(planned)), folded(frame.drop(columns="Why not", errors="ignore"), keys=2)]
     parts += ["\n".join(f"  {each}" for each in words.failures(refused))] if refused else []
     return "\n\n".join(parts)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from qfund.core.units import bytes_text
-from qfund.drawing.axes import blank_figure, literal
+from qfund.drawing.axes import FEW, blank_figure, literal
 from qfund.drawing.palette import QUIET, precision_color, symbol
 from qfund.drawing.phrases import label
 from qfund.features.sweep import words
@@ -17,11 +17,12 @@ LEAST = 1e-3
 
 def against_margin(lines: Sequence[Line]) -> go.Figure:
     """Memory as a share of the reference's against damage as a share of the margin, both of every candidate; those
-    whose damage is not known are left out. What is below the line at 1 is within the margin, as far as its value goes;
-    filled marks are certain to be."""
-    figure = blank_figure(380)
-    known = [line for line in lines if line.finding is not None and line.finding.margin]
-    for precision in dict.fromkeys(line.precision for line in sorted(known, key=lambda line: line.share)):
+    that are larger than their reference, or whose damage is not known, are left out. What is below the line at 1 is
+    within the margin, as far as its value goes; filled marks are certain to be."""
+    known = [line for line in lines if line.share <= 1 and line.finding is not None and line.finding.margin]
+    precisions = dict.fromkeys(line.precision for line in sorted(known, key=lambda line: line.share))
+    figure = blank_figure(380, showlegend=len(precisions) <= FEW)
+    for precision in precisions:
         rows = [line for line in known if line.precision == precision]
         color = precision_color(precision)
         figure.add_scatter(

@@ -100,7 +100,7 @@ NUMBERS = (
 
 def plan(lines: Iterable[Planned]) -> pd.DataFrame:
     """For a reader: a line for each comparison, before it is measured."""
-    return pd.DataFrame(
+    frame = pd.DataFrame(
         [
             {
                 "Model": words.model(line.model, line.item.spec.revision if line.item else None),
@@ -115,6 +115,7 @@ def plan(lines: Iterable[Planned]) -> pd.DataFrame:
         ],
         dtype=object,
     )
+    return frame if any(frame["Why not"]) else frame.drop(columns="Why not")
 
 
 def markdown(frame: pd.DataFrame) -> str:

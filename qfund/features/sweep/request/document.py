@@ -26,6 +26,8 @@ from qfund.features.sweep.request.sweep import MOST, Choices, Input
 
 #: Characters of a list.
 LONGEST = 500_000
+#: Of what a list holds: models, a model, its settings, a setting's parts.
+_DEEPEST = 5
 #: Reads a text from a file that a list names.
 Read = Callable[[Path], str]
 
@@ -120,10 +122,15 @@ def parsed(document: str) -> Any:
     if len(document) > LONGEST:
         raise InvalidSpec(f"The list has {len(document):,} characters.", f"Give at most {LONGEST:,}.")
 
+    loader, depth = getattr(yaml, "CBaseLoader", yaml.BaseLoader), 0
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(document, Loader=yaml.BaseLoader)):
-            raise InvalidSpec("The list holds an alias of YAML (*name).", "Write it out.")
-        return yaml.load(document, Loader=yaml.BaseLoader)
+        for event in yaml.parse(document, Loader=loader):  # as it is read: what is refused is not read to its end
+            if isinstance(event, yaml.AliasEvent):
+                raise InvalidSpec("The list holds an alias of YAML (*name).", "Write it out.")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEEPEST:
+                raise InvalidSpec("The list holds lists in lists in lists.", "Write a model a line, each after a dash.")
+        return yaml.load(document, Loader=loader)
     except yaml.YAMLError as error:
         said = " ".join(str(error).split())
         raise InvalidSpec(f"The list is no YAML: {said[:200]}.", "Write a model a line, each after a dash.") from error

@@ -20,8 +20,8 @@ from qfund.features.sweep.view import running
 from qfund.ui import columns, pickers, services
 from qfund.ui.states import failed, literal
 
-#: Models of a list on a page; the command line takes more.
-MOST = 200
+#: Models and characters of a list on a page; the command line takes more.
+MOST, LONGEST_HERE = 200, 50_000
 _EXAMPLE = "\n".join(name for name in catalog.CATALOG if name != "dummy")
 _PLANNED = "sweep_planned"  # the list that somebody has pressed Plan for: its models on the Hub are looked at
 
@@ -60,12 +60,12 @@ def _choices(asked: Asked) -> Asked:
     )
     if file is not None and st.session_state.get("sweep_opened") != file.file_id:
         st.session_state["sweep_opened"] = file.file_id
-        st.session_state["sweep_listed"] = file.getvalue()[: document.LONGEST].decode("utf-8", "replace")
+        st.session_state["sweep_listed"] = file.getvalue()[:LONGEST_HERE].decode("utf-8", "replace")
     listed = st.text_area(
         "Models",
         key="sweep_listed",
         height=160,
-        max_chars=document.LONGEST,
+        max_chars=LONGEST_HERE,
         placeholder=_EXAMPLE,
         help="A model a line (Hub ids also with @revision), or YAML with settings for each: see `qfund sweep --help`.",
         persist_state="session",

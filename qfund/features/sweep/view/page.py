@@ -159,7 +159,10 @@ def _result(found: Swept, asked: Asked, there: dict[str, Saved]) -> None:
         key="sweep_figure",
         alt="Memory of each candidate, of its reference's, against its damage, of the margin",
     )
-    st.caption("Below the dashed line the damage is less than the margin; filled marks are certain to be.")
+    st.caption(
+        "Below the dashed line the damage is less than the margin; filled marks are certain to be. What is no damage, "
+        f"or less than {figures.LEAST:g} of the margin, stands at the bottom."
+    )
     _every(found.lines, there)
     st.caption(literal(words.NOTE))
     _take_along(found, asked)

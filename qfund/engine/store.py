@@ -27,7 +27,7 @@ from qfund.core.feature import Kind, lazily
 from qfund.core.home import home, make_room
 from qfund.core.request import holds_own
 from qfund.engine import migrations
-from qfund.engine.tables import DOCUMENTS, JOBS, META, REPORTS
+from qfund.engine.tables import DOCUMENTS, JOBS, META, OWNERS, REPORTS
 
 #: Version of the tables; ``Kind.schema`` is that of the documents in them.
 SCHEMA = 1
@@ -100,7 +100,7 @@ class Store:
             if self.exists():
                 with self._engine.begin() as connection:
                     _prepare(connection)
-                    for table in (REPORTS, DOCUMENTS):
+                    for table in (REPORTS, DOCUMENTS, OWNERS):
                         connection.execute(sa.delete(table).where(table.c.key == key))
 
     def _put(self, table: sa.Table, row: dict[str, Any]) -> None:

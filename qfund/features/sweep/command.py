@@ -248,7 +248,7 @@ COMMAND = Command(
     examples=(
         "qfund sweep pydoc-llama docstring-kinds --precision bf16 int8 int4",
         "qfund sweep models.yaml --plan",
-        "qfund sweep ./checkpoints --text-file notes.txt --until-decided --csv >ranking.csv",
+        "qfund sweep ./checkpoints --text-file notes.txt --until-decided --csv",
     ),
     notes="""A comparison that is stored is not measured again, so the same command goes on where one was ended. What
 fails is told at the end, and the exit code is 1. In a list of YAML a model is a name, or a mapping with settings:

@@ -4,7 +4,6 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import replace
 
-from qfund.core.machine import public
 from qfund.features.compare.request.listing import Saved
 from qfund.features.compare.request.margin import Margin
 from qfund.features.compare.request.report import Report
@@ -25,8 +24,7 @@ def there() -> dict[str, Saved]:
     Raises:
         StoreError: the database refuses.
     """
-    stored = [row for row in services.listed("compare", MOST) if row.text is None or not public()]
-    rows = {row.key: row for row in stored}
+    rows = {row.key: row for row in services.listed("compare", MOST)}
     return rows | {row.key: row for row in services.shipped_lines("compare") if row.key not in rows}
 
 

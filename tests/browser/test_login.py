@@ -21,12 +21,12 @@ MINE = Spec("dummy", precisions=("int8",), text="0 1 2 3 0 1 2 3", max_tokens=64
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     with providing() as provider:
         secrets = tmp_path / "secrets.toml"
         secrets.write_text(provider.secrets())
-        options = ("--server.fileWatcherType=none", f"--secrets.files={secrets}")
-        with served(ROOT / "app.py", tmp_path / "home", ROOT, *options) as url:
+        monkeypatch.setenv("STREAMLIT_SECRETS_FILES", str(secrets))
+        with served(ROOT / "app.py", tmp_path / "home", ROOT, "--server.fileWatcherType=none") as url:
             yield Server(url, tmp_path / "home")
 
 

@@ -208,7 +208,8 @@ def _text(found: Swept, options: Namespace) -> str:
         return tables.document(found).rstrip("\n")
     parts = [words.headline(found.picks)]
     if found.lines:
-        parts += [folded(tables.picked(found.picks)), folded(tables.ranked(found.lines), keys=3), words.NOTE]
+        parts += [folded(tables.texts(tables.picked(found.picks)))]
+        parts += [folded(tables.texts(tables.ranked(found.lines)), keys=3), words.NOTE]
     if found.failed:
         parts.append("\n".join(("Failed:", *(f"  {each}" for each in words.failures(found.failed)))))
     return "\n\n".join(parts)

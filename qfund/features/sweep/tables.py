@@ -1,10 +1,10 @@
 """A ranking → frames, and what is taken along of them. Pure functions; no Streamlit."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import pandas as pd
 
-from qfund.core.units import bytes_text
+from qfund.core.units import bytes_text, number_text
 from qfund.drawing.numbers import count_text
 from qfund.drawing.phrases import label
 from qfund.features.compare.words.findings import times
@@ -14,7 +14,7 @@ from qfund.features.sweep.request.ranking import Line, Pick, Swept
 
 
 def picked(picks: Iterable[Pick]) -> pd.DataFrame:
-    """For a reader: of each model the smallest precision within the margin, or what comes nearest."""
+    """Of each model the smallest precision within the margin, or what comes nearest; ``FORMATS`` reads numbers."""
     rows = []
     for pick in picks:
         line = pick.line
@@ -22,36 +22,61 @@ def picked(picks: Iterable[Pick]) -> pd.DataFrame:
             {
                 "Model": words.model(pick.model, pick.revision),
                 "Architecture": pick.architecture,
-                "Parameters": count_text(pick.parameters),
+                "Parameters": pick.parameters,
                 "Smallest": label(line.precision) if line else "–",
-                "Memory": bytes_text(line.bytes) if line else "–",
-                "of reference": f"{100 * line.share:.3g} %" if line else "–",
-                "Bits": _bits(line) if line else "–",
+                "Memory": line.bytes if line else None,
+                "of reference": line.share if line else None,
+                "Bits": line.bits if line else None,
                 "Damage": words.damage(line) if line else words.why_none(pick),
-                "Texts": str(pick.texts),
+                "Texts": pick.texts,
             }
         )
-    return pd.DataFrame(rows, dtype=object)
+    return pd.DataFrame(rows)
 
 
 def ranked(lines: Sequence[Line]) -> pd.DataFrame:
-    """For a reader: every candidate."""
+    """Every candidate; ``FORMATS`` reads numbers."""
     return pd.DataFrame(
         [
             {
                 "Model": words.model(line.model, line.revision),
                 "Text": line.text,
                 "Precision": label(line.precision),
-                "Memory": bytes_text(line.bytes),
-                "of reference": f"{100 * line.share:.3g} %",
-                "Bits": _bits(line),
+                "Memory": line.bytes,
+                "of reference": line.share,
+                "Bits": line.bits,
                 "Damage": words.damage(line),
+                "÷ margin": line.strain if line.finding else None,
                 "Margin": words.verdict(line),
             }
             for line in lines
-        ],
-        dtype=object,
+        ]
     )
+
+
+#: A column of numbers → how a reader sees one.
+FORMATS: dict[str, Callable[[float], str]] = {
+    "Parameters": lambda count: count_text(int(count)),
+    "Memory": bytes_text,
+    "of reference": lambda share: f"{100 * share:.3g} %",
+    "Bits": lambda bits: f"{bits:.3g}",
+    "÷ margin": lambda strain: number_text(strain).replace("-", "−"),
+}
+ABSENT = "–"
+
+
+def formats(frame: pd.DataFrame) -> dict[str, Callable[[float], str]]:
+    """Those of ``FORMATS`` that the frame has columns for."""
+    return {name: said for name, said in FORMATS.items() if name in frame}
+
+
+def texts(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame as a reader sees it, for where there is nothing but text."""
+    columns = {
+        name: [ABSENT if pd.isna(value) else said(value) for value in frame[name]]
+        for name, said in formats(frame).items()
+    }
+    return frame.assign(**columns)
 
 
 def numbers(lines: Iterable[Line]) -> pd.DataFrame:
@@ -128,10 +153,7 @@ def markdown(frame: pd.DataFrame) -> str:
 
 def document(found: Swept) -> str:
     """The ranking as Markdown: the answer, the smallest of each model, every candidate, what failed."""
-    parts = [words.headline(found.picks), markdown(picked(found.picks)), markdown(ranked(found.lines)), words.NOTE]
+    tables = (markdown(texts(frame)) for frame in (picked(found.picks), ranked(found.lines)))
+    parts = [words.headline(found.picks), *tables, words.NOTE]
     parts += ["\n".join(f"- {each}" for each in words.failures(found.failed))] if found.failed else []
     return "\n\n".join(parts) + "\n"
-
-
-def _bits(line: Line) -> str:
-    return "–" if line.bits is None else f"{line.bits:.3g}"

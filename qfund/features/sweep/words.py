@@ -29,7 +29,7 @@ def headline(picks: Sequence[Pick]) -> str:
     assert line is not None
     most = ", most of all" if len(good) > 1 else ":"
     share = f"{100 * line.share:.3g} % of {label(line.reference)}'s memory"
-    are = "is" if len(picks) == 1 else "are"
+    are = "is" if len(good) == 1 else "are"
     return (
         f"{len(good)} of {plural(len(picks), 'model')} {are} smaller within your margin{most} {line.model}"
         f"{':' if len(good) > 1 else ','} {label(line.precision)}, {share}."

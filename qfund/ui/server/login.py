@@ -49,6 +49,6 @@ def draw() -> None:
         told = st.user.to_dict()
         name = str(told.get("name") or told.get("email") or told.get("preferred_username") or "Signed in")[:40]
         with st.popover(literal(name), icon=":material/person:", width="content"):
-            st.caption("Results of your own texts, pictures and files are listed and read by you alone.")
+            st.caption("Results of texts and pictures of your own are listed and read by you alone.")
             if st.button("Sign out", key="sign_out", icon=":material/logout:"):
                 st.logout()

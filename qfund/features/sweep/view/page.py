@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import msgspec
+import pandas as pd
 import streamlit as st
 
 from qfund.core.errors import QfundError
@@ -21,6 +23,9 @@ from qfund.features.sweep.view import listing, reports
 from qfund.precisions.table import PRECISIONS
 from qfund.ui import columns, downloads, pickers, shell
 from qfund.ui.states import empty, failed, literal, told
+
+if TYPE_CHECKING:
+    from pandas.io.formats.style import Styler
 
 _SOURCES = {STORED: "All that is there", LIST: "A list of models"}
 _MARGINS = {
@@ -151,7 +156,7 @@ def _meant(line: Line, asked: Asked) -> bool:
 def _result(found: Swept, asked: Asked, there: dict[str, Saved]) -> None:
     st.header(literal(words.headline(found.picks)), anchor=False)
     frame = tables.picked(found.picks)
-    st.dataframe(frame, hide_index=True, height=columns.height(len(frame)), key="sweep_picks")
+    st.dataframe(_shown(frame), hide_index=True, height=columns.height(len(frame)), key="sweep_picks")
     st.markdown("**Memory against damage, every candidate**")
     st.plotly_chart(
         figures.against_margin(found.lines),
@@ -168,12 +173,17 @@ def _result(found: Swept, asked: Asked, there: dict[str, Saved]) -> None:
     _take_along(found, asked)
 
 
+def _shown(frame: pd.DataFrame) -> "Styler":
+    """Numbers as they are written elsewhere, and still sorted as numbers."""
+    return frame.style.format(tables.formats(frame), na_rep=tables.ABSENT)
+
+
 def _every(lines: Sequence[Line], there: dict[str, Saved]) -> None:
     """All candidates; one that is chosen opens."""
     st.markdown(f"**{plural(len(lines), 'candidate')}**")
     frame = tables.ranked(lines)
     event = st.dataframe(
-        frame,
+        _shown(frame),
         hide_index=True,
         height=columns.height(len(frame)),
         on_select="rerun",

@@ -35,6 +35,11 @@ CHAT = (
         flag=True,
     ),
 )
+LIKE_LLAMA_CPP = Option(
+    "--like-llama-cpp",
+    "score what llama-perplexity does: --scoring second-half, and the whole text unless --max-tokens is given",
+    flag=True,
+)
 LIBRARIES = Option(
     "--libraries",
     "run the installed libraries that implement the candidates too, and time everything in turns",

@@ -11,7 +11,7 @@ import msgspec
 
 from qfund.checkpoints import catalog
 from qfund.commandline import measuring, texts
-from qfund.commandline.comparing import CHAT, LIBRARIES, REFERENCE, UNTIL_DECIDED, amounts, margins
+from qfund.commandline.comparing import CHAT, LIBRARIES, LIKE_LLAMA_CPP, REFERENCE, UNTIL_DECIDED, amounts, margins
 from qfund.commandline.options import ALSO, JSON, STORING, names, precision
 from qfund.commandline.progress import Shown, say
 from qfund.commandline.submitting import ENGINE, HERE, submitting
@@ -21,7 +21,7 @@ from qfund.core.errors import EngineError, StoreError, UsageError
 from qfund.features.compare.request.costs import Costs
 from qfund.features.compare.request.margin import Margin
 from qfund.features.compare.request.report import Report
-from qfund.features.compare.request.spec import DEFAULT_TOKENS
+from qfund.features.compare.request.spec import DEFAULT_TOKENS, MAX_TOKENS
 from qfund.features.memory.request.plan import from_headers
 from qfund.features.sweep import words
 from qfund.features.sweep.request import document
@@ -29,7 +29,7 @@ from qfund.features.sweep.request.outcomes import Measure, outcomes
 from qfund.features.sweep.request.plan import Planned, plan, total
 from qfund.features.sweep.request.ranking import Failed, Line, Swept, current
 from qfund.features.sweep.request.sweep import Choices, Input, items
-from qfund.inputs.texts import ANSWERS, WRITTEN
+from qfund.inputs.texts import ANSWERS, SECOND_HALF, WRITTEN
 
 if TYPE_CHECKING:
     from qfund.engine.store import Store
@@ -127,13 +127,16 @@ def _shared(options: Namespace) -> Choices:
     if options.text_folder is not None:
         inputs.append(Input(options.text_folder.name, texts=texts.read_folder(options.text_folder)))
     scoring = WRITTEN if options.reference_answers else ANSWERS if options.chat else options.scoring
+    tokens = options.max_tokens
+    if options.like_llama_cpp:
+        scoring, tokens = SECOND_HALF, MAX_TOKENS if tokens is None else tokens
     margin = {name: getattr(options, f"margin_{name}") for name in ("perplexity", "tokens", "cosine")}
     return Choices(
         precisions=names(options.precision) or None,
         reference=options.reference,
         inputs=tuple(inputs) or None,
         margin=tuple(margin.items()),
-        max_tokens=options.max_tokens,
+        max_tokens=tokens,
         context=options.context,
         stride=options.stride,
         scoring=scoring,
@@ -231,6 +234,7 @@ COMMAND = Command(
         Option("--text-folder", "several inputs in one comparison: the UTF-8 files in this folder", "D", Path),
         *amounts(DEFAULT_TOKENS),
         *CHAT,
+        LIKE_LLAMA_CPP,
         ALSO,
         LIBRARIES,
         UNTIL_DECIDED,

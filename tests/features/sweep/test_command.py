@@ -98,6 +98,19 @@ def test_models_times_texts_each_with_the_margin_that_is_its_own(
     assert {row["finding"]["margin"] for row in lines if row["model"] == "docstring-kinds"} <= {0.9, 0.02}
 
 
+def test_options_ask_for_what_they_do_of_compare(measured: list[Spec]) -> None:
+    from qfund.features.compare.request.spec import like_llama_cpp
+
+    options = ("--precision", "int8", "--context", "64", "--also", "head", "--reference", "BF16", "--quiet")
+    assert run("dummy", *options, "--like-llama-cpp") == 0
+    with pytest.raises(SystemExit):
+        cli.main(("compare", "dummy", *options, "--like-llama-cpp", "--fresh"))
+    asked = Spec("dummy", "bf16", ("int8",), context=64, also=("head",))
+    assert measured == [like_llama_cpp(asked)] * 2
+    assert run("dummy", "--precision", "int8", "--max-tokens", "64", "--until-decided", "--margin-tokens", "3") == 0
+    assert measured[-1] == replace(INT8, until=qfund.Margin(tokens=0.03))
+
+
 def test_a_plan_measures_nothing(measured: list[Spec], capsys: pytest.CaptureFixture[str]) -> None:
     Store().put(COMPARE, key_of(INT8), full_report(INT8))
     models = ("dummy", "docstring-kinds", "nobody", "--precision", "int8", "--max-tokens", "64", "--plan")

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from qfund.commandline import measuring, texts
-from qfund.commandline.comparing import CHAT, LIBRARIES, REFERENCE, UNTIL_DECIDED, amounts
+from qfund.commandline.comparing import CHAT, LIBRARIES, LIKE_LLAMA_CPP, REFERENCE, UNTIL_DECIDED, amounts
 from qfund.commandline.options import ALSO, FILE, JSON, MODEL, REVISION, STORING, names, precision, reference
 from qfund.commandline.progress import Shown, say
 from qfund.commandline.table import Command, Exclusive, Option
@@ -110,11 +110,7 @@ COMMAND = Command(
         ),
         *amounts(spec.DEFAULT_TOKENS),
         *CHAT,
-        Option(
-            "--like-llama-cpp",
-            "score what llama-perplexity does: --scoring second-half, and the whole text unless --max-tokens is given",
-            flag=True,
-        ),
+        LIKE_LLAMA_CPP,
         REVISION,
         ALSO,
         LIBRARIES,

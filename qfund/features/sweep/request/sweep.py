@@ -3,6 +3,7 @@ ordinary ``Spec``, so what ``qfund compare`` has measured is found, and what a s
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 
 from qfund.core.errors import InvalidSpec, QfundError
 from qfund.features.compare.request import usual
@@ -95,8 +96,9 @@ def items(choices: Iterable[Choices], headers: Headers) -> Iterator[Item | Refus
         InvalidSpec: there are more than ``MOST``.
     """
     seen: set[Spec] = set()
+    once = cache(headers)
     for chosen in choices:
-        for found in _of_model(chosen, headers):
+        for found in _of_model(chosen, once):
             if isinstance(found, Item):
                 if found.spec in seen:
                     continue

@@ -2,7 +2,7 @@
 
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,12 +18,13 @@ from qfund.commandline.submitting import ENGINE, HERE, submitting
 from qfund.commandline.table import Command, Exclusive, Option
 from qfund.commandline.tables import folded
 from qfund.core.errors import EngineError, StoreError, UsageError
+from qfund.drawing.frames import frame
 from qfund.features.compare.request.costs import Costs
 from qfund.features.compare.request.margin import Margin
 from qfund.features.compare.request.report import Report
 from qfund.features.compare.request.spec import DEFAULT_TOKENS, MAX_TOKENS
 from qfund.features.memory.request.plan import from_headers
-from qfund.features.sweep import words
+from qfund.features.sweep import tables, words
 from qfund.features.sweep.request import document
 from qfund.features.sweep.request.outcomes import Measure, outcomes
 from qfund.features.sweep.request.plan import Planned, plan, total
@@ -177,20 +178,23 @@ def _before(store: "Store | None") -> list[Costs]:
 
 
 def _plan(planned: Sequence[Planned], options: Namespace) -> str:
-    from qfund.drawing.csv import csv  # imports pandas, as tables do
-    from qfund.features.sweep import tables
-
     if options.json:
         return msgspec.json.encode([_bare(row) for row in planned]).decode()
-    frame = tables.plan(planned)
+    rows = tables.texts(tables.plan(planned))
     if options.csv:
-        return csv(frame).decode().rstrip("\n")
+        return _csv(rows, None)
     if options.markdown:
-        return tables.markdown(frame)
+        return tables.markdown(rows)
+    shown = [{name: cell for name, cell in row.items() if name != "Why not"} for row in rows]
     refused = [Failed(row.model, row.name, row.why) for row in planned if row.item is None]
-    parts = [words.planned(total(planned)), folded(frame.drop(columns="Why not", errors="ignore"), keys=2)]
-    parts += ["\n".join(f"  {each}" for each in words.failures(refused))] if refused else []
-    return "\n\n".join(parts)
+    told = "\n".join(f"  {each}" for each in words.failures(refused))
+    return "\n\n".join(filter(None, (words.planned(total(planned)), folded(shown, keys=2), told)))
+
+
+def _csv(rows: Sequence[Mapping[str, object]], columns: Sequence[str] | None) -> str:
+    from qfund.drawing.csv import csv  # imports pandas
+
+    return csv(frame(rows, columns)).decode().rstrip("\n")
 
 
 def _bare(row: Planned) -> dict[str, object]:
@@ -200,13 +204,10 @@ def _bare(row: Planned) -> dict[str, object]:
 
 
 def _text(found: Swept, options: Namespace) -> str:
-    from qfund.drawing.csv import csv
-    from qfund.features.sweep import tables
-
     if options.json:
         return msgspec.json.encode(found).decode()
     if options.csv:
-        return csv(tables.numbers(found.lines)).decode().rstrip("\n")
+        return _csv(tables.numbers(found.lines), tables.NUMBERS)
     if options.markdown:
         return tables.document(found).rstrip("\n")
     parts = [words.headline(found.picks)]

@@ -5,6 +5,7 @@ from dataclasses import replace
 import msgspec
 import pytest
 
+from qfund.drawing.frames import frame
 from qfund.features.compare.request.decision import decide
 from qfund.features.compare.request.listing import Saved, condensed
 from qfund.features.compare.request.margin import Margin
@@ -113,7 +114,7 @@ def test_tables_have_a_row_for_each_and_numbers_full_digits() -> None:
     report = full_report(Spec("dummy", precisions=("bf16", "int8", "int4")))
     found = Swept.of([*lines("one", report, LOOSE), *lines("two", renamed(report, "a|b"), TIGHT)])
     assert len(tables.picked(found.picks)) == 2 and len(tables.ranked(found.lines)) == 6
-    numbers = tables.numbers(found.lines).set_index(["model", "precision"])
+    numbers = frame(tables.numbers(found.lines)).set_index(["model", "precision"])
     for decided, margin, model in ((decide(report, LOOSE), 5.0, "dummy"), (decide(report, TIGHT), 1e-5, "a|b")):
         for told in decided:
             row = numbers.loc[(model, told.precision)]

@@ -17,7 +17,6 @@ from qfund.core.tensors import DtypeShare, LeftModule, TensorRow
 from qfund.features.compare.request.costs import Costs
 from qfund.features.compare.request.spec import Spec
 from qfund.inputs.facts import InputFacts
-from qfund.precisions.table import PRECISIONS
 
 #: Raised whenever the meaning or the shape of a stored report changes; another schema is recomputed, never misread.
 SCHEMA = 4
@@ -355,11 +354,3 @@ def measured(report: Report) -> tuple[PrecisionResult, ...]:
 
 def result_of(report: Report, precision: str) -> PrecisionResult:
     return next(row for row in (*report.results, report.reference) if row.precision == precision)
-
-
-def weight_bits(result: PrecisionResult) -> float | None:
-    """What one weight takes, scales and zero-points included: as counted, or the width of a cast."""
-    if result.bits_per_weight is not None:
-        return result.bits_per_weight
-    row = PRECISIONS.get(result.precision)
-    return float(row.bits) if row is not None and row.quantizer is None and row.bits else None

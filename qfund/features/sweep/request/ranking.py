@@ -7,10 +7,11 @@ intervals that hold for all candidates of that report together. Nothing is avera
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from qfund.features.compare.request.bits import weight_bits
 from qfund.features.compare.request.decision import Decision, Finding, decide
 from qfund.features.compare.request.margin import Margin
 from qfund.features.compare.request.ranking import GOOD
-from qfund.features.compare.request.report import PrecisionResult, Report, weight_bits
+from qfund.features.compare.request.report import PrecisionResult, Report
 from qfund.inputs.texts import ALL
 
 #: What is not within a margin, the most hopeful first.

@@ -17,7 +17,8 @@ from qfund.features.sweep.request import document
 from qfund.features.sweep.request.plan import plan, total
 from qfund.features.sweep.request.sweep import Item, Refused, items
 from qfund.features.sweep.view import running
-from qfund.ui import columns, pickers, services
+from qfund.features.sweep.view.rows import table
+from qfund.ui import pickers, services
 from qfund.ui.states import failed, literal
 
 #: Models and characters of a list on a page; the command line takes more.
@@ -48,8 +49,7 @@ def draw(asked: Asked, there: dict[str, Saved]) -> tuple[Asked, dict[str, str]]:
     lines = plan(found, there.__contains__, costs)
     st.markdown(literal(words.planned(total(lines))))
     if any(not row.stored for row in lines):
-        frame = tables.plan(lines)
-        st.dataframe(frame, hide_index=True, height=columns.height(len(frame), 12), key="sweep_plan_table")
+        table(tables.plan(lines), "sweep_plan_table", 12)
     running.draw([row for row in lines if row.missing])
     return asked, {row.key: row.name for row in lines if row.key}
 

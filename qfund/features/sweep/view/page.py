@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import msgspec
-import pandas as pd
 import streamlit as st
 
 from qfund.core.errors import QfundError
 from qfund.drawing import axes
 from qfund.drawing.csv import csv
+from qfund.drawing.frames import frame
 from qfund.drawing.phrases import label, plural
 from qfund.features.compare import link as compare
 from qfund.features.compare.request.link import MARGINS
@@ -20,12 +19,10 @@ from qfund.features.sweep import figures, tables, words
 from qfund.features.sweep.link import ADDRESS, LIST, SIZES, STORED, Asked
 from qfund.features.sweep.request.ranking import Line, Swept, current
 from qfund.features.sweep.view import listing, reports
+from qfund.features.sweep.view.rows import table
 from qfund.precisions.table import PRECISIONS
-from qfund.ui import columns, downloads, pickers, shell
+from qfund.ui import downloads, pickers, shell
 from qfund.ui.states import empty, failed, literal, told
-
-if TYPE_CHECKING:
-    from pandas.io.formats.style import Styler
 
 _SOURCES = {STORED: "All that is there", LIST: "A list of models"}
 _MARGINS = {
@@ -155,8 +152,7 @@ def _meant(line: Line, asked: Asked) -> bool:
 
 def _result(found: Swept, asked: Asked, there: dict[str, Saved]) -> None:
     st.header(literal(words.headline(found.picks)), anchor=False)
-    frame = tables.picked(found.picks)
-    st.dataframe(_shown(frame), hide_index=True, height=columns.height(len(frame)), key="sweep_picks")
+    table(tables.picked(found.picks), "sweep_picks")
     st.markdown("**Memory against damage, every candidate**")
     st.plotly_chart(
         figures.against_margin(found.lines),
@@ -173,23 +169,10 @@ def _result(found: Swept, asked: Asked, there: dict[str, Saved]) -> None:
     _take_along(found, asked)
 
 
-def _shown(frame: pd.DataFrame) -> "Styler":
-    """Numbers as they are written elsewhere, and still sorted as numbers."""
-    return frame.style.format(tables.formats(frame), na_rep=tables.ABSENT)
-
-
 def _every(lines: Sequence[Line], there: dict[str, Saved]) -> None:
     """All candidates; one that is chosen opens."""
     st.markdown(f"**{plural(len(lines), 'candidate')}**")
-    frame = tables.ranked(lines)
-    event = st.dataframe(
-        _shown(frame),
-        hide_index=True,
-        height=columns.height(len(frame)),
-        on_select="rerun",
-        selection_mode="single-row",
-        key="sweep_every",
-    )
+    event = table(tables.ranked(lines), "sweep_every", on_select="rerun", selection_mode="single-row")
     rows = [number for number in event.selection.rows if 0 <= number < len(lines)]
     if not rows:
         return
@@ -207,7 +190,7 @@ def _take_along(found: Swept, asked: Asked) -> None:
         with st.container(horizontal=True):
             downloads.download(
                 "Numbers (CSV)",
-                lambda: csv(tables.numbers(found.lines)),
+                lambda: csv(frame(tables.numbers(found.lines), tables.NUMBERS)),
                 "qfund-sweep.csv",
                 "text/csv",
                 "table",

@@ -17,10 +17,11 @@ from qfund.engine.job import NOBODY, Job, Record, State, Visitor
 from qfund.engine.kinds import kind_of
 from qfund.engine.lane import Lane, Worker
 from qfund.engine.process import Process
+from qfund.engine.shared.watch import Watch
 from qfund.engine.turns import Turns
 
 if TYPE_CHECKING:
-    from qfund.engine.ledger import Ledger
+    from qfund.engine.shared.ledger import Ledger
     from qfund.engine.store import Store
 
 __all__ = ["Desk", "Job", "Jobs"]
@@ -29,6 +30,7 @@ __all__ = ["Desk", "Job", "Jobs"]
 KEEP_FINISHED = 50
 KEEP_RESULTS = 8
 TIDY = 3600.0  # seconds
+EVERY = 0.5  # seconds between two looks at a job that another server has
 COMMAND = (sys.executable, "-m", "qfund.engine.worker")
 
 _log = logging.getLogger(__name__)
@@ -73,6 +75,7 @@ class Jobs:
         self._time_limit = given.time_limit if time_limit is None else time_limit
         self._identify = identify
         self._ledger = ledger
+        self._watch = Watch(store, self.resume)
         #: Called with each job that is over, with the lock held: only for what counts.
         self.on_end: list[Callable[[Job], object]] = []
         self._untidy = 0.0
@@ -113,6 +116,8 @@ class Jobs:
 
     def _join(self, record: Record, visitor: Visitor, *, admit: bool = True) -> Job | None:
         """The equal job that waits or runs, which ``visitor`` waits for too from now on. Raises as ``submit``."""
+        ledger = self._ledger if admit and not record.quick else None
+        elsewhere = ledger.places(visitor) if ledger is not None else 0
         with self.changed:
             if self.closed:
                 raise EngineError("The server is shutting down.", "Try again in a moment.")
@@ -122,7 +127,7 @@ class Jobs:
                 self.changed.notify_all()
                 return self._moment(there, visitor)
             if admit:
-                self._turns(record).admit(visitor)
+                self._turns(record).admit(visitor, elsewhere)
             return None
 
     def resume(self, key: str | None = None) -> bool:
@@ -139,6 +144,12 @@ class Jobs:
                 record.job = replace(job, state="failed", error=problem, finished=time.time())
                 self.note(record)
         return bool(found)
+
+    def look_after(self) -> None:
+        """From now on also without being asked: begin again what other servers leave, in a database that they share."""
+        self.resume()
+        if self._ledger is not None and self._store.shared:
+            self._watch.look_after()
 
     def _tidy(self) -> None:
         """Now and then, what a server does for its store."""
@@ -174,18 +185,24 @@ class Jobs:
                 return self._moment(record, visitor)
         if self._ledger is None or (written := self._ledger.find(key)) is None:
             return None
-        if written.active and self.resume(key):
+        job, left = written
+        if left and self.resume(key):
             return self.get(key, visitor)
-        return replace(written, others=1)  # at work elsewhere, or over
+        return replace(job, others=1)  # at work elsewhere, or over
 
     def wait(self, key: str, timeout: float | None = None) -> Job | None:
-        """The job of that key when it has finished, or as it is after ``timeout`` seconds."""
-        with self.changed:
-            record = self._records.get(key)
-            if record is None:
-                return None
-            self.changed.wait_for(lambda: not record.job.active, timeout)
-            return self._moment(record)
+        """The job of that key when it has finished, or as it is after ``timeout`` seconds; None if it is not known
+        here, or has finished at another server."""
+        end = time.monotonic() + (float("inf") if timeout is None else timeout)
+        while True:
+            with self.changed:
+                if (record := self._records.get(key)) is not None:
+                    self.changed.wait_for(lambda: not record.job.active, timeout and max(end - time.monotonic(), 0.0))
+                    return self._moment(record)
+            job = self.get(key)
+            if job is None or not job.active or time.monotonic() >= end:
+                return job
+            time.sleep(EVERY)
 
     def active(self) -> list[tuple[Job, bool]]:
         """Those that wait or run, each with whether it is of a quick kind."""
@@ -203,12 +220,12 @@ class Jobs:
         with self.changed:
             record = self._records.get(key)
             if record is None or not record.job.active:
-                return False
+                return self._ledger is not None and self._ledger.cancel(key, visitor, _cancelled())
             if visitor.id:
                 record.leave(visitor)
                 if record.others(visitor):
                     return False
-        return self.conclude(record, "cancelled", Cancelled("The job was cancelled.", "Start it again."), end=True)
+        return self.conclude(record, "cancelled", _cancelled(), end=True)
 
     def warm(self) -> None:
         """Start a worker, when nothing else is to be done, and let it import what the first job needs."""
@@ -227,6 +244,7 @@ class Jobs:
             self.changed.notify_all()
         for lane in (self._lane, self._second):
             lane.join()
+        self._watch.close()
         if self._ledger is not None:  # which has them as they were: another server goes on
             self._ledger.close()
 
@@ -259,17 +277,32 @@ class Jobs:
         self.tell(record, so_far=so_far)
 
     def note(self, record: Record, *, beat: bool = False) -> None:
-        if self._ledger is not None and not record.quick and not self.closed:
-            (self._ledger.beat if beat else self._ledger.write)(record)
+        if self._ledger is None or record.quick or self.closed:
+            return
+        by = (self._ledger.beat if beat else self._ledger.write)(record)
+        if by is not None and not self.cancel(record.job.key, by) and record.job.active:  # at another server
+            self._ledger.revive(record)
 
     def done(self, record: Record, result: Any) -> bool:
+        job, late = record.job, False
+
+        def hold() -> None:
+            nonlocal late
+            if late := self._ledger is not None and self._store.shared:
+                self._watch.hold(kind_of(job.request), job.key, result, kept)
+
+        def kept() -> None:
+            with self.changed:
+                self._set(record, warning=None)
+
         # First the store, so that whoever sees the job done finds the result there too.
-        warning = keep(self._store, record.job.key, record.job.request, result, self._identify)
+        warning = keep(self._store, job.key, job.request, result, self._identify, hold)
         with self.changed:
             if not record.job.active:
                 return False
             self._conclude(record, "done", phase="Done", share=1.0, result=result, warning=warning)
-        self.note(record)
+        if not late:  # else it is done, as others see it, once the database has the result
+            self.note(record)
         self._tidy()
         return True
 
@@ -345,6 +378,10 @@ class Jobs:
             finished[: max(0, len(finished) - KEEP_FINISHED)] + with_result[: max(0, len(with_result) - KEEP_RESULTS)]
         ):
             self._records.pop(job.key, None)
+
+
+def _cancelled() -> Cancelled:
+    return Cancelled("The job was cancelled.", "Start it again.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from qfund.core.feature import Kind
 from qfund.engine import key_of
 from qfund.engine.jobs import Jobs
 from qfund.engine.kinds import KINDS
-from qfund.engine.ledger import Ledger
+from qfund.engine.shared.ledger import Ledger
 from qfund.engine.store import Store
 from qfund.engine.worker import main
 
@@ -129,7 +129,7 @@ def ordeal(folder: Path, count: int, seconds: float, kills: int, chance: random.
             server = Server(folder)
     ledger = Ledger(store)
     missing = [key for key in keys.values() if store.get(KIND, key) is None]
-    told = [job.state for key in missing if (job := ledger.find(key)) is not None]
+    told = [found[0].state for key in missing if (found := ledger.find(key)) is not None]
     return Outcome(count - len(missing), told.count("lost"), len(missing) - len(told), twice)
 
 

@@ -1,5 +1,5 @@
 """The jobs of a web server: who asks for what, whose turn it is, and what became of it. Equal ones are computed once,
-long ones one at a time, and quick ones never wait behind those."""
+long ones one at a time unless there is a cluster, and quick ones never wait behind those."""
 
 import logging
 import sys
@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from qfund.core.errors import Cancelled, EngineError, QfundError
 from qfund.core.request import Request
 from qfund.engine import Identify, keep, key_of, settings, unfinished
-from qfund.engine.durations import Durations
+from qfund.engine import cluster as clusters
+from qfund.engine.cluster import Cluster
+from qfund.engine.durations import Durations, until_free
 from qfund.engine.job import NOBODY, Job, Record, State, Visitor
 from qfund.engine.kinds import kind_of
 from qfund.engine.lane import Lane, Worker
@@ -40,11 +42,13 @@ class Jobs:
     """Thread-safe; one lives as long as the web server. Nothing is started before the first ``submit`` or ``warm``.
 
     There are two lanes, each with a worker of its own. The second one takes quick jobs (``Kind.quick``), while the
-    first one is busy with a long one; so where one person asks for one thing after another, there is one worker.
+    first one is busy with a long one; so where one person asks for one thing after another, there is one worker. With
+    a cluster there are many first ones, which hand long jobs over to it, and quick ones all stay here.
 
     Args:
         store: where results are kept.
         command: how a worker is started.
+        cluster: where long jobs run; None reads ``QFUND_ENGINE``.
         capacity: how many jobs may wait, of the long ones and of the quick ones; None reads ``QFUND_QUEUE``.
         places: how many of one visitor may wait or run; None reads ``QFUND_PLACES``.
         time_limit: seconds that a job may run; None reads ``QFUND_TIME_LIMIT``.
@@ -61,6 +65,7 @@ class Jobs:
         store: "Store",
         *,
         command: Sequence[str] = COMMAND,
+        cluster: Cluster | None = None,
         capacity: int | None = None,
         places: int | None = None,
         time_limit: float | None = None,
@@ -91,8 +96,16 @@ class Jobs:
         def start() -> Worker:
             return Process(command)
 
+        def hand_over() -> Worker:
+            return Process(self._cluster.command) if self._cluster else start()
+
+        self._cluster = cluster or clusters.chosen()
+        if self._cluster is None:
+            self._lanes = [Lane("long", self, start, memory=memory)]
+        else:
+            names = [f"cluster {number}" for number in range(1, self._cluster.at_once + 1)]
+            self._lanes = [Lane(name, self, hand_over, stays=name == names[0], hands_over=True) for name in names]
         quick_memory = int(memory * settings.QUICK_SHARE)
-        self._lane = Lane("long", self, start, memory=memory)
         self._second = Lane("quick", self, start, memory=quick_memory, stays=False)
 
     def submit(self, request: Request, visitor: Visitor = NOBODY) -> Job:
@@ -211,7 +224,7 @@ class Jobs:
 
     def workers(self) -> dict[str, int]:
         """Lane → the process that works there."""
-        pids = {lane.name: getattr(lane.worker, "pid", None) for lane in (self._lane, self._second)}
+        pids = {lane.name: getattr(lane.worker, "pid", None) for lane in (*self._lanes, self._second)}
         return {name: pid for name, pid in pids.items() if pid is not None}
 
     def cancel(self, key: str, visitor: Visitor = NOBODY) -> bool:
@@ -231,7 +244,7 @@ class Jobs:
         """Start a worker, when nothing else is to be done, and let it import what the first job needs."""
         with self.changed:
             if not self.closed:
-                self._lane.warm()
+                self._lanes[0].warm()
                 self.changed.notify_all()
 
     def close(self) -> None:
@@ -242,7 +255,7 @@ class Jobs:
             for record in [record for record in self._records.values() if record.job.active]:
                 self._conclude(record, "cancelled", error)
             self.changed.notify_all()
-        for lane in (self._lane, self._second):
+        for lane in (*self._lanes, self._second):
             lane.join()
         self._watch.close()
         if self._ledger is not None:  # which has them as they were: another server goes on
@@ -251,14 +264,15 @@ class Jobs:
     # What the lanes ask and tell (``qfund.engine.lane.Board``).
 
     def due(self, lane: Lane) -> bool:
-        if lane is self._lane:
-            return bool(self._quick or self._long)
-        return bool(self._quick and self._long.running)
+        if lane is self._second:
+            return bool(self._quick and (self._long.running or self._cluster))
+        return bool(self._long or (self._quick and not self._cluster))
 
     def take(self, lane: Lane) -> Record | None:
         if not self.due(lane):
             return None
-        record = self._quick.take() or self._long.take()
+        quick = lane is self._second or not self._cluster
+        record = (self._quick.take() if quick else None) or self._long.take()
         if record is not None:
             record.lane = lane
             self._set(record, state="running", phase="Starting a worker", started=time.time())
@@ -327,8 +341,10 @@ class Jobs:
         self._records.pop(record.job.key, None)
         self._records[record.job.key] = record
         self._turns(record).add(record)
-        self._lane.start()
-        if record.quick and self._long.running:
+        if self._cluster is None or not record.quick:
+            for lane in self._lanes[: len(self._long) + len(self._long.running) or 1]:
+                lane.start()
+        if record.quick and (self._long.running or self._cluster):
             self._second.start()
         self.changed.notify_all()
 
@@ -339,10 +355,10 @@ class Jobs:
         turns = self._turns(record)
         order = turns.order()
         before = order[: order.index(record)]
-        left = [self._left(each) for each in turns.running]
-        left += [self._durations.expect(each.job.request) for each in before]
-        known = [seconds for seconds in left if seconds is not None]
-        return replace(seen, position=len(before) + 1, wait=sum(known) if len(known) == len(left) else None)
+        running = [self._left(each) for each in turns.running]
+        waiting = [self._durations.expect(each.job.request) for each in before]
+        lanes = 1 if record.quick else len(self._lanes)
+        return replace(seen, position=len(before) + 1, wait=until_free(running, waiting, lanes))
 
     def _left(self, record: Record) -> float | None:
         """Seconds that one which runs will take."""

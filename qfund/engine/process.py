@@ -3,7 +3,7 @@
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,17 +22,24 @@ class Process:
     It leads a process group, so that whatever it starts ends with it and Ctrl-C in the server's terminal does not reach
     it. It ends when this process does, because its standard input ends then.
 
+    Args:
+        settings: environment variables besides this process's own.
+        folder: that it is started in; None for this process's own.
+
     Raises:
         WorkerDied: if it cannot be started.
     """
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(
+        self, command: Sequence[str], settings: Mapping[str, str] | None = None, folder: str | None = None
+    ) -> None:
         try:
             self._popen = subprocess.Popen(
                 list(command),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                env=child.environment(),
+                env=child.environment() | dict(settings or {}),
+                cwd=folder,
                 start_new_session=True,
             )
         except OSError as error:

@@ -23,7 +23,8 @@ class Postgres:
     """The server that the wheel ``pgserver`` brings, in a folder of its own."""
 
     def __init__(self) -> None:
-        self._server: Any = importlib.import_module("pgserver").get_server(tempfile.mkdtemp(prefix="qfund-postgres-"), cleanup_mode="delete")
+        get_server = importlib.import_module("pgserver").get_server
+        self._server: Any = get_server(tempfile.mkdtemp(prefix="qfund-postgres-"), cleanup_mode="delete")
         self.uri = self._server.get_uri().replace("postgresql://", "postgresql+psycopg://")
 
     def kill(self) -> None:

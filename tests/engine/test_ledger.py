@@ -11,6 +11,7 @@ from qfund.core.errors import CorruptCheckpoint
 from qfund.engine.job import Visitor
 from qfund.engine.jobs import Desk, Jobs
 from qfund.engine.kinds import KINDS
+from qfund.engine.lane import ATTEMPTS
 from qfund.engine.shared import ledger as engine_ledger
 from qfund.engine.shared import servers
 from qfund.engine.shared.ledger import Ledger
@@ -78,7 +79,7 @@ def test_whoever_opens_the_page_of_an_interrupted_job_has_it_begun_again(shared:
 
 
 def test_a_job_that_ended_the_server_again_and_again_is_said_to_be_lost(shared: Bench) -> None:
-    for _ in range(engine_ledger.ATTEMPTS):
+    for _ in range(ATTEMPTS):
         jobs = server(shared)
         jobs.resume()
         job = jobs.submit(spec("wait"))

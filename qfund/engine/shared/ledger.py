@@ -19,6 +19,7 @@ from qfund.core.errors import EngineError, QfundError, StoreError
 from qfund.engine import messages
 from qfund.engine.job import Job, Record, Visitor
 from qfund.engine.kinds import KINDS, kind_of
+from qfund.engine.lane import ATTEMPTS
 from qfund.engine.shared import servers
 from qfund.engine.store import now, up_since, upsert
 from qfund.engine.tables import JOBS
@@ -26,8 +27,6 @@ from qfund.engine.tables import JOBS
 if TYPE_CHECKING:
     from qfund.engine.store import Store
 
-#: How often a job is begun before it is given up: what has ended a server again and again may go on doing so.
-ATTEMPTS = 3
 #: Seconds between two signs that a job goes on, and the same where other servers' visitors look on; and for which one
 #: that failed is remembered.
 BEAT, SHARED_BEAT, REMEMBERED = 10.0, 2.0, 86_400.0

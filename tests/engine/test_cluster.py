@@ -1,0 +1,193 @@
+"""Jobs on a cluster of three machines, which are processes here: where they land, and what becomes of them."""
+
+import os
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from qfund.core.errors import Cancelled, OutOfBudget, UsageError
+from qfund.engine import cluster
+from qfund.engine.cluster.needs import Needs, placed
+from qfund.engine.job import GONE_MACHINE, Job
+from qfund.engine.jobs import Jobs
+from qfund.engine.kinds import KINDS
+from qfund.engine.shared.ledger import Ledger
+from qfund.engine.store import Store
+from tests.engine.clustered import GIB, HANDS_OVER, KIND, Machines, Stay
+from tests.engine.test_engine import finished
+from tests.patience import until
+
+
+@pytest.fixture(scope="module")
+def machines() -> Iterator[Machines]:
+    if find_spec("ray") is None:
+        pytest.skip("Ray is not installed: pip install -r requirements-dev.txt")
+    made = Machines()
+    yield made
+    made.shutdown()
+
+
+@pytest.fixture(scope="module")
+def jobs(machines: Machines, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
+    """A server whose connections to the cluster are used again by all tests but the one that ends it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("QFUND_RAY_ADDRESS", machines.address)
+        patch.setitem(KINDS, KIND.name, KIND)
+        made = server(tmp_path_factory.mktemp("server"))
+        yield made
+        made.close()
+
+
+def server(folder: Path) -> Jobs:
+    store = Store(f"sqlite:///{folder}/qfund.db")
+    return Jobs(store, cluster=HANDS_OVER, places=100, ledger=Ledger(store))
+
+
+def at_work(jobs: Jobs, job: Job, attempts: int = 1) -> tuple[int, str]:
+    """Wait until a machine has told that it is at work: the process there, and the machine."""
+
+    def told() -> bool:
+        found = jobs.get(job.key)
+        assert found is not None and found.active, found
+        return found.phase.startswith("pid ") and found.attempts == attempts
+
+    until(told)
+    found = jobs.get(job.key)
+    assert found is not None
+    _, pid, machine = found.phase.split()
+    return int(pid), machine
+
+
+def there(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+def test_a_job_lands_where_its_memory_is_and_one_for_which_there_is_none_says_what_there_is(jobs: Jobs) -> None:
+    done = finished(jobs, jobs.submit(Stay("large", 5.0)))
+    assert done.error is None and done.result.machine == "large" and done.result.threads == "1"
+    refused = finished(jobs, jobs.submit(Stay("too large", 40.0)))
+    assert isinstance(refused.error, OutOfBudget)
+    assert "40 GiB" in refused.error.message and "the largest has 6 GiB, 4 CPU" in refused.error.message
+
+
+def test_many_small_ones_share_the_machines_and_whoever_waits_is_told_so(jobs: Jobs, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
+    many = [jobs.submit(Stay(f"small {number}", 0.5, str(gate))) for number in range(10)]
+    for job in many[:4]:
+        at_work(jobs, job)
+    gate.unlink()
+    done = [finished(jobs, job) for job in many]
+    assert [job.error for job in done] == [None] * 10
+    assert [job.result.model for job in done] == [f"small {number}" for number in range(10)]
+
+
+def test_cancelling_ends_what_runs_on_the_other_machine(jobs: Jobs, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
+    job = jobs.submit(Stay("to be cancelled", gate=str(gate)))
+    pid, _ = at_work(jobs, job)
+    assert there(pid) and jobs.cancel(job.key)
+    assert isinstance(finished(jobs, job).error, Cancelled)
+    until(lambda: not there(pid))
+
+
+def test_the_time_limit_begins_when_a_machine_does(jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
+    first = jobs.submit(Stay("first", 5.0, str(gate)))
+    at_work(jobs, first)
+    monkeypatch.setattr(jobs, "_time_limit", 1.0)
+    second = jobs.submit(Stay("second", 5.0))
+    until(lambda: (found := jobs.get(second.key)) is not None and "waiting for a machine with 5 GiB" in found.phase)
+    time.sleep(1.5)  # longer than it may take
+    gate.unlink()
+    assert finished(jobs, first).error is None and finished(jobs, second).error is None
+
+
+def test_a_job_whose_machine_is_gone_runs_again_elsewhere_and_is_done_once(
+    jobs: Jobs, machines: Machines, tmp_path: Path
+) -> None:
+    gate, log = tmp_path / "gate", tmp_path / "log"
+    gate.touch()
+    job = jobs.submit(Stay("m", 1.5, str(gate), str(log)))
+    pid, machine = at_work(jobs, job)
+    machines.remove(machine)
+    try:
+        _, other = at_work(jobs, job, attempts=2)
+        found = jobs.get(job.key)
+        assert found is not None and found.again == GONE_MACHINE and other != machine
+        until(lambda: not there(pid))
+        gate.unlink()
+        done = finished(jobs, job)
+        assert done.error is None and done.result.machine == other and done.attempts == 2
+        assert log.read_text() == f"m {machine}\nm {other}\n"
+    finally:
+        machines.nodes[machine] = machines.add(machine)
+
+
+@pytest.mark.usefixtures("jobs")
+def test_a_server_that_is_started_again_finds_its_jobs(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
+    before = server(tmp_path)
+    job = before.submit(Stay("m", gate=str(gate)))
+    pid, _ = at_work(before, job)
+    before.close()
+    until(lambda: not there(pid))
+    after = server(tmp_path)
+    try:
+        assert after.resume()
+        at_work(after, job, attempts=2)
+        gate.unlink()
+        assert finished(after, job).error is None
+    finally:
+        after.close()
+
+
+# Without a cluster.
+
+
+def test_fewer_processors_will_do_but_not_less_memory_or_another_gpu() -> None:
+    small = {"memory": 4.0 * GIB, "CPU": 2.0}
+    large = {"memory": 64.0 * GIB, "CPU": 16.0, "GPU": 1.0, "accelerator_type:H100": 1.0}
+    head = {"memory": 512.0 * GIB, "CPU": 0.0}
+    assert placed(Needs(2 * GIB, 8), [small, head]) == Needs(2 * GIB, 2)
+    assert placed(Needs(2 * GIB, 8), [small, large]) == Needs(2 * GIB, 8)
+    assert placed(Needs(2 * GIB, 1, 1, "H100"), [small, large]).options() == {
+        "memory": 2 * GIB,
+        "num_cpus": 1,
+        "num_gpus": 1,
+        "accelerator_type": "H100",
+    }
+    with pytest.raises(OutOfBudget, match="65 GiB of memory, and the cluster has none: the largest has 64 GiB, 16 CPU"):
+        placed(Needs(65 * GIB), [small, large, head])
+    with pytest.raises(OutOfBudget, match=r"2 GiB of memory and 1 A100, .* 64 GiB, 16 CPU, 1 GPU"):
+        placed(Needs(2 * GIB, 1, 1, "A100"), [small, large])
+    with pytest.raises(OutOfBudget, match="the largest has 4 GiB, 2 CPU, no GPU"):
+        placed(Needs(2 * GIB, 1, 1), [small])
+    with pytest.raises(OutOfBudget, match="no machine for jobs"):
+        placed(Needs(1), [head])
+
+
+@pytest.mark.parametrize(
+    ("engine", "address", "words"),
+    [("dask", "head:6379", "'dask'"), ("ray", "", "no cluster is named"), ("ray", "ray://head:10001", "Ray's client")],
+)
+def test_settings_that_name_no_cluster_are_refused(
+    engine: str, address: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QFUND_ENGINE", engine)
+    monkeypatch.setenv("QFUND_RAY_ADDRESS", address)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(UsageError, match=words):
+        cluster.chosen()
+
+
+def test_without_a_word_jobs_run_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("QFUND_RAY") or name == "QFUND_ENGINE"]:
+        monkeypatch.delenv(name)
+    assert cluster.chosen() is None

@@ -1,10 +1,13 @@
 """A Ray cluster of three machines on this one, and jobs that say where they ran. ``python -m tests.engine.clustered``
 is the worker that knows them, and with ``driver`` what hands them over."""
 
+import atexit
+import functools
 import os
 import sys
 import time
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +96,18 @@ class Machines:
 
     def shutdown(self) -> None:
         self._cluster.shutdown()
+
+
+@functools.cache
+def machines() -> Machines:
+    """Started once in a process. Skips the test where there is no Ray."""
+    import pytest
+
+    if find_spec("ray") is None:
+        pytest.skip("Ray is not installed: pip install -r requirements-dev.txt")
+    made = Machines()
+    atexit.register(made.shutdown)
+    return made
 
 
 if __name__ == "__main__":

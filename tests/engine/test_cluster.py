@@ -1,13 +1,17 @@
 """Jobs on a cluster of three machines, which are processes here: where they land, and what becomes of them."""
 
+import json
 import os
 import time
+import urllib.request
 from collections.abc import Iterator
-from importlib.util import find_spec
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from benchmarks.serving import ROOT, served
 from qfund.core.errors import Cancelled, OutOfBudget, UsageError
 from qfund.engine import cluster
 from qfund.engine.cluster.needs import Needs, placed
@@ -16,18 +20,16 @@ from qfund.engine.jobs import Jobs
 from qfund.engine.kinds import KINDS
 from qfund.engine.shared.ledger import Ledger
 from qfund.engine.store import Store
+from tests.engine import clustered
 from tests.engine.clustered import GIB, HANDS_OVER, KIND, Machines, Stay
+from tests.engine.databases import execute, url_of
 from tests.engine.test_engine import finished
 from tests.patience import until
 
 
 @pytest.fixture(scope="module")
-def machines() -> Iterator[Machines]:
-    if find_spec("ray") is None:
-        pytest.skip("Ray is not installed: pip install -r requirements-dev.txt")
-    made = Machines()
-    yield made
-    made.shutdown()
+def machines() -> Machines:
+    return clustered.machines()
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +148,39 @@ def test_a_server_that_is_started_again_finds_its_jobs(tmp_path: Path) -> None:
         assert finished(after, job).error is None
     finally:
         after.close()
+
+
+# All parts of deploy/, as processes.
+
+
+def ask(address: str, document: object = None) -> dict[str, Any]:
+    data = None if document is None else json.dumps(document).encode()
+    request = urllib.request.Request(address, data, {"content-type": "application/json"} if data else {})
+    with urllib.request.urlopen(request) as answer:
+        return dict(json.load(answer))
+
+
+def test_two_web_servers_compute_what_both_are_asked_for_once_on_the_cluster_and_both_show_it(
+    machines: Machines, tmp_path: Path
+) -> None:
+    url = url_of("postgres", tmp_path)
+    settings = {"QFUND_DATABASE_URL": url, "QFUND_ENGINE": "ray", "QFUND_RAY_ADDRESS": machines.address}
+    document = {"model": "pydoc-llama", "precisions": ["int8"], "max_tokens": 67}
+    with ExitStack() as stack:
+        one, two = (
+            stack.enter_context(served(ROOT / "app.py", tmp_path / name, settings=settings)) + "/api/v1/compare"
+            for name in ("one", "two")
+        )
+        asked = ask(one, document)
+        assert asked["state"] in ("queued", "running")
+        joined = ask(two, document)
+        assert joined["key"] == asked["key"]
+        store, jobs = Store(url), "SELECT state, attempts FROM qfund_jobs WHERE kind = 'compare'"
+        until(lambda: execute(store, jobs)[0][0] not in ("queued", "running"))
+        first, second = ask(one, document), ask(two, document)
+    assert first["state"] == second["state"] == "done" and first["result"] == second["result"]
+    assert first["result"]["input"]["tokens"] == 67
+    assert execute(store, jobs) == [("done", 1)]
 
 
 # Without a cluster.

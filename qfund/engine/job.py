@@ -17,7 +17,10 @@ State = Literal["queued", "running", "done", "failed", "cancelled", "lost"]
 GONE = 10.0
 
 
-RESTARTED, GONE_MACHINE = "Started again after a restart", "Started again: the machine that ran it is gone"
+#: Why a job was begun again.
+RESTARTED = "Started again after a restart"
+GONE_MACHINE = "Started again: the machine that ran it is gone"
+KILLED = "Started again: its worker was killed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ import msgspec
 from qfund.core.errors import EngineError, OutOfBudget, QfundError, TimedOut, WorkerDied
 from qfund.core.units import bytes_text
 from qfund.engine import messages
-from qfund.engine.job import GONE_MACHINE, Record, State
+from qfund.engine.job import GONE_MACHINE, KILLED, Record, State
 from qfund.engine.kinds import kind_of
+from qfund.engine.process import Killed
 
 #: How often a job is begun before it is given up: what has ended what did it again and again may go on doing so.
 ATTEMPTS = 3
@@ -173,11 +174,12 @@ class Lane:
             self._discard()
             self._perform(record)  # by a fresh one, which will have done nothing before
             return
-        except WorkerDied:
-            if not (self._hands_over and record.job.active and record.job.attempts < ATTEMPTS):
+        except WorkerDied as died:
+            tries = ATTEMPTS if self._hands_over else 2 if isinstance(died, Killed) else 1
+            if not record.job.active or record.job.attempts >= tries:
                 raise
             self._discard()
-            self._again(record)
+            self._again(record, GONE_MACHINE if self._hands_over else KILLED)
             self._perform(record)
             return
         finally:
@@ -231,10 +233,10 @@ class Lane:
             raise _NeverBegan
         raise worker.death()
 
-    def _again(self, record: Record) -> None:
+    def _again(self, record: Record, why: str = GONE_MACHINE) -> None:
         """What did it is gone, and it begins from the front."""
         attempts = record.job.attempts + 1
-        self._board.tell(record, attempts=attempts, again=GONE_MACHINE, phase="", share=0.0, begun=None, texts={})
+        self._board.tell(record, attempts=attempts, again=why, phase="", share=0.0, begun=None, texts={})
 
     def _fail(self, record: Record, error: Exception) -> None:
         if not isinstance(error, QfundError):

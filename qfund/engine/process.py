@@ -16,6 +16,10 @@ GRACE = 2.0
 _REMEDY = "Start it again: a fresh worker takes over."
 
 
+class Killed(WorkerDied):
+    """By somebody else, most likely the system: the job may do as it is once there is memory."""
+
+
 class Process:
     """A started worker.
 
@@ -98,7 +102,7 @@ class Process:
         except ValueError:
             return WorkerDied(f"The worker ended before it was done (exit code {code}).", f"See the log. {_REMEDY}")
         if name == "SIGKILL":
-            return WorkerDied(
+            return Killed(
                 "The worker was killed (SIGKILL), most likely because the memory ran out.",
                 "Choose a smaller model, a shorter context or fewer tokens, or a machine with more memory. " + _REMEDY,
             )

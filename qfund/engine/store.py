@@ -250,7 +250,7 @@ _CAUSES = (
     ),
     (("locked", "busy", "lock timeout"), "The database is busy", "Try again in a moment."),
     (
-        ("refused", "starting up", "shutting down", "terminating", "closed the connection", "timeout expired"),
+        ("refused", "starting up", "not yet accept", "shutting down", "terminating", "closed the connect", "timeout"),
         "The database does not answer",
         f"Wait until it is back, and try again. {_ELSEWHERE}",
     ),

@@ -4,7 +4,7 @@ task, whatever ends that."""
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from qfund.core.errors import EngineError, ModelNotFound, OutOfBudget
 from qfund.core.machine import public
 from qfund.core.units import bytes_text
 from qfund.engine import messages, settings
-from qfund.engine.process import Process
+from qfund.engine.process import Killed, Process
 from qfund.version import VERSION
 
 #: Seconds between two looks at the memory that the worker takes.
@@ -58,6 +58,15 @@ def work(order: Order) -> Iterator[bytes]:
         )
         yield messages.line(messages.failure(unseen))
         return
+    for last in (False, True):  # a worker that is killed has another one in its place, once
+        killed = yield from _attempt(order, last)
+        if not killed:
+            return
+        yield messages.line(messages.Progress("Started again: the worker was killed", 0.0))
+
+
+def _attempt(order: Order, last: bool) -> Generator[bytes, None, bool]:
+    """One worker's events. Whether it was killed by somebody else, which is told if it was the ``last`` one."""
     here = order.here if Path(order.here).is_dir() else None
     process = Process((sys.executable, "-m", order.module), order.settings, here)
     limit, over = min(order.memory, settings.read().memory), threading.Event()
@@ -78,9 +87,13 @@ def work(order: Order) -> Iterator[bytes]:
                 continue
             yield messages.line(event)
             if isinstance(event, messages.Done | messages.Failed):
-                return
+                return False
         process.end(patience=5.0)
-        yield messages.line(messages.failure(spent[0] if spent else process.death()))
+        death = spent[0] if spent else process.death()
+        if isinstance(death, Killed) and not last:
+            return True
+        yield messages.line(messages.failure(death))
+        return False
     finally:
         over.set()
         process.end()

@@ -3,6 +3,7 @@ again until it does, and jobs that another server has left behind are begun agai
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two tries, and between two looks for what others have left.
 AGAIN, LOOK = 2.0, 15.0
+#: Seconds that a server which is shut down goes on trying.
+LAST = 5.0
 #: Results that are held meanwhile; then the oldest is given up, and its job begun again by whoever asks.
 HELD = 50
 
@@ -53,7 +56,7 @@ class Watch:
         self.look_after()
 
     def close(self) -> None:
-        """After one more try."""
+        """After some more tries. What the database does not take then is left to another server, as work to be done."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -61,14 +64,20 @@ class Watch:
             self._thread.join()
 
     def _run(self) -> None:
-        closed = False
-        while not closed:
+        while not self._closed:
             with self._changed:
                 if not self._closed:
                     self._changed.wait(AGAIN if self._held else LOOK)
-                closed, held = self._closed, list(self._held.items())
-            if all(self._keep(key, *each) for key, each in held) and not closed:
+            if self._keep_all() and not self._closed:
                 self._resume()
+        end = time.monotonic() + LAST
+        while not self._keep_all() and time.monotonic() < end:
+            time.sleep(AGAIN / 4)
+
+    def _keep_all(self) -> bool:
+        with self._changed:
+            held = list(self._held.items())
+        return all(self._keep(key, *each) for key, each in held)
 
     def _keep(self, key: str, kind: Kind, result: Any, kept: Callable[[], object]) -> bool:
         try:

@@ -1,10 +1,12 @@
-"""A job on a machine of the cluster: a worker process as everywhere, whose events are handed back. It ends with the
-task, whatever ends that."""
+"""A job on a machine of the cluster: a worker process as everywhere, whose events are handed back. It ends with what
+runs the task, whatever ends that."""
 
+import os
 import socket
 import sys
 import threading
 from collections.abc import Generator, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from qfund.version import VERSION
 
 #: Seconds between two looks at the memory that the worker takes.
 LOOK = 0.25
+#: Seconds for which a worker without work is kept, and the bytes that it may hold meanwhile.
+IDLE, KEPT = 60.0, 1024**3
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +71,7 @@ def work(order: Order) -> Iterator[bytes]:
 
 def _attempt(order: Order, last: bool) -> Generator[bytes, None, bool]:
     """One worker's events. Whether it was killed by somebody else, which is told if it was the ``last`` one."""
-    here = order.here if Path(order.here).is_dir() else None
-    process = Process((sys.executable, "-m", order.module), order.settings, here)
+    process, used = _take(order)
     limit, over = min(order.memory, settings.read().memory), threading.Event()
     spent: list[OutOfBudget] = []
 
@@ -80,24 +83,77 @@ def _attempt(order: Order, last: bool) -> Generator[bytes, None, bool]:
                 return
 
     threading.Thread(target=oversee, daemon=True).start()
+    sound = begun = False
     try:
-        process.send(messages.request(order.line))
+        with suppress(OSError):  # it is gone, which the end of its events tells too
+            process.send(messages.request(order.line))
         for event in process.events():
             if isinstance(event, messages.Ready):
                 continue
+            begun = True
             yield messages.line(event)
             if isinstance(event, messages.Done | messages.Failed):
+                sound = not getattr(event, "spent", False)
                 return False
         process.end(patience=5.0)
         death = spent[0] if spent else process.death()
-        if isinstance(death, Killed) and not last:
+        if not last and (isinstance(death, Killed) or (used and not begun)):
             return True
         yield messages.line(messages.failure(death))
         return False
     finally:
         over.set()
-        process.end()
-        process.close()
+        _leave(order, process, sound)
+
+
+class _Idle:
+    """The worker of the last task in this process of Ray's, for the next one like it: its libraries are there."""
+
+    lock = threading.Lock()
+    key: object = None
+    process: Process | None = None
+
+
+def _take(order: Order) -> tuple[Process, bool]:
+    """A worker for ``order``, and whether it has done anything before."""
+    with _Idle.lock:
+        process, _Idle.process = _Idle.process, None
+        key = _Idle.key
+    if process is not None and key == _key(order) and process.alive():
+        return process, True
+    if process is not None:
+        _end(process)
+    here = order.here if Path(order.here).is_dir() else None
+    return Process((sys.executable, "-m", order.module), order.settings, here), False
+
+
+def _leave(order: Order, process: Process, sound: bool) -> None:
+    """Keep it for a while, unless it holds memory that others were promised."""
+    if not sound or process.memory() > KEPT:
+        _end(process)
+        return
+    with _Idle.lock:
+        _Idle.key, _Idle.process = _key(order), process
+    timer = threading.Timer(IDLE, _drop, (process,))
+    timer.daemon = True
+    timer.start()
+
+
+def _drop(process: Process) -> None:
+    with _Idle.lock:
+        if _Idle.process is not process:
+            return
+        _Idle.process = None
+    _end(process)
+
+
+def _end(process: Process) -> None:
+    process.end()
+    process.close()
+
+
+def _key(order: Order) -> object:
+    return order.module, tuple(sorted(order.settings.items())), order.here, os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
 def _too_large(limit: int) -> OutOfBudget:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -14,18 +15,22 @@ import pytest
 from gguf import GGUFWriter
 
 from benchmarks.serving import ROOT, served
-from qfund.core.errors import Cancelled, OutOfBudget, UsageError
-from qfund.engine import cluster
+from qfund.core.errors import Cancelled, OutOfBudget, QfundError, UsageError
+from qfund.engine import cluster, messages
+from qfund.engine.cluster import task
 from qfund.engine.cluster.needs import Needs, placed
+from qfund.engine.cluster.task import Order, work
 from qfund.engine.job import GONE_MACHINE, Job
 from qfund.engine.jobs import Jobs
 from qfund.engine.kinds import KINDS
 from qfund.engine.shared.ledger import Ledger
 from qfund.engine.store import Store
+from qfund.version import VERSION
 from tests.engine import clustered
 from tests.engine.clustered import GIB, HANDS_OVER, KIND, Machines, Stay
 from tests.engine.databases import execute, url_of
 from tests.engine.test_engine import finished
+from tests.engine.toys import TOYS, Hoard, Shout, Sum
 from tests.patience import until
 
 
@@ -215,6 +220,58 @@ def test_fewer_processors_will_do_but_not_less_memory_or_another_gpu() -> None:
         placed(Needs(2 * GIB, 1, 1), [small])
     with pytest.raises(OutOfBudget, match="no machine for jobs"):
         placed(Needs(1), [head])
+
+
+def order(kind: str, request: object, **changes: Any) -> Order:
+    line = messages.line(messages.Measure(kind, messages.document(request)))
+    usual: dict[str, Any] = {"settings": {}, "memory": GIB, "version": VERSION, "here": str(ROOT)} | changes
+    return Order("tests.engine.toys", line, **usual)
+
+
+def events(asked: Order) -> list[messages.Event]:
+    return [messages.event(line) for line in work(asked)]
+
+
+def failure(asked: Order) -> QfundError:
+    last = events(asked)[-1]
+    assert isinstance(last, messages.Failed)
+    return last.exception()
+
+
+def test_a_machine_that_has_another_qfund_or_does_not_see_the_checkpoint_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shout = Shout("m", "words")
+    assert "has qfund" in failure(order("shout", shout, version="0.0")).message
+    unseen = order("shout", shout, folder="/no/such/folder")
+    assert "does not see /no/such/folder" in str(failure(unseen)) and "same path" in str(failure(unseen))
+    monkeypatch.setenv("QFUND_PUBLIC", "1")
+    assert "/no/such/folder" not in str(failure(unseen))
+
+
+def test_a_machines_worker_does_the_next_job_like_it_and_is_ended_at_its_memory() -> None:
+    try:
+        nths = []
+        for settings in ({"A": "1"}, {"A": "1"}, {"A": "2"}):
+            last = events(order("sum", Sum("m", (1, 2)), settings=settings))[-1]
+            assert isinstance(last, messages.Done)
+            nths.append(TOYS["sum"].read_result(last.result).nth)
+        assert nths == [1, 2, 1]  # how many that process has done
+        ended = failure(order("hoard", Hoard("m", 2), memory=256 << 20))
+        assert isinstance(ended, OutOfBudget) and "256 MiB" in ended.message
+    finally:
+        task._drop(task._Idle.process)
+
+
+def test_a_machines_worker_that_is_killed_has_another_one_in_its_place_once() -> None:
+    begun = work(order("sum", Sum("m", (-1,))))  # which waits for ever, and says who it is
+    pids = []
+    for line in begun:
+        event = messages.event(line)
+        if isinstance(event, messages.Progress) and event.phase.startswith("pid "):
+            pids.append(int(event.phase.split()[1]))
+            os.kill(pids[-1], signal.SIGKILL)
+    assert len(set(pids)) == 2 and isinstance(event, messages.Failed) and "SIGKILL" in event.message
 
 
 @pytest.mark.parametrize(

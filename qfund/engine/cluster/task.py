@@ -139,12 +139,13 @@ def _leave(order: Order, process: Process, sound: bool) -> None:
     timer.start()
 
 
-def _drop(process: Process) -> None:
+def _drop(process: Process | None) -> None:
     with _Idle.lock:
         if _Idle.process is not process:
             return
         _Idle.process = None
-    _end(process)
+    if process is not None:
+        _end(process)
 
 
 def _end(process: Process) -> None:

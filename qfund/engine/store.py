@@ -166,7 +166,9 @@ class Store:
     @property
     def shared(self) -> bool:
         """Whether it is a server's, which other machines may use too, and not a file or in memory."""
-        return self._address.get_backend_name() != "sqlite"
+        with suppress(ArgumentError):  # told where it is used
+            return self._address.get_backend_name() != "sqlite"
+        return False
 
     def exists(self) -> bool:
         """Whether there is a database; one that is no file here counts as there."""
@@ -218,7 +220,7 @@ class Store:
     def _explained(self, error: SQLAlchemyError | OSError) -> StoreError:
         what = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
         where = str(self.file) if self.file else self._address.render_as_string(hide_password=True)
-        for signs, message, remedy in _CAUSES:
+        for signs, message, remedy in _AWAY if self.shared else _CAUSES:
             if any(sign in what.lower() for sign in signs):
                 return StoreError(f"{message} ({where}: {what}).", remedy)
         return StoreError(
@@ -248,9 +250,14 @@ _CAUSES = (
         "The database file cannot be opened",
         f"Check that its path is a file in a folder that this user may write. {_ELSEWHERE}",
     ),
-    (("locked", "busy", "lock timeout"), "The database is busy", "Try again in a moment."),
+    (("locked", "busy"), "The database is busy", "Try again in a moment."),
+)
+#: Of a server's.
+_AWAY = (
+    (("lock timeout", "deadlock"), "The database is busy", "Try again in a moment."),
+    (("no space left", "disk full"), "The disk of the database is full", "Free some space where it runs."),
     (
-        ("refused", "starting up", "not yet accept", "shutting down", "terminating", "closed the connect", "timeout"),
+        ("connect", "starting up", "shutting down", "terminating", "timeout expired"),
         "The database does not answer",
         f"Wait until it is back, and try again. {_ELSEWHERE}",
     ),

@@ -4,7 +4,9 @@ import functools
 import importlib
 import itertools
 import os
+import subprocess
 import tempfile
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from qfund.engine.store import Store
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 
 KINDS = ("sqlite", "postgres")
 _schemas = itertools.count()
@@ -24,7 +26,11 @@ class Postgres:
 
     def __init__(self) -> None:
         get_server = importlib.import_module("pgserver").get_server
-        self._server: Any = get_server(tempfile.mkdtemp(prefix="qfund-postgres-"), cleanup_mode="delete")
+        folder = tempfile.mkdtemp(prefix="qfund-postgres-")
+        with suppress(subprocess.SubprocessError):  # it has ten seconds, which a busy machine may need
+            get_server(folder, cleanup_mode="delete")
+        self._server: Any = get_server(folder)  # the same one
+        self.start()
         self.uri = self._server.get_uri().replace("postgresql://", "postgresql+psycopg://")
 
     def kill(self) -> None:
@@ -37,7 +43,13 @@ class Postgres:
             process.wait(PATIENCE)
 
     def start(self) -> None:
-        self._server.ensure_postgres_running()
+        def ready() -> bool:
+            with suppress(subprocess.SubprocessError, AssertionError):
+                self._server.ensure_postgres_running()
+                return True
+            return False
+
+        until(ready)
 
 
 @functools.cache

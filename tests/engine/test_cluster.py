@@ -5,7 +5,7 @@ import os
 import signal
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ import pytest
 from gguf import GGUFWriter
 
 from benchmarks.serving import ROOT, served
-from qfund.core.errors import Cancelled, OutOfBudget, QfundError, UsageError
+from qfund.core.errors import Cancelled, EngineError, OutOfBudget, QfundError, UsageError
 from qfund.engine import cluster, messages
-from qfund.engine.cluster import task
+from qfund.engine.cluster import driver, task
 from qfund.engine.cluster.needs import Needs, placed
 from qfund.engine.cluster.task import Order, work
 from qfund.engine.job import GONE_MACHINE, Job
@@ -25,6 +25,7 @@ from qfund.engine.jobs import Jobs
 from qfund.engine.kinds import KINDS
 from qfund.engine.shared.ledger import Ledger
 from qfund.engine.store import Store
+from qfund.engine.worker import Channel
 from qfund.version import VERSION
 from tests.engine import clustered
 from tests.engine.clustered import GIB, HANDS_OVER, KIND, Machines, Stay
@@ -220,6 +221,48 @@ def test_fewer_processors_will_do_but_not_less_memory_or_another_gpu() -> None:
         placed(Needs(2 * GIB, 1, 1), [small])
     with pytest.raises(OutOfBudget, match="no machine for jobs"):
         placed(Needs(1), [head])
+
+
+class Listening(Channel):
+    """What a driver has said."""
+
+    def __init__(self) -> None:
+        self.said: list[messages.Event] = []
+
+    def send(self, event: messages.Event) -> None:
+        self.said.append(event)
+
+
+def driven(monkeypatch: pytest.MonkeyPatch, *runs: Sequence[messages.Event]) -> list[messages.Event]:
+    """What a driver says whose machines say this in turn, and then are gone."""
+    channel, left = Listening(), list(runs)
+
+    def say(*_: object, again: bool) -> Iterator[messages.Event]:
+        yield messages.Waiting("waiting", again)
+        yield from left.pop(0)
+        raise driver._Gone
+
+    made = driver.Driver(channel, "module")
+    monkeypatch.setattr(made, "connect", lambda: None)
+    monkeypatch.setattr(made, "_nodes", lambda: [{"memory": 8.0 * GIB, "CPU": 4.0}])
+    monkeypatch.setattr(made, "_events", say)
+    made.perform(KIND, Stay("m"), b"line")
+    assert not left
+    return channel.said
+
+
+def test_a_machine_that_is_gone_after_it_has_told_the_result_is_nobodys_business(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a driver says then would be taken for the next job's."""
+    half, done = messages.Progress("half", 0.5), messages.Done(messages.document(1))
+    asking, first, second = (
+        messages.Waiting(*each) for each in (("asking the cluster",), ("waiting",), ("waiting", True))
+    )
+    assert driven(monkeypatch, [half, done]) == [asking, first, half, done]
+    assert driven(monkeypatch, [half], [done]) == [asking, first, half, second, done]
+    with pytest.raises(EngineError, match="gone, 3 in turn"):
+        driven(monkeypatch, [half], [half], [])
 
 
 def order(kind: str, request: object, **changes: Any) -> Order:

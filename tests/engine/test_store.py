@@ -398,6 +398,7 @@ def test_a_damaged_file_is_an_error_with_a_remedy(store: Store, file: Path, repo
 @pytest.mark.parametrize("url", ["nonsense", "foo://host/name", "postgresql+nodriver://user:secret@host/name"])
 def test_an_unusable_url_is_an_error_on_use_that_keeps_the_password(url: str, report: Report) -> None:
     store = Store(url)
+    assert isinstance(store.shared, bool)  # a server begins all the same
     for call in (
         lambda: store.get(COMPARE, "key"),
         lambda: store.listed(COMPARE),

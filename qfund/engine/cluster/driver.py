@@ -87,9 +87,12 @@ class Driver:
             source = catalog.locate(request.model, request.revision)
             folder = str(source.folder) if source.kind == "folder" else None
         wanted = resources.of(kind, request)
+        needs = resources.placed(wanted, self._nodes())
         given = {name: os.environ[name] for name in _CARRIED if name in os.environ}
         for attempt in range(1, ATTEMPTS + 1):
-            needs = resources.placed(wanted, self._nodes())
+            if attempt > 1:
+                with suppress(OutOfBudget):  # the machine that would do may come back
+                    needs = resources.placed(wanted, self._nodes())
             limits = {
                 "OMP_NUM_THREADS": str(needs.cpus),
                 "QFUND_MODEL_BUDGET_GIB": f"{needs.memory * SHARE / 1024**3:.3f}",
@@ -100,7 +103,8 @@ class Driver:
             try:
                 for event in self._events(order, needs, again=attempt > 1):
                     self._channel.send(event)
-                return
+                    if isinstance(event, messages.Done | messages.Failed):
+                        return  # whatever becomes of the machine now: what is sent from here on is the next job's
             except _Gone:
                 continue
         raise EngineError(

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qfund.precisions.gguf_names import gguf_name
 from qfund.precisions.quantizers.ggml.blocks import Blocks
-from qfund.precisions.quantizers.ggml.names import gguf_name
 from qfund.precisions.quantizers.heads import output_heads
 from qfund.precisions.quantizers.quantizer import Layout, Shape
 

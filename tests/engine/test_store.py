@@ -20,6 +20,7 @@ from qfund.core.home import home
 from qfund.engine import store as engine_store
 from qfund.engine.kinds import KINDS
 from qfund.engine.store import Store
+from qfund.engine.tables import TABLES
 from qfund.features.compare.request import listing
 from qfund.features.compare.request import report as report_request
 from qfund.features.compare.request.listing import Headline
@@ -293,7 +294,7 @@ def test_a_database_from_before_there_were_documents_gains_them(
     connection = sqlite3.connect(file)
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     connection.close()
-    assert tables == {"qfund_meta", "qfund_reports", "qfund_documents", "qfund_jobs", "qfund_revision"}
+    assert tables == {*TABLES.tables, "qfund_revision"}
 
 
 def test_a_dialect_without_upsert(store: Store, report: Report, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from qfund.cli import main
 from qfund.core.errors import InvalidSpec, QfundError, UnsupportedModel

@@ -97,6 +97,7 @@ class KvRow:
         bands: KL by depth of context.
         nonfinite: positions without finite logits.
         problem: why the cache cannot be rounded so.
+        recalled: share of the tokens of ``Kv.needles`` that come back.
     """
 
     kv: str
@@ -106,11 +107,16 @@ class KvRow:
     bands: tuple[Band, ...] = ()
     nonfinite: int = 0
     problem: str | None = None
+    recalled: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Kv:
-    """What was found. ``reference_bytes`` of one sequence of ``tokens`` tokens, as computed."""
+    """What was found. ``reference_bytes`` of one sequence of ``tokens`` tokens, as computed.
+
+    ``needles`` tokens of passages were asked for again at the end of a context, and ``recalled`` is the share of them
+    that comes back with the cache as computed (``measure.needle``); None of results of before, and of short texts.
+    """
 
     request: KvRequest
     qfund: str
@@ -123,3 +129,5 @@ class Kv:
     rows: tuple[KvRow, ...]
     seconds: float
     notes: tuple[str, ...] = ()
+    needles: int = 0
+    recalled: float | None = None

@@ -9,6 +9,8 @@ from qfund.precisions.table import PRECISIONS
 
 #: Of next tokens that stay, what the headline asks of a cache.
 KEEPS = 0.99
+#: Of a passage that is asked for again, what the unrounded cache must find for others to be told from it.
+RECALLS = 0.5
 
 
 def headline(found: Kv) -> str:
@@ -68,11 +70,31 @@ def refused(found: Kv) -> list[str]:
     return [f"{title(row.kv)} is left out: {row.problem}" for row in found.rows if row.problem]
 
 
+def needle(found: Kv) -> str | None:
+    """What becomes of passages that are asked for again; None where that was not looked at."""
+    if found.recalled is None:
+        return None
+    own = f"{100 * found.recalled:.0f} %"
+    if found.recalled < RECALLS:
+        return (
+            f"Asked for random passages again at the end of the context, this model finds {own} of {found.needles:,} "
+            "tokens by itself: too few to see what a cache forgets."
+        )
+    lost = [row for row in found.rows if row.recalled is not None and row.recalled < found.recalled]
+    said = ", ".join(f"{title(row.kv)} {100 * (row.recalled or 0):.0f} %" for row in lost)
+    return (
+        f"Asked for random passages again at the end of the context ({found.needles:,} tokens), the unrounded cache "
+        f"finds {own}; {said or 'no cache here finds fewer'}."
+    )
+
+
 def notes(found: Kv) -> list[str]:
     """What has to be known to read the numbers."""
     said = [
         "Weights and arithmetic are those of the reference; keys and values alone are rounded, as they are written."
     ]
+    if (looked := needle(found)) is not None:
+        said.append(looked)
     if (least := chosen(found)) and (along := depth(least)):
         said.insert(0, along)
     waiting = [title(row.kv) for row in found.rows if parts(row.kv)[0] == PER_CHANNEL and not row.problem]

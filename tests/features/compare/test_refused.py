@@ -56,10 +56,10 @@ def test_weights_that_no_scale_can_hold_refuse_the_quantisers_only(tmp_path: Pat
 def test_one_that_the_model_does_not_run_in_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     run = whole.forward
 
-    def forward(model: Any, batch: Any, row: Precision) -> Any:
+    def forward(model: Any, batch: Any, row: Precision, *caches: Any) -> Any:
         if row.name == "int8":
             raise UnsupportedModel("no kernel for it")
-        return run(model, batch, row)
+        return run(model, batch, row, *caches)
 
     monkeypatch.setattr(whole, "forward", forward)
     monkeypatch.setattr(streamed, "streamed_or_why_not", lambda *_: "whole for once")

@@ -1,6 +1,7 @@
 """A rounded KV cache: bit for bit what libraries store, bytes as ``fits`` has them, and what is refused."""
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from qfund import cli
 from qfund.core.errors import InvalidSpec, UnknownName, UnsupportedModel
 from qfund.engine import key_of, shipped
 from qfund.features.kv import figures, link, tables, words
+from qfund.features.kv.measure import needle
 from qfund.features.kv.measure.kv import bands, kv
 from qfund.features.kv.request import DEFAULT_KV, Kv, KvRequest, checked
 from qfund.features.memory.request.kv_cache import CacheLayers, kv_bytes
@@ -198,6 +200,38 @@ def test_bands_add_up_to_the_mean(found: Kv) -> None:
         assert row.kl is not None
         total = sum(band.count for band in row.bands)
         assert sum(band.kl * band.count for band in row.bands) / total == pytest.approx(row.kl.value)
+
+
+def test_a_needle_is_asked_for_again_at_the_end() -> None:
+    """By a reader that copies what followed the same two tokens before, which finds all; and by one that knows
+    nothing."""
+    ids = torch.arange(100, 164)[None]
+
+    def copies(given: torch.Tensor) -> torch.Tensor:
+        tokens, logits = given[0].tolist(), torch.zeros(given.shape[1], 200)
+        pairs = list(pairwise(tokens))
+        for place, pair in enumerate(pairs, 1):
+            if pair in pairs[: place - 1]:
+                logits[place, tokens[pairs.index(pair) + 2]] = 1
+        return logits
+
+    asked = len(needle.DEPTHS) * (needle.LENGTH - needle.CUE)
+    right, count = needle.recalled(ids, copies)
+    assert count == asked and asked - 1 <= right  # one pair stands by chance elsewhere too
+    assert needle.recalled(ids, lambda given: torch.zeros(given.shape[1], 200)) == (0, asked)
+    assert needle.recalled(ids[:, :20], copies) == (0, 0)
+    for context, wanted in needle.needles(ids):
+        assert context.shape == ids.shape and torch.equal(context[0, 1 - len(wanted) :], wanted[:-1])
+
+
+def test_what_a_cache_recalls_is_told(found: Kv) -> None:
+    assert found.needles == len(needle.DEPTHS) * (needle.LENGTH - needle.CUE)
+    same = next(row for row in found.rows if row.kv == "fp32")
+    assert same.recalled == found.recalled and all(0 <= (row.recalled or 0) <= 1 for row in found.rows)
+    found = replace(found, recalled=0.9, rows=(replace(same, recalled=0.9), replace(same, kv="q4_0", recalled=0.4)))
+    assert str(words.needle(found)).endswith("finds 90 %; q4_0 40 %.")
+    assert "too few to see" in str(words.needle(replace(found, recalled=0.1)))
+    assert words.needle(replace(found, recalled=None)) is None
 
 
 def test_words_tables_and_figures(found: Kv) -> None:

@@ -16,6 +16,7 @@ from qfund.core.errors import InvalidSpec, UnsupportedModel
 from qfund.core.intervals import Vector
 from qfund.core.metrics.estimates import estimates
 from qfund.core.progress import Progress
+from qfund.features.kv.measure.needle import recalled
 from qfund.features.kv.request import BANDS, Band, Kv, KvRequest, KvRow, checked
 from qfund.models import environment, inputs
 from qfund.models import opened as models
@@ -57,6 +58,8 @@ def kv(request: KvRequest, progress: Progress = lambda phase, share: None) -> Kv
         for number, chunk in enumerate(chunks):
             progress(f"reading chunk {number + 1:,} of {len(chunks):,}", number / len(chunks))
             run.chunk(chunk)
+        progress("looking for needles", 1.0)
+        run.needles(max(chunks, key=lambda chunk: chunk.ids.shape[1]).ids)
     return Kv(
         request=request,
         qfund=VERSION,
@@ -69,6 +72,8 @@ def kv(request: KvRequest, progress: Progress = lambda phase, share: None) -> Kv
         rows=tuple(run.row(name, prepared.texts_of_chunks) for name in request.kv),
         seconds=time.perf_counter() - started,
         notes=(*prepared.facts.notes, *opened.notes),
+        needles=run.asked,
+        recalled=run.recalled(""),
     )
 
 
@@ -99,7 +104,8 @@ class _Run:
         self._depths: list[NDArray[np.int64]] = []
         self._bytes: dict[str, int] = {}
         self.problems: dict[str, str] = {}
-        self.reference_bytes = 0
+        self.reference_bytes = self.asked = 0
+        self._recalled: dict[str, int] = {}
 
     def chunk(self, chunk: _Chunk) -> None:
         plain: Any = DynamicCache(config=self._model.config)
@@ -123,6 +129,27 @@ class _Run:
             targets = None if chunk.targets is None else chunk.targets[chunk.scored].to(reference.device)
             comparison.add_logits(reference, others, targets, chunks=number.to(reference.device))
         self._depths.append(chunk.scored.nonzero()[:, 0].numpy())
+
+    def needles(self, ids: Tensor) -> None:
+        """Passages in a text [1, tokens] asked for again, with the cache as computed (``""``) and with each other."""
+        self._recalled[""], self.asked = recalled(
+            ids, lambda given: self._read(given, DynamicCache(config=self._model.config), 0)
+        )
+        for name in self._request.kv:
+            if name not in self.problems:
+                window = self._request.waits(name)
+
+                def read(given: Tensor, name: str = name, window: int = window) -> Tensor:
+                    return self._read(
+                        given,
+                        caches.rounding(self._model.config, *parts(name), self._request.first, window),
+                        window,
+                    )
+
+                self._recalled[name], _ = recalled(ids, read)
+
+    def recalled(self, name: str) -> float | None:
+        return self._recalled[name] / self.asked if self.asked else None
 
     def _rounded(self, name: str, chunk: _Chunk) -> Tensor:
         window = self._request.waits(name)
@@ -161,6 +188,7 @@ class _Run:
             top1=metrics.get("top1_agreement"),
             bands=() if kl is None else bands(kl, depths, self._longest),
             nonfinite=candidate.nonfinite,
+            recalled=self.recalled(name),
         )
 
 

@@ -107,6 +107,7 @@ def _audited(found: Audit, key: str) -> None:
         st.markdown(f"- {literal(sentence)}")
     frame = audit_tables.frame(found)
     matrices = frame[frame["shape"].str.contains("×")]
+    st.markdown("**What each matrix is stored as**")
     st.plotly_chart(
         audit_figures.types(matrices),
         config=axes.CONFIG,
@@ -128,7 +129,7 @@ def _audited(found: Audit, key: str) -> None:
             "shape": "Shape",
             "bits": st.column_config.NumberColumn("Bits/weight", help="Scales included."),
             "bytes": st.column_config.NumberColumn("Bytes", format="localized"),
-            "sqnr": st.column_config.NumberColumn("SQNR (dB)", help="∞: every number is the original's."),
+            "sqnr": st.column_config.NumberColumn("SQNR (dB)", help="inf: every number is the original's."),
         },
         key=f"{key}_tensors",
         alt="Every tensor of the file: type, shape, bits, bytes and SQNR",

@@ -6,8 +6,8 @@ import pandas as pd
 
 from qfund.core.metrics.table import METRICS
 from qfund.drawing.phrases import FEW, label
+from qfund.features.compare.request.bits import weight_bits
 from qfund.features.compare.request.report import Report
-from qfund.features.compare.tables.footprints import weight_bits
 from qfund.precisions.files import family_of
 
 

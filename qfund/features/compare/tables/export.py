@@ -3,8 +3,9 @@
 import pandas as pd
 
 from qfund.drawing.csv import csv
+from qfund.features.compare.request.bits import parameter_bits
 from qfund.features.compare.request.report import Report, measured
-from qfund.features.compare.tables.footprints import PARTS, parameter_bits, tensors
+from qfund.features.compare.tables.footprints import PARTS, tensors
 
 
 def export_csv(report: Report) -> bytes:

@@ -6,9 +6,9 @@ from html import escape
 
 from qfund.core.units import bytes_text
 from qfund.drawing.palette import precision_color
+from qfund.features.compare.request.bits import weight_bits
 from qfund.features.compare.request.ranking import GOOD, Ranked, chosen
 from qfund.features.compare.request.report import PrecisionResult, Report
-from qfund.features.compare.tables.footprints import weight_bits
 from qfund.features.compare.view.interval_strips import STATES, Axis, axes, name, pill, scale, strip
 from qfund.features.compare.words.answer import why_not
 from qfund.features.compare.words.findings import NAMES, SIGNED, between, number

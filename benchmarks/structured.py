@@ -72,7 +72,7 @@ def made(width: int, layers: int, folder: Path) -> int:
                     weight *= gain / (2 * layers) ** 0.5
                 module.weight.copy_(weight)
         model.model.embed_tokens.weight.normal_(std=1.0)
-        model.model.norm.weight.fill_(6 / width**0.5)
+        model.model.norm.weight.fill_(3.3 / width**0.5)  # about 2 nat of entropy, as trained ones have
     model.save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(source / name, folder / name)

@@ -35,6 +35,7 @@ FEATURE = Feature(
             measure=f"{_AT}.measure.searched:recipe",
             check=f"{_AT}.request.recipe:checked",
             consistent=f"{_AT}.request.recipe:consistent",
+            schema=2,  # before, bits per weight counted what two modules share twice
         ),
     ),
     commands={

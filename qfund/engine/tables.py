@@ -33,7 +33,7 @@ DOCUMENTS = sa.Table(
     sa.Column("document", _BLOB, nullable=False),
     sa.Column("own", sa.Boolean),
 )
-#: The latest job of each key (``qfund.engine.ledger``).
+#: The latest job of each key (``qfund.engine.shared.ledger``).
 JOBS = sa.Table(
     "qfund_jobs",
     TABLES,
@@ -52,4 +52,13 @@ JOBS = sa.Table(
     sa.Column("started", sa.Float(53)),
     sa.Column("finished", sa.Float(53)),
     sa.Column("error", sa.Text),
+)
+#: Who has asked for a result of what is their own, where visitors sign in: a hash, or nothing for somebody who had not.
+#: What has rows here is read by these alone (``qfund.ui.server.private``).
+OWNERS = sa.Table(
+    "qfund_owners",
+    TABLES,
+    sa.Column("id", sa.String(128), primary_key=True),
+    sa.Column("key", sa.String(64), nullable=False, index=True),
+    sa.Column("owner", sa.String(64), nullable=False),
 )

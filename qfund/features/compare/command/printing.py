@@ -3,7 +3,7 @@
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 
-from qfund.commandline.options import distance, share
+from qfund.commandline.comparing import margins
 from qfund.commandline.table import Option
 from qfund.commandline.tables import folded
 from qfund.features.compare.request.decision import Margin, decide
@@ -12,24 +12,8 @@ from qfund.features.compare.request.report import Report
 _BESIDE = 4  # candidates whose columns fit beside each other in a terminal
 
 
-def _margin(name: str, default: float | None, what: str) -> Option:
-    said = f"call a candidate within your margin with {what} (default: {100 * (default or 0):g})"
-    return Option(f"--margin-{name}", said, "X", share, default)
-
-
 #: What each candidate is judged by; it changes no measurement.
-MARGINS = (
-    _margin("perplexity", Margin().perplexity, "perplexity that is worse by at most X %"),
-    _margin("tokens", Margin().tokens, "at most X % of the most likely tokens (or classes) changed"),
-    Option(
-        "--margin-cosine",
-        f"and, of an encoder, with a mean cosine of the last hidden states of at most X below 1 (default: "
-        f"{Margin().cosine:g})",
-        "X",
-        distance,
-        Margin().cosine,
-    ),
-)
+MARGINS = margins(Margin().perplexity or 0.0, Margin().tokens or 0.0, Margin().cosine or 0.0)
 
 
 def margin(options: Namespace) -> Margin:

@@ -9,20 +9,11 @@ from qfund.drawing.phrases import label
 from qfund.features.compare.request.bits import weight_bits
 from qfund.features.compare.request.ranking import Ranked
 from qfund.features.compare.request.report import PrecisionResult, Report
-from qfund.features.compare.words.findings import NAMES, SIGNED, between, number
+from qfund.features.compare.words.findings import NAMES, SIGNED, VERDICTS, between, number
 from qfund.features.compare.words.libraries import latency_phrase
 
 if TYPE_CHECKING:
     import pandas as pd
-
-#: State of a decision in a word.
-_WORDS = {
-    "indistinguishable": "no difference",
-    "within": "within",
-    "outside": "outside",
-    "inconclusive": "undecided",
-    "broken": "not finite",
-}
 
 
 def ranking(report: Report, rows: Sequence[Ranked]) -> "pd.DataFrame":
@@ -55,10 +46,11 @@ def _row(row: Ranked, metrics: Sequence[str]) -> dict[str, str]:
             seen = between(finding, signed)
             damage[title] = number(finding, finding.estimate.value, signed) + (f" ({seen})" if seen else "")
     place = f"{row.place}{'=' if row.shared else ''}" if row.place else "–"
-    state = _WORDS[row.decision.state]
+    state = VERDICTS[row.decision.state]
     return {"": place, "Candidate": label(row.result.precision), "Margin": state, **_sizes(row.result), **damage}
 
 
 def _sizes(result: PrecisionResult) -> dict[str, str]:
     bits = weight_bits(result)
-    return {"Memory": bytes_text(result.footprint_bytes), "Bits": "–" if bits is None else f"{bits:.3g}"}
+    cache = {} if result.cache is None else {"of it KV cache": bytes_text(result.cache.bytes)}
+    return {"Memory": bytes_text(result.memory), **cache, "Bits": "–" if bits is None else f"{bits:.3g}"}

@@ -38,6 +38,7 @@ FEATURE = Feature(
             memory="qfund.checkpoints.needs:streamed",
             check=f"{_AT}.request.recipe:checked",
             consistent=f"{_AT}.request.recipe:consistent",
+            schema=2,  # before, bits per weight counted what two modules share twice
         ),
     ),
     commands={

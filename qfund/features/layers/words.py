@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+import shlex
 import statistics
 from collections.abc import Mapping, Sequence
 
@@ -48,10 +50,39 @@ def axis_names(names: Sequence[str]) -> list[str]:
     return found if len(set(found)) == len(names) else shortened(names)
 
 
+#: A model that is a path.
+_FOLDER = re.compile(r"[./~\\]|[a-zA-Z]:[\\/]")
+
+
+def command(request: recipe.RecipeRequest) -> str:
+    """``qfund recipe pydoc-llama --precision int8 int4 --bits 5.0``; a text of its own is left out."""
+    bounds = {
+        "budget": request.budget,
+        "bits": request.bits,
+        "kl": request.kl,
+        "changed": request.changed,
+        "gpu": request.gpu,
+        "gpu-context": request.gpu_context if request.gpu else None,
+        "batch": request.batch if request.gpu and request.batch > 1 else None,
+        "context": request.context,
+        "revision": request.revision,
+    }
+    line = ["qfund", "recipe", request.model, "--precision", *request.precisions, "--reference", request.reference]
+    line += ["--max-tokens", str(request.max_tokens), "--test-tokens", str(request.test_tokens), "--by", request.by]
+    line += ["--alike", *(request.alike or ["none"])]
+    for name, value in bounds.items():
+        line += [] if value is None else [f"--{name}", str(value)]
+    return shlex.join([*line, *(["--also", *request.also] if request.also else [])])
+
+
 def card(found: Recipe, link: str = "") -> str:
     """A section of a model card: what a Hub reads (YAML), and what a person reads (Markdown)."""
     best, request = found.recipe, found.request
     assert best.kl is not None
+    versions = ", ".join(f"{name} {version}" for name, version in found.environment.versions.items())
+    # A folder of this machine is nobody else's base.
+    named = f"base_model: {json.dumps(request.model)}", "base_model_relation: quantized"
+    base = () if _FOLDER.match(request.model) else named
     rows = [
         "| | bytes | bits per weight | KL divergence (nat) |",
         "| --- | ---: | ---: | --- |",
@@ -64,8 +95,7 @@ def card(found: Recipe, link: str = "") -> str:
     return "\n".join(
         [
             "---",
-            f"base_model: {json.dumps(request.model)}",
-            "base_model_relation: quantized",
+            *base,
             "tags: [mixed-precision]",
             "---",
             "",
@@ -78,7 +108,8 @@ def card(found: Recipe, link: str = "") -> str:
             f"Mean KL(reference ‖ this) over {found.test_tokens:,} tokens that the search ({found.search_tokens:,} "
             "tokens) did not see, with 95 % intervals. " + recipe_headline(found),
             "",
-            f"Measured by qfund {found.qfund} on {found.created[:10]}." + (f" {link}" if link else ""),
+            f"Measured by qfund {found.qfund} on {found.created[:10]}, with {versions}, by `{command(request)}`."
+            + (f" {link}" if link else ""),
         ]
     )
 

@@ -1,6 +1,7 @@
 """Recipes for others: a checkpoint that transformers reads gives the recipe's outputs, and every script is one."""
 
 import json
+import shlex
 import sys
 import types
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from qfund.cli import main
+from qfund.commandline.parser import parse
 from qfund.core.errors import InvalidSpec, QfundError, UnsupportedModel
 from qfund.features.layers import words
 from qfund.features.layers.measure.exported import exported
@@ -257,6 +259,13 @@ def test_a_model_card_is_yaml_and_markdown(found: Recipe) -> None:
         "tags": ["mixed-precision"],
     }
     assert f"{found.recipe.bytes:,}" in body and "95 %" in body and "https://example.org/?x=1" in body
+    assert f"torch {found.environment.versions['torch']}" in body
+    line = shlex.split(body.partition("by `")[2].partition("`")[0])
+    options = parse(line[1:])
+    assert (options.model, options.bits, tuple(options.alike)) == ("pydoc-llama", 5.3, ("kind",))
+    assert (options.max_tokens, options.test_tokens, options.context) == (128, 128, 64)
+    here = replace(found, request=replace(found.request, model="/home/me/model"))
+    assert "base_model" not in words.card(here)
 
 
 def test_what_cannot_be_exported_is_told_before_anything_is_measured(

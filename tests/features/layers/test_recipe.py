@@ -16,6 +16,7 @@ from qfund.core.errors import EngineError, InvalidInput, InvalidSpec
 from qfund.core.estimate import Estimate
 from qfund.features.layers import tables, words
 from qfund.features.layers.measure import searched
+from qfund.features.layers.measure.choosing import choosing
 from qfund.features.layers.measure.opening import opening
 from qfund.features.layers.measure.searched import recipe as measure
 from qfund.features.layers.request import recipe, solver
@@ -170,6 +171,15 @@ def test_search_and_test_text_are_apart(found: Recipe) -> None:
     assert parts[0] + parts[1] == list(range(26)) and parts[0] and parts[1]
     assert found.search_tokens + found.test_tokens == found.input.tokens + 26
     assert found.search_tokens == pytest.approx(128, abs=16)
+
+
+def test_bits_are_of_weights_that_modules_share_once() -> None:
+    """Blocks of 32 codes and a scale in FP16 are 4.5 and 8.5 bits a weight, the tied embeddings among them."""
+    request = RecipeRequest("pydoc-llama", ("q8_0", "q4_0"), bits=5, max_tokens=512)
+    offered = choosing(opening(request, lambda phase, share: None), request)
+    assert {"lm_head", "model.embed_tokens"} <= set(offered.names)
+    for row, bits in (("q8_0", 8.5), ("q4_0", 4.5)):
+        assert offered.bits(offered.rest + sum(each[row] for each in offered.bytes.values())) == bits
 
 
 def test_what_is_alike_is_alike(found: Recipe) -> None:

@@ -21,7 +21,7 @@ class Choosing:
     """
     Attributes:
         rows: to choose from, the reference first.
-        names: the modules in the model's order; ``weights`` numbers together.
+        names: the modules in the model's order; ``weights`` numbers together, those that several share once.
         groups: those that have one precision.
         bytes: group → precision → bytes.
         rest: bytes of the model beside these modules.
@@ -96,7 +96,7 @@ def choosing(whole: Opening, request: RecipeRequest) -> Choosing:
         tuple(sizes),
         tuple(names),
         groups,
-        sum(math.prod(whole.places.every[name].shape) for name in names),
+        sum({place.tied: math.prod(place.shape) for place in map(whole.places.every.__getitem__, names)}.values()),
         held,
         whole.opened.sizes[request.reference] - sum(each[request.reference] for each in held.values()),
     )

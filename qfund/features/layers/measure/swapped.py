@@ -32,7 +32,7 @@ from qfund.version import VERSION
 REFERENCE = "reference"
 CONTROL = "nothing"
 #: A walk over the checkpoint takes about so many operations, and never fewer mixes than these.
-WALK, FEWEST = 4e12, 8
+WALK, FEWEST = 2.5e11, 8
 
 
 def swaps(request: SwapsRequest, progress: Progress = lambda phase, share: None) -> Swaps:

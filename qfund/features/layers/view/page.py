@@ -11,7 +11,7 @@ import streamlit as st
 from qfund.core.errors import QfundError
 from qfund.drawing import axes
 from qfund.features.layers import figures, tables, words
-from qfund.features.layers.link import ADDRESS, NONE, Asked
+from qfund.features.layers.link import ADDRESS, Asked
 from qfund.features.layers.request import recipe as recipes
 from qfund.features.layers.request import scripts
 from qfund.features.layers.request.modules import Layers
@@ -197,20 +197,13 @@ def _other_tools(found: Recipe, asked: Asked) -> None:
 
 def shell(asked: Asked) -> str:
     """``qfund layers pydoc-llama --swaps block``."""
-    line = ["qfund", "recipe" if asked.view == "recipe" else "layers", asked.model, "--precision", *asked.precisions]
+    if asked.view == "recipe":
+        return words.command(asked.recipe)
+    line = ["qfund", "layers", asked.model, "--precision", *asked.precisions]
     line += ["--reference", asked.reference, "--max-tokens", str(asked.tokens)]
-    gradient = ["--gradient"] * asked.gradient
-    line += {"swaps": ["--swaps", asked.part], "recipe": _bound(asked)}.get(asked.view, gradient)
+    line += ["--swaps", asked.part] if asked.view == "swaps" else ["--gradient"] * asked.gradient
     line += ["--also", *asked.also] if asked.also else []
     return shlex.join([*line, *(["--revision", asked.revision] if asked.revision else [])])
-
-
-def _bound(asked: Asked) -> list[str]:
-    more = ["--by", asked.by, "--alike", *(asked.alike or [NONE])]
-    if asked.limit == "gpu":
-        return ["--gpu", asked.gpu, "--gpu-context", str(asked.context), *more]
-    name = "budget" if asked.limit == "size" else asked.limit
-    return [f"--{name}", f"{getattr(asked, asked.limit)!r}", *more]
 
 
 _VIEWS: dict[str, Callable[[Answer, Asked], None]] = {"swaps": _swaps, "modules": _modules, "recipe": _recipe}

@@ -40,6 +40,7 @@ def compare(
     until: Margin | None = None,
     files: str | PathLike[str] | Iterable[str | PathLike[str]] = (),
     progress: Callable[[str, float], None] | None = None,
+    kv: str | Iterable[str] = (),
 ) -> Report:
     """Compare candidate precisions of a model with a reference precision, in this process; nothing is stored.
 
@@ -64,6 +65,8 @@ def compare(
             report of what was read, after each round (``qfund.core.progress``).
         files: quantised files or folders of the model, candidates too: paths, or ``owner/name@revision:file`` of the
             Hub. With ``precisions=()`` they are the only ones; one of them may be the ``reference``.
+        kv: caches to round keys and values to, ``"q8_0"`` or apart ``"q8_0/q4_0"`` (``precisions.caches``): the
+            reference and every candidate with each of them too.
 
     Raises:
         qfund.core.errors.QfundError: with a message and a remedy.
@@ -88,6 +91,7 @@ def compare(
         files=tuple(fspath(file) for file in ((files,) if isinstance(files, str | PathLike) else files)),
         texts=tuple(NamedText(name, content) for name, content in (texts or {}).items()),
         until=until,
+        kv=(kv,) if isinstance(kv, str) else tuple(kv),
     )
     report: Report = compute(spec, progress=progress)
     return report

@@ -15,6 +15,7 @@ from qfund.models import prequantized, tasks
 from qfund.models.cache import model_cache
 from qfund.models.loading import LoadedModel
 from qfund.models.skeleton import Skeletons
+from qfund.precisions.caches import weights_of
 from qfund.precisions.files import row_of
 from qfund.precisions.precision import STORED
 from qfund.precisions.table import PRECISIONS, precision, require
@@ -30,11 +31,13 @@ def groups(reference: str, candidates: Sequence[str], sizes: Mapping[str, int], 
     found: list[list[str]] = []
     left = 0
     for name in candidates:
-        size = 0 if name == reference else sizes[name]  # as its own candidate, the reference is there already
+        weights = weights_of(name)  # another cache, or the reference as its own candidate: they are there already
+        held = (reference, *map(weights_of, found[-1] if found else ()))
+        size = 0 if weights in held else sizes[weights]
         if size > free:
             raise OutOfBudget(
                 f"{row_of(reference).label} and {row_of(name).label} together need "
-                f"{bytes_text(sizes[reference] + sizes[name])}; this process may hold {bytes_text(budget)}.",
+                f"{bytes_text(sizes[reference] + size)}; this process may hold {bytes_text(budget)}.",
                 "Choose a smaller model or reference, or raise QFUND_MODEL_BUDGET_GIB on a machine with more memory.",
             )
         if not found or size > left:
@@ -93,8 +96,9 @@ class Opened:
         with ExitStack() as stack:
             models = []
             for name in names:
-                step(f"loading {PRECISIONS[name].label}")
-                lease = model_cache().lease(self.found, PRECISIONS[name], self.sizes[name], self.also)
+                row = row_of(name)
+                step(f"loading {row.label}")
+                lease = model_cache().lease(self.found, row, self.sizes[row.name], self.also)
                 models.append(stack.enter_context(lease))
             yield models
 

@@ -44,7 +44,7 @@ def canonical(request: Request) -> Request:
     reference = next((name for name, file in files.items() if request.reference in (name, file)), request.reference)
     if reference not in files:
         _reference(reference, files)
-    if not request.precisions and not files.keys() - {reference}:
+    if not (request.precisions or files.keys() - {reference} or getattr(request, "kv", ())):
         raise InvalidSpec("No candidate precision is named.", f"Choose among: {', '.join(PRECISIONS)}.")
     for name in request.precisions:
         precision(name)

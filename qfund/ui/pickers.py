@@ -7,6 +7,7 @@ import streamlit as st
 
 from qfund.checkpoints import catalog
 from qfund.drawing.phrases import label
+from qfund.precisions import caches as kv_caches
 from qfund.precisions.precision import GGUF, MEANING, STORED
 from qfund.precisions.request import ALSO
 from qfund.precisions.table import PRECISIONS, unavailable
@@ -77,7 +78,7 @@ def model(
         f"Model{', a folder' * ('folder' in allowed)}{' or a Hub id' * ('hub' in allowed)}",
         # The model of a link is always an option, also where the server will then refuse it with a clear message.
         list(dict.fromkeys([*(shipped or catalog.CATALOG), *inside, *nearby.lately(), named])),
-        format_func=title,
+        format_func=kv_caches.title,
         key=key,
         width=width,
         accept_new_options=bool(kinds),
@@ -163,6 +164,26 @@ def precisions(
         persist_state="session",
     )
     return tuple(name for name in PRECISIONS if name in found)
+
+
+def caches(
+    key: str, explained: str = "", heading: str = "KV cache", width: int | Literal["stretch"] = "stretch"
+) -> tuple[str, ...]:
+    """How keys and values are cached, as they were typed: several of ``KV_CHOICES``, or two with a slash between."""
+    found = st.multiselect(
+        heading,
+        list(dict.fromkeys([*kv_caches.KV_CHOICES, *map(str, st.session_state[key])])),
+        format_func=kv_caches.title,
+        key=key,
+        placeholder="As computed",
+        accept_new_options=True,
+        select_all=False,
+        wrap=True,
+        width=width,
+        help=f"{explained} Keys and values apart: type q8_0/q4_0.".strip(),
+        persist_state="session",
+    )
+    return tuple(map(str, found))
 
 
 def revision(key: str, explained: str | None = None) -> str | None:

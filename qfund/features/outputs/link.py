@@ -11,6 +11,7 @@ from qfund.core.errors import QfundError
 from qfund.core.parameters import Meant, Parameter, Query, count, last, names, number, text
 from qfund.features.captions import link as captions_link
 from qfund.features.captions.request import CaptionRequest
+from qfund.features.kv.link import CACHES
 from qfund.features.outputs.request import classes, embeddings, generation
 from qfund.features.outputs.request.classes import DEFAULT_TEXTS as TEXTS
 from qfund.features.outputs.request.classes import ClassesRequest
@@ -51,6 +52,7 @@ class Asked:
         look: the candidate whose example is looked at, and ``example`` which: 0 for the worst.
         pairs: what people find alike, to be embedded too.
         cosine, order, flips, correlation: the margin; no part of what is measured.
+        kv: caches that are rounded too where texts are written.
         captions: what the view of that name asks for.
     """
 
@@ -77,6 +79,7 @@ class Asked:
     chat: bool = False
     pairs: tuple[Pair, ...] = ()
     correlation: float = MARGIN.correlation
+    kv: tuple[str, ...] = ()
     captions: captions_link.Asked = field(default_factory=captions_link.Asked)
 
     def __post_init__(self) -> None:
@@ -119,6 +122,7 @@ class Asked:
             self.also,
             self.revision,
             self.chat,
+            self.kv,
         )
 
 
@@ -176,7 +180,8 @@ _PARAMETERS = {
     "ref": text("reference", PRECISIONS),
     "query": text("query", longest=MAX_TEXT),
     "pooling": text("pooling", POOLINGS),
-    "look": text("look", PRECISIONS),
+    "look": text("look", longest=MAX_TEXT),
+    "kv": CACHES,
     "tokens": count("new_tokens", 1, generation.MAX_NEW_TOKENS),
     "seed": count("seed", 0, 2**32 - 1),
     "example": count("example", 0, generation.MAX_PROMPTS),
@@ -190,7 +195,7 @@ _PARAMETERS = {
 }
 #: What stands in an address only where its view is open.
 _OF_VIEW = {
-    "text": ("prompt", "tokens", "temperature", "seed", "stop", "look", "example", "chat"),
+    "text": ("prompt", "tokens", "temperature", "seed", "stop", "look", "example", "chat", "kv"),
     "classes": ("text", "example", "flips"),
     "embeddings": ("query", "sentence", "pooling", "look", "cos", "order", "pair", "rho"),
 }
@@ -206,6 +211,7 @@ def to_query(asked: Asked) -> Query:
     idle |= {short for short, field in _MANY.items() if getattr(asked, field) == getattr(usual, field)}
     idle |= {short for short, (field, *_) in MARGINS.items() if getattr(asked, field) == getattr(usual, field)}
     idle |= set() if asked.chat else {"chat"}
+    idle |= set() if asked.kv else {"kv"}
     idle |= set() if asked.pairs else {"pair", "rho"}
     idle |= set() if asked.temperature else {"temperature", "seed"}
     idle |= set() if asked.example else {"example"}

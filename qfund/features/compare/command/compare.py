@@ -6,7 +6,7 @@ from pathlib import Path
 
 from qfund.commandline import measuring, texts
 from qfund.commandline.comparing import CHAT, LIBRARIES, LIKE_LLAMA_CPP, REFERENCE, UNTIL_DECIDED, amounts
-from qfund.commandline.options import ALSO, FILE, JSON, MODEL, REVISION, STORING, names, precision, reference
+from qfund.commandline.options import ALSO, FILE, JSON, KV, MODEL, REVISION, STORING, names, precision, reference
 from qfund.commandline.progress import Shown, say
 from qfund.commandline.table import Command, Exclusive, Option
 from qfund.core.errors import StoreError
@@ -36,6 +36,7 @@ def _run(options: Namespace) -> None:
         stride=options.stride,
         scoring=options.scoring.lower(),
         files=tuple(options.file or ()),
+        kv=names(options.kv),
         texts=() if options.text_folder is None else texts.read_folder(options.text_folder),
     )
     if options.chat or options.reference_answers:
@@ -100,6 +101,7 @@ COMMAND = Command(
             otherwise=f"{' '.join(spec.DEFAULT_CANDIDATES)}; beside 16 bits {' '.join(usual.ON_16_BITS)}",
         ),
         FILE,
+        KV,
         REFERENCE,
         Exclusive(
             (
@@ -124,6 +126,7 @@ COMMAND = Command(
     examples=(
         "qfund compare pydoc-llama --precision bf16 int8",
         "qfund compare ./my-model --precision bf16 int4 --file ./my-model-Q4_K_M.gguf",
+        "qfund compare pydoc-llama --precision bf16 int4 --kv q8_0 q8_0/q4_0",
         "qfund compare ./my-model --precision int4 nf4 --text-file notes.txt --json",
         "qfund compare ./my-model --precision int8 int4 nf4 --until-decided",
     ),

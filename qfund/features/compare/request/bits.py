@@ -1,6 +1,7 @@
 """Bits that a candidate takes: for each parameter of the model, and for each weight that was quantised."""
 
 from qfund.features.compare.request.report import PrecisionResult, Report
+from qfund.precisions.caches import weights_of
 from qfund.precisions.table import PRECISIONS
 
 
@@ -13,5 +14,5 @@ def weight_bits(result: PrecisionResult) -> float | None:
     """What one weight takes, scales and zero-points included: as counted, or the width of a cast."""
     if result.bits_per_weight is not None:
         return result.bits_per_weight
-    row = PRECISIONS.get(result.precision)
+    row = PRECISIONS.get(weights_of(result.precision))
     return float(row.bits) if row is not None and row.quantizer is None and row.bits else None

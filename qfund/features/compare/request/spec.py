@@ -10,6 +10,7 @@ from qfund.core.request import LATER
 from qfund.features.compare.request import margin
 from qfund.features.compare.request.margin import Margin
 from qfund.inputs.texts import ALL, CHAT, MAX_NAME, MAX_TEXT, MAX_TEXTS, SCORINGS, SECOND_HALF, NamedText
+from qfund.precisions.caches import checked_kv, crossed
 from qfund.precisions.files import file_names
 from qfund.precisions.request import canonical, take_usual_reference
 
@@ -44,6 +45,9 @@ class Spec:
             None reads all of the input for all.
         files: quantised files (or folders) of the model, candidates too: paths, or ``owner/name@revision:file`` of the
             Hub; in the order in which they are given. A name of ``candidates`` may be the ``reference``.
+        kv: caches that keys and values are rounded to where they are written (``precisions.caches``), ``"q8_0"`` or
+            apart ``"q8_0/q4_0"``. The reference and each candidate are compared with each of them too; the reference
+            itself, and what is not named here, caches as it computes.
     """
 
     model: str
@@ -60,15 +64,21 @@ class Spec:
     texts: tuple[NamedText, ...] = ()
     until: Margin | None = field(default=None, metadata=LATER)
     files: tuple[str, ...] = field(default=(), metadata=LATER)
+    kv: tuple[str, ...] = field(default=(), metadata=LATER)
 
     def __post_init__(self) -> None:
         take_usual_reference(self)
 
     @property
     def candidates(self) -> tuple[str, ...]:
-        """Names of all that is compared with the reference: precisions, then files."""
-        files = file_names(self.files)
-        return (*self.precisions, *(name for name in files if name != self.reference))
+        """Names of all that is compared with the reference: precisions, then files; then, for each cache, the same and
+        the reference with that."""
+        return crossed(self.reference, self.weights, self.kv)
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Those of ``candidates`` that cache as they compute."""
+        return (*self.precisions, *(name for name in file_names(self.files) if name != self.reference))
 
 
 def like_llama_cpp(spec: Spec) -> Spec:
@@ -95,7 +105,7 @@ def checked(spec: Spec) -> Spec:
     _check_texts(spec)
     if spec.until is not None:
         margin.checked(spec.until)
-    return replace(spec, texts=tuple(sorted(spec.texts, key=lambda named: named.name)))
+    return replace(spec, texts=tuple(sorted(spec.texts, key=lambda named: named.name)), kv=checked_kv(spec.kv))
 
 
 def _check_chunks(spec: Spec) -> None:

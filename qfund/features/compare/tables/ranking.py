@@ -52,4 +52,5 @@ def _row(row: Ranked, metrics: Sequence[str]) -> dict[str, str]:
 
 def _sizes(result: PrecisionResult) -> dict[str, str]:
     bits = weight_bits(result)
-    return {"Memory": bytes_text(result.footprint_bytes), "Bits": "–" if bits is None else f"{bits:.3g}"}
+    cache = {} if result.cache is None else {"of it KV cache": bytes_text(result.cache.bytes)}
+    return {"Memory": bytes_text(result.memory), **cache, "Bits": "–" if bits is None else f"{bits:.3g}"}

@@ -25,7 +25,7 @@ EVALUATION = "Evaluation text"
 
 _KEYS = (
     *("model", "reference", "precisions", "source", "text", "texts", "tokens"),
-    *("context", "scoring", "stride", "revision", "also", "libraries", "quantized"),
+    *("context", "scoring", "stride", "revision", "also", "libraries", "quantized", "kv"),
 )
 #: Characters of all files together that this page takes; the command line takes more.
 MAX_FILES = 400_000
@@ -82,6 +82,7 @@ def seed(spec: Spec) -> None:
         "also": list(spec.also),
         "libraries": spec.libraries,
         "quantized": "\n".join(spec.files),
+        "kv": list(spec.kv),
     }
     for name, value in values.items():
         st.session_state[f"choice_{name}"] = value
@@ -286,6 +287,11 @@ def _options() -> None:
             on_click=_like_llama_cpp,
             help="Sets what is scored, no overlap, and the whole text.",
         )
+        pickers.caches(
+            "choice_kv",
+            "The reference and every candidate once more with each of these caches: keys and values rounded where they "
+            "are written.",
+        )
         files.field("choice_quantized")
         pickers.revision("choice_revision", "A branch, tag or commit. The report keeps the commit that was read.")
         pickers.also(
@@ -331,6 +337,7 @@ def _without_amount() -> Spec:
         scoring=str(state["choice_scoring"]),
         texts=tuple(state["choice_texts"]) if source == OWN_FILES else (),
         files=files.lines(str(state["choice_quantized"] or "")),
+        kv=tuple(map(str, state["choice_kv"] or ())),
     )
 
 

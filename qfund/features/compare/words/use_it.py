@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from qfund.checkpoints import catalog
 from qfund.precisions.backends.table import implementations
+from qfund.precisions.caches import weights_of
 from qfund.precisions.precision import CAST, STORED, Precision
 from qfund.precisions.table import PRECISIONS
 
@@ -77,7 +78,7 @@ def lines(model: str, revision: str | None, task: str, precision: str) -> list[L
     Args:
         task: name of ``qfund.models.tasks.TASKS``.
     """
-    row = PRECISIONS.get(precision)
+    row = PRECISIONS.get(weights_of(precision))
     if row is None:
         return []
     path = f"models/{model}" if model in catalog.CATALOG else model

@@ -8,7 +8,7 @@ from qfund.commandline.options import ALSO, JSON, MODEL, REVISION, count, names,
 from qfund.commandline.table import Command, Exclusive, Option
 from qfund.commandline.tables import aligned
 from qfund.core.units import bytes_text
-from qfund.features.memory.request import budgets, kv_cache
+from qfund.features.memory.request import budgets
 from qfund.features.memory.request.budgets import GPUS, MACHINE
 from qfund.features.memory.request.fits import (
     DEFAULT_CONTEXT,
@@ -24,6 +24,7 @@ from qfund.features.memory.request.fits import (
     to_json,
 )
 from qfund.features.memory.words import beyond_training, heap, left_alone, longest_context
+from qfund.precisions.caches import KV_CHOICES, title
 from qfund.precisions.table import PRECISIONS
 
 
@@ -75,7 +76,8 @@ COMMAND = Command(
         Option("--batch", "sequences at once (default: 1)", "N", count, 1),
         Option(
             "--kv",
-            f"cache keys and values in {', '.join(kv_cache.KV_CHOICES)} (default: what the precision computes in)",
+            f"cache keys and values in {', '.join(KV_CHOICES)}; apart as q8_0/q4_0 (default: what the precision "
+            "computes in)",
             "K",
         ),
         precision(DEFAULT_PRECISIONS, "names"),
@@ -100,7 +102,7 @@ COMMAND = Command(
 def text(found: Fits) -> str:
     """A table, one row a precision, and the sentence that says which to choose."""
     workload = found.request.workload
-    kv = f"cached in {workload.kv}" if workload.kv else "cached as computed"
+    kv = f"cached in {title(workload.kv)}" if workload.kv else "cached as computed"
     work = f"{workload.batch:,} × {workload.context:,} tokens"
     lines = [
         f"{found.request.model}, {found.architecture}: {work}, keys and values {kv}, in {bytes_text(workload.budget)}.",

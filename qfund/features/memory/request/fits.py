@@ -9,7 +9,8 @@ from qfund.core.errors import InvalidSpec
 from qfund.core.names import look_up
 from qfund.core.request import model_name
 from qfund.features.memory.request.budgets import checked_budget
-from qfund.features.memory.request.kv_cache import KV_CHOICES, KV_FORMATS, CacheLayers, State
+from qfund.features.memory.request.kv_cache import CacheLayers, State
+from qfund.precisions.caches import canonical_kv
 from qfund.precisions.request import ALSO
 from qfund.precisions.table import PRECISIONS, precision
 
@@ -137,7 +138,8 @@ class Workload:
         budget: bytes.
         context: tokens of each sequence, prompt and answer together; an encoder-decoder reads and writes as many.
         batch: sequences at once.
-        kv: name of ``KV_FORMATS``; None for the dtype that each precision computes in.
+        kv: name of ``KV_FORMATS``, or two as ``"q8_0/q4_0"`` for keys and values apart; None for the dtype that each
+            precision computes in.
         runtime: name of ``RUNTIMES``.
         all_logits: keep logits of every position, as scoring a text does; generation keeps the last position's.
     """
@@ -262,14 +264,14 @@ def checked(request: FitsRequest) -> FitsRequest:
 
 
 def checked_workload(workload: Workload) -> Workload:
-    """The workload as it is.
+    """The same in its one canonical form.
 
     Raises:
         UnknownName: an unknown KV format or runtime.
         InvalidSpec: a number out of range.
     """
     if workload.kv is not None:
-        look_up({name: KV_FORMATS[name] for name in KV_CHOICES}, workload.kv, "KV precision")
+        workload = replace(workload, kv=canonical_kv(workload.kv))
     look_up(RUNTIMES, workload.runtime, "device")
     checked_budget(workload.budget)
     for name, value, largest in (("context", workload.context, MAX_CONTEXT), ("batch", workload.batch, MAX_BATCH)):

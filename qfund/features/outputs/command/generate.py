@@ -4,7 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from qfund.commandline import measuring, texts
-from qfund.commandline.options import beside, count, names, reference
+from qfund.commandline.options import KV, beside, count, names, reference
 from qfund.commandline.table import Command, Option
 from qfund.commandline.tables import aligned
 from qfund.core.errors import InvalidInput
@@ -43,6 +43,7 @@ def _run(options: Namespace) -> None:
         also=names(options.also),
         revision=options.revision,
         chat=options.chat or options.conversations is not None,
+        kv=names(options.kv),
     )
     measuring.put(measuring.stored(asked, options), options, text, generation.to_json)
 
@@ -51,6 +52,7 @@ COMMAND = Command(
     run=_run,
     rows=(
         *beside(DEFAULT_PRECISIONS),
+        KV,
         Option("--prompt", "go on with this text; can be given again (default: the project's)", "T", again=True),
         Option(
             "--prompts-file",
@@ -98,12 +100,12 @@ def text(found: Generation) -> str:
     lines = [f"{request.model}, {found.architecture}. {words.how_written(found)}", *found.notes, ""]
     if len(found.examples) > 1:
         lines += [*_statistics(found), ""]
-    lines += [f"{label(name)}: {words.candidate(found, name)}" for name in request.precisions]
+    lines += [f"{label(name)}: {words.candidate(found, name)}" for name in request.candidates]
     if len(found.examples) <= _WORST:
         for number in range(len(found.examples)):
             lines += ["", *_texts(found, number)]
     else:
-        for name in request.precisions:
+        for name in request.candidates:
             worst = [n for n in generation.worst_first(found, name) if found.examples[n].candidates[name].divergence]
             lines += ["", f"{label(name)}, the worst:"] if worst else []
             for number in worst[:_WORST]:
@@ -117,7 +119,7 @@ def text(found: Generation) -> str:
 def _statistics(found: Generation) -> list[str]:
     head = ["precision", "same tokens", "never diverge (%)", "divergent tokens (%)", "ties", "damage", "logit noise"]
     rows = []
-    for name in found.request.precisions:
+    for name in found.request.candidates:
         row = generation.statistics(found, name)
         if row is not None:
             ties = row.kinds.get(generation.TIED, 0)
@@ -131,9 +133,9 @@ def _texts(found: Generation, number: int) -> list[str]:
     """Every text after one prompt, with a mark where it parts from the reference's."""
     example, reference = found.examples[number], found.request.reference
     lines = [f"Prompt {number + 1}: {words.visible(example.prompt)}"]
-    width = max(len(label(name)) for name in (reference, *found.request.precisions))
+    width = max(len(label(name)) for name in (reference, *found.request.candidates))
     lines.append(f"  {label(reference):{width}}  {words.visible(example.reference.text)}")
-    for name in found.request.precisions:
+    for name in found.request.candidates:
         candidate = example.candidates[name]
         pieces, same = candidate.written.pieces, candidate.same
         marked = (

@@ -25,6 +25,7 @@ def command_line(asked: Asked) -> str:
         words += ["--max-new-tokens", str(asked.new_tokens)]
         words += ["--temperature", f"{asked.temperature:g}", "--seed", str(asked.seed)] if asked.temperature else []
         words += ["--chat"] if asked.chat else []
+        words += ["--kv", *asked.kv] if asked.kv else []
         words += [f"--stop={text}" for text in asked.stop]
         words += [f"--prompt={text}" for text in asked.prompts or ()]
     elif asked.view == "classes":

@@ -8,7 +8,7 @@ from qfund.features.outputs import words
 from qfund.features.outputs.link import ADDRESS, Asked
 from qfund.features.outputs.request.classes import Classes
 from qfund.features.outputs.request.embeddings import Embeddings
-from qfund.features.outputs.request.generation import Generation
+from qfund.features.outputs.request.generation import Generation, GenerationRequest
 from qfund.features.outputs.view import choices, classes, embeddings, text
 from qfund.features.outputs.view.captions import page as captions
 from qfund.ui import folding, progress, services
@@ -89,7 +89,9 @@ def _below(asked: Asked) -> None:
 
 def _result(answer: Answer) -> None:
     found = answer.result
-    precisions = phrases.together((found.request.reference, *found.request.precisions))
+    request = found.request
+    names = request.candidates if isinstance(request, GenerationRequest) else request.precisions
+    precisions = phrases.together((request.reference, *names))
     st.header(literal(f"{found.request.model}: {precisions}"), anchor=False)
     _VIEWS[type(found)].draw(answer)
     st.caption(literal(words.provenance(found)))

@@ -39,6 +39,7 @@ def compare(
     texts: Mapping[str, str] | None = None,
     until: Margin | None = None,
     files: str | PathLike[str] | Iterable[str | PathLike[str]] = (),
+    imatrix: str | PathLike[str] | None = None,
     progress: Callable[[str, float], None] | None = None,
     kv: str | Iterable[str] = (),
 ) -> Report:
@@ -67,6 +68,8 @@ def compare(
             Hub. With ``precisions=()`` they are the only ones; one of them may be the ``reference``.
         kv: caches to round keys and values to, ``"q8_0"`` or apart ``"q8_0/q4_0"`` (``precisions.caches``): the
             reference and every candidate with each of them too.
+        imatrix: an importance matrix (``llama-imatrix``), named likewise: candidates that are types of GGUF files are
+            rounded as llama-quantize rounds with it.
 
     Raises:
         qfund.core.errors.QfundError: with a message and a remedy.
@@ -89,6 +92,7 @@ def compare(
         stride=stride,
         scoring=scoring,
         files=tuple(fspath(file) for file in ((files,) if isinstance(files, str | PathLike) else files)),
+        imatrix=None if imatrix is None else fspath(imatrix),
         texts=tuple(NamedText(name, content) for name, content in (texts or {}).items()),
         until=until,
         kv=(kv,) if isinstance(kv, str) else tuple(kv),

@@ -55,9 +55,9 @@ def precision(default: Iterable[str], what: str = "candidates, names", otherwise
     return Option("--precision", said, "P", default=names, many=True)
 
 
-def beside(precisions: Iterable[str]) -> tuple[Option, ...]:
+def beside(precisions: Iterable[str], otherwise: str = "") -> tuple[Option, ...]:
     """What all commands have that put outputs in several precisions beside each other, and keep them."""
-    return (MODEL, precision(precisions), REFERENCE, ALSO, REVISION, JSON, *STORING)
+    return (MODEL, precision(precisions, otherwise=otherwise), REFERENCE, ALSO, REVISION, JSON, *STORING)
 
 
 def several_texts(does: str, default: str) -> tuple[Option, ...]:

@@ -213,3 +213,22 @@ def also(
         persist_state="session",
     )
     return tuple(name for name in ALSO if name in (found or ()))
+
+
+def quantized_files(key: str, what: str) -> None:
+    """A field for names of quantised files, one a line; ``what`` says what becomes of them."""
+    st.text_area(
+        "Add quantised files",
+        key=key,
+        height=100,
+        max_chars=8000,
+        placeholder="./my-model-Q4_K_M.gguf\nowner/name@main:file.gguf",
+        help=f"One a line: a path on this machine, or a file of the Hub. {what}",
+        persist_state="session",
+    )
+
+
+def named_files(key: str) -> tuple[str, ...]:
+    """The files that the field names, each once."""
+    text = str(st.session_state[key] or "")
+    return tuple(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))

@@ -20,7 +20,7 @@ from qfund.features.outputs.request.generation import GenerationRequest
 from qfund.features.outputs.request.verdicts import MARGIN, Margin
 from qfund.inputs import pairs
 from qfund.inputs.pairs import Pair
-from qfund.precisions.request import ALSO
+from qfund.precisions.request import ALSO, candidates_of
 from qfund.precisions.table import PRECISIONS
 from qfund.ui.address import Address
 
@@ -54,6 +54,7 @@ class Asked:
         cosine, order, flips, correlation: the margin; no part of what is measured.
         kv: caches that are rounded too where texts are written.
         captions: what the view of that name asks for.
+        files: quantised files that write too.
     """
 
     view: str = "text"
@@ -81,6 +82,7 @@ class Asked:
     correlation: float = MARGIN.correlation
     kv: tuple[str, ...] = ()
     captions: captions_link.Asked = field(default_factory=captions_link.Asked)
+    files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", self.model or MODELS[self.view])
@@ -123,7 +125,13 @@ class Asked:
             self.revision,
             self.chat,
             self.kv,
+            self.files,
         )
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """All that stand beside the reference in the view that is open."""
+        return candidates_of(self) if self.view == "text" else self.precisions
 
 
 def _many(field: str) -> Parameter:
@@ -172,7 +180,7 @@ def _part(field: str, times: float, most: float) -> Parameter:
     return Parameter(field, lambda value: [f"{times * value:.6g}"], read)
 
 
-_MANY = {"prompt": "prompts", "text": "texts", "sentence": "sentences", "stop": "stop"}
+_MANY = {"prompt": "prompts", "text": "texts", "sentence": "sentences", "stop": "stop", "quantized": "files"}
 _PARAMETERS = {
     "view": text("view", VIEWS),
     "model": text("model", longest=MAX_TEXT),
@@ -195,7 +203,7 @@ _PARAMETERS = {
 }
 #: What stands in an address only where its view is open.
 _OF_VIEW = {
-    "text": ("prompt", "tokens", "temperature", "seed", "stop", "look", "example", "chat", "kv"),
+    "text": ("prompt", "tokens", "temperature", "seed", "stop", "look", "example", "chat", "kv", "quantized"),
     "classes": ("text", "example", "flips"),
     "embeddings": ("query", "sentence", "pooling", "look", "cos", "order", "pair", "rho"),
 }

@@ -37,6 +37,7 @@ def _run(options: Namespace) -> None:
         scoring=options.scoring.lower(),
         files=tuple(options.file or ()),
         kv=names(options.kv),
+        imatrix=options.imatrix,
         texts=() if options.text_folder is None else texts.read_folder(options.text_folder),
     )
     if options.chat or options.reference_answers:
@@ -102,6 +103,12 @@ COMMAND = Command(
         ),
         FILE,
         KV,
+        Option(
+            "--imatrix",
+            "an importance matrix of this model (llama-imatrix; GGUF or .dat): candidates that are GGUF types are made "
+            "as llama-quantize --imatrix makes them; a path, or owner/name@revision:file of the Hub",
+            "F",
+        ),
         REFERENCE,
         Exclusive(
             (
@@ -127,6 +134,7 @@ COMMAND = Command(
         "qfund compare pydoc-llama --precision bf16 int8",
         "qfund compare ./my-model --precision bf16 int4 --file ./my-model-Q4_K_M.gguf",
         "qfund compare pydoc-llama --precision bf16 int4 --kv q8_0 q8_0/q4_0",
+        "qfund compare ./my-model --precision q4_k_m q2_k_mix --imatrix imatrix.gguf",
         "qfund compare ./my-model --precision int4 nf4 --text-file notes.txt --json",
         "qfund compare ./my-model --precision int8 int4 nf4 --until-decided",
     ),

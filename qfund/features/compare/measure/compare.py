@@ -13,7 +13,7 @@ from qfund.core.errors import ModelError
 from qfund.core.progress import Progress
 from qfund.features.compare.measure import libraries, whole
 from qfund.features.compare.measure.course import Course
-from qfund.features.compare.measure.files import File, open_files
+from qfund.features.compare.measure.files import File, open_files, weighted_rows
 from qfund.features.compare.measure.gathered import output_of
 from qfund.features.compare.measure.reporting import Reporting
 from qfund.features.compare.request.report import PrecisionResult, Report
@@ -51,8 +51,9 @@ def compare(spec: Spec, progress: Progress = lambda phase, share: None) -> Repor
     while True:
         try:
             predictions = opened.size(_of_the_model(spec))
-            if len(files) < len(spec.files):  # before anything runs, and once it is known what no module reads
+            if not files:  # before anything runs, and once it is known what no module reads
                 files = open_files(spec, opened.as_read, progress)
+                files |= weighted_rows(spec, opened.as_read, progress)
             sizes = _sizes(spec, opened) | {name: file.room for name, file in files.items()}
             predictions |= {name: file.footprint.bytes for name, file in files.items() if file.checkpoint is None}
             reporting = Reporting(asked, predictions, refused, started, time.perf_counter() - started)

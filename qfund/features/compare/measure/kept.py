@@ -90,7 +90,7 @@ class Rest:
         asked = replace(spec, max_tokens=DEFAULT_TOKENS, until=None, libraries=False)
         self._until = spec.until
         self._disk = disk()
-        held = (file.checkpoint.id if file.checkpoint else file.facts.id for file in files.values())
+        held = (file.id for file in files.values())
         self._key = ("rounds", *place(found), *held, msgspec.json.encode(asked).decode())
         self._digests = tuple(map(digest, batches)) if self._disk.limit else ()
 

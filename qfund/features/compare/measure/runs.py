@@ -84,6 +84,7 @@ def of_file(
     cache: Sizes | None = None,
 ) -> Run:
     """Of weights that a quantised file holds: its bytes are the file's, whatever they were decoded to."""
+    assert file.facts is not None
     inputs = file.facts.inputs
     besides = [f"What its kernels round besides is not in these figures: {inputs}."] if inputs else []
     return Run(

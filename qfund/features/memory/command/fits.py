@@ -4,10 +4,11 @@ from argparse import Namespace
 
 from qfund import engine
 from qfund.commandline.measuring import put
-from qfund.commandline.options import ALSO, JSON, MODEL, REVISION, count, names, precision
+from qfund.commandline.options import ALSO, FILE, JSON, MODEL, REVISION, count, names, precision
 from qfund.commandline.table import Command, Exclusive, Option
 from qfund.commandline.tables import aligned
 from qfund.core.units import bytes_text
+from qfund.drawing.phrases import label
 from qfund.features.memory.request import budgets
 from qfund.features.memory.request.budgets import GPUS, MACHINE
 from qfund.features.memory.request.fits import (
@@ -25,7 +26,6 @@ from qfund.features.memory.request.fits import (
 )
 from qfund.features.memory.words import beyond_training, heap, left_alone, longest_context
 from qfund.precisions.caches import KV_CHOICES, title
-from qfund.precisions.table import PRECISIONS
 
 
 def _run(options: Namespace) -> None:
@@ -39,9 +39,11 @@ def _run(options: Namespace) -> None:
             runtime=options.device or ("cpu" if options.budget == MACHINE else "cuda"),
             all_logits=options.all_logits,
         ),
-        precisions=names(options.precision),
+        # Beside files, the usual precisions are not meant unless they are named.
+        precisions=names(options.precision) or (() if options.file else DEFAULT_PRECISIONS),
         also=names(options.also),
         revision=options.revision,
+        files=tuple(options.file),
     )
     put(engine.compute(request), options, text, to_json)
 
@@ -80,7 +82,8 @@ COMMAND = Command(
             "computes in)",
             "K",
         ),
-        precision(DEFAULT_PRECISIONS, "names"),
+        precision((), "names", " ".join(DEFAULT_PRECISIONS)),
+        FILE,
         ALSO,
         Option(
             "--device",
@@ -94,6 +97,8 @@ COMMAND = Command(
     examples=(
         "qfund fits pydoc-llama --budget 24GiB --context 8192",
         "qfund fits owner/name --gpu rtx-4090 --batch 4 --kv int8",
+        "qfund fits ./my-model --file ./my-model-Q4_K_M.gguf --gpu rtx-4090",
+        "qfund fits ./my-model-Q4_K_M.gguf --gpu rtx-4090",
     ),
     notes="GPUs: " + "; ".join(f"{gpu.name} ({bytes_text(gpu.bytes)})" for gpu in GPUS.values()) + ".",
 )
@@ -114,7 +119,7 @@ def text(found: Fits) -> str:
         found.choice.sentence,
         *(f"! {warning}" for warning in (*found.warnings, *heap(workload), *left_alone(found))),
         *found.notes,
-        *(f"{PRECISIONS[name].label} is left out: {why}" for name, why in found.refused.items()),
+        *(f"{label(name)} is left out: {why}" for name, why in found.refused.items()),
     ]
     return "\n".join(lines)
 

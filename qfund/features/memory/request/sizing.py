@@ -18,11 +18,11 @@ from qfund.features.memory.request.fits import (
     Shape,
     Weights,
     Workload,
+    row_in,
 )
 from qfund.features.memory.request.kv_cache import KV_OF, SIZES, Config, kv_bytes, state_bytes
 from qfund.precisions.caches import KV_FORMATS, KvFormat, parts, with_cache
 from qfund.precisions.precision import STORED
-from qfund.precisions.table import PRECISIONS
 
 EXACT, ESTIMATE = "exact", "estimate"
 
@@ -81,7 +81,7 @@ def _formats(kv: str) -> tuple[KvFormat, KvFormat]:
 
 def computes_in(shape: Shape, weights: Weights) -> str:
     """torch's name of a dtype. A checkpoint that is quantised already stands alone: the one that was traced for it."""
-    row = PRECISIONS[weights.precision]
+    row = row_in(weights.precision)
     return shape.activations[-1].dtype if row.family == STORED else row.dtype
 
 

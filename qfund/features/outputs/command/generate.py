@@ -4,7 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from qfund.commandline import measuring, texts
-from qfund.commandline.options import KV, beside, count, names, reference
+from qfund.commandline.options import FILE, KV, beside, count, names, reference
 from qfund.commandline.table import Command, Option
 from qfund.commandline.tables import aligned
 from qfund.core.errors import InvalidInput
@@ -34,7 +34,8 @@ def _run(options: Namespace) -> None:
     asked = GenerationRequest(
         model=options.model,
         reference=reference(options),
-        precisions=names(options.precision),
+        # Beside files, the usual candidates are not meant unless they are named.
+        precisions=names(options.precision) or (() if options.file else DEFAULT_PRECISIONS),
         prompts=given,
         max_new_tokens=options.max_new_tokens,
         stop=tuple(options.stop),
@@ -44,6 +45,7 @@ def _run(options: Namespace) -> None:
         revision=options.revision,
         chat=options.chat or options.conversations is not None,
         kv=names(options.kv),
+        files=tuple(options.file),
     )
     measuring.put(measuring.stored(asked, options), options, text, generation.to_json)
 
@@ -51,7 +53,8 @@ def _run(options: Namespace) -> None:
 COMMAND = Command(
     run=_run,
     rows=(
-        *beside(DEFAULT_PRECISIONS),
+        *beside((), otherwise=" ".join(DEFAULT_PRECISIONS)),
+        FILE,
         KV,
         Option("--prompt", "go on with this text; can be given again (default: the project's)", "T", again=True),
         Option(
@@ -90,7 +93,10 @@ COMMAND = Command(
         ),
         Option("--seed", "of the random numbers (default: 0)", "N", int, 0),
     ),
-    examples=('qfund generate pydoc-llama --precision bf16 int4 --prompt "def open_url(url):"',),
+    examples=(
+        'qfund generate pydoc-llama --precision bf16 int4 --prompt "def open_url(url):"',
+        "qfund generate ./my-model --file ./my-model-Q4_K_M.gguf",
+    ),
 )
 
 

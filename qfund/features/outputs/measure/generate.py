@@ -48,7 +48,7 @@ def generate(request: GenerationRequest, progress: Progress = lambda phase, shar
     """
     started = time.perf_counter()
     request = checked(request)
-    names = (request.reference, *request.precisions)
+    names = (request.reference, *request.weights)
     opening = opened(request, names, request.also, progress)
     if opening.task.name not in _WRITERS:
         raise UnsupportedModel(
@@ -70,14 +70,14 @@ def generate(request: GenerationRequest, progress: Progress = lambda phase, shar
         architecture=opening.found.architecture,
         task=opening.task.name,
         examples=tuple(prompt.example(request.candidates) for prompt in asked),
-        notes=(*notes, *dict.fromkeys(run.notes)),
+        notes=(*notes, *opening.notes_of_files, *dict.fromkeys(run.notes)),
         seconds=time.perf_counter() - started,
     )
 
 
 def _in_order(request: GenerationRequest) -> list[str]:
     """What runs the same weights with another cache after one another."""
-    weights = dict.fromkeys((request.reference, *request.precisions))
+    weights = dict.fromkeys((request.reference, *request.weights))
     return [name for own in weights for name in request.candidates if weights_of(name) == own]
 
 

@@ -16,7 +16,7 @@ from qfund.core.errors import InvalidSpec
 from qfund.core.estimate import Estimate, of_items
 from qfund.core.request import LATER
 from qfund.precisions import request as precisions_request
-from qfund.precisions.caches import checked_kv, crossed
+from qfund.precisions.caches import checked_kv
 
 SCHEMA = 1
 MAX_PROMPTS = 512
@@ -59,6 +59,7 @@ class GenerationRequest:
         chat: each prompt is a user's message (or a conversation, ``qfund.inputs.conversations.written``), rendered by
             the checkpoint's own chat template; what is written is the answer.
         kv: caches that keys and values are rounded to where they are written, as in a ``Spec``.
+        files: quantised files of the model, candidates too, as in ``Spec``.
     """
 
     model: str
@@ -73,14 +74,20 @@ class GenerationRequest:
     revision: str | None = None
     chat: bool = field(default=False, metadata=LATER)
     kv: tuple[str, ...] = field(default=(), metadata=LATER)
+    files: tuple[str, ...] = field(default=(), metadata=LATER)
 
     def __post_init__(self) -> None:
         precisions_request.take_usual_reference(self)
 
     @property
     def candidates(self) -> tuple[str, ...]:
-        """All that writes beside the reference: precisions; then, for each cache, they and the reference with it."""
-        return crossed(self.reference, self.precisions, self.kv)
+        """As ``precisions.request.candidates_of``."""
+        return precisions_request.candidates_of(self)
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Those of ``candidates`` that cache as they compute."""
+        return precisions_request.weights_named(self)
 
 
 EXAMPLE = GenerationRequest("pydoc-llama")

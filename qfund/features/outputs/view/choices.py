@@ -55,6 +55,7 @@ def follow(asked: Asked, new: bool) -> None:
         "sentences": "\n".join(asked.sentences),
         "pooling": asked.pooling,
         "pairs": asked.pairs,
+        "files": "\n".join(asked.files),
         **{f"margin_{name}": round(times * getattr(asked, field), 6) for name, (field, times, _) in MARGINS.items()},
     }
     pickers.begin("outputs", values, new)
@@ -99,7 +100,7 @@ def draw(asked: Asked) -> Asked:
                 horizontal=True, vertical_alignment="bottom", width="content", height=height, border=False
             ):
                 with st.popover("Options", icon=":material/tune:"):
-                    asked = _common(_drawing(asked) if asked.view == "text" else asked)
+                    asked = _common(_files(_drawing(asked)) if asked.view == "text" else asked)
                 label, icon = _ACTIONS[asked.view]
                 st.button(label, type="primary", key="outputs_go", icon=icon, width=150, on_click=_want)
         return _texts(asked)
@@ -187,6 +188,11 @@ def _drawing(asked: Asked) -> Asked:
     each = (line.replace(_LINE_END, "\n") for line in lines(str(stop or "")) if line)
     stops = tuple(each)[: generation.MAX_STOPS]
     return replace(asked, temperature=float(temperature), seed=int(seed or 0), stop=stops, kv=caches)
+
+
+def _files(asked: Asked) -> Asked:
+    pickers.quantized_files("outputs_files", "Each writes beside the precisions, with its own weights, decoded.")
+    return replace(asked, files=pickers.named_files("outputs_files"))
 
 
 def _embeddings(asked: Asked) -> Asked:

@@ -8,6 +8,8 @@ FROM python:3.11-slim AS build
 # Pip reads both from the environment.
 ARG PIP_EXTRA_INDEX_URL
 ARG PIP_FIND_LINKS
+# For several servers and a cluster (deploy/README.md): --build-arg EXTRAS=postgres,ray
+ARG EXTRAS
 RUN python -m venv /venv
 WORKDIR /app
 COPY requirements.txt .
@@ -15,7 +17,7 @@ RUN /venv/bin/pip install --no-cache-dir -r requirements.txt
 COPY . .
 # Bytecode now: the server may not write here, and each worker would compile again. It may read all, whatever the modes
 # of the files that were sent.
-RUN /venv/bin/pip install --no-cache-dir --no-deps --editable . \
+RUN /venv/bin/pip install --no-cache-dir --editable ".${EXTRAS:+[$EXTRAS]}" \
     && /venv/bin/python -m compileall -q qfund pages \
     && chmod -R a+rX .
 

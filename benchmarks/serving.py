@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,13 +16,16 @@ START = 120.0  # seconds that a server may take to answer
 
 
 @contextmanager
-def served(script: Path, home: Path, folder: Path = ROOT, *options: str) -> Iterator[str]:
+def served(
+    script: Path, home: Path, folder: Path = ROOT, *options: str, settings: Mapping[str, str] | None = None
+) -> Iterator[str]:
     """The address of ``script`` served from ``folder`` (whose ``.streamlit/config.toml`` counts): a server that has
     answered nothing yet but that it is healthy.
 
     Args:
         home: where qfund keeps its database; what the server says goes to a log there.
         options: of Streamlit.
+        settings: environment variables of qfund.
 
     Raises:
         RuntimeError: it ended, or did not answer in time.
@@ -33,7 +36,7 @@ def served(script: Path, home: Path, folder: Path = ROOT, *options: str) -> Iter
     command = [sys.executable, "-m", "streamlit", "run", str(script), f"--server.port={port}"]
     command += ["--server.address=127.0.0.1", "--server.headless=true", *options]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("QFUND_")}
-    environment |= {"QFUND_HOME": str(home), "OMP_WAIT_POLICY": "passive"}
+    environment |= {"QFUND_HOME": str(home), "OMP_WAIT_POLICY": "passive", **(settings or {})}
     home.mkdir(parents=True, exist_ok=True)
     log = home / f"{script.stem}.log"
     with log.open("wb") as output:

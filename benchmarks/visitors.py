@@ -23,7 +23,7 @@ from benchmarks.serving import ROOT, served
 from qfund.engine import key_of, upkeep
 from qfund.engine.job import Job, Record
 from qfund.engine.kinds import kind_of
-from qfund.engine.ledger import Ledger
+from qfund.engine.shared.ledger import Ledger
 from qfund.engine.store import Store
 from qfund.features.compare.request.spec import Spec
 

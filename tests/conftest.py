@@ -26,7 +26,10 @@ if processes := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
 #: Files (or folders) that run in one process, because they share what is slow to make: comparisons, a browser.
 TOGETHER = {"models/test_footprint": "features/compare/test_architectures", "browser": "browser"}
 #: What takes longest, longest first: it begins first, so that no process is left alone with it in the end.
-LONGEST = ("features/compare/test_architectures", "browser", "features/memory/test_load_peak", "stream/test_stream")
+LONGEST = (
+    *("features/compare/test_architectures", "browser", "engine/test_cluster"),
+    *("features/memory/test_load_peak", "stream/test_stream"),
+)
 
 for _name in {*TOGETHER, *TOGETHER.values(), *LONGEST}:
     assert any(Path(__file__).parent.glob(f"{_name}*")), f"{_name} has moved"

@@ -74,7 +74,7 @@ def submitting(engine: str, many: int, quiet: bool) -> Iterator[Submitted]:
     else:
         os.environ.pop("QFUND_ENGINE", None)
     from qfund.engine.jobs import Jobs
-    from qfund.engine.ledger import Ledger
+    from qfund.engine.shared.ledger import Ledger
     from qfund.engine.store import Store
 
     store = Store()

@@ -72,6 +72,7 @@ class Kind:
         measure: ``(request, progress) -> result``, in a process that may import torch.
         check: ``(request) -> request`` in its one canonical form, or a ``QfundError``; None where every value is good.
         identify: ``(request) -> str``: the content of the model, and the device.
+        memory: ``(request) -> int``: bytes to plan for the process that measures, from headers alone.
         schema: version of the stored results, raised whenever their meaning or shape changes.
         listed: type of a line of the listing of stored results, with ``of(key, result)``; None where nobody lists them.
         consistent: ``(result) -> None``, or an ``EngineError`` for one whose numbers contradict each other; every
@@ -90,6 +91,7 @@ class Kind:
     measure: str
     check: str | None = None
     identify: str = "qfund.checkpoints.catalog:identity"
+    memory: str = "qfund.checkpoints.needs:whole"
     schema: int = 1
     listed: str | None = None
     at_once: str | None = None

@@ -53,14 +53,27 @@ def _written(request: Request) -> bytes:
     )
 
 
-def keep(store: "Store", key: str, request: Request, result: Any, identify: Identify | None = None) -> str | None:
-    """Put a fresh result into the store; a sentence that says why not, where that fails. Never raises for the store."""
+def keep(
+    store: "Store",
+    key: str,
+    request: Request,
+    result: Any,
+    identify: Identify | None = None,
+    refused: Callable[[], object] = lambda: None,
+) -> str | None:
+    """Put a fresh result into the store; a sentence that says why not, where that fails. Never raises for the store.
+
+    Args:
+        refused: called where it is the store that does not take it.
+    """
     kind = kind_of(request)
     try:
         if key_of(request, identify) != key:
             return "The model changed while it was measured, so this result was not saved. Measure again."
         store.put(kind, key, result)
     except QfundError as error:
+        if isinstance(error, StoreError):
+            refused()
         return f"This result was not saved. {error}"
     with suppress(StoreError):
         unfinished.forget(store, key)

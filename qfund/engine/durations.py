@@ -1,7 +1,9 @@
 """How long jobs took, and so how long the next ones will take."""
 
+import heapq
 import statistics
 from collections import defaultdict, deque
+from collections.abc import Sequence
 
 from qfund.core.request import Request
 from qfund.engine.kinds import kind_of
@@ -29,3 +31,15 @@ class Durations:
             if key in self._seconds:
                 return statistics.median(self._seconds[key])
         return None
+
+
+def until_free(running: Sequence[float | None], waiting: Sequence[float | None], lanes: int) -> float | None:
+    """Seconds until the next one can begin, where these run and wait; None where that cannot be said."""
+    known = [seconds for seconds in running if seconds is not None]
+    free = known + [0.0] * (lanes - len(running))
+    if len(known) < len(running) or None in waiting:
+        return None
+    heapq.heapify(free)
+    for seconds in waiting:
+        heapq.heappush(free, heapq.heappop(free) + (seconds or 0.0))
+    return free[0]

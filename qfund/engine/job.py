@@ -17,6 +17,12 @@ State = Literal["queued", "running", "done", "failed", "cancelled", "lost"]
 GONE = 10.0
 
 
+#: Why a job was begun again.
+RESTARTED = "Started again after a restart"
+GONE_MACHINE = "Started again: the machine that ran it is gone"
+KILLED = "Started again: its worker was killed"
+
+
 @dataclass(frozen=True, slots=True)
 class Visitor:
     """Somebody who asks for jobs.
@@ -48,7 +54,8 @@ class Job:
         visitors: how many submissions are served by this job.
         others: how many wait for it besides whoever asked for this moment.
         abandoned: whether whoever asked for this moment has left it to the others.
-        attempts: how often it was begun; more than once where a server was ended in the middle of it.
+        attempts: how often it was begun; more than once where what did it was ended in the middle.
+        again: why it was begun once more, where it was.
         submitted, started, finished: seconds since the epoch.
         error: why it failed or was cancelled.
         result: when done, of the type that the request's kind has; ``warning`` says why it could not be saved.
@@ -68,6 +75,7 @@ class Job:
     others: int = 0
     abandoned: bool = False
     attempts: int = 1
+    again: str = RESTARTED
     submitted: float = 0.0
     started: float | None = None
     finished: float | None = None

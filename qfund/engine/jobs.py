@@ -1,5 +1,5 @@
 """The jobs of a web server: who asks for what, whose turn it is, and what became of it. Equal ones are computed once,
-long ones one at a time, and quick ones never wait behind those."""
+long ones one at a time unless there is a cluster, and quick ones never wait behind those."""
 
 import logging
 import sys
@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING, Any
 from qfund.core.errors import Cancelled, EngineError, QfundError
 from qfund.core.request import Request
 from qfund.engine import Identify, keep, key_of, settings, unfinished
-from qfund.engine.durations import Durations
+from qfund.engine import cluster as clusters
+from qfund.engine.cluster import Cluster
+from qfund.engine.durations import Durations, until_free
 from qfund.engine.job import NOBODY, Job, Record, State, Visitor
 from qfund.engine.kinds import kind_of
 from qfund.engine.lane import Lane, Worker
 from qfund.engine.process import Process
+from qfund.engine.shared.watch import Watch
 from qfund.engine.turns import Turns
 
 if TYPE_CHECKING:
-    from qfund.engine.ledger import Ledger
+    from qfund.engine.shared.ledger import Ledger
     from qfund.engine.store import Store
 
 __all__ = ["Desk", "Job", "Jobs"]
@@ -29,6 +32,7 @@ __all__ = ["Desk", "Job", "Jobs"]
 KEEP_FINISHED = 50
 KEEP_RESULTS = 8
 TIDY = 3600.0  # seconds
+EVERY = 0.5  # seconds between two looks at a job that another server has
 COMMAND = (sys.executable, "-m", "qfund.engine.worker")
 
 _log = logging.getLogger(__name__)
@@ -38,11 +42,13 @@ class Jobs:
     """Thread-safe; one lives as long as the web server. Nothing is started before the first ``submit`` or ``warm``.
 
     There are two lanes, each with a worker of its own. The second one takes quick jobs (``Kind.quick``), while the
-    first one is busy with a long one; so where one person asks for one thing after another, there is one worker.
+    first one is busy with a long one; so where one person asks for one thing after another, there is one worker. With
+    a cluster there are many first ones, which hand long jobs over to it, and quick ones all stay here.
 
     Args:
         store: where results are kept.
         command: how a worker is started.
+        cluster: where long jobs run; None reads ``QFUND_ENGINE``.
         capacity: how many jobs may wait, of the long ones and of the quick ones; None reads ``QFUND_QUEUE``.
         places: how many of one visitor may wait or run; None reads ``QFUND_PLACES``.
         time_limit: seconds that a job may run; None reads ``QFUND_TIME_LIMIT``.
@@ -59,6 +65,7 @@ class Jobs:
         store: "Store",
         *,
         command: Sequence[str] = COMMAND,
+        cluster: Cluster | None = None,
         capacity: int | None = None,
         places: int | None = None,
         time_limit: float | None = None,
@@ -73,6 +80,7 @@ class Jobs:
         self._time_limit = given.time_limit if time_limit is None else time_limit
         self._identify = identify
         self._ledger = ledger
+        self._watch = Watch(store, self.resume)
         #: Called with each job that is over, with the lock held: only for what counts.
         self.on_end: list[Callable[[Job], object]] = []
         self._untidy = 0.0
@@ -88,8 +96,16 @@ class Jobs:
         def start() -> Worker:
             return Process(command)
 
+        def hand_over() -> Worker:
+            return Process(self._cluster.command) if self._cluster else start()
+
+        self._cluster = cluster or clusters.chosen()
+        if self._cluster is None:
+            self._lanes = [Lane("long", self, start, memory=memory)]
+        else:
+            names = [f"cluster {number}" for number in range(1, self._cluster.at_once + 1)]
+            self._lanes = [Lane(name, self, hand_over, stays=name == names[0], hands_over=True) for name in names]
         quick_memory = int(memory * settings.QUICK_SHARE)
-        self._lane = Lane("long", self, start, memory=memory)
         self._second = Lane("quick", self, start, memory=quick_memory, stays=False)
 
     def submit(self, request: Request, visitor: Visitor = NOBODY) -> Job:
@@ -113,6 +129,8 @@ class Jobs:
 
     def _join(self, record: Record, visitor: Visitor, *, admit: bool = True) -> Job | None:
         """The equal job that waits or runs, which ``visitor`` waits for too from now on. Raises as ``submit``."""
+        ledger = self._ledger if admit and not record.quick else None
+        elsewhere = ledger.places(visitor) if ledger is not None else 0
         with self.changed:
             if self.closed:
                 raise EngineError("The server is shutting down.", "Try again in a moment.")
@@ -122,7 +140,7 @@ class Jobs:
                 self.changed.notify_all()
                 return self._moment(there, visitor)
             if admit:
-                self._turns(record).admit(visitor)
+                self._turns(record).admit(visitor, elsewhere)
             return None
 
     def resume(self, key: str | None = None) -> bool:
@@ -139,6 +157,12 @@ class Jobs:
                 record.job = replace(job, state="failed", error=problem, finished=time.time())
                 self.note(record)
         return bool(found)
+
+    def look_after(self) -> None:
+        """From now on also without being asked: begin again what other servers leave, in a database that they share."""
+        self.resume()
+        if self._ledger is not None and self._store.shared:
+            self._watch.look_after()
 
     def _tidy(self) -> None:
         """Now and then, what a server does for its store."""
@@ -174,18 +198,24 @@ class Jobs:
                 return self._moment(record, visitor)
         if self._ledger is None or (written := self._ledger.find(key)) is None:
             return None
-        if written.active and self.resume(key):
+        job, left = written
+        if left and self.resume(key):
             return self.get(key, visitor)
-        return replace(written, others=1)  # at work elsewhere, or over
+        return replace(job, others=1)  # at work elsewhere, or over
 
     def wait(self, key: str, timeout: float | None = None) -> Job | None:
-        """The job of that key when it has finished, or as it is after ``timeout`` seconds."""
-        with self.changed:
-            record = self._records.get(key)
-            if record is None:
-                return None
-            self.changed.wait_for(lambda: not record.job.active, timeout)
-            return self._moment(record)
+        """The job of that key when it has finished, or as it is after ``timeout`` seconds; None if it is not known
+        here, or has finished at another server."""
+        end = time.monotonic() + (float("inf") if timeout is None else timeout)
+        while True:
+            with self.changed:
+                if (record := self._records.get(key)) is not None:
+                    self.changed.wait_for(lambda: not record.job.active, timeout and max(end - time.monotonic(), 0.0))
+                    return self._moment(record)
+            job = self.get(key)
+            if job is None or not job.active or time.monotonic() >= end:
+                return job
+            time.sleep(EVERY)
 
     def active(self) -> list[tuple[Job, bool]]:
         """Those that wait or run, each with whether it is of a quick kind."""
@@ -194,7 +224,7 @@ class Jobs:
 
     def workers(self) -> dict[str, int]:
         """Lane → the process that works there."""
-        pids = {lane.name: getattr(lane.worker, "pid", None) for lane in (self._lane, self._second)}
+        pids = {lane.name: getattr(lane.worker, "pid", None) for lane in (*self._lanes, self._second)}
         return {name: pid for name, pid in pids.items() if pid is not None}
 
     def cancel(self, key: str, visitor: Visitor = NOBODY) -> bool:
@@ -203,18 +233,18 @@ class Jobs:
         with self.changed:
             record = self._records.get(key)
             if record is None or not record.job.active:
-                return False
+                return self._ledger is not None and self._ledger.cancel(key, visitor, _cancelled())
             if visitor.id:
                 record.leave(visitor)
                 if record.others(visitor):
                     return False
-        return self.conclude(record, "cancelled", Cancelled("The job was cancelled.", "Start it again."), end=True)
+        return self.conclude(record, "cancelled", _cancelled(), end=True)
 
     def warm(self) -> None:
         """Start a worker, when nothing else is to be done, and let it import what the first job needs."""
         with self.changed:
             if not self.closed:
-                self._lane.warm()
+                self._lanes[0].warm()
                 self.changed.notify_all()
 
     def close(self) -> None:
@@ -225,22 +255,24 @@ class Jobs:
             for record in [record for record in self._records.values() if record.job.active]:
                 self._conclude(record, "cancelled", error)
             self.changed.notify_all()
-        for lane in (self._lane, self._second):
+        for lane in (*self._lanes, self._second):
             lane.join()
+        self._watch.close()
         if self._ledger is not None:  # which has them as they were: another server goes on
             self._ledger.close()
 
     # What the lanes ask and tell (``qfund.engine.lane.Board``).
 
     def due(self, lane: Lane) -> bool:
-        if lane is self._lane:
-            return bool(self._quick or self._long)
-        return bool(self._quick and self._long.running)
+        if lane is self._second:
+            return bool(self._quick and (self._long.running or self._cluster))
+        return bool(self._long or (self._quick and not self._cluster))
 
     def take(self, lane: Lane) -> Record | None:
         if not self.due(lane):
             return None
-        record = self._quick.take() or self._long.take()
+        quick = lane is self._second or not self._cluster
+        record = (self._quick.take() if quick else None) or self._long.take()
         if record is not None:
             record.lane = lane
             self._set(record, state="running", phase="Starting a worker", started=time.time())
@@ -259,17 +291,32 @@ class Jobs:
         self.tell(record, so_far=so_far)
 
     def note(self, record: Record, *, beat: bool = False) -> None:
-        if self._ledger is not None and not record.quick and not self.closed:
-            (self._ledger.beat if beat else self._ledger.write)(record)
+        if self._ledger is None or record.quick or self.closed:
+            return
+        by = (self._ledger.beat if beat else self._ledger.write)(record)
+        if by is not None and not self.cancel(record.job.key, by) and record.job.active:  # at another server
+            self._ledger.revive(record)
 
     def done(self, record: Record, result: Any) -> bool:
+        job, late = record.job, False
+
+        def hold() -> None:
+            nonlocal late
+            if late := self._ledger is not None and self._store.shared:
+                self._watch.hold(kind_of(job.request), job.key, result, kept)
+
+        def kept() -> None:
+            with self.changed:
+                self._set(record, warning=None)
+
         # First the store, so that whoever sees the job done finds the result there too.
-        warning = keep(self._store, record.job.key, record.job.request, result, self._identify)
+        warning = keep(self._store, job.key, job.request, result, self._identify, hold)
         with self.changed:
             if not record.job.active:
                 return False
             self._conclude(record, "done", phase="Done", share=1.0, result=result, warning=warning)
-        self.note(record)
+        if not late:  # else it is done, as others see it, once the database has the result
+            self.note(record)
         self._tidy()
         return True
 
@@ -294,8 +341,10 @@ class Jobs:
         self._records.pop(record.job.key, None)
         self._records[record.job.key] = record
         self._turns(record).add(record)
-        self._lane.start()
-        if record.quick and self._long.running:
+        if self._cluster is None or not record.quick:
+            for lane in self._lanes[: len(self._long) + len(self._long.running) or 1]:
+                lane.start()
+        if record.quick and (self._long.running or self._cluster):
             self._second.start()
         self.changed.notify_all()
 
@@ -306,10 +355,10 @@ class Jobs:
         turns = self._turns(record)
         order = turns.order()
         before = order[: order.index(record)]
-        left = [self._left(each) for each in turns.running]
-        left += [self._durations.expect(each.job.request) for each in before]
-        known = [seconds for seconds in left if seconds is not None]
-        return replace(seen, position=len(before) + 1, wait=sum(known) if len(known) == len(left) else None)
+        running = [self._left(each) for each in turns.running]
+        waiting = [self._durations.expect(each.job.request) for each in before]
+        lanes = 1 if record.quick else len(self._lanes)
+        return replace(seen, position=len(before) + 1, wait=until_free(running, waiting, lanes))
 
     def _left(self, record: Record) -> float | None:
         """Seconds that one which runs will take."""
@@ -345,6 +394,10 @@ class Jobs:
             finished[: max(0, len(finished) - KEEP_FINISHED)] + with_result[: max(0, len(with_result) - KEEP_RESULTS)]
         ):
             self._records.pop(job.key, None)
+
+
+def _cancelled() -> Cancelled:
+    return Cancelled("The job was cancelled.", "Start it again.")
 
 
 @dataclass(frozen=True, slots=True)

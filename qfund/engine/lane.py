@@ -11,9 +11,12 @@ import msgspec
 from qfund.core.errors import EngineError, OutOfBudget, QfundError, TimedOut, WorkerDied
 from qfund.core.units import bytes_text
 from qfund.engine import messages
-from qfund.engine.job import Record, State
+from qfund.engine.job import GONE_MACHINE, KILLED, Record, State
 from qfund.engine.kinds import kind_of
+from qfund.engine.process import Killed
 
+#: How often a job is begun before it is given up: what has ended what did it again and again may go on doing so.
+ATTEMPTS = 3
 #: Seconds between two looks at the time and the memory that a job takes.
 LOOK = 0.25
 #: Seconds that a worker without work is kept where it shall not stay warm.
@@ -81,16 +84,26 @@ class Lane:
         start: starts a worker, or raises ``WorkerDied``.
         memory: bytes that the worker may take; 0 for any.
         stays: whether a worker that has nothing to do is kept.
+        hands_over: whether workers only hand jobs to other machines: where one is gone, the next one tries again.
     """
 
     def __init__(
-        self, name: str, board: Board, start: Callable[[], Worker], *, memory: int = 0, stays: bool = True
+        self,
+        name: str,
+        board: Board,
+        start: Callable[[], Worker],
+        *,
+        memory: int = 0,
+        stays: bool = True,
+        hands_over: bool = False,
     ) -> None:
         self.name = name
         self._board = board
         self._start_worker = start
         self._memory = memory
         self._stays = stays
+        self._hands_over = hands_over
+        self._since: float | None = None  # when what runs began to run; None while it waits for a machine
         self._worker: Worker | None = None
         self._used = False  # whether the worker has been given anything to do
         self._thread: threading.Thread | None = None
@@ -153,13 +166,21 @@ class Lane:
         if not record.job.active:  # cancelled meanwhile, and whoever did it may be ending this worker
             self._discard()
             return
-        over = threading.Event()
+        over, self._since = threading.Event(), None if self._hands_over else time.monotonic()
         threading.Thread(target=self._oversee, args=(record, over), name="qfund-limits", daemon=True).start()
         try:
             result, failed = self._follow(worker, record)
         except _NeverBegan:
             self._discard()
             self._perform(record)  # by a fresh one, which will have done nothing before
+            return
+        except WorkerDied as died:
+            tries = ATTEMPTS if self._hands_over else 2 if isinstance(died, Killed) else 1
+            if not record.job.active or record.job.attempts >= tries:
+                raise
+            self._discard()
+            self._again(record, GONE_MACHINE if self._hands_over else KILLED)
+            self._perform(record)
             return
         finally:
             over.set()
@@ -186,8 +207,13 @@ class Lane:
                 if not begun and not isinstance(event, messages.Ready):
                     begun = True
                     self._board.note(record)  # not before: a server that is ended first has not tried it
+                self._since = None if isinstance(event, messages.Waiting) else self._since or time.monotonic()
                 if isinstance(event, messages.Failed):
                     return None, event
+                if isinstance(event, messages.Waiting):
+                    if event.again:
+                        self._again(record)
+                    self._board.tell(record, phase=event.phase)
                 if isinstance(event, messages.Done):
                     return kind.read_result(event.result), None
                 if isinstance(event, messages.Progress):
@@ -207,6 +233,11 @@ class Lane:
             raise _NeverBegan
         raise worker.death()
 
+    def _again(self, record: Record, why: str = GONE_MACHINE) -> None:
+        """What did it is gone, and it begins from the front."""
+        attempts = record.job.attempts + 1
+        self._board.tell(record, attempts=attempts, again=why, phase="", share=0.0, begun=None, texts={})
+
     def _fail(self, record: Record, error: Exception) -> None:
         if not isinstance(error, QfundError):
             _log.error("A job failed in the server", exc_info=error)
@@ -217,11 +248,14 @@ class Lane:
     def _oversee(self, record: Record, over: threading.Event) -> None:
         """End a job that takes more time or memory than it may."""
         limit = self._board.limit(record)
-        end = time.monotonic() + limit
-        while not over.wait(max(0.0, min(LOOK, end - time.monotonic()))):
+
+        def left() -> float:
+            return LOOK if (since := self._since) is None else since + limit - time.monotonic()
+
+        while not over.wait(max(0.0, min(LOOK, left()))):
             self._board.note(record, beat=True)
             worker = self._worker
-            if time.monotonic() >= end:
+            if left() <= 0:
                 self._board.conclude(record, "failed", _timed_out(limit), end=True)
                 return
             if self._memory and worker is not None and worker.memory() > self._memory:

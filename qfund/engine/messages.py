@@ -2,8 +2,8 @@
 documents, to be read as the types that their kind has (``qfund.engine.kinds``).
 
 To the worker's standard input: ``measure``, ``warm``. From its standard output: ``ready`` once, then for each
-``measure`` any number of ``progress``, ``partial`` and ``so far``, and one ``done`` or ``failed``. ``warm`` has no
-answer.
+``measure`` any number of ``waiting``, ``progress``, ``partial`` and ``so far``, and one ``done`` or ``failed``.
+``warm`` has no answer.
 """
 
 from typing import Any, TypeAlias
@@ -24,6 +24,13 @@ class Warm(msgspec.Struct, frozen=True, tag="warm"):
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
     pass
+
+
+class Waiting(msgspec.Struct, frozen=True, tag="waiting"):
+    """Nothing is at work yet, and its time does not count. ``again``: what was is gone."""
+
+    phase: str
+    again: bool = False
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
@@ -62,7 +69,7 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 
 
 Request: TypeAlias = Measure | Warm
-Event: TypeAlias = Ready | Progress | Partial | SoFar | Done | Failed
+Event: TypeAlias = Ready | Waiting | Progress | Partial | SoFar | Done | Failed
 
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 _events: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)

@@ -3,7 +3,7 @@
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,23 +16,34 @@ GRACE = 2.0
 _REMEDY = "Start it again: a fresh worker takes over."
 
 
+class Killed(WorkerDied):
+    """By somebody else, most likely the system: the job may do as it is once there is memory."""
+
+
 class Process:
     """A started worker.
 
     It leads a process group, so that whatever it starts ends with it and Ctrl-C in the server's terminal does not reach
     it. It ends when this process does, because its standard input ends then.
 
+    Args:
+        settings: environment variables besides this process's own.
+        folder: that it is started in; None for this process's own.
+
     Raises:
         WorkerDied: if it cannot be started.
     """
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(
+        self, command: Sequence[str], settings: Mapping[str, str] | None = None, folder: str | None = None
+    ) -> None:
         try:
             self._popen = subprocess.Popen(
                 list(command),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                env=child.environment(),
+                env=child.environment() | dict(settings or {}),
+                cwd=folder,
                 start_new_session=True,
             )
         except OSError as error:
@@ -91,7 +102,7 @@ class Process:
         except ValueError:
             return WorkerDied(f"The worker ended before it was done (exit code {code}).", f"See the log. {_REMEDY}")
         if name == "SIGKILL":
-            return WorkerDied(
+            return Killed(
                 "The worker was killed (SIGKILL), most likely because the memory ran out.",
                 "Choose a smaller model, a shorter context or fewer tokens, or a machine with more memory. " + _REMEDY,
             )

@@ -36,8 +36,8 @@ def read() -> Settings:
     """
     gib = _number("QFUND_WORKER_GIB", 0.0)
     return Settings(
-        int(_number("QFUND_QUEUE", QUEUE, whole=True)),
-        int(_number("QFUND_PLACES", PLACES_IN_PUBLIC if public() else PLACES, whole=True)),
+        number("QFUND_QUEUE", QUEUE),
+        number("QFUND_PLACES", PLACES_IN_PUBLIC if public() else PLACES),
         _number("QFUND_TIME_LIMIT", TIME_LIMIT),
         int(gib * 1024**3) if gib else int(memory_limit() * WORKER_SHARE),
     )
@@ -59,6 +59,15 @@ def store_bytes() -> int | None:
         UsageError: it is no number above 0.
     """
     return int(_number("QFUND_STORE_GIB", 0.0) * 1024**3) or None
+
+
+def number(name: str, default: int) -> int:
+    """A whole number above 0.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    return int(_number(name, default, whole=True))
 
 
 def _number(name: str, default: float, *, whole: bool = False) -> float:

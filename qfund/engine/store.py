@@ -1,8 +1,8 @@
 """The database of results: SQLAlchemy, one SQLite file unless ``QFUND_DATABASE_URL`` names another database.
 
 What is here has been measured and can be measured again, so whatever this version cannot read counts as absent.
-Nothing is opened or made before the first use, and reading makes nothing. No connection is held between calls,
-so a deleted, replaced or repaired database is seen at once.
+Nothing is opened or made before the first use, and reading makes nothing. No connection to a file is held between
+calls, so a deleted, replaced or repaired database is seen at once; those to a server are, and survive its restart.
 """
 
 import os
@@ -33,6 +33,8 @@ from qfund.engine.tables import DOCUMENTS, JOBS, META, OWNERS, REPORTS
 SCHEMA = 1
 #: Seconds that a writer waits for another one.
 BUSY = 20.0
+#: Seconds that a database server has to answer a call.
+CONNECT = 5
 
 Answer = TypeVar("Answer")
 
@@ -166,6 +168,13 @@ class Store:
             return None
         return Path(name).absolute()
 
+    @property
+    def shared(self) -> bool:
+        """Whether it is a server's, which other machines may use too, and not a file or in memory."""
+        with suppress(ArgumentError):  # told where it is used
+            return self._address.get_backend_name() != "sqlite"
+        return False
+
     def exists(self) -> bool:
         """Whether there is a database; one that is no file here counts as there."""
         return self.file is None or self.file.exists()
@@ -174,7 +183,11 @@ class Store:
     def _engine(self) -> sa.Engine:
         address = self._address
         if address.get_backend_name() != "sqlite":
-            return sa.create_engine(address, poolclass=NullPool)
+            # A few connections are kept, and looked at before each use: the server may have been started again.
+            patience = {"connect_timeout": CONNECT} if address.get_backend_name() == "postgresql" else {}
+            return sa.create_engine(
+                address, pool_pre_ping=True, pool_size=5, max_overflow=15, pool_recycle=1800, connect_args=patience
+            )
         in_memory = not address.database or address.database == ":memory:"
         engine = sa.create_engine(
             address,
@@ -212,7 +225,7 @@ class Store:
     def _explained(self, error: SQLAlchemyError | OSError) -> StoreError:
         what = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
         where = str(self.file) if self.file else self._address.render_as_string(hide_password=True)
-        for signs, message, remedy in _CAUSES:
+        for signs, message, remedy in _AWAY if self.shared else _CAUSES:
             if any(sign in what.lower() for sign in signs):
                 return StoreError(f"{message} ({where}: {what}).", remedy)
         return StoreError(
@@ -243,6 +256,16 @@ _CAUSES = (
         f"Check that its path is a file in a folder that this user may write. {_ELSEWHERE}",
     ),
     (("locked", "busy"), "The database is busy", "Try again in a moment."),
+)
+#: Of a server's.
+_AWAY = (
+    (("lock timeout", "deadlock"), "The database is busy", "Try again in a moment."),
+    (("no space left", "disk full"), "The disk of the database is full", "Free some space where it runs."),
+    (
+        ("connect", "starting up", "shutting down", "terminating", "timeout expired"),
+        "The database does not answer",
+        f"Wait until it is back, and try again. {_ELSEWHERE}",
+    ),
 )
 
 
@@ -285,9 +308,24 @@ def _prepare(connection: sa.Connection) -> None:
 def _keep_others_out(connection: sa.Connection) -> None:
     """Until this transaction ends no other process writes."""
     if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{BUSY:.0f}s'")
         connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7138625)")
     elif connection.dialect.name == "sqlite" and not connection.connection.dbapi_connection.in_transaction:  # type: ignore[union-attr]
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def now(connection: sa.Connection) -> float:
+    """Seconds since the epoch by the clock that all who use the database share."""
+    if connection.dialect.name == "postgresql":
+        return float(connection.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp())").scalar_one())
+    return time.time()
+
+
+def up_since(connection: sa.Connection) -> float:
+    """When the database began to answer, in seconds since the epoch; 0 where it is a file."""
+    if connection.dialect.name == "postgresql":
+        return float(connection.exec_driver_sql("SELECT extract(epoch FROM pg_postmaster_start_time())").scalar_one())
+    return 0.0
 
 
 def upsert(connection: sa.Connection, table: sa.Table, row: dict[str, object]) -> None:

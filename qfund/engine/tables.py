@@ -33,7 +33,7 @@ DOCUMENTS = sa.Table(
     sa.Column("document", _BLOB, nullable=False),
     sa.Column("own", sa.Boolean),
 )
-#: The latest job of each key (``qfund.engine.ledger``).
+#: The latest job of each key (``qfund.engine.shared.ledger``).
 JOBS = sa.Table(
     "qfund_jobs",
     TABLES,

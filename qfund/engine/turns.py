@@ -29,11 +29,12 @@ class Turns:
     def __contains__(self, record: Record) -> bool:
         return record in self._waiting
 
-    def admit(self, visitor: Visitor) -> None:
-        """Raises ``QueueFull`` where ``visitor`` cannot be given another place."""
+    def admit(self, visitor: Visitor, elsewhere: int = 0) -> None:
+        """Raises ``QueueFull`` where ``visitor``, who has ``elsewhere`` jobs at other servers, cannot be given another
+        place."""
         if self._places is not None:
             active = [*self._running, *self._waiting]
-            own = sum(any(owner.id == visitor.id for owner in record.owners) for record in active)
+            own = elsewhere + sum(any(owner.id == visitor.id for owner in record.owners) for record in active)
             same = sum(any(owner.address == visitor.address for owner in record.owners) for record in active)
             if visitor.id and own >= self._places:
                 raise QueueFull(

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from qfund.core.home import cached
 from qfund.core.machine import free_bytes
 from qfund.engine import settings
-from qfund.engine.ledger import REMEMBERED
+from qfund.engine.shared.ledger import REMEMBERED
 from qfund.engine.store import Store, upsert
 from qfund.engine.tables import DOCUMENTS, JOBS, OWNERS, REPORTS
 

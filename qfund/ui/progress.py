@@ -53,7 +53,7 @@ def _leave(job: Job) -> None:
 
 
 def _phase(job: Job) -> str:
-    again = "Started again after a restart · " if job.attempts > 1 else ""
+    again = f"{job.again} · " if job.attempts > 1 else ""
     if job.state == "queued":
         wait = f" · its turn in about {_rough(job.wait)}" if job.wait else ""
         return f"{again}Waiting: number {job.position} in the queue{wait}"

@@ -25,8 +25,8 @@ from qfund.engine import key_of, shipped, unfinished
 from qfund.engine.job import NOBODY, Job, Visitor
 from qfund.engine.jobs import Desk, Jobs
 from qfund.engine.kinds import KINDS, kind_of
-from qfund.engine.ledger import Ledger
 from qfund.engine.settings import public as public
+from qfund.engine.shared.ledger import Ledger
 from qfund.engine.store import Store
 from qfund.ui.server import login, private
 from qfund.ui.server.pages import COOKIE
@@ -53,7 +53,7 @@ def _store() -> Store:
 @functools.cache
 def _jobs() -> Jobs:
     made = Jobs(store(), ledger=Ledger(store()))
-    made.resume()
+    made.look_after()
     return made
 
 

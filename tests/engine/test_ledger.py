@@ -1,7 +1,6 @@
 """Jobs that are written down: what another server, or the same one started again, makes of them."""
 
 import random
-import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,23 +8,25 @@ from pathlib import Path
 import pytest
 
 from qfund.core.errors import CorruptCheckpoint
-from qfund.engine import ledger as engine_ledger
-from qfund.engine import servers
 from qfund.engine.job import Visitor
 from qfund.engine.jobs import Desk, Jobs
 from qfund.engine.kinds import KINDS
-from qfund.engine.ledger import Ledger
+from qfund.engine.lane import ATTEMPTS
+from qfund.engine.shared import ledger as engine_ledger
+from qfund.engine.shared import servers
+from qfund.engine.shared.ledger import Ledger
 from qfund.engine.store import Store
-from tests.engine import killed
+from tests.engine import databases, killed
+from tests.engine.databases import execute, url_of
 from tests.engine.test_engine import Bench, finished, running, spec
 
 ANNE = Visitor("anne", "10.0.0.1")
 
 
-@pytest.fixture
-def shared(tmp_path: Path) -> Iterator[Bench]:
+@pytest.fixture(params=databases.KINDS)
+def shared(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
     """Servers that share a database."""
-    made = Bench(tmp_path, Store(f"sqlite:///{tmp_path}/qfund.db"))
+    made = Bench(tmp_path, Store(url_of(request.param, tmp_path / "qfund.db")))
     yield made
     for jobs in made.made:
         jobs.close()
@@ -36,8 +37,7 @@ def server(shared: Bench) -> Jobs:
 
 
 def states(shared: Bench) -> list[tuple[object, ...]]:
-    with sqlite3.connect(shared.folder / "qfund.db") as connection:
-        return connection.execute("SELECT state, attempts, visitor FROM qfund_jobs ORDER BY submitted").fetchall()
+    return execute(shared.store, "SELECT state, attempts, visitor FROM qfund_jobs ORDER BY submitted")
 
 
 def test_a_job_is_written_down_as_it_goes_and_by_whom(shared: Bench) -> None:
@@ -79,7 +79,7 @@ def test_whoever_opens_the_page_of_an_interrupted_job_has_it_begun_again(shared:
 
 
 def test_a_job_that_ended_the_server_again_and_again_is_said_to_be_lost(shared: Bench) -> None:
-    for _ in range(engine_ledger.ATTEMPTS):
+    for _ in range(ATTEMPTS):
         jobs = server(shared)
         jobs.resume()
         job = jobs.submit(spec("wait"))
@@ -164,8 +164,7 @@ def test_what_a_later_qfund_asked_for_is_said_to_be_lost(shared: Bench) -> None:
     job = jobs.submit(spec("wait"))
     running(jobs, job)
     jobs.close()
-    with sqlite3.connect(shared.folder / "qfund.db") as connection:
-        connection.execute("UPDATE qfund_jobs SET request = '{\"unheard\": 1}'")
+    execute(shared.store, "UPDATE qfund_jobs SET request = :request", request='{"unheard": 1}')
     after = server(shared)
     assert not after.resume()
     assert [state for state, *_ in states(shared)] == ["lost"]

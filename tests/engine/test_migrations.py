@@ -15,6 +15,8 @@ from qfund.engine import store as engine_store
 from qfund.engine.kinds import KINDS
 from qfund.engine.store import Store
 from qfund.engine.tables import TABLES
+from tests.engine import databases
+from tests.engine.databases import execute, url_of
 from tests.engine.toys import TOYS, Shouted
 from tests.features.compare.reports import make_report
 
@@ -43,24 +45,30 @@ INSERT INTO qfund_documents VALUES ('plan', 'plan', 1, 1.0, x'00');
 """
 
 
+#: The same in PostgreSQL.
+_TYPES = {"DOUBLE": "DOUBLE PRECISION", "BLOB": "BYTEA", "x'00'": "'\\x00'"}
+
+
 def rows(file: Path, query: str) -> list[tuple[object, ...]]:
     with sqlite3.connect(file) as connection:
         return connection.execute(query).fetchall()
 
 
-@pytest.mark.parametrize("documents", ["", DOCUMENTS])
+@pytest.mark.parametrize(("database", "documents"), [("sqlite", ""), ("sqlite", DOCUMENTS), ("postgres", DOCUMENTS)])
 def test_a_database_from_before_there_were_steps_is_brought_to_today_with_all_that_is_in_it(
-    documents: str, tmp_path: Path
+    database: str, documents: str, tmp_path: Path
 ) -> None:
-    file = tmp_path / "qfund.db"
-    with sqlite3.connect(file) as connection:
-        connection.executescript(BEFORE + documents)
-    store = Store(f"sqlite:///{file}")
+    store = Store(url_of(database, tmp_path / "qfund.db"))
+    script = BEFORE + documents
+    for word in _TYPES if database == "postgres" else ():
+        script = script.replace(word, _TYPES[word])
+    execute(store, *(statement.replace(":", "\\:") for statement in script.split(";")[:-1]))
     assert store.get(KIND, "plan") is None  # reading changes nothing
-    assert rows(file, "SELECT name FROM sqlite_master WHERE name = 'qfund_jobs'") == []
+    assert not sa.inspect(store._engine).has_table("qfund_jobs")
     store.put(KIND, "new", Shouted("NEW"))
-    assert rows(file, "SELECT key, own FROM qfund_reports ORDER BY key") == [("own", 1), ("usual", 0)]
-    assert rows(file, "SELECT key FROM qfund_documents ORDER BY key") == [("new",), *([("plan",)] if documents else [])]
+    assert execute(store, "SELECT key, own FROM qfund_reports ORDER BY key") == [("own", True), ("usual", False)]
+    kept = [("new",), *([("plan",)] if documents else [])]
+    assert execute(store, "SELECT key FROM qfund_documents ORDER BY key") == kept
     assert store.get(KIND, "new") == Shouted("NEW")
 
 
@@ -81,10 +89,11 @@ def test_a_recorded_database_keeps_every_byte_of_its_results(tmp_path: Path) -> 
     assert rows(file, "SELECT count(*) FROM qfund_jobs") == [(0,)]
 
 
-def test_the_steps_lead_to_the_tables_that_the_code_has_and_are_taken_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("database", databases.KINDS)
+def test_the_steps_lead_to_the_tables_that_the_code_has_and_are_taken_once(database: str, tmp_path: Path) -> None:
     script = ScriptDirectory(str(Path(migrations.__file__).parent))
     assert tuple(each.revision for each in script.walk_revisions("base", "heads"))[::-1] == migrations.REVISIONS
-    store = Store(f"sqlite:///{tmp_path}/qfund.db")
+    store = Store(url_of(database, tmp_path / "qfund.db"))
     store.write(lambda connection: None)
 
     def look(connection: sa.Connection) -> list[object]:

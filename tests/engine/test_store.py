@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import sqlalchemy as sa
 
 from qfund.core.errors import StoreError
 from qfund.core.home import home
@@ -27,6 +28,8 @@ from qfund.features.compare.request.listing import Headline
 from qfund.features.compare.request.report import Report
 from qfund.features.compare.request.spec import Spec
 from qfund.inputs.texts import NamedText
+from tests.engine import databases
+from tests.engine.databases import execute, url_of
 from tests.engine.toys import TOYS, Shouted
 from tests.features.compare.reports import make_report, renamed
 
@@ -36,26 +39,25 @@ COMPARE = KINDS["compare"]
 KIND = TOYS["shout"]  # of results that nobody lists
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """In every database, but for tests that look into the file."""
+    if "database" in metafunc.fixturenames and "there" not in metafunc.fixturenames:
+        metafunc.parametrize("database", ("sqlite",) if "file" in metafunc.fixturenames else databases.KINDS)
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "reports.db"
 
 
 @pytest.fixture
-def store(file: Path) -> Store:
-    return Store(f"sqlite:///{file}")
+def store(tmp_path: Path, database: str) -> Store:
+    return Store(url_of(database, tmp_path / "reports.db"))
 
 
 @pytest.fixture
 def report() -> Report:
     return make_report()
-
-
-def execute(file: Path, statement: str, *values: object) -> None:
-    connection = sqlite3.connect(file)
-    with connection:
-        connection.execute(statement, values)
-    connection.close()
 
 
 def run(script: str, *arguments: object) -> subprocess.Popen[str]:
@@ -164,16 +166,14 @@ def test_the_listing_says_what_is_not_finite_and_what_was_looked_at(store: Store
     assert saved.pictures == 16
 
 
-def test_a_listing_of_an_earlier_version_lacks_the_newer_fields_and_is_read(
-    store: Store, file: Path, report: Report
-) -> None:
+def test_a_listing_of_an_earlier_version_lacks_the_newer_fields_and_is_read(store: Store, report: Report) -> None:
     store.put(COMPARE, "key", report)
     (before,) = store.listed(COMPARE)
     line = json.loads(msgspec.json.encode(before))
     del line["pictures"]
     for candidate in line["candidates"]:
         del candidate["nonfinite_positions"], candidate["hidden_cosine"]
-    execute(file, "UPDATE qfund_reports SET summary = ?", json.dumps(line))
+    execute(store, "UPDATE qfund_reports SET summary = :line", line=json.dumps(line))
     assert store.listed(COMPARE) == [before]
 
 
@@ -219,18 +219,6 @@ def test_an_in_memory_database_serves_all_calls(report: Report) -> None:
     assert store.get(COMPARE, "key") == report
 
 
-@pytest.mark.skipif("QFUND_TEST_DATABASE_URL" not in os.environ, reason="no other database is given")
-def test_another_database(report: Report) -> None:
-    store = Store(os.environ["QFUND_TEST_DATABASE_URL"])
-    store.put(COMPARE, "qfund-test", report)
-    store.put(COMPARE, "qfund-test", renamed(report, "other"))
-    found = store.get(COMPARE, "qfund-test")
-    assert found is not None and found.spec.model == "other"
-    assert "qfund-test" in [saved.key for saved in store.listed(COMPARE)]
-    store.delete("qfund-test")
-    assert store.get(COMPARE, "qfund-test") is None
-
-
 # Documents of other kinds.
 
 
@@ -259,28 +247,24 @@ def test_deleting_forgets_documents_and_reports_alike(store: Store, report: Repo
     assert store.get(COMPARE, "report") is None
 
 
-def test_a_damaged_document_is_absent(store: Store, file: Path) -> None:
+def test_a_damaged_document_is_absent(store: Store) -> None:
     store.put(KIND, "key", Shouted("document"))
-    execute(file, "UPDATE qfund_documents SET document = ?", b"no zlib")
+    execute(store, "UPDATE qfund_documents SET document = :no", no=b"no zlib")
     assert store.get(KIND, "key") is None
 
 
-def test_when_a_document_was_kept_is_known(store: Store, file: Path) -> None:
+def test_when_a_document_was_kept_is_known(store: Store) -> None:
     before = time.time()
     store.put(KIND, "key", Shouted("document"))
-    connection = sqlite3.connect(file)
-    ((created,),) = connection.execute("SELECT created FROM qfund_documents").fetchall()
-    connection.close()
+    ((created,),) = execute(store, "SELECT created FROM qfund_documents")
     assert before <= created <= time.time()
 
 
 @pytest.mark.parametrize("first", ["put", "put another kind", "delete"])
-def test_a_database_from_before_there_were_documents_gains_them(
-    store: Store, file: Path, report: Report, first: str
-) -> None:
+def test_a_database_from_before_there_were_documents_gains_them(store: Store, report: Report, first: str) -> None:
     store.put(COMPARE, "key", report)
-    execute(file, "DROP TABLE qfund_documents")
-    later = Store(f"sqlite:///{file}")
+    execute(store, "DROP TABLE qfund_documents")
+    later = Store(store._url)
     assert later.get(KIND, "document") is None
     assert later.get(COMPARE, "key") == report
     if first == "put":
@@ -291,9 +275,7 @@ def test_a_database_from_before_there_were_documents_gains_them(
     assert later.get(KIND, "document") == Shouted("document")
     assert later.get(COMPARE, "key") == report
     assert "key" in [saved.key for saved in later.listed(COMPARE)]
-    connection = sqlite3.connect(file)
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    connection.close()
+    tables = set(sa.inspect(later._engine).get_table_names())
     assert tables == {*TABLES.tables, "qfund_revision"}
 
 
@@ -330,11 +312,9 @@ def test_a_schema_that_was_raised_hides_earlier_reports(store: Store, report: Re
 @pytest.mark.parametrize(
     "document", [b"", b"no zlib", zlib.compress(b"no JSON"), zlib.compress(b'{"schema": 1, "model": 5}')]
 )
-def test_an_unreadable_document_is_absent_and_can_be_replaced(
-    store: Store, file: Path, report: Report, document: bytes
-) -> None:
+def test_an_unreadable_document_is_absent_and_can_be_replaced(store: Store, report: Report, document: bytes) -> None:
     store.put(COMPARE, "key", report)
-    execute(file, "UPDATE qfund_reports SET document = ?", document)
+    execute(store, "UPDATE qfund_reports SET document = :document", document=document)
     assert store.get(COMPARE, "key") is None
     assert [saved.key for saved in store.listed(COMPARE)] == ["key"]
     store.put(COMPARE, "key", report)
@@ -342,17 +322,17 @@ def test_an_unreadable_document_is_absent_and_can_be_replaced(
 
 
 @pytest.mark.parametrize("summary", ["", "{", '{"key": 1}', "null"])
-def test_an_unreadable_line_is_left_out_of_the_listing(store: Store, file: Path, report: Report, summary: str) -> None:
+def test_an_unreadable_line_is_left_out_of_the_listing(store: Store, report: Report, summary: str) -> None:
     store.put(COMPARE, "bad", report)
     store.put(COMPARE, "good", report)
-    execute(file, "UPDATE qfund_reports SET summary = ? WHERE key = 'bad'", summary)
+    execute(store, "UPDATE qfund_reports SET summary = :line WHERE key = 'bad'", line=summary)
     assert [saved.key for saved in store.listed(COMPARE)] == ["good"]
 
 
-def test_a_newer_database_is_refused_and_left_alone(store: Store, file: Path, report: Report) -> None:
+def test_a_newer_database_is_refused_and_left_alone(store: Store, report: Report) -> None:
     store.put(COMPARE, "key", report)
-    execute(file, "UPDATE qfund_meta SET value = ? WHERE name = 'schema'", str(engine_store.SCHEMA + 1))
-    before = file.read_bytes()
+    execute(store, "UPDATE qfund_meta SET value = :later WHERE name = 'schema'", later=str(engine_store.SCHEMA + 1))
+    before = execute(store, "SELECT * FROM qfund_reports")
     for call in (
         lambda: store.get(COMPARE, "key"),
         lambda: store.listed(COMPARE),
@@ -362,30 +342,35 @@ def test_a_newer_database_is_refused_and_left_alone(store: Store, file: Path, re
         with pytest.raises(StoreError, match="newer qfund") as caught:
             call()
         assert "Update qfund" in caught.value.remedy
-    assert file.read_bytes() == before
+    assert execute(store, "SELECT * FROM qfund_reports") == before
 
 
-def make_tables_of_an_earlier_version(file: Path) -> None:
-    execute(file, "CREATE TABLE qfund_meta (name TEXT PRIMARY KEY, value TEXT)")
-    execute(file, "INSERT INTO qfund_meta VALUES ('schema', '0')")
-    execute(file, "CREATE TABLE qfund_reports (id INTEGER PRIMARY KEY, words TEXT)")
-    execute(file, "INSERT INTO qfund_reports VALUES (1, 'from long ago')")
+def make_tables_of_an_earlier_version(store: Store) -> None:
+    execute(
+        store,
+        "CREATE TABLE qfund_meta (name TEXT PRIMARY KEY, value TEXT)",
+        "INSERT INTO qfund_meta VALUES ('schema', '0')",
+        "CREATE TABLE qfund_reports (id INTEGER PRIMARY KEY, words TEXT)",
+        "INSERT INTO qfund_reports VALUES (1, 'from long ago')",
+    )
 
 
-def test_tables_of_an_earlier_version_are_set_aside(store: Store, file: Path, report: Report) -> None:
-    make_tables_of_an_earlier_version(file)
+def set_aside(store: Store, schema: int) -> list[str]:
+    return [name for name in sa.inspect(store._engine).get_table_names() if f"s_{schema}_" in name]
+
+
+def test_tables_of_an_earlier_version_are_set_aside(store: Store, report: Report) -> None:
+    make_tables_of_an_earlier_version(store)
     assert store.get(COMPARE, "key") is None
     assert store.listed(COMPARE) == []
     store.put(COMPARE, "key", report)
     assert store.get(COMPARE, "key") == report
-    connection = sqlite3.connect(file)
-    (name,) = connection.execute("SELECT name FROM sqlite_master WHERE name LIKE 'qfund_reports_0_%'").fetchone()
-    assert connection.execute(f"SELECT words FROM {name}").fetchall() == [("from long ago",)]
-    connection.close()
+    (name,) = set_aside(store, 0)
+    assert execute(store, f"SELECT words FROM {name}") == [("from long ago",)]
 
 
 def test_documents_of_an_earlier_version_are_set_aside_with_the_reports(
-    store: Store, file: Path, report: Report, monkeypatch: pytest.MonkeyPatch
+    store: Store, report: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.put(COMPARE, "key", report)
     store.put(KIND, "document", Shouted("document"))
@@ -393,10 +378,7 @@ def test_documents_of_an_earlier_version_are_set_aside_with_the_reports(
     store.put(KIND, "new", Shouted("new"))
     assert (store.get(KIND, "document"), store.get(KIND, "new")) == (None, Shouted("new"))
     assert store.get(COMPARE, "key") is None
-    connection = sqlite3.connect(file)
-    names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE name LIKE 'qfund_%_1_%'")]
-    assert sorted(name.rsplit("_", 2)[0] for name in names) == ["qfund_documents", "qfund_reports"]
-    connection.close()
+    assert sorted(name.rsplit("_", 2)[0] for name in set_aside(store, 1)) == ["qfund_documents", "qfund_reports"]
 
 
 @pytest.mark.parametrize("content", [b"This is no database at all. " * 100, b"SQLite format 3\0" + b"\xff" * 5000])
@@ -417,6 +399,7 @@ def test_a_damaged_file_is_an_error_with_a_remedy(store: Store, file: Path, repo
 @pytest.mark.parametrize("url", ["nonsense", "foo://host/name", "postgresql+nodriver://user:secret@host/name"])
 def test_an_unusable_url_is_an_error_on_use_that_keeps_the_password(url: str, report: Report) -> None:
     store = Store(url)
+    assert isinstance(store.shared, bool)  # a server begins all the same
     for call in (
         lambda: store.get(COMPARE, "key"),
         lambda: store.listed(COMPARE),
@@ -523,6 +506,8 @@ from pathlib import Path
 from qfund.features.compare.request.report import from_json
 from qfund.engine.store import Store
 from qfund.engine.kinds import KINDS
+from tests.engine import databases
+from tests.engine.databases import execute, url_of
 from tests.engine.toys import TOYS, Shouted
 from tests.features.compare.reports import renamed
 COMPARE, KIND = KINDS["compare"], TOYS["shout"]
@@ -539,19 +524,25 @@ for i in range(15):
 """
 
 
-@pytest.mark.parametrize("there", ["nothing", "tables of an earlier version", "no table of documents"])
-def test_processes_may_write_at_once(store: Store, file: Path, report: Report, there: str) -> None:
+@pytest.mark.parametrize(
+    ("there", "database"),
+    [
+        *(("nothing", database) for database in databases.KINDS),
+        ("tables of an earlier version", "sqlite"),
+        ("no table of documents", "sqlite"),
+    ],
+)
+def test_processes_may_write_at_once(store: Store, tmp_path: Path, report: Report, there: str) -> None:
     if there == "tables of an earlier version":
-        make_tables_of_an_earlier_version(file)
+        make_tables_of_an_earlier_version(store)
     elif there == "no table of documents":
         store.put(COMPARE, "key", report)
-        execute(file, "DELETE FROM qfund_reports")
-        execute(file, "DROP TABLE qfund_documents")
-    document = file.with_suffix(".json")
+        execute(store, "DELETE FROM qfund_reports", "DROP TABLE qfund_documents")
+    document = tmp_path / "report.json"
     document.write_bytes(report_request.to_json(report))
     writers = [
         subprocess.Popen(
-            [sys.executable, "-c", WRITER, f"sqlite:///{file}", str(document), name],
+            [sys.executable, "-c", WRITER, str(store._url), str(document), name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -577,10 +568,9 @@ def test_processes_may_write_at_once(store: Store, file: Path, report: Report, t
     assert shared is not None and shared.spec.model in ("a-14", "b-14", "c-14")
     assert store.get(KIND, "shared") in (Shouted("a-14"), Shouted("b-14"), Shouted("c-14"))
     assert len(store.listed(COMPARE)) == 46
-    connection = sqlite3.connect(file)
-    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    connection.close()
+    if store.file is not None:
+        assert execute(store, "PRAGMA integrity_check") == [("ok",)]
+        assert execute(store, "PRAGMA journal_mode") == [("wal",)]
 
 
 def test_importing_the_store_imports_neither_torch_nor_pandas_and_makes_no_file(tmp_path: Path) -> None:

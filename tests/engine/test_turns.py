@@ -216,7 +216,7 @@ def test_durations_are_medians_of_the_model_or_else_of_the_kind() -> None:
 
 
 def test_a_job_that_takes_too_much_memory_is_ended_and_the_limit_is_named(lanes: Jobs) -> None:
-    lanes._lane._memory = 64 << 20
+    lanes._lanes[0]._memory = 64 << 20
     job = finished(lanes, lanes.submit(toys.Hoard("a-model", gib=1)))
     assert job.state == "failed" and job.error is not None
     assert "memory limit of 64 MiB" in job.error.message and "QFUND_WORKER_GIB" in job.error.remedy

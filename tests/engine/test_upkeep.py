@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import sqlite3
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,8 @@ from qfund.features.compare.request.spec import Spec
 from qfund.features.memory.request.plan import PlanRequest
 from qfund.features.outputs.request.generation import GenerationRequest
 from qfund.inputs.texts import NamedText
+from tests.engine import databases
+from tests.engine.databases import execute, url_of
 from tests.engine.test_engine import Bench, finished, running, spec
 from tests.engine.toys import TOYS, Shouted
 from tests.features.compare.reports import make_report
@@ -35,6 +36,13 @@ OLD = "2020-01-01T00:00:00+00:00"
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     monkeypatch.setenv("QFUND_HOME", str(tmp_path))
+    return Store()
+
+
+@pytest.fixture(params=databases.KINDS)
+def either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Store:
+    """A store in any database."""
+    monkeypatch.setenv("QFUND_DATABASE_URL", url_of(request.param, tmp_path / "qfund.db"))
     return Store()
 
 
@@ -64,29 +72,29 @@ def test_what_somebody_gave_is_told_from_what_everybody_has(request_: Spec, own:
     assert holds_own(request_) is own
 
 
-def test_sizes_count_what_is_there(store: Store) -> None:
-    nothing = upkeep.sizes(store)
-    assert (nothing.results, nothing.own.count, nothing.jobs, nothing.database) == ((), 0, {}, 0)
-    store.put(COMPARE, "own", report("mine"))
-    store.put(COMPARE, "usual", report())
-    store.put(SHOUT, "shout", Shouted("WORDS"))
-    found = upkeep.sizes(store)
+def test_sizes_count_what_is_there(either: Store) -> None:
+    nothing = upkeep.sizes(either)
+    assert (nothing.results, nothing.own.count, nothing.jobs, nothing.database or 0) == ((), 0, {}, 0)
+    either.put(COMPARE, "own", report("mine"))
+    either.put(COMPARE, "usual", report())
+    either.put(SHOUT, "shout", Shouted("WORDS"))
+    found = upkeep.sizes(either)
     assert {line.kind: line.count for line in found.results} == {"compare": 2, "shout": 1}
     assert found.own.count == 1 and 0 < found.own.bytes < sum(line.bytes for line in found.results)
-    assert store.file is not None
-    assert found.database == sum(path.stat().st_size for path in store.file.parent.glob("qfund.db*"))
+    file = either.file
+    assert found.database == (None if file is None else sum(at.stat().st_size for at in file.parent.glob("qfund.db*")))
 
 
-def test_pruning_takes_what_is_old_or_own_or_too_much(store: Store) -> None:
+def test_pruning_takes_what_is_old_or_own_or_too_much(either: Store) -> None:
     for key, text, created in (("a", None, OLD), ("b", "mine", OLD), ("c", "mine", None), ("d", None, None)):
-        store.put(COMPARE, key, report(text, created))
+        either.put(COMPARE, key, report(text, created))
     week = time.time() - 7 * upkeep.DAY
-    assert upkeep.prune(store, before=week, own=True) == 1 and keys(store) == ["a", "c", "d"]
-    assert upkeep.prune(store, before=week) == 1 and keys(store) == ["c", "d"]
-    assert upkeep.prune(store, to_bytes=10**9) == 0
-    each = upkeep.sizes(store).results[0].bytes // 2
-    assert upkeep.prune(store, to_bytes=each + 100) == 1 and keys(store) == ["d"]  # somebody's own goes first
-    assert upkeep.prune(store, to_bytes=0) == 1 and keys(store) == []
+    assert upkeep.prune(either, before=week, own=True) == 1 and keys(either) == ["a", "c", "d"]
+    assert upkeep.prune(either, before=week) == 1 and keys(either) == ["c", "d"]
+    assert upkeep.prune(either, to_bytes=10**9) == 0
+    each = upkeep.sizes(either).results[0].bytes // 2
+    assert upkeep.prune(either, to_bytes=each + 100) == 1 and keys(either) == ["d"]  # somebody's own goes first
+    assert upkeep.prune(either, to_bytes=0) == 1 and keys(either) == []
 
 
 def test_pruned_space_is_given_back(store: Store) -> None:
@@ -98,29 +106,29 @@ def test_pruned_space_is_given_back(store: Store) -> None:
 
 
 def test_a_server_lets_go_what_strangers_gave_and_keeps_its_quota(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    either: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for key, text, created in (("a", None, OLD), ("b", "mine", OLD), ("c", "mine", None)):
-        store.put(COMPARE, key, report(text, created))
-    unfinished.keep(store, COMPARE, "d", report("mine"))
-    upkeep.tidy(store)
-    assert keys(store) == ["a", "b", "c"]
+        either.put(COMPARE, key, report(text, created))
+    unfinished.keep(either, COMPARE, "d", report("mine"))
+    upkeep.tidy(either)
+    assert keys(either) == ["a", "b", "c"]
     monkeypatch.setenv("QFUND_PUBLIC", "1")
-    upkeep.tidy(store)
-    assert keys(store) == ["a", "c"]
+    upkeep.tidy(either)
+    assert keys(either) == ["a", "c"]
     monkeypatch.setenv("QFUND_KEEP_DAYS", "0.0000001")
-    upkeep.tidy(store)
-    assert keys(store) == ["a"] and unfinished.find(store, COMPARE, "d") is None
+    upkeep.tidy(either)
+    assert keys(either) == ["a"] and unfinished.find(either, COMPARE, "d") is None
     monkeypatch.setenv("QFUND_STORE_GIB", "0.0000001")
-    upkeep.tidy(store)
-    assert keys(store) == []
+    upkeep.tidy(either)
+    assert keys(either) == []
     monkeypatch.setenv("QFUND_STORE_GIB", "much")
     with pytest.raises(UsageError, match="QFUND_STORE_GIB"):
-        upkeep.tidy(store)
+        upkeep.tidy(either)
 
 
 def test_what_was_asked_for_is_not_kept_with_a_job_that_is_over(tmp_path: Path) -> None:
-    from qfund.engine.ledger import REMEMBERED, Ledger
+    from qfund.engine.shared.ledger import REMEMBERED, Ledger
 
     bench = Bench(tmp_path, Store(f"sqlite:///{tmp_path}/qfund.db"))
     jobs = bench.jobs(ledger=Ledger(bench.store))
@@ -129,31 +137,29 @@ def test_what_was_asked_for_is_not_kept_with_a_job_that_is_over(tmp_path: Path) 
     running(jobs, waits)
 
     def requests() -> list[str]:
-        with sqlite3.connect(tmp_path / "qfund.db") as connection:
-            return [row[0] for row in connection.execute("SELECT request FROM qfund_jobs ORDER BY submitted")]
+        return [row[0] for row in execute(bench.store, "SELECT request FROM qfund_jobs ORDER BY submitted")]
 
     upkeep.tidy(bench.store)
     assert all(requests())
-    with sqlite3.connect(tmp_path / "qfund.db") as connection:
-        connection.execute("UPDATE qfund_jobs SET finished = finished - ?", (REMEMBERED,))
+    execute(bench.store, "UPDATE qfund_jobs SET finished = finished - :days", days=REMEMBERED)
     upkeep.tidy(bench.store)
     first, second = requests()
     assert not first and "wait" in second
     jobs.close()
 
 
-def test_a_copy_has_all_and_replaces_nothing_that_is_newer(store: Store, tmp_path: Path) -> None:
-    store.put(COMPARE, "both", report("old", OLD))
-    store.put(COMPARE, "one", report())
-    store.put(SHOUT, "shout", Shouted("WORDS"))
+def test_a_copy_has_all_and_replaces_nothing_that_is_newer(either: Store, tmp_path: Path) -> None:
+    either.put(COMPARE, "both", report("old", OLD))
+    either.put(COMPARE, "one", report())
+    either.put(SHOUT, "shout", Shouted("WORDS"))
     other = Store(f"sqlite:///{tmp_path}/other.db")
     other.put(COMPARE, "both", report("new"))
-    assert upkeep.copy(store, other) == 2
-    assert upkeep.copy(store, other) == 0
+    assert upkeep.copy(either, other) == 2
+    assert upkeep.copy(either, other) == 0
     found = other.get(COMPARE, "both")
     assert found is not None and found.spec.text == "new"
     assert other.get(COMPARE, "one") == report() and other.get(SHOUT, "shout") == Shouted("WORDS")
-    assert upkeep.copy(other, store) == 1 and store.get(COMPARE, "both") == found
+    assert upkeep.copy(other, either) == 1 and either.get(COMPARE, "both") == found
 
 
 def test_a_database_from_before_there_were_steps_is_copied_from(tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from qfund.engine import key_of
 from qfund.engine.job import NOBODY, Job, Record, Visitor
 from qfund.engine.jobs import Jobs
 from qfund.engine.kinds import KINDS
-from qfund.engine.ledger import Ledger
 from qfund.engine.process import Process
+from qfund.engine.shared.ledger import Ledger
 from qfund.engine.store import Store
 from qfund.features.compare.request.link import to_query
 from qfund.features.compare.request.spec import Spec

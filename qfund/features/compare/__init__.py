@@ -19,6 +19,7 @@ FEATURE = Feature(
             result="qfund.features.compare.request.report:Report",
             measure="qfund.features.compare.measure.compare:compare",
             check="qfund.features.compare.request.spec:checked",
+            memory="qfund.checkpoints.needs:streamed",
             schema=4,
             consistent="qfund.features.compare.request.invariants:consistent",
             renewed="qfund.features.compare.request.report:renewed",

@@ -18,6 +18,7 @@ FEATURE = Feature(
             request=f"{_AT}.request.modules:LayersRequest",
             result=f"{_AT}.request.modules:Layers",
             measure=f"{_AT}.measure.injected:layers",
+            memory="qfund.checkpoints.needs:streamed",
             check=f"{_AT}.request.asked:checked",
         ),
         Kind(
@@ -25,6 +26,7 @@ FEATURE = Feature(
             request=f"{_AT}.request.swaps:SwapsRequest",
             result=f"{_AT}.request.swaps:Swaps",
             measure=f"{_AT}.measure.swapped:swaps",
+            memory="qfund.checkpoints.needs:streamed",
             check=f"{_AT}.request.swaps:checked",
             consistent=f"{_AT}.request.swaps:consistent",
         ),
@@ -33,6 +35,7 @@ FEATURE = Feature(
             request=f"{_AT}.request.recipe:RecipeRequest",
             result=f"{_AT}.request.recipe:Recipe",
             measure=f"{_AT}.measure.searched:recipe",
+            memory="qfund.checkpoints.needs:streamed",
             check=f"{_AT}.request.recipe:checked",
             consistent=f"{_AT}.request.recipe:consistent",
         ),

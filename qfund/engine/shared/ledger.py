@@ -16,19 +16,20 @@ import msgspec
 import sqlalchemy as sa
 
 from qfund.core.errors import EngineError, QfundError, StoreError
-from qfund.engine import messages, servers
+from qfund.engine import messages
 from qfund.engine.job import Job, Record, Visitor
 from qfund.engine.kinds import KINDS, kind_of
-from qfund.engine.store import upsert
+from qfund.engine.lane import ATTEMPTS
+from qfund.engine.shared import servers
+from qfund.engine.store import now, up_since, upsert
 from qfund.engine.tables import JOBS
 
 if TYPE_CHECKING:
     from qfund.engine.store import Store
 
-#: How often a job is begun before it is given up: what has ended a server again and again may go on doing so.
-ATTEMPTS = 3
-#: Seconds between two signs that a job goes on, and for which one that failed is remembered.
-BEAT, REMEMBERED = 10.0, 86_400.0
+#: Seconds between two signs that a job goes on, and the same where other servers' visitors look on; and for which one
+#: that failed is remembered.
+BEAT, SHARED_BEAT, REMEMBERED = 10.0, 2.0, 86_400.0
 _ACTIVE = ("queued", "running")
 
 _log = logging.getLogger(__name__)
@@ -54,49 +55,96 @@ class Ledger:
         def change(connection: sa.Connection) -> Job | None:
             row = connection.execute(sa.select(JOBS).where(JOBS.c.key == record.job.key)).mappings().first()
             others = row is not None and row["state"] in _ACTIVE and row["server"] != self._server
-            if row is not None and others and servers.alive(row["server"], row["beat"]):
+            if row is not None and others and not _left(connection, row):
                 return _job(row)
-            upsert(connection, JOBS, self._row(record))
+            upsert(connection, JOBS, self._row(record) | {"beat": now(connection)})
             return None
 
         return self._try(lambda: self._store.write(change, alone=True))
 
-    def write(self, record: Record) -> None:
-        """The job as it is now."""
+    def places(self, visitor: Visitor) -> int:
+        """How many jobs of this visitor other servers have."""
+        if not (self._store.shared and visitor.id):
+            return 0
+        theirs = (JOBS.c.visitor == visitor.id) & JOBS.c.state.in_(_ACTIVE) & (JOBS.c.server != self._server)
+        wanted = sa.select(sa.func.count()).select_from(JOBS).where(theirs)
+
+        def look(connection: sa.Connection) -> int:
+            there = sa.inspect(connection).has_table(JOBS.name)
+            return int(connection.execute(wanted).scalar_one()) if there else 0
+
+        return self._try(lambda: self._store.read(look)) or 0
+
+    def write(self, record: Record) -> Visitor | None:
+        """The job as it is now. If it was cancelled at another server meanwhile, by whom."""
         with self._writing:  # so that the later moment is written later
-            row = self._row(record)
-            self._written[record.job.key] = time.monotonic()
-            if not record.job.active:
-                self._written.pop(record.job.key, None)
-            values = {name: value for name, value in row.items() if name not in ("key", "request")}
-            mine = JOBS.c.server == self._server
+            job, row = record.job, self._row(record)
+            self._written[job.key] = time.monotonic()
+            if not job.active:
+                self._written.pop(job.key, None)
+            values = {name: value for name, value in row.items() if name not in ("key", "request", "beat")}
+            here, mine = JOBS.c.key == job.key, JOBS.c.server == self._server
             active = mine & JOBS.c.state.in_(_ACTIVE)
 
-            def change(connection: sa.Connection) -> None:
-                connection.execute(sa.update(JOBS).where(mine, JOBS.c.key == record.job.key).values(values))
-                connection.execute(sa.update(JOBS).where(active).values(beat=time.time()))  # of those that wait too
+            def change(connection: sa.Connection) -> Visitor | None:
+                at = now(connection)
+                wanted = here & (active if job.active else mine)
+                changed = connection.execute(sa.update(JOBS).where(wanted).values(values | {"beat": at})).rowcount
+                connection.execute(sa.update(JOBS).where(active).values(beat=at))  # of those that wait too
+                if changed or not job.active:
+                    return None
+                found = connection.execute(sa.select(JOBS).where(here)).mappings().first()
+                if found is None:  # the database was away when it was claimed
+                    upsert(connection, JOBS, row | {"beat": at})
+                elif found["state"] == "cancelled" and found["server"] == self._server:
+                    return Visitor(found["visitor"])
+                return None
 
-            self._try(lambda: self._store.write(change))
+            return self._try(lambda: self._store.write(change))
 
-    def beat(self, record: Record) -> None:
+    def beat(self, record: Record) -> Visitor | None:
         """As ``write``, but only every few seconds."""
-        now = time.monotonic()
-        if now - self._written.setdefault(record.job.key, now) >= BEAT:
-            self.write(record)
+        at = time.monotonic()
+        if at - self._written.setdefault(record.job.key, at) < (SHARED_BEAT if self._store.shared else BEAT):
+            return None
+        return self.write(record)
 
-    def find(self, key: str) -> Job | None:
-        """A job that this process does not know: at work elsewhere, interrupted, or failed not long ago."""
+    def revive(self, record: Record) -> None:
+        """It goes on for others, though whoever asked for it first has cancelled it at another server."""
 
-        def look(connection: sa.Connection) -> Job | None:
+        def change(connection: sa.Connection) -> None:
+            upsert(connection, JOBS, self._row(record) | {"beat": now(connection)})
+
+        self._try(lambda: self._store.write(change))
+
+    def cancel(self, key: str, visitor: Visitor, error: QfundError) -> bool:
+        """Ask the server that has the job to end it, if it is this visitor's; whether it is and waits or runs."""
+        theirs = (JOBS.c.key == key) & JOBS.c.state.in_(_ACTIVE) & (JOBS.c.server != self._server)
+        if not (self._store.shared and visitor.id):
+            return False
+
+        def change(connection: sa.Connection) -> bool:
+            values = {"state": "cancelled", "finished": time.time(), "error": _written_error(error)}
+            wanted = sa.update(JOBS).where(theirs, JOBS.c.visitor == visitor.id)
+            return connection.execute(wanted.values(values)).rowcount > 0
+
+        return bool(self._try(lambda: self._store.write(change)))
+
+    def find(self, key: str) -> tuple[Job, bool] | None:
+        """A job that this process does not know: at work elsewhere, interrupted, or failed not long ago; and whether
+        it was left behind by a server that is gone."""
+
+        def look(connection: sa.Connection) -> tuple[Job, bool] | None:
             if not sa.inspect(connection).has_table(JOBS.name):
                 return None
             row = connection.execute(sa.select(JOBS).where(JOBS.c.key == key)).mappings().first()
             if row is None or row["state"] == "done":
                 return None
-            if row["state"] not in _ACTIVE and (row["finished"] or 0.0) < time.time() - REMEMBERED:
+            active = row["state"] in _ACTIVE
+            if not active and (row["finished"] or 0.0) < time.time() - REMEMBERED:
                 return None
             try:
-                return _job(row)
+                return _job(row), active and _left(connection, row)
             except (KeyError, msgspec.DecodeError, QfundError):
                 return None
 
@@ -110,21 +158,21 @@ class Ledger:
             wanted = sa.select(JOBS).where(JOBS.c.state.in_(_ACTIVE)).order_by(JOBS.c.submitted)
             found = []
             for row in connection.execute(wanted if key is None else wanted.where(JOBS.c.key == key)).mappings().all():
-                if servers.alive(row["server"], row["beat"]):
+                if not _left(connection, row):
                     continue
                 job, problem = _again(row)
-                values: dict[str, Any] = {"server": self._server, "beat": time.time()}
+                values: dict[str, Any] = {"server": self._server, "beat": now(connection)}
                 if problem is not None:
                     values |= {"state": "lost", "finished": time.time(), "error": _written_error(problem)}
                 elif job is not None:
                     values |= {"state": "queued", "attempts": job.attempts, "phase": "", "share": 0.0, "started": None}
                 # Only if nobody else was faster.
-                same = (JOBS.c.key == row["key"]) & (JOBS.c.server == row["server"]) & (JOBS.c.state == row["state"])
+                same = sa.and_(*(JOBS.c[name] == row[name] for name in ("key", "server", "state", "beat")))
                 if connection.execute(sa.update(JOBS).where(same).values(values)).rowcount and job is not None:
                     found.append((job, Visitor(row["visitor"])))
             return found
 
-        if not self._try(lambda: self._store.read(lambda connection: _some_active(connection, key))):
+        if not self._try(lambda: self._store.read(lambda connection: _some_left(connection, key))):
             return []
         return self._try(lambda: self._store.write(change, alone=True)) or []
 
@@ -173,11 +221,17 @@ class Ledger:
             return None
 
 
-def _some_active(connection: sa.Connection, key: str | None) -> bool:
+def _left(connection: sa.Connection, row: sa.RowMapping) -> bool:
+    """Whether the server that has the job is gone. While a database was away nobody could give it a sign."""
+    return not servers.alive(row["server"], max(row["beat"], up_since(connection)), now(connection))
+
+
+def _some_left(connection: sa.Connection, key: str | None) -> bool:
     if not sa.inspect(connection).has_table(JOBS.name):
         return False
-    wanted = sa.select(JOBS.c.key).where(JOBS.c.state.in_(_ACTIVE)).limit(1)
-    return connection.execute(wanted if key is None else wanted.where(JOBS.c.key == key)).first() is not None
+    wanted = sa.select(JOBS.c.server, JOBS.c.beat).where(JOBS.c.state.in_(_ACTIVE))
+    rows = connection.execute(wanted if key is None else wanted.where(JOBS.c.key == key)).mappings().all()
+    return any(_left(connection, row) for row in rows)
 
 
 def _again(row: sa.RowMapping) -> tuple[Job | None, QfundError | None]:

@@ -1,5 +1,6 @@
 """Which server does a job, and whether that one is still there."""
 
+import functools
 import os
 import secrets
 import socket
@@ -25,11 +26,16 @@ def end(name: str) -> None:
     _living.discard(name)
 
 
-def alive(name: str, beat: float) -> bool:
-    """Whether the server of that name is there. ``beat``: when it gave its last sign, in seconds since the epoch."""
+def alive(name: str, beat: float, now: float | None = None) -> bool:
+    """Whether the server of that name is there.
+
+    Args:
+        beat: when it gave its last sign, in seconds since the epoch.
+        now: by the same clock; this machine's where none is given.
+    """
     host, pid, started, _ = name.split(" ") if name.count(" ") == 3 else ("", "", "", "")
     if host != _host() or not pid.isdigit():
-        return time.time() - beat < LEASE
+        return (time.time() if now is None else now) - beat < LEASE
     if int(pid) == os.getpid() and started == _started(os.getpid()):
         return name in _living
     try:
@@ -41,8 +47,16 @@ def alive(name: str, beat: float) -> bool:
     return _started(int(pid)) == started
 
 
+@functools.cache
 def _host() -> str:
-    return socket.gethostname().replace(" ", "-")
+    """The machine as it was started, and in it what counts processes together: two containers, or two machines, may
+    have the same name, and the same numbers mean other processes there."""
+    parts = [socket.gethostname().replace(" ", "-")]
+    with suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text()[:8])
+    with suppress(OSError):
+        parts.append("".join(filter(str.isdigit, str(Path("/proc/self/ns/pid").readlink()))))
+    return "/".join(parts)
 
 
 def _started(pid: int) -> str:

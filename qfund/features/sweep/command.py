@@ -12,7 +12,7 @@ import msgspec
 from qfund.checkpoints import catalog
 from qfund.commandline import measuring, texts
 from qfund.commandline.comparing import CHAT, LIBRARIES, LIKE_LLAMA_CPP, REFERENCE, UNTIL_DECIDED, amounts, margins
-from qfund.commandline.options import ALSO, JSON, STORING, names, precision
+from qfund.commandline.options import ALSO, JSON, KV, STORING, names, precision
 from qfund.commandline.progress import Shown, say
 from qfund.commandline.submitting import ENGINE, HERE, submitting
 from qfund.commandline.table import Command, Exclusive, Option
@@ -144,6 +144,7 @@ def _shared(options: Namespace) -> Choices:
         also=names(options.also) or None,
         libraries=options.libraries or None,
         until_decided=options.until_decided or None,
+        kv=names(options.kv) or None,
     )
 
 
@@ -229,6 +230,7 @@ COMMAND = Command(
             many=True,
         ),
         precision((), otherwise="three that keep the rest of the model in what its checkpoint is stored in"),
+        KV,
         REFERENCE,
         Option("--text", "an input, for all models; can be given again, each is compared by itself", "T", again=True),
         Option("--text-file", "the same of a UTF-8 file; can be given again", "F", Path, again=True),
@@ -268,5 +270,5 @@ fails is told at the end, and the exit code is 1. In a list of YAML a model is a
       text_file: [one.txt, two.txt]
 
 Settings are precisions, reference, text, text_file, files, margin, max_tokens, context, stride, scoring, also,
-libraries, until_decided and revision; those of a model go before those of the list, and these before options.""",
+libraries, until_decided, kv and revision; those of a model go before those of the list, and these before options.""",
 )

@@ -237,6 +237,7 @@ SETTINGS: dict[str, tuple[str, Callable[[object], Any]]] = {
     "also": ("also", _names),
     "libraries": ("libraries", _whether),
     "until_decided": ("until_decided", _whether),
+    "kv": ("kv", _names),
 }
 _EXPECTED: dict[Callable[[object], Any], str] = {
     _one: "a name",

@@ -28,7 +28,8 @@ class Line:
         content: what identifies the checkpoint's content.
         text: what was read, in words; ``text_id`` tells one input from another.
         tokens: that were read for this candidate, 0 of pictures.
-        bytes, reference_bytes: of the stored tensors, as counted.
+        bytes, reference_bytes: of the stored tensors, as counted, and of a sequence's keys and values where caches
+            were compared.
         bits: per converted weight, scales included; None where nothing tells.
         finding: the damage that decided, by the metric that the margin is set on first; None where there is none.
         state: a name of ``decision.STATES``.
@@ -112,8 +113,8 @@ def _line(key: str, report: Report, result: PrecisionResult, told: Decision, nam
         reference=report.reference.precision,
         precision=result.precision,
         also=spec.also,
-        bytes=result.footprint_bytes,
-        reference_bytes=report.reference.footprint_bytes,
+        bytes=result.memory,
+        reference_bytes=report.reference.memory,
         bits=weight_bits(result),
         state=told.state,
         finding=_finding(told),
@@ -163,7 +164,7 @@ def _pick(rows: Sequence[Line]) -> Pick:
     texts = {row.text_id for row in rows}
     worst = [max(each, key=lambda row: (not row.good, row.strain)) for each in candidates.values()]
     good = [row for row in worst if row.good and row.bytes < row.reference_bytes]
-    best = min(good, key=lambda row: (row.bytes, row.strain), default=None)
+    best = min(good, key=lambda row: (row.share, row.strain), default=None)
     rest = [row for row in worst if not row.good]
     nearest = None if best else min(rest, key=lambda row: (_HOPE.index(row.state), row.strain), default=None)
     first = rows[0]

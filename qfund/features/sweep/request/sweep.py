@@ -56,6 +56,7 @@ class Choices:
     also: tuple[str, ...] | None = None
     libraries: bool | None = None
     until_decided: bool | None = None
+    kv: tuple[str, ...] | None = None
 
     def beside(self, shared: "Choices") -> "Choices":
         """The same, with what is chosen for all where nothing is chosen here; of a margin part by part."""
@@ -144,4 +145,5 @@ def _spec(chosen: Choices, given: Input, read: HeaderPlan, margin: Margin) -> Sp
         texts=given.texts,
         until=margin if chosen.until_decided else None,
         files=chosen.files or (),
+        kv=chosen.kv or (),
     )

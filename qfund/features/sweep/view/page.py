@@ -20,6 +20,7 @@ from qfund.features.sweep.link import ADDRESS, LIST, SIZES, STORED, Asked
 from qfund.features.sweep.request.ranking import Line, Swept, current
 from qfund.features.sweep.view import listing, reports
 from qfund.features.sweep.view.rows import table
+from qfund.precisions.caches import weights_of
 from qfund.precisions.table import PRECISIONS
 from qfund.ui import downloads, pickers, shell
 from qfund.ui.states import empty, failed, literal, told
@@ -91,7 +92,7 @@ def _source() -> str:
 def _filters(asked: Asked, there: dict[str, Saved]) -> Asked:
     """The margin, and what is looked at."""
     architectures = {row.numbers.model.architecture for row in there.values() if row.numbers}
-    precisions = {name for row in there.values() for name in row.precisions}
+    precisions = {weights_of(name) for row in there.values() for name in row.precisions}
     with st.container(horizontal=True, vertical_alignment="bottom", key="sweep_filters"):
         margin = Margin(**{MARGINS[name][0]: _margin(name) for name in _MARGINS})
         with st.popover("Filter", icon=":material/filter_alt:"):
@@ -145,7 +146,7 @@ def _margin(name: str) -> float | None:
 def _meant(line: Line, asked: Asked) -> bool:
     if asked.architectures and line.architecture not in asked.architectures:
         return False
-    if asked.shown and line.precision not in asked.shown:
+    if asked.shown and weights_of(line.precision) not in asked.shown:
         return False
     return SIZES[asked.least] <= line.parameters <= SIZES[asked.most]
 

@@ -18,9 +18,10 @@ from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.units import bytes_text
 from qfund.features.memory.measure.shape import shape_of
 from qfund.features.memory.request.fits import Shape
-from qfund.features.memory.request.kv_cache import KV_FORMATS, KV_OF, kv_bytes, state_bytes
+from qfund.features.memory.request.kv_cache import KV_OF, kv_bytes, state_bytes
 from qfund.features.memory.request.sizing import activations_of, behind_windows
 from qfund.models import tasks
+from qfund.precisions.caches import KV_FORMATS
 
 _SIZES: dict[str, Any] = {
     **{"vocab_size": 32_000, "num_hidden_layers": 3, "hidden_size": 256, "num_attention_heads": 8},

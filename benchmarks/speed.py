@@ -1,21 +1,29 @@
-"""What the page Speed says, held against changing it:  OMP_WAIT_POLICY=passive python -m benchmarks.speed [MODEL]
+"""What the page Speed says, held against changing it:
+OMP_WAIT_POLICY=passive python -m benchmarks.speed [MODEL] [FILE.gguf LLAMA_BENCH]
 
 Each cause of a slow run is taken away, in turns with the run itself, and the step that is left is printed as a ratio to
-the reference's. Then qfund's time of writing beside that of transformers' own ``generate``, and the spread of the
-reference's speed over five runs.
+the reference's. Then qfund's time of writing beside that of transformers' own ``generate``, the spread of the
+reference's speed over five runs, and of a GGUF file qfund's speeds through llama-cpp-python beside those that
+llama.cpp's own ``llama-bench`` (its path is given) prints, in turns.
 """
 
 import copy
+import json
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM
 
 from qfund.checkpoints import catalog, checkpoint
+from qfund.checkpoints.wild.table import open_file
+from qfund.core.estimate import quickest
+from qfund.features.speed.measure.gguf import GgufWriter
 from qfund.features.speed.measure.turns import turns
 from qfund.features.speed.measure.writing import ModelWriter
 from qfund.models.loading import load, read
@@ -55,8 +63,31 @@ def main() -> None:
         {"fp32": writer(plain), "an eighth": ModelWriter(narrow, PRECISIONS["fp32"], vocabulary)},
     )
     _beside_generate(plain, writer(plain))
-    speeds = [statistics.median(_taken({"fp32": writer(plain)})["fp32"]) for _ in range(5)]
-    print(f"five runs: median step {1000 * statistics.median(speeds):.2f} ms, {_spread(speeds):.1%} from end to end")
+    if len(sys.argv) > 3:
+        _beside_llama_bench(Path(sys.argv[2]), sys.argv[3])
+    every = [_taken({"fp32": writer(plain)})["fp32"] for _ in range(5)]
+    for what, speeds in (
+        ("the faster half", [quickest(taken).median for taken in every]),
+        ("all rounds", [statistics.median(taken) for taken in every]),
+    ):
+        print(f"five runs, {what}: step {1000 * statistics.median(speeds):.2f} ms, {_spread(speeds):.1%} end to end")
+
+
+def _beside_llama_bench(path: Path, bench: str) -> None:
+    """Ratios of tokens a second, qfund's over llama-bench's, of a prompt and of writing after it."""
+    writer, threads = GgufWriter(path, open_file(path), torch.get_num_threads()), str(torch.get_num_threads())
+    line = [bench, "-m", str(path), "-t", threads, "-o", "json", "-r", "5"]
+    ratios: dict[str, list[float]] = {"a prompt": [], "writing": []}
+    for _ in range(_ROUNDS):
+        own = turns({"": writer}, [(1, _DEPTH)], _NEW, 5, 60.0)[""][1, _DEPTH]
+        theirs = [
+            float(json.loads(subprocess.run([*line, *what], capture_output=True, check=True).stdout)[0]["avg_ts"])
+            for what in (["-p", str(_DEPTH), "-n", "0"], ["-p", "0", "-n", str(_NEW), "-d", str(_DEPTH)])
+        ]
+        ratios["a prompt"].append(_DEPTH / quickest(own.prefill).median / theirs[0])
+        ratios["writing"].append(1 / quickest(own.step).median / theirs[1])
+    for name, found in ratios.items():
+        print(f"qfund over llama-bench, {name}: {statistics.median(found):.3f} ({min(found):.3f} to {max(found):.3f})")
 
 
 def _taken(writers: dict[str, ModelWriter], prompt: bool = False) -> dict[str, list[float]]:

@@ -11,16 +11,17 @@ import sys
 from collections.abc import Callable
 
 from benchmarks.side_by_side import in_turn, show
+from qfund.engine import messages
 
 ROUNDS = 5
 LEAST = "torch, AutoModelForCausalLM"
-WARM = "from qfund.engine import kinds, worker; worker.backends.quiet(); worker.warm(kinds.KINDS)"
+WORKER = [sys.executable, "-m", "qfund.engine.worker"]
 COMMANDS = {
     LEAST: [sys.executable, "-c", "import torch; from transformers import AutoModelForCausalLM"],
     "qfund --help": [sys.executable, "-m", "qfund", "--help"],
     "qfund plan --headers": [sys.executable, "-m", "qfund", "plan", "pydoc-llama", "--headers"],
     "imports of a comparison": [sys.executable, "-c", "import qfund.cli, qfund.features.compare.measure.compare"],
-    "a worker, warm": [sys.executable, "-c", WARM],
+    "a worker, warm": WORKER,
     "qfund compare dummy": [sys.executable, "-m", "qfund", "compare", "dummy", "--no-store"],
     "… and the store": [sys.executable, "-m", "qfund", "compare", "dummy", "--fresh"],
 }
@@ -30,7 +31,15 @@ def processor_seconds(command: list[str]) -> Callable[[], float]:
     """Of one process and its children, from its start to its end."""
 
     def once() -> float:
-        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        assert child.stdin is not None and child.stdout is not None
+        if command == WORKER:  # which takes one message after another, and ends when there is nobody to send any
+            child.stdin.write(messages.line(messages.Warm()) + b"no message\n")
+            child.stdin.flush()
+            for _ in ("ready", "failed"):
+                child.stdout.readline()
+        child.stdin.close()
+        child.stdout.read()
         _, status, usage = os.wait4(child.pid, 0)
         if status:
             raise SystemExit(f"{command} failed with status {status}")

@@ -11,7 +11,7 @@ from qfund.core import errors
 from qfund.version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from qfund.api import compare
+    from qfund.api import compare, sweep
     from qfund.features.compare.request.margin import Margin
     from qfund.features.compare.request.report import Report, to_json
     from qfund.features.compare.request.spec import Spec
@@ -21,6 +21,7 @@ else:  # imported when they are used: `qfund --help` needs none of them
         "Report": "qfund.features.compare.request.report:Report",
         "Spec": "qfund.features.compare.request.spec:Spec",
         "compare": "qfund.api:compare",
+        "sweep": "qfund.api:sweep",
         "to_json": "qfund.features.compare.request.report:to_json",
     }
 
@@ -35,4 +36,4 @@ else:  # imported when they are used: `qfund --help` needs none of them
         return __all__
 
 
-__all__ = ["Margin", "Report", "Spec", "__version__", "compare", "errors", "to_json"]
+__all__ = ["Margin", "Report", "Spec", "__version__", "compare", "errors", "sweep", "to_json"]

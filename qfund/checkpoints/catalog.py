@@ -153,8 +153,10 @@ def identity(request: Request) -> str:
         where = f"hub:{source.name}@{source.revision or 'main'} on {device()}"
     else:
         where = f"{checkpoint.read(source.folder).id} on {device()}"
-    if not (files := getattr(request, "files", ())):
+    files, importance = getattr(request, "files", ()), getattr(request, "imatrix", None)
+    if not files and not importance:
         return where
     from qfund.checkpoints.wild import locating  # which reads this module
 
-    return f"{where} beside {locating.identity(files)}"
+    where += f" beside {locating.identity(files)}" if files else ""
+    return f"{where} weighted by {locating.importance_identity(importance)}" if importance else where

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from qfund.commandline.table import Option
 from qfund.core.units import parse_count
+from qfund.precisions.caches import KV_CHOICES
 from qfund.precisions.request import ALSO as KINDS_OF_MODULES
 from qfund.precisions.request import reference_of
 from qfund.precisions.table import PRECISIONS
@@ -19,6 +20,14 @@ FILE = Option(
     "F",
     default=[],
     again=True,
+)
+KV = Option(
+    "--kv",
+    f"round keys and values where they are cached, a row for each precision and cache: {', '.join(KV_CHOICES)}; "
+    "keys and values apart as q8_0/q4_0 (default: cached as computed)",
+    "K",
+    default=[],
+    many=True,
 )
 ALSO = Option(
     "--also",
@@ -46,9 +55,9 @@ def precision(default: Iterable[str], what: str = "candidates, names", otherwise
     return Option("--precision", said, "P", default=names, many=True)
 
 
-def beside(precisions: Iterable[str]) -> tuple[Option, ...]:
+def beside(precisions: Iterable[str], otherwise: str = "") -> tuple[Option, ...]:
     """What all commands have that put outputs in several precisions beside each other, and keep them."""
-    return (MODEL, precision(precisions), REFERENCE, ALSO, REVISION, JSON, *STORING)
+    return (MODEL, precision(precisions, otherwise=otherwise), REFERENCE, ALSO, REVISION, JSON, *STORING)
 
 
 def several_texts(does: str, default: str) -> tuple[Option, ...]:

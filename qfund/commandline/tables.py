@@ -1,11 +1,7 @@
 """Columns in a terminal."""
 
 import shutil
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import pandas as pd
+from collections.abc import Iterable, Mapping, Sequence
 
 _WIDTH = 160  # characters of a line where there is no terminal
 
@@ -23,19 +19,23 @@ def aligned(rows: Iterable[Iterable[str]], left: int = 1) -> list[str]:
     ]
 
 
-def folded(frame: "pd.DataFrame", keys: int = 1) -> str:
-    """In as many parts below each other as the terminal's width asks for, each beginning with the first columns."""
+def folded(rows: Sequence[Mapping[str, object]], keys: int = 1) -> str:
+    """Rows below their columns' titles, all with the same ones, in as many parts below each other as the terminal's
+    width asks for, each beginning with the first columns."""
+    if not rows:
+        return ""
     width = shutil.get_terminal_size((_WIDTH, 24)).columns
-    first, rest = list(frame.columns[:keys]), list(frame.columns[keys:])
+    columns = list(rows[0])
+    first, rest = columns[:keys], columns[keys:]
     parts = []
     while rest:
         many = len(rest)
-        while many > 1 and len(_text(frame[first + rest[:many]]).partition("\n")[0]) > width:
+        while many > 1 and len(max(_lines(rows, first + rest[:many]), key=len)) > width:
             many -= 1
-        parts.append(_text(frame[first + rest[:many]]))
+        parts.append("\n".join(_lines(rows, first + rest[:many])))
         rest = rest[many:]
     return "\n\n".join(parts)
 
 
-def _text(frame: "pd.DataFrame") -> str:
-    return str(frame.to_string(index=False))
+def _lines(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> list[str]:
+    return aligned([columns, *([str(row[column]) for column in columns] for row in rows)], left=0)

@@ -2,6 +2,7 @@
 
 import zlib
 
+from qfund.precisions.caches import kv_of, weights_of
 from qfund.precisions.files import is_file
 from qfund.precisions.precision import CAST, FAMILIES, GGUF, MEANING
 from qfund.precisions.table import PRECISIONS
@@ -57,7 +58,9 @@ def _muted(color: str) -> str:
 
 
 def precision_color(name: str) -> str:
-    """The same in every figure; see ``_shades``."""
+    """The same in every figure; see ``_shades``. With a rounded cache it is that of the weights, with a mark of
+    its own."""
+    name = weights_of(name)
     if is_file(name):
         return PALETTE[zlib.crc32(name.encode()) % len(PALETTE)]
     return _SHADES.get(name, OTHER)
@@ -68,14 +71,20 @@ def is_variant(name: str) -> bool:
     return name in PRECISIONS and PRECISIONS[name].variant_of is not None
 
 
+#: Of what has a rounded cache.
+_MARKS = ("square", "triangle-up", "triangle-down", "star", "cross", "x", "pentagon", "hexagon")
+
+
 def symbol(name: str) -> str:
     """Of a precision's mark in a figure."""
+    if (kv := kv_of(name)) is not None:
+        return _MARKS[zlib.crc32(kv.encode()) % len(_MARKS)]
     return "diamond" if is_file(name) else "circle-open" if is_variant(name) else "circle"
 
 
 def dash(name: str) -> str:
     """Of a precision's line in a figure."""
-    return "dash" if is_variant(name) else "solid"
+    return "dot" if kv_of(name) else "dash" if is_variant(name) else "solid"
 
 
 #: A dtype that is not called like its precision.

@@ -12,8 +12,8 @@ from qfund.precisions.table import PRECISIONS
 
 
 def label(precision: str) -> str:
-    """What a person reads for a precision or a file; its name where this version's table lacks it (an older report)."""
-    return PRECISIONS[precision].label if precision in PRECISIONS else label_of(precision)
+    """What a person reads for a precision or a file, and how it caches where that is rounded."""
+    return label_of(precision)
 
 
 def unoriginal(candidate: str, reference: str) -> str | None:

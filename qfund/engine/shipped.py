@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from qfund.checkpoints.catalog import CATALOG
-from qfund.core.errors import InvalidSpec
-from qfund.core.feature import Kind
+from qfund.core.errors import InvalidSpec, QfundError
+from qfund.core.feature import Kind, lazily
 from qfund.core.request import Request
 from qfund.engine import key_of
 from qfund.engine.kinds import kind_of
@@ -48,6 +48,23 @@ def find(request: Request, key: str, *, whole: bool = True) -> Any | None:
         except (OSError, msgspec.DecodeError):
             continue
     return None
+
+
+def listed(kind: Kind) -> list[Any]:
+    """A line for each result of a listed kind that ships, as ``Store.listed``; not of outdated ones."""
+    assert kind.listed is not None
+    line, found = lazily(kind.listed), []
+    for entry in CATALOG.values():
+        for path in sorted((entry.folder / FOLDER).glob(f"{kind.name}*.json")):
+            try:
+                document = msgspec.json.decode(path.read_bytes(), type=_Shipped)
+                if (document.kind, document.schema) == (kind.name, kind.schema):
+                    result = kind.read_result(document.result)
+                    if key_of(result.spec) == document.key:
+                        found.append(line.of(document.key, result))
+            except (OSError, msgspec.DecodeError, QfundError):
+                continue
+    return found
 
 
 def write(request: Request, result: Any, name: str = "", *, whole: bool = True) -> Path:

@@ -27,7 +27,7 @@ from qfund.core.feature import Kind, lazily
 from qfund.core.home import home, make_room
 from qfund.core.request import holds_own
 from qfund.engine import migrations
-from qfund.engine.tables import DOCUMENTS, JOBS, META, REPORTS
+from qfund.engine.tables import DOCUMENTS, JOBS, META, OWNERS, REPORTS
 
 #: Version of the tables; ``Kind.schema`` is that of the documents in them.
 SCHEMA = 1
@@ -63,6 +63,11 @@ class Store:
         except (zlib.error, msgspec.DecodeError):
             return None
 
+    def keys(self, kind: Kind) -> frozenset[str]:
+        """Of all results of a listed kind that this version reads."""
+        wanted = sa.select(REPORTS.c.key).where(REPORTS.c.schema == kind.schema)
+        return frozenset(self.read(lambda connection: connection.execute(wanted).scalars().all()) or ())
+
     def listed(self, kind: Kind, limit: int = 200) -> list[Any]:
         """A line for each of at most ``limit`` results that this version reads, newest first, without opening them."""
         assert kind.listed is not None
@@ -97,7 +102,7 @@ class Store:
             if self.exists():
                 with self._engine.begin() as connection:
                     _prepare(connection)
-                    for table in (REPORTS, DOCUMENTS):
+                    for table in (REPORTS, DOCUMENTS, OWNERS):
                         connection.execute(sa.delete(table).where(table.c.key == key))
 
     def _put(self, table: sa.Table, row: dict[str, Any]) -> None:

@@ -53,3 +53,12 @@ JOBS = sa.Table(
     sa.Column("finished", sa.Float(53)),
     sa.Column("error", sa.Text),
 )
+#: Who has asked for a result of what is their own, where visitors sign in: a hash, or nothing for somebody who had not.
+#: What has rows here is read by these alone (``qfund.ui.server.private``).
+OWNERS = sa.Table(
+    "qfund_owners",
+    TABLES,
+    sa.Column("id", sa.String(128), primary_key=True),
+    sa.Column("key", sa.String(64), nullable=False, index=True),
+    sa.Column("owner", sa.String(64), nullable=False),
+)

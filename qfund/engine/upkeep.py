@@ -17,7 +17,7 @@ from qfund.core.machine import free_bytes
 from qfund.engine import settings
 from qfund.engine.shared.ledger import REMEMBERED
 from qfund.engine.store import Store, upsert
-from qfund.engine.tables import DOCUMENTS, JOBS, REPORTS
+from qfund.engine.tables import DOCUMENTS, JOBS, OWNERS, REPORTS
 
 DAY = 86_400.0
 _RESULTS = (REPORTS, DOCUMENTS)
@@ -124,7 +124,24 @@ def copy(source: Store, target: Store) -> int:
                 return True
 
             copied += target.write(change, alone=True)
+    _copy_owners(source, target)
     return copied
+
+
+def _copy_owners(source: Store, target: Store) -> None:
+    """What is private stays so."""
+
+    def look(connection: sa.Connection) -> list[dict[str, object]]:
+        there = sa.inspect(connection).has_table(OWNERS.name)
+        return [dict(row) for row in connection.execute(sa.select(OWNERS)).mappings()] if there else []
+
+    def change(connection: sa.Connection) -> None:
+        for row in found:
+            upsert(connection, OWNERS, row)
+
+    found = source.read(look) or []
+    if found:
+        target.write(change)
 
 
 def tidy(store: Store) -> None:

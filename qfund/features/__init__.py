@@ -16,6 +16,7 @@ from qfund.features import (
     quantizer,
     saved,
     speed,
+    sweep,
 )
 
 #: In the order of the navigation.
@@ -31,6 +32,7 @@ FEATURES: tuple[Feature, ...] = tuple(
         speed,
         kv,
         precisions,
+        sweep,
         saved,
         lesson,
         quantizer,

@@ -18,7 +18,7 @@ from qfund.models import footprint, prequantized
 from qfund.models.configs import why_not_built
 from qfund.models.environment import torch_device
 from qfund.models.match.ties import tie_equal
-from qfund.models.meta import Unfilled
+from qfund.models.meta import unfilled
 from qfund.models.tasks import model_class, named, read_config
 from qfund.precisions.precision import STORED, Precision
 from qfund.precisions.quantizers.conversion import Conversion, quantize_model
@@ -145,8 +145,8 @@ class _Ghost:
 
 def _pretrained(checkpoint: Checkpoint, dtype: str, folder: Path | None, **more: Any) -> Any:
     try:
-        with Unfilled():
-            model, info = model_class(checkpoint).from_pretrained(
+        model, info = unfilled(
+            lambda: model_class(checkpoint).from_pretrained(
                 folder,
                 dtype=getattr(torch, dtype),
                 use_safetensors=True,
@@ -157,6 +157,7 @@ def _pretrained(checkpoint: Checkpoint, dtype: str, folder: Path | None, **more:
                 **more,
                 **named(checkpoint),
             )
+        )
     except (QfundError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # transformers raises many kinds for a checkpoint that does not fit its config

@@ -1,22 +1,31 @@
 """An architecture without weights, on the meta device."""
 
 import importlib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
 from qfund.checkpoints.checkpoint import Checkpoint
-from qfund.core.errors import UnsupportedModel
+from qfund.core.errors import QfundError, UnsupportedModel
 from qfund.models.configs import why_not_built
 from qfund.models.match.bare import must_end
 from qfund.models.tasks import model_class, read_config
 
+Made = TypeVar("Made")
+_META = torch.device("meta")
 
-class Unfilled(TorchFunctionMode):
-    """Where weights on the meta device are not filled at random: there is nothing to fill, and torch does it with what
-    imports its whole compiler, a second of work."""
+
+class _Unfilled(TorchFunctionMode):
+    """Where weights on the meta device are not filled at random, and (with ``ranges``) ranges lie in main memory, and
+    so what is computed of them: positions and frequencies. There is nothing to fill; torch does both on the meta device
+    with what imports its compiler or a library for symbolic numbers, which takes longer than a small comparison."""
+
+    def __init__(self, ranges: bool) -> None:
+        super().__init__()
+        self._ranges = ranges
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         named = kwargs or {}
@@ -24,7 +33,21 @@ class Unfilled(TorchFunctionMode):
             tensor = args[0] if args else named["tensor"]
             if tensor.is_meta:
                 return tensor
+        if func is torch.arange and self._ranges and named.get("device") == _META:
+            named = named | {"device": "cpu"}
         return func(*args, **named)
+
+
+def unfilled(make: Callable[[], Made]) -> Made:
+    """What ``make`` makes on the meta device, with as little work for it as torch lets one do. Raises as ``make``."""
+    try:
+        with _Unfilled(ranges=True):
+            return make()
+    except (QfundError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception:  # what computes with ranges and with weights at once; or it cannot be made
+        with _Unfilled(ranges=False):
+            return make()
 
 
 def build(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
@@ -37,14 +60,28 @@ def build(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
     config = read_config(checkpoint)
     class_ = _class(checkpoint, config)
     try:
-        with torch.device("meta"), Unfilled():
-            return class_._from_config(config, dtype=dtype)
+        return _built(class_, config, dtype)
     except Exception as error:  # architectures raise whatever their code raises, ImportError for a missing library
         why = why_not_built(checkpoint.config) or f"{type(error).__name__}: {error}"
         raise UnsupportedModel(
             f"{checkpoint.architecture} cannot be built from its config.json: {why}",
             "Check the file, install what the model needs, or choose another model.",
         ) from error
+
+
+def _built(class_: Any, config: Any, dtype: torch.dtype) -> Any:
+    def make() -> Any:
+        with _META:
+            return class_._from_config(config, dtype=dtype)
+
+    model = unfilled(make)
+    moved: dict[int, torch.Tensor] = {}
+    for module in model.modules():
+        for places in (module._buffers, vars(module)):
+            for name, value in places.items():
+                if isinstance(value, torch.Tensor) and not value.is_meta:
+                    places[name] = moved.setdefault(id(value), value.to(_META))
+    return model
 
 
 def _class(checkpoint: Checkpoint, config: Any) -> Any:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from qfund.core.errors import InvalidSpec
+from qfund.precisions.caches import kv_of, title, weights_of
 from qfund.precisions.precision import FILE, Precision
 from qfund.precisions.table import PRECISIONS, precision
 
@@ -46,11 +47,13 @@ def file_names(files: Sequence[str]) -> dict[str, str]:
 
 
 def row_of(name: str) -> Precision:
-    """A row of the table, or what stands for a file: its weights as they are decoded, run in FP32.
+    """A row of the table, or what stands for a file: its weights as they are decoded, run in FP32. Of a candidate with
+    a rounded cache that of its weights.
 
     Raises:
         UnknownName: neither.
     """
+    name = weights_of(name)
     if not is_file(name):
         return precision(name)
     return replace(
@@ -68,9 +71,16 @@ def row_of(name: str) -> Precision:
 
 def family_of(name: str) -> str:
     """Of a precision or a file; empty for what this version does not know (an older report)."""
+    name = weights_of(name)
     return FILE if is_file(name) else PRECISIONS[name].family if name in PRECISIONS else ""
 
 
 def label_of(name: str) -> str:
-    """What a person reads for a file."""
+    """What a person reads for a candidate: ``INT4``, ``INT4, KV q8_0``, the name of a file; a precision that this
+    version's table lacks (of an older report) by its name."""
+    if (kv := kv_of(name)) is not None:
+        said = title(kv)
+        return f"{label_of(weights_of(name))}, {said if ' ' in said else f'KV {said}'}"
+    if name in PRECISIONS:
+        return PRECISIONS[name].label
     return name.removeprefix(_PREFIX).removesuffix(".gguf").removesuffix(".json")

@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeVar
 from qfund.core.errors import InvalidInput, InvalidSpec
 from qfund.core.names import look_up
 from qfund.core.request import model_name
+from qfund.precisions.caches import crossed
 from qfund.precisions.files import file_names, is_file
 from qfund.precisions.precision import STORED
 from qfund.precisions.table import PRECISIONS, precision
@@ -44,7 +45,7 @@ def canonical(request: Request) -> Request:
     reference = next((name for name, file in files.items() if request.reference in (name, file)), request.reference)
     if reference not in files:
         _reference(reference, files)
-    if not request.precisions and not files.keys() - {reference}:
+    if not (request.precisions or files.keys() - {reference} or getattr(request, "kv", ())):
         raise InvalidSpec("No candidate precision is named.", f"Choose among: {', '.join(PRECISIONS)}.")
     for name in request.precisions:
         precision(name)
@@ -60,6 +61,19 @@ def canonical(request: Request) -> Request:
         revision=request.revision or None,
     )
     return changed  # type: ignore[no-any-return]
+
+
+def weights_named(request: PrecisionsRequest) -> tuple[str, ...]:
+    """Names of all whose weights are compared with the reference's: precisions, then the quantised files of a request
+    that has such."""
+    files = file_names(getattr(request, "files", ()))
+    return (*request.precisions, *(name for name in files if name != request.reference))
+
+
+def candidates_of(request: PrecisionsRequest) -> tuple[str, ...]:
+    """Names of all that is compared with the reference: ``weights_named``; then, of a request with caches, the same and
+    the reference with each of them."""
+    return crossed(request.reference, weights_named(request), getattr(request, "kv", ()))
 
 
 def _reference(name: str, files: Mapping[str, str]) -> None:

@@ -48,7 +48,7 @@ class TiledHead:
                     if batch < len(hidden[name]):
                         with walker.running():
                             made = [tails[name](_product(walker, states, part)) for states in hidden[name][batch]]
-                        logits[name] = made if walker.way.singly else made[0]
+                        logits[name] = made if walker.way.singly else made[0] if len(made) == 1 else torch.cat(made, 1)
                 yield batch, start, vocabulary, logits
 
     def _parts(self) -> Iterable[tuple[int, int, Part]]:

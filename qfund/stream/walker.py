@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,11 @@ import torch
 from torch import Tensor
 
 from qfund.checkpoints.checkpoint import Checkpoint
-from qfund.core.errors import QfundError
+from qfund.core.errors import QfundError, about
+from qfund.models.decoding import cache as caches
+from qfund.models.decoding import reading
 from qfund.models.forward import arguments, arithmetic
+from qfund.precisions.caches import waits
 from qfund.precisions.precision import Precision
 from qfund.stream.frame import Frame
 from qfund.stream.passes import Call, Pass
@@ -44,6 +47,7 @@ class Way:
         batches: how many of the first batches are run; None for all.
         checkpoint: whose weights are run, where that is not the one that is walked through: a quantised file in the
             original's place (``checkpoints.wild.filling``).
+        kv: how keys and values are rounded where they are written; None as they are computed, and none is kept.
     """
 
     name: str
@@ -53,12 +57,19 @@ class Way:
     singly: bool = False
     batches: int | None = None
     checkpoint: Checkpoint | None = None
+    kv: str | None = None
+
+    @property
+    def in_pieces(self) -> bool:
+        """Whether a text may be read by several forwards, one after the other."""
+        return self.kv is not None and waits(self.kv) > 0
 
 
 class Walker:
     """
     Attributes:
-        passes: the forwards of each batch: one, or one an example.
+        passes: the forwards of each batch: one, one an example, or one a piece of the text.
+        cache: of a way with a rounded cache, what the longest sequence so far takes.
         seconds: that its forwards have taken.
     """
 
@@ -66,6 +77,8 @@ class Walker:
         self.way, self.frame = way, frame
         self.passes: list[list[Pass]] = []
         self.seconds = 0.0
+        self.cache: caches.Sizes | None = None
+        self._caches: list[Any] = []
 
     @property
     def every_pass(self) -> list[Pass]:
@@ -74,16 +87,15 @@ class Walker:
     def start(self, batches: Sequence[Arguments], device: torch.device) -> None:
         """Make its forwards."""
         self.seconds = 0.0
-        self.passes = [
-            [self._pass(part, number, device) for part in (_examples(batch) if self.way.singly else [batch])]
-            for number, batch in enumerate(batches[: self.way.batches])
-        ]
+        self.passes = [self._passes(batch, number, device) for number, batch in enumerate(batches[: self.way.batches])]
 
     def leave(self) -> None:
         """End its forwards where they are."""
         for forward in self.every_pass:
             forward.leave()
-        self.passes = []
+        found = map(caches.sizes, self._caches)
+        self.cache = max((self.cache, *found) if self.cache else found, default=None)
+        self.passes, self._caches = [], []
 
     def step(self, forward: Pass, call: Call | None = None) -> None:
         """Let a forward go on to its next stop.
@@ -92,7 +104,7 @@ class Walker:
             NotStreamable: the model raised something.
         """
         try:
-            with self.running():
+            with self.running(), about(self.way.name) if self.way.kv else nullcontext():
                 forward.step(call)
         except (QfundError, MemoryError, torch.OutOfMemoryError):
             raise
@@ -140,16 +152,20 @@ class Walker:
         outputs = [forward.output for forward in self.passes[batch]]
         for forward in self.passes[batch]:
             forward.output = None
-        return outputs if self.way.singly else outputs[0]
+        return outputs if self.way.singly else reading.joined(outputs)
 
     def given(self) -> list[list[Tensor]]:
         """What the unit before which all forwards wait is given, batch by batch."""
         return [[forward.call[0][0] for forward in parts] for parts in self.passes]
 
-    def _pass(self, batch: Arguments, number: int, device: torch.device) -> Pass:
+    def _passes(self, batch: Arguments, number: int, device: torch.device) -> list[Pass]:
         model = self.frame.model
-        given = arguments(model, batch, device)
-        return Pass(lambda: model(**given), number, self.way)
+        given = [arguments(model, part, device) for part in (_examples(batch) if self.way.singly else [batch])]
+        if self.way.kv:
+            with about(self.way.name):
+                cache, given = reading.rounded(model.config, given[0], self.way.kv)
+            self._caches.append(cache)
+        return [Pass(lambda part=part: model(**part), number, self.way) for part in given]  # type: ignore[misc]
 
 
 def _examples(batch: Arguments) -> list[Arguments]:

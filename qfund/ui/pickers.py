@@ -7,6 +7,7 @@ import streamlit as st
 
 from qfund.checkpoints import catalog
 from qfund.drawing.phrases import label
+from qfund.precisions import caches as kv_caches
 from qfund.precisions.precision import GGUF, MEANING, STORED
 from qfund.precisions.request import ALSO
 from qfund.precisions.table import PRECISIONS, unavailable
@@ -77,7 +78,7 @@ def model(
         f"Model{', a folder' * ('folder' in allowed)}{' or a Hub id' * ('hub' in allowed)}",
         # The model of a link is always an option, also where the server will then refuse it with a clear message.
         list(dict.fromkeys([*(shipped or catalog.CATALOG), *inside, *nearby.lately(), named])),
-        format_func=title,
+        format_func=kv_caches.title,
         key=key,
         width=width,
         accept_new_options=bool(kinds),
@@ -165,6 +166,26 @@ def precisions(
     return tuple(name for name in PRECISIONS if name in found)
 
 
+def caches(
+    key: str, explained: str = "", heading: str = "KV cache", width: int | Literal["stretch"] = "stretch"
+) -> tuple[str, ...]:
+    """How keys and values are cached, as they were typed: several of ``KV_CHOICES``, or two with a slash between."""
+    found = st.multiselect(
+        heading,
+        list(dict.fromkeys([*kv_caches.KV_CHOICES, *map(str, st.session_state[key])])),
+        format_func=kv_caches.title,
+        key=key,
+        placeholder="As computed",
+        accept_new_options=True,
+        select_all=False,
+        wrap=True,
+        width=width,
+        help=f"{explained} Keys and values apart: type q8_0/q4_0.".strip(),
+        persist_state="session",
+    )
+    return tuple(map(str, found))
+
+
 def revision(key: str, explained: str | None = None) -> str | None:
     """Of a Hub id; None where the field is empty."""
     found = st.text_input(
@@ -192,3 +213,22 @@ def also(
         persist_state="session",
     )
     return tuple(name for name in ALSO if name in (found or ()))
+
+
+def quantized_files(key: str, what: str) -> None:
+    """A field for names of quantised files, one a line; ``what`` says what becomes of them."""
+    st.text_area(
+        "Add quantised files",
+        key=key,
+        height=100,
+        max_chars=8000,
+        placeholder="./my-model-Q4_K_M.gguf\nowner/name@main:file.gguf",
+        help=f"One a line: a path on this machine, or a file of the Hub. {what}",
+        persist_state="session",
+    )
+
+
+def named_files(key: str) -> tuple[str, ...]:
+    """The files that the field names, each once."""
+    text = str(st.session_state[key] or "")
+    return tuple(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))

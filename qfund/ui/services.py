@@ -19,8 +19,8 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from qfund.checkpoints import catalog
 from qfund.core.errors import QfundError, TimedOut
-from qfund.core.feature import Feature, lazily
-from qfund.core.request import Request
+from qfund.core.feature import Feature, Kind, lazily
+from qfund.core.request import Request, holds_own
 from qfund.engine import key_of, shipped, unfinished
 from qfund.engine.job import NOBODY, Job, Visitor
 from qfund.engine.jobs import Desk, Jobs
@@ -28,6 +28,7 @@ from qfund.engine.kinds import KINDS, kind_of
 from qfund.engine.settings import public as public
 from qfund.engine.shared.ledger import Ledger
 from qfund.engine.store import Store
+from qfund.ui.server import login, private
 from qfund.ui.server.pages import COOKIE
 
 #: All rows; ``features`` is above this room, so it is named, not imported.
@@ -72,9 +73,59 @@ def store() -> Store:
         return _store()
 
 
+class Signed(Desk):
+    """Jobs as one visitor asks for them, who is the owner of what they asked for where visitors sign in."""
+
+    __slots__ = ()
+
+    def submit(self, request: Request) -> Job:
+        if login.configured() and holds_own(request):
+            _claim(key_of(request), kind_of(request))
+        return Desk.submit(self, request)
+
+    def get(self, key: str) -> Job | None:
+        return None if login.configured() and not _reads(key) else Desk.get(self, key)
+
+    def wait(self, key: str, timeout: float | None = None) -> Job | None:
+        return None if login.configured() and not _reads(key) else Desk.wait(self, key, timeout)
+
+
 def jobs() -> Desk:
     """The jobs, for the visitor whose page is drawn."""
-    return Desk(every_job(), visitor())
+    return Signed(every_job(), visitor())
+
+
+def owner() -> str:
+    """Whose page is drawn, where they have signed in; a program never has."""
+    return login.user() if ASKING.get() is None else private.ANYBODY
+
+
+def _claim(key: str, kind: Kind) -> None:
+    """What was known before anybody signed in for it stays everybody's."""
+    names = [owner()]
+    if names != [private.ANYBODY] and not private.owners(store(), [key]):
+        known = every_job().get(key) is not None or store().get(kind, key) is not None
+        names += [private.ANYBODY] * known
+    private.claim(store(), key, *names)
+
+
+def _reads(key: str) -> bool:
+    """Whether this visitor may read what is under ``key``, of a request that holds what is somebody's own."""
+    try:
+        return private.reads(private.owners(store(), [key]).get(key), owner())
+    except QfundError:
+        return not login.configured()
+
+
+def mine(keys: list[str]) -> frozenset[str]:
+    """Those of them that are of the visitor whose page is drawn, who has signed in.
+
+    Raises:
+        StoreError: the database refuses.
+    """
+    if (me := owner()) == private.ANYBODY:
+        return frozenset()
+    return frozenset(key for key, names in private.owners(store(), keys).items() if me in names)
 
 
 def warm_up() -> None:
@@ -108,6 +159,7 @@ def visitor() -> Visitor:
     cookie, address = st.context.cookies.get(COOKIE), st.context.ip_address
     # A page that is run without a server has stand-ins for both.
     known = cookie if isinstance(cookie, str) and cookie else context.session_id
+    known = f"user {signed}" if (signed := login.user()) else known
     return Visitor(
         hashlib.sha256(known.encode(errors="replace")).hexdigest()[:16], address if isinstance(address, str) else None
     )
@@ -172,6 +224,8 @@ def look_up(request: Request, *, whole: bool = True) -> Answer:
         QfundError: a malformed request, or a model that cannot be identified.
     """
     key = key_of(request)
+    if holds_own(request) and not _reads(key):
+        return Answer(request, key)
     if (held := results().get(key)) is not None:
         FOUND["memory"] += 1
         return Answer(request, key, held)
@@ -258,13 +312,25 @@ def waited(request: Request) -> Any:
     return found
 
 
-def listed(kind: str) -> list[Any]:
-    """A line for each stored result of a kind, newest first.
+def listed(kind: str, limit: int = 200) -> list[Any]:
+    """A line for each of at most ``limit`` stored results of a kind, newest first, that this visitor may see: in public
+    none of somebody else's text.
 
     Raises:
         StoreError: the database refuses.
     """
-    return store().listed(KINDS[kind])
+    found = store().listed(KINDS[kind], limit)
+    names = private.owners(store(), [row.key for row in found if row.text is not None])
+    me = owner()
+    if public():
+        return [row for row in found if row.text is None or (me and me in names.get(row.key, ()))]
+    return [row for row in found if private.reads(names.get(row.key), me)]
+
+
+@functools.cache
+def shipped_lines(kind: str) -> tuple[Any, ...]:
+    """The same of those that ship; read once for each server."""
+    return tuple(shipped.listed(KINDS[kind]))
 
 
 def stored(kind: str, key: str) -> Any | None:
@@ -273,6 +339,8 @@ def stored(kind: str, key: str) -> Any | None:
     Raises:
         StoreError: the database refuses.
     """
+    if not _reads(key):
+        return None
     held = results().get(key) or store().get(KINDS[kind], key)
     if held is not None:
         results().put(key, held)
@@ -280,11 +348,13 @@ def stored(kind: str, key: str) -> Any | None:
 
 
 def delete(key: str) -> None:
-    """Delete a stored result.
+    """Delete a stored result, unless it is somebody else's.
 
     Raises:
         StoreError: the database refuses.
     """
+    if not _reads(key):
+        return
     store().delete(key)
     forget(key)
 

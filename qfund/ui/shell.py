@@ -8,6 +8,7 @@ from streamlit.navigation.page import Page as StreamlitPage
 
 from qfund.core.feature import Page
 from qfund.ui import forged, services
+from qfund.ui.server import login
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -59,5 +60,10 @@ def begin(feature: str) -> None:
         st.rerun()
     row = _row(feature)
     st.set_page_config(page_title=row.tab)
-    st.title(row.title, anchor=False)
+    if login.configured():
+        with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+            st.title(row.title, anchor=False, width="stretch")
+            login.draw()
+    else:
+        st.title(row.title, anchor=False)
     st.caption(row.description)

@@ -14,7 +14,7 @@ RULES = """async () => (await axe.run(document, {
 })).violations.map(rule => [rule.id, rule.nodes.map(node => `${node.target} ${node.any[0]?.message ?? ""}`)])"""
 PAGES = (
     *("/", "/memory", "/outputs", "/outputs?view=classes", "/outputs?view=embeddings", "/outputs?view=captions"),
-    *("/layers", "/speed", "/kv", "/precisions", "/saved", "/questions", "/quantiser", "/formats", "/guide"),
+    *("/layers", "/speed", "/kv", "/precisions", "/sweep", "/saved", "/questions", "/quantiser", "/formats", "/guide"),
 )
 
 

@@ -13,7 +13,7 @@ def test_every_page_and_section_is_drawn_in_every_light_and_width(arrive: Arrive
     visit.heading("pydoc-llama: FP32")
     for section in ("Token by token", "Memory", "Data", "Fidelity"):
         visit.section(section).fits()
-    for path, title in (("/precisions", "Precisions"), ("/saved", "Saved"), ("/guide", "Guide")):
+    for path, title in (("/precisions", "Precisions"), ("/sweep", "Sweep"), ("/saved", "Saved"), ("/guide", "Guide")):
         visit.open(path).drawn()
         expect(visit.page.get_by_role("heading", name=title, exact=True)).to_be_visible()
         visit.fits()
@@ -36,7 +36,7 @@ def test_a_page_can_be_the_first_request_to_a_fresh_server(
     visit = arrive(at=fresh).open(path).drawn()
     expect(visit.page.get_by_role("heading", name=title, exact=True, level=1)).to_be_visible()
     navigation = visit.page.get_by_test_id("stTopNavLink")
-    expect(navigation).to_have_count(8)
+    expect(navigation).to_have_count(9)
     assert [text.strip() for text in navigation.all_inner_texts()][-1].endswith("Saved")
     visit.page.get_by_test_id("stTopNavSection").filter(has_text="Learn").click()
     explained = visit.page.get_by_test_id("stTopNavDropdownLink")

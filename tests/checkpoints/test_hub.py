@@ -1,5 +1,6 @@
 """The real Hub client against a server on this machine."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,6 +11,8 @@ import pytest
 
 from qfund.checkpoints.catalog import CATALOG
 from tests.checkpoints.fake_hub import COMMIT, FakeHub
+from tests.tiny import gguf_files
+from tests.tiny.checkpoints import folder
 
 
 def environment(hub_url: str, cache: Path) -> dict[str, str]:
@@ -73,3 +76,27 @@ def test_what_the_hub_does_not_have(files: Path, tmp_path: Path) -> None:
     ):
         assert done.returncode == 1 and said in done.stderr, done.stderr
         assert "Traceback" not in done.stderr and done.stdout == ""
+
+
+def test_a_quantised_file_of_a_repository_is_fetched_alone_with_its_parts(tmp_path: Path) -> None:
+    files = tmp_path / "files"
+    files.mkdir()
+    gguf_files.write(folder("llama"), files / "tiny-Q8_0.gguf")
+    gguf_files.write(folder("llama"), files / "other.gguf")
+    with FakeHub(files, "someone/toy").serving() as hub:
+
+        def audit(file: str) -> subprocess.CompletedProcess[str]:
+            command = [sys.executable, "-m", "qfund", "audit", file, "--no-store", "--json", "--quiet"]
+            given = environment(hub.url, tmp_path / "cache")
+            return subprocess.run(command, env=given, capture_output=True, text=True, check=False)
+
+        done = audit(f"someone/toy@{COMMIT}:tiny-Q8_0.gguf")
+        assert done.returncode == 0, done.stderr
+        assert {name for name, _, _ in hub.sent} == {"tiny-Q8_0.gguf"}
+        asked = [path for path in hub.asked if "/resolve/" in path]
+        assert asked and all(path.endswith(f"/resolve/{COMMIT}/tiny-Q8_0.gguf") for path in asked)
+        missing = audit("someone/toy:nothing.gguf")
+    found = json.loads(done.stdout)
+    assert found["label"] == "GGUF Q8_0" and found["bytes"] == (files / "tiny-Q8_0.gguf").stat().st_size
+    assert missing.returncode == 1 and "holds no nothing.gguf" in missing.stderr and "other.gguf" in missing.stderr
+    assert "Traceback" not in missing.stderr

@@ -147,7 +147,7 @@ def test_commands_import_no_torch(name: str) -> None:
 
 
 def test_public_names_are_imported_when_they_are_used() -> None:
-    assert {*dir(qfund)} == {"Margin", "Report", "Spec", "__version__", "compare", "errors", "to_json"}
+    assert {*dir(qfund)} == {"Margin", "Report", "Spec", "__version__", "compare", "errors", "sweep", "to_json"}
     assert all(getattr(qfund, name) for name in qfund.__all__)
     with pytest.raises(AttributeError, match="no attribute 'compute'"):
         _ = qfund.compute  # type: ignore[attr-defined]

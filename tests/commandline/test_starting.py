@@ -7,11 +7,22 @@ import pytest
 
 #: What a comparison of a text model has no use for, however much of it transformers would import.
 UNUSED = (
-    *("accelerate", "matplotlib", "plotly", "scipy", "sklearn", "sqlalchemy", "streamlit", "sympy"),
+    *(
+        "accelerate",
+        "matplotlib",
+        "pandas",
+        "plotly",
+        "pyarrow",
+        "scipy",
+        "sklearn",
+        "sqlalchemy",
+        "streamlit",
+        "sympy",
+    ),
     *("torch._dynamo", "torch._inductor", "torch.distributed.checkpoint", "torch.distributed.fsdp"),
     *("torch.distributed.tensor", "torchao", "torchvision", "transformers.models.falcon.modeling_falcon"),
 )
-HEAVY = (*UNUSED, "torch", "transformers", "tokenizers", "numpy", "pandas", "pyarrow")
+HEAVY = (*UNUSED, "torch", "transformers", "tokenizers", "numpy")
 
 
 def imported(code: str, among: tuple[str, ...]) -> set[str]:

@@ -46,6 +46,16 @@ def test_what_ships_is_of_these_weights_and_this_version(each: measured.Shipped)
         assert found.environment.versions and found.environment.python and found.environment.cpu
 
 
+def test_lines_of_all_comparisons_that_ship() -> None:
+    lines = {line.key: line for line in shipped.listed(KINDS["compare"])}
+    asked = [each.request for each in EVERYTHING if isinstance(each.request, Spec)]
+    assert lines.keys() == {key_of(request) for request in asked}
+    for request in asked:
+        line = lines[key_of(request)]
+        assert (line.model, line.precisions) == (request.model, request.precisions)
+        assert line.numbers is not None and len(line.numbers.results) == len(line.candidates)
+
+
 def test_nothing_else_ships() -> None:
     there = {path for entry in CATALOG.values() for path in (entry.folder / shipped.FOLDER).iterdir()}
     assert there == {shipped.place(each.request, each.name) for each in EVERYTHING}

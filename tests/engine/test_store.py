@@ -21,6 +21,7 @@ from qfund.core.home import home
 from qfund.engine import store as engine_store
 from qfund.engine.kinds import KINDS
 from qfund.engine.store import Store
+from qfund.engine.tables import TABLES
 from qfund.features.compare.request import listing
 from qfund.features.compare.request import report as report_request
 from qfund.features.compare.request.listing import Headline
@@ -274,8 +275,7 @@ def test_a_database_from_before_there_were_documents_gains_them(store: Store, re
     assert later.get(KIND, "document") == Shouted("document")
     assert later.get(COMPARE, "key") == report
     assert "key" in [saved.key for saved in later.listed(COMPARE)]
-    tables = set(sa.inspect(later._engine).get_table_names())
-    assert tables == {"qfund_meta", "qfund_reports", "qfund_documents", "qfund_jobs", "qfund_revision"}
+    assert set(sa.inspect(later._engine).get_table_names()) == {*TABLES.tables, "qfund_revision"}
 
 
 def test_a_dialect_without_upsert(store: Store, report: Report, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,12 @@
 """What is put off acts, when it is used, as what it stands for; a library made here is put off in torch's place."""
 
+import functools
 import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -93,3 +95,23 @@ def test_what_is_used_while_it_is_put_off_ends_that(tmp_path: Path, user: Module
         assert not any(isinstance(finder, postponed._Finder) for finder in sys.meta_path)
     finally:
         sys.modules.pop("late_eager", None)
+
+
+def test_the_models_that_transformers_knows_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import models
+    from transformers.utils.import_utils import create_import_structure_from_path, spread_import_structure
+
+    file = str(models.__file__)
+    read = []
+
+    @functools.cache
+    def scan(path: Path | str, prefix: str | None = None) -> Any:
+        read.append(path)
+        found = spread_import_structure(create_import_structure_from_path(str(path)))
+        return {needs: {f"{prefix}.{name}": of for name, of in modules.items()} for needs, modules in found.items()}
+
+    whole = scan(Path(file).parent, prefix="models")
+    whole[frozenset()]["generation"] = {"GenerationMixin"}  # as transformers adds what are no models
+    found = postponed._scanned(scan, file)
+    assert read == [Path(file).parent]
+    assert found == spread_import_structure(create_import_structure_from_path(file))

@@ -26,6 +26,7 @@ from qfund.engine.store import Store
 from qfund.features.compare.request.link import to_query
 from qfund.features.compare.request.spec import Spec
 from qfund.ui import server, services
+from qfund.ui.server import login
 from qfund.ui.server.pages import COOKIE
 from tests.engine import toys
 from tests.features.compare.pages import FakeJobs
@@ -94,7 +95,12 @@ def test_a_page_knows_its_visitor_by_the_session_or_by_the_cookie(monkeypatch: p
     session = visitor()
     assert len(session.id) == 16 and session.address is None
     monkeypatch.setattr(type(streamlit.context), "cookies", {COOKIE: "a browser"})
-    assert visitor().id != session.id and visitor() == visitor()
+    browser = visitor()
+    assert browser.id != session.id and visitor() == browser
+    monkeypatch.setattr(login, "user", lambda: "a" * 32)
+    anna = visitor()
+    monkeypatch.setattr(type(streamlit.context), "cookies", {COOKIE: "another browser"})
+    assert anna.id != browser.id and visitor() == anna, "places are a person's"
 
 
 def test_a_browser_is_given_a_cookie_once_and_no_script_can_read_it() -> None:

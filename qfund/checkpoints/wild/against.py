@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from qfund.checkpoints.checkpoint import LARGEST_JSON, Checkpoint
+from qfund.checkpoints.wild import rope
 from qfund.checkpoints.wild.quantized_file import QuantizedFile, Vocabulary
 from qfund.core.errors import UnsupportedModel
 
@@ -58,7 +59,7 @@ def notes(original: Checkpoint, file: QuantizedFile) -> list[str]:
                 f"The file says that its {called} is {here:,.12g}, the original says {there:,.12g}: both run here with "
                 "the original's."
             )
-    return [*found, *_vocabulary(original, file)]
+    return [*found, *rope.notes(config, file), *_vocabulary(original, file)]
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -58,6 +58,17 @@ def transposed(tensor: PackedTensor) -> PackedTensor:
     return replace(tensor, shape=shape, decode=decode, by_rows=len(shape) > 2)
 
 
+def lengthened(tensor: PackedTensor, rows: int, more: Callable[[int, int], Values]) -> PackedTensor:
+    """With rows behind its own, up to so many; ``more`` gives those of any range there."""
+
+    def decode(start: int, stop: int) -> Values:
+        own = tensor.decode(min(start, tensor.rows), min(stop, tensor.rows))
+        first, last = max(start, tensor.rows), max(stop, tensor.rows)
+        return np.concatenate([own, more(first, last).reshape(last - first, *own.shape[1:])]) if last > first else own
+
+    return replace(tensor, shape=(rows, *tensor.shape[1:]), decode=decode)
+
+
 def element(tensor: PackedTensor, number: int) -> PackedTensor:
     """One of a stack along the first axis; its share of the bytes."""
 

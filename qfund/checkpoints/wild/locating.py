@@ -84,6 +84,14 @@ def identity(files: Sequence[str]) -> str:
     return " ".join(found)
 
 
+def importance_identity(file: str) -> str:
+    """What identifies an importance matrix's content. Raises as ``here``."""
+    from qfund.checkpoints.wild.gguf import imatrix  # NumPy, which a plan of headers does without
+
+    path = here(file)
+    return f"hub:{file}" if path is None else imatrix.identity(path)
+
+
 def _exists(path: Path) -> bool:
     try:
         return path.exists()

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from qfund.engine.tables import TABLES
 
 #: The steps, the first one first.
-REVISIONS = ("results", "jobs")
+REVISIONS = ("results", "jobs", "owners")
 _TABLE = "qfund_revision"
 
 

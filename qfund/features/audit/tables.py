@@ -1,8 +1,13 @@
-"""What is in a quantised file as rows of text."""
+"""What is in a quantised file as rows of text, and as frames."""
+
+from typing import TYPE_CHECKING
 
 from qfund.core.units import bytes_text
-from qfund.features.audit.request import Audit, TensorAudit, by_module
+from qfund.features.audit.request import Audit, TensorAudit, by_module, pattern
 from qfund.features.audit.words import layers_text
+
+if TYPE_CHECKING:  # the command does without
+    import pandas as pd
 
 Rows = list[list[str]]
 
@@ -46,3 +51,26 @@ def tensors(found: Audit) -> Rows:
 
 def sqnr_text(row: TensorAudit) -> str:
     return "same" if row.same else "" if row.sqnr is None else f"{row.sqnr:.1f} dB"
+
+
+def frame(found: Audit) -> "pd.DataFrame":
+    """A row a tensor: its ``place`` in the layers, the ``layer`` (none outside of them), ``type``, ``bits`` a weight,
+    ``bytes``, ``sqnr`` in dB (infinite where every number is the original's, none where nothing was compared)."""
+    import pandas as pd
+
+    rows = []
+    for row in found.tensors:
+        place, layer = pattern(row.name)
+        rows.append(
+            {
+                "tensor": row.name,
+                "place": place.removesuffix(".weight"),
+                "layer": layer,
+                "type": row.type,
+                "shape": "×".join(map(str, row.shape)),
+                "bits": row.bits,
+                "bytes": row.bytes,
+                "sqnr": float("inf") if row.same else row.sqnr,
+            }
+        )
+    return pd.DataFrame(rows).astype({"layer": "Int64", "sqnr": "float64"})

@@ -59,7 +59,8 @@ _READING = """
 - **Times** are ratios to the reference's, measured in turns on one machine: of one forward where libraries were asked
   for, of reading and writing on the page Speed. There **% of bandwidth** is how much of what memory gives here writing
   used (it reads every weight once a token), and **% of peak** how much of a matrix product's speed reading used.
-- **A rounded KV cache** changes no weight: every position reads keys and values as the cache would decode them.
+- **A rounded KV cache** changes no weight: every position reads keys and values as the cache would decode them. Beside
+  precisions it is another row, *INT4, KV q8_0*, and memory is then that of weights and of one sequence's cache.
 """
 
 _MEANINGS = """

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from qfund.checkpoints import catalog
 from qfund.core import parameters
-from qfund.core.errors import QfundError
 from qfund.core.parameters import Meant, Parameter, Query, count, text
-from qfund.features.kv.request import DEFAULT_KV, DEFAULT_TOKENS, MAX_TOKENS, KvRequest, checked
+from qfund.features.kv.request import DEFAULT_KV, DEFAULT_TOKENS, MAX_TOKENS, KvRequest
+from qfund.precisions.caches import known_kv
 from qfund.ui.address import Address
 
 #: Floats that weights may be in.
@@ -39,29 +39,19 @@ class Asked:
         )
 
 
-def known(names: list[str]) -> tuple[tuple[str, ...], list[str]]:
-    """Names of caches in their canonical form, and those that are none."""
-    good: list[str] = []
-    bad: list[str] = []
-    for name in names:
-        try:
-            good += checked(KvRequest("model", (name,))).kv
-        except QfundError:
-            bad.append(name)
-    return tuple(dict.fromkeys(good)), bad
-
-
 def _read(short: str, values: list[str]) -> Meant:
-    good, bad = known(values)
+    good, bad = known_kv(values)
     said = [f"Ignored unknown {short}={', '.join(repr(name[:40]) for name in bad)}."] if bad else []
     return good or None, said
 
 
+#: In the address of any page that has caches to choose.
+CACHES = Parameter("kv", list, _read)
 _PARAMETERS = {
     "model": text("model", strip=True),
     "rev": text("revision", strip=True),
     "precision": text("precision", PRECISIONS),
-    "kv": Parameter("kv", list, _read),
+    "kv": CACHES,
     "tokens": count("tokens", 2, MAX_TOKENS),
     "first": count("first", 0, MAX_TOKENS),
     "window": count("window", 0, MAX_TOKENS),

@@ -5,11 +5,10 @@ from dataclasses import dataclass, replace
 from qfund.core.environment import Environment
 from qfund.core.errors import InvalidSpec, UnavailablePrecision
 from qfund.core.estimate import Estimate
-from qfund.core.names import look_up
 from qfund.core.request import model_name
-from qfund.features.memory.request.kv_cache import KV_CHOICES, KV_FORMATS
 from qfund.inputs.facts import InputFacts
 from qfund.inputs.texts import MAX_TEXT, OneText
+from qfund.precisions.caches import KV_CHOICES, canonical_kv, waits
 from qfund.precisions.precision import STORED
 from qfund.precisions.table import precision
 
@@ -18,9 +17,6 @@ DEFAULT_TOKENS = 4096
 DEFAULT_KV = ("bf16", "fp8", "int8", "q8_0", "int4", "q4_0", "int4_kivi")
 #: Equal parts of a chunk by which damage is told.
 BANDS = 8
-#: Tokens that keys of ``PER_CHANNEL`` wait for: those of a channel are grouped along the text.
-PER_CHANNEL, GROUP = "int4_kivi", 32
-_ALIASES = {"fp8_e4m3": "fp8", "kivi": "int4_kivi"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,25 +45,7 @@ class KvRequest(OneText):
 
     def waits(self, row: str) -> int:
         """The window of a row of ``kv``."""
-        return max(self.window, GROUP) if parts(row)[0] == PER_CHANNEL else self.window
-
-
-def parts(row: str) -> tuple[str, str]:
-    """How keys and values are cached: ``"q8_0/q4_0"`` → ``("q8_0", "q4_0")``."""
-    keys, _, values = row.partition("/")
-    return keys, values or keys
-
-
-def _canonical(row: str) -> str:
-    """
-    Raises:
-        UnknownName: a format that cannot be chosen.
-    """
-    table = {name: KV_FORMATS[name] for name in KV_CHOICES}
-    names = [_ALIASES.get(name.strip().lower(), name.strip().lower()) for name in row.split("/", 1)]
-    for name in names:
-        look_up(table, name, "KV precision")
-    return "/".join(dict.fromkeys(names))
+        return waits(row, self.window)
 
 
 def checked(request: KvRequest) -> KvRequest:
@@ -83,7 +61,7 @@ def checked(request: KvRequest) -> KvRequest:
             "A checkpoint that is quantised already computes as it likes, which is no known reference.",
             "Name the original checkpoint and a precision of `qfund ls precisions`.",
         )
-    rows = tuple(dict.fromkeys(map(_canonical, request.kv)))
+    rows = tuple(dict.fromkeys(map(canonical_kv, request.kv)))
     if not rows:
         raise InvalidSpec("No KV precision is named.", f"Choose among: {', '.join(KV_CHOICES)}.")
     if not 2 <= request.max_tokens <= MAX_TOKENS:

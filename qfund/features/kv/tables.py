@@ -3,7 +3,8 @@
 import pandas as pd
 
 from qfund.features.kv.request import Kv
-from qfund.features.kv.words import halves, title
+from qfund.features.kv.words import halves
+from qfund.precisions.caches import title
 
 
 def rows(found: Kv) -> pd.DataFrame:

@@ -8,14 +8,18 @@ import streamlit as st
 from qfund.checkpoints import catalog
 from qfund.drawing import axes
 from qfund.drawing.phrases import label
+from qfund.features.compare.request.link import to_query
+from qfund.features.compare.request.spec import Spec
 from qfund.features.kv import figures, tables, words
-from qfund.features.kv.link import ADDRESS, PRECISIONS, Asked, known
+from qfund.features.kv.link import ADDRESS, PRECISIONS, Asked
 from qfund.features.kv.request import Kv
-from qfund.features.memory.request.kv_cache import KV_CHOICES
-from qfund.ui import columns, downloads, folding, pickers, progress
+from qfund.precisions.caches import KV_CHOICES, known_kv
+from qfund.ui import columns, downloads, folding, pickers, progress, shell
 from qfund.ui.services import Answer
 from qfund.ui.states import literal, told
 
+#: Caches that the link to Compare takes along: each is another row for every precision.
+_BESIDE = 3
 _TOKENS = (1024, 4096, 16_384)
 _COLUMNS = {
     "title": st.column_config.TextColumn("Cache", pinned=True),
@@ -66,18 +70,7 @@ def _choices(asked: Asked) -> tuple[Asked, bool]:
         with st.container(horizontal=True):
             model = pickers.model("kv_model", catalog.EXAMPLE)
             precision = pickers.reference("kv_precision", PRECISIONS, title="Weights")
-            names = st.multiselect(
-                "Caches",
-                list(dict.fromkeys([*KV_CHOICES, *st.session_state["kv_kv"]])),
-                format_func=words.title,
-                key="kv_kv",
-                accept_new_options=True,
-                select_all=False,
-                wrap=True,
-                width=480,
-                help="Keys and values apart: type q8_0/q4_0.",
-                persist_state="session",
-            )
+            names = pickers.caches("kv_kv", heading="Caches", width=480)
         with st.container(horizontal=True, vertical_alignment="bottom"):
             tokens = st.selectbox(
                 "Text",
@@ -98,7 +91,7 @@ def _choices(asked: Asked) -> tuple[Asked, bool]:
             with st.popover("Options", icon=":material/tune:"):
                 revision = pickers.revision("kv_revision")
             pressed = st.button("Measure", type="primary", key="kv_measure", icon=":material/memory_alt:", width=140)
-    kv, bad = known([str(name) for name in names])
+    kv, bad = known_kv(names)
     if bad:
         st.warning(literal(f"No KV precision: {', '.join(bad)}. Available: {', '.join(KV_CHOICES)}."))
     changed = replace(asked, model=model, precision=precision, kv=kv or asked.kv, tokens=int(tokens or 4096))
@@ -144,6 +137,12 @@ def _result(answer: Answer, asked: Asked) -> None:
             key="kv_depth",
             alt="KL divergence by depth of context, a line for each cache",
         )
+    st.page_link(
+        shell.page("compare"),
+        label="Weights and cache together, under one budget",
+        icon=":material/balance:",
+        query_params=to_query(Spec(asked.model, kv=asked.kv[:_BESIDE], revision=asked.revision)),
+    )
     st.dataframe(
         columns.told(frame.drop(columns="kv"), "kl", "low", "high", "first", "second"),
         hide_index=True,
@@ -153,13 +152,13 @@ def _result(answer: Answer, asked: Asked) -> None:
     )
     st.caption(literal(" ".join([*words.notes(found), *found.notes])))
     st.caption(f"{label(found.request.precision)} weights · {found.environment.cpu} · {found.created[:10]}")
-    downloads.take_along(answer, "kv", ADDRESS.complete(asked), shell(asked))
+    downloads.take_along(answer, "kv", ADDRESS.complete(asked), line(asked))
 
 
-def shell(asked: Asked) -> str:
+def line(asked: Asked) -> str:
     """``qfund kv pydoc-llama --kv q8_0 …``."""
-    line = ["qfund", "kv", asked.model, "--kv", *asked.kv, "--precision", asked.precision]
-    line += ["--max-tokens", str(asked.tokens)]
-    line += ["--first", str(asked.first)] if asked.first else []
-    line += ["--window", str(asked.window)] if asked.window else []
-    return shlex.join([*line, *(["--revision", asked.revision] if asked.revision else [])])
+    words = ["qfund", "kv", asked.model, "--kv", *asked.kv, "--precision", asked.precision]
+    words += ["--max-tokens", str(asked.tokens)]
+    words += ["--first", str(asked.first)] if asked.first else []
+    words += ["--window", str(asked.window)] if asked.window else []
+    return shlex.join([*words, *(["--revision", asked.revision] if asked.revision else [])])

@@ -3,17 +3,12 @@
 from qfund.core.units import bytes_text, number_text
 from qfund.drawing.numbers import interval_text
 from qfund.drawing.phrases import listed
-from qfund.features.kv.request import PER_CHANNEL, Kv, KvRow, parts
+from qfund.features.kv.request import Kv, KvRow
+from qfund.precisions.caches import PER_CHANNEL, parts, title
 from qfund.precisions.table import PRECISIONS
 
 #: Of next tokens that stay, what the headline asks of a cache.
 KEEPS = 0.99
-
-
-def title(kv: str) -> str:
-    """``"q8_0/q4_0"`` → ``"K q8_0, V q4_0"``."""
-    keys, values = parts(kv)
-    return keys if keys == values else f"K {keys}, V {values}"
 
 
 def headline(found: Kv) -> str:

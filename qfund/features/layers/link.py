@@ -5,13 +5,16 @@ from dataclasses import dataclass
 
 from qfund.checkpoints import catalog
 from qfund.core import parameters
+from qfund.core.errors import InvalidSpec
 from qfund.core.parameters import Meant, Parameter, Query, count, last, names, number, text
 from qfund.features.layers.request import asked
 from qfund.features.layers.request.asked import DEFAULT_PRECISIONS, DEFAULT_TOKENS
 from qfund.features.layers.request.examples import BITS
 from qfund.features.layers.request.modules import LayersRequest
-from qfund.features.layers.request.recipe import RecipeRequest
+from qfund.features.layers.request.recipe import ALIKE, SCORES, RecipeRequest
 from qfund.features.layers.request.swaps import PARTS, SwapsRequest
+from qfund.features.memory.request import budgets
+from qfund.features.memory.request.fits import MAX_CONTEXT
 from qfund.precisions.precision import STORED
 from qfund.precisions.request import ALSO
 from qfund.precisions.table import PRECISIONS
@@ -23,14 +26,34 @@ VIEWS = {
     "modules": "Each alone",
     "recipe": "Recipe",
 }
+#: What bounds a recipe, as it stands in an address, and how it is offered.
+LIMITS = {
+    "bits": "Bits per weight",
+    "size": "Bytes of the model",
+    "gpu": "What a GPU has",
+    "kl": "KL divergence",
+    "changed": "Changed tokens",
+}
 #: Floats that everything else may stay in.
 REFERENCES = ("fp32", "bf16", "fp16")
+NONE = "none"
+#: The least and the most of a number.
+RANGES = {"bits": (0.5, 64.0), "kl": (1e-6, 10.0), "changed": (1e-4, 0.9)}
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Every choice of the page. ``bits``: of the recipe, per weight; ``look``: the precision that is looked at;
-    ``gradient``: whether gradients foretell what modules cost."""
+    """Every choice of the page.
+
+    Attributes:
+        limit: a name of ``LIMITS``: which of those after it bounds the recipe.
+        bits, size: per weight, and bytes of the whole model.
+        gpu, context: a GPU of ``qfund fits``, and the tokens of a sequence there.
+        kl, changed: a mean KL divergence (nat), and a share of positions with another likeliest output.
+        by, alike: how a recipe's damages are measured, and what has to be in one precision, as in its request.
+        look: the precision that is looked at.
+        gradient: whether gradients foretell what modules cost.
+    """
 
     model: str = catalog.EXAMPLE
     revision: str | None = None
@@ -40,7 +63,15 @@ class Asked:
     tokens: int = DEFAULT_TOKENS
     part: str = "module"
     view: str = "swaps"
+    limit: str = "bits"
     bits: float = BITS
+    size: int = 8 * 2**20
+    gpu: str = "rtx-4090"
+    context: int = 8192
+    kl: float = 0.01
+    changed: float = 0.02
+    by: str = "swaps"
+    alike: tuple[str, ...] = ("qkv", "gate-up")
     look: str | None = None
     gradient: bool = True
 
@@ -54,7 +85,15 @@ class Asked:
 
     @property
     def recipe(self) -> RecipeRequest:
-        return RecipeRequest(**self._common(), bits=self.bits)  # type: ignore[arg-type]
+        bounds: dict[str, dict[str, object]] = {
+            "bits": {"bits": self.bits},
+            "size": {"budget": self.size},
+            "gpu": {"gpu": self.gpu, "gpu_context": self.context},
+            "kl": {"kl": self.kl},
+            "changed": {"changed": self.changed},
+        }
+        more = {"by": self.by, "alike": self.alike}
+        return RecipeRequest(**self._common() | more | bounds[self.limit])  # type: ignore[arg-type]
 
     @property
     def looked_at(self) -> str:
@@ -73,11 +112,26 @@ class Asked:
         }
 
 
-def _read_bits(short: str, values: list[str]) -> Meant:
-    found = number(last(values), 0.5, 64)
-    return (found, []) if found is not None else (None, [f"Ignored {short}={last(values)[:40]!r}: no number of bits."])
+def _number(field: str, what: str, least: float, most: float) -> Parameter:
+    def read(short: str, values: list[str]) -> Meant:
+        found = number(last(values), least, most)
+        return (found, []) if found is not None else (None, [f"Ignored {short}={last(values)[:40]!r}: no {what}."])
+
+    return Parameter(field, lambda value: [f"{value!r}".removesuffix(".0")], read)
 
 
+def _read_alike(short: str, values: list[str]) -> Meant:
+    return ((), []) if values == [NONE] else _ALIKE.read(short, values)
+
+
+def _read_size(short: str, values: list[str]) -> Meant:
+    try:
+        return budgets.parse_budget(last(values)), []
+    except InvalidSpec:
+        return None, [f"Ignored {short}={last(values)[:40]!r}: no amount of memory."]
+
+
+_ALIKE = names("alike", ALIKE)
 _NAMES = tuple(name for name, row in PRECISIONS.items() if row.family != STORED)
 _PARAMETERS = {
     "model": text("model", strip=True),
@@ -88,7 +142,15 @@ _PARAMETERS = {
     "tokens": count("tokens", 2, asked.MAX_TOKENS),
     "part": text("part", PARTS),
     "view": text("view", VIEWS),
-    "bits": Parameter("bits", lambda value: [f"{value:g}"], _read_bits),
+    "limit": text("limit", LIMITS),
+    "bits": _number("bits", "number of bits", *RANGES["bits"]),
+    "size": Parameter("size", lambda value: [str(value)], _read_size),
+    "gpu": text("gpu", budgets.GPUS),
+    "ctx": count("context", 1, MAX_CONTEXT),
+    "kl": _number("kl", "divergence", *RANGES["kl"]),
+    "changed": _number("changed", "share", *RANGES["changed"]),
+    "score": text("by", SCORES),
+    "alike": Parameter("alike", lambda value: list(value) or [NONE], _read_alike),
     "look": text("look", _NAMES),
     "grad": Parameter("gradient", lambda value: ["1" if value else "0"], lambda _, values: (last(values) != "0", [])),
 }

@@ -5,6 +5,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 
+from qfund.core.estimate import Estimate
 from qfund.core.units import bytes_text, number_text
 from qfund.drawing.numbers import interval_text
 from qfund.drawing.phrases import label, plural
@@ -162,10 +163,11 @@ def module_sentence(row: Module) -> str:
 
 def recipe_headline(found: Recipe) -> str:
     """What to run, and why."""
-    within = f"a foretold KL of {number_text(found.request.kl)} nat" if found.request.kl else bytes_text(found.budget)
+    request = found.request
+    within = f"a foretold {_margin(request)}" if request.margin else bytes_text(found.budget)
     best, kl = found.recommended, found.recommended.kl
     assert kl is not None and found.recipe.kl is not None
-    size = bytes_text(best.bytes) if found.request.kl else f"{bytes_text(best.bytes)} of {within}"
+    size = bytes_text(best.bytes) if request.margin else f"{bytes_text(best.bytes)} of {within}"
     damage = f"KL {interval_text('kl_mean', kl)} nat on text that the search did not see"
     if found.rival is None:
         return f"The recipe takes {size}: {damage}. No uniform precision of those given is as small."
@@ -184,19 +186,34 @@ def recipe_headline(found: Recipe) -> str:
     )
 
 
+def _margin(request: recipe.RecipeRequest) -> str:
+    """``KL of 0.01 nat and 2 % of tokens changed``."""
+    parts = [f"KL of {number_text(request.kl)} nat"] if request.kl is not None else []
+    return " and ".join([*parts, *([f"{_share(request.changed)} of tokens changed"] if request.changed else [])])
+
+
 def foretold(found: Recipe) -> str:
     """Prediction beside measurement."""
-    kl, asked = found.recipe.kl, found.request.kl
+    kl, request = found.recipe.kl, found.request
     assert kl is not None
-    kept = ""
-    if asked is not None:
-        low, high = (kl.value if end is None else end for end in (kl.low, kl.high))
-        holds = "lies within" if high <= asked else "is beyond" if low > asked else "is not sure to lie within"
-        kept = f", which {holds} the {number_text(asked)} nat asked for"
-    return (
-        f"Predicted from single swaps {number_text(found.recipe.predicted)} nat, measured "
+    kept = "" if request.kl is None else f", which {_holds(kl, request.kl)} the {number_text(request.kl)} nat asked for"
+    how = "gradients" if request.by == "gradient" else "single swaps"
+    said = (
+        f"Predicted from {how} {number_text(found.recipe.predicted)} nat, measured "
         f"{interval_text('kl_mean', kl)}{kept}."
     )
+    if request.changed is None or found.recipe.changed is None:
+        return said
+    moved = found.recipe.changed
+    return (
+        f"{said} The likeliest next token is another one at {_share(moved.value)} of positions, which "
+        f"{_holds(moved, request.changed)} the {_share(request.changed)} asked for."
+    )
+
+
+def _holds(found: Estimate, bound: float) -> str:
+    low, high = (found.value if end is None else end for end in (found.low, found.high))
+    return "lies within" if high <= bound else "is beyond" if low > bound else "is not sure to lie within"
 
 
 def together(found: Sequence[str]) -> str:

@@ -4,14 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from qfund.core import parameters
-from qfund.core.parameters import Parameter, Query, count, last, names, text
+from qfund.core.errors import UnknownName
+from qfund.core.parameters import Meant, Parameter, Query, count, last, names, text
 from qfund.features.compare.request import examples
 from qfund.features.memory.request import budgets, fits
 from qfund.features.memory.request.budgets import MACHINE, recognized
 from qfund.features.memory.request.fits import FitsRequest, Workload
-from qfund.features.memory.request.kv_cache import KV_CHOICES
 from qfund.features.memory.request.load_peak import LoadPeakRequest
 from qfund.features.memory.request.plan import PlanRequest
+from qfund.precisions.caches import canonical_kv
 from qfund.precisions.precision import STORED
 from qfund.precisions.request import ALSO
 from qfund.precisions.table import PRECISIONS
@@ -75,12 +76,21 @@ class Asked:
         return fits.checked_workload(found)
 
 
+def _kv(short: str, values: list[str]) -> Meant:
+    if not (value := last(values)[:40]):
+        return None, []
+    try:
+        return canonical_kv(value), []
+    except UnknownName as error:
+        return None, [f"Ignored {short}={value!r}. {error.remedy}"]
+
+
 _NAMES = tuple(name for name, row in PRECISIONS.items() if row.family != STORED)
 _PARAMETERS = {
     "model": text("model"),
     "rev": text("revision"),
     "budget": Parameter("budget", lambda name: [name], lambda short, values: (recognized(last(values)) or None, [])),
-    "kv": text("kv", KV_CHOICES),
+    "kv": Parameter("kv", lambda value: [str(value or "")], _kv),
     "load": text("load", _NAMES),
     "section": text("section", SECTIONS),
     "context": count("context", 1, fits.MAX_CONTEXT),

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from qfund.core.units import bytes_text
+from qfund.drawing import phrases
 from qfund.features.memory.request.fits import Fits, Row, Shape, Workload
 from qfund.features.memory.request.load_peak import NOT_SAMPLED, TINY, WAYS, LoadPeaks
 from qfund.features.memory.request.plan import HeaderPlan, Plan
@@ -28,7 +29,7 @@ def longest_context(row: Row, shape: Shape) -> int:
 def left_alone(found: Fits) -> list[str]:
     """What precisions leave unconverted, but the one that is chosen, whose sentence says it."""
     rest = (row for row in found.weights if row.stays and row.stays not in found.choice.sentence)
-    return [f"{PRECISIONS[row.precision].label}: {row.stays}." for row in rest]
+    return [f"{phrases.label(row.precision)}: {row.stays}." for row in rest]
 
 
 def heap(workload: Workload) -> list[str]:

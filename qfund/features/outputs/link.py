@@ -11,6 +11,7 @@ from qfund.core.errors import QfundError
 from qfund.core.parameters import Meant, Parameter, Query, count, last, names, number, text
 from qfund.features.captions import link as captions_link
 from qfund.features.captions.request import CaptionRequest
+from qfund.features.kv.link import CACHES
 from qfund.features.outputs.request import classes, embeddings, generation
 from qfund.features.outputs.request.classes import DEFAULT_TEXTS as TEXTS
 from qfund.features.outputs.request.classes import ClassesRequest
@@ -19,7 +20,7 @@ from qfund.features.outputs.request.generation import GenerationRequest
 from qfund.features.outputs.request.verdicts import MARGIN, Margin
 from qfund.inputs import pairs
 from qfund.inputs.pairs import Pair
-from qfund.precisions.request import ALSO
+from qfund.precisions.request import ALSO, candidates_of
 from qfund.precisions.table import PRECISIONS
 from qfund.ui.address import Address
 
@@ -51,7 +52,9 @@ class Asked:
         look: the candidate whose example is looked at, and ``example`` which: 0 for the worst.
         pairs: what people find alike, to be embedded too.
         cosine, order, flips, correlation: the margin; no part of what is measured.
+        kv: caches that are rounded too where texts are written.
         captions: what the view of that name asks for.
+        files: quantised files that write too.
     """
 
     view: str = "text"
@@ -77,7 +80,9 @@ class Asked:
     chat: bool = False
     pairs: tuple[Pair, ...] = ()
     correlation: float = MARGIN.correlation
+    kv: tuple[str, ...] = ()
     captions: captions_link.Asked = field(default_factory=captions_link.Asked)
+    files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", self.model or MODELS[self.view])
@@ -119,7 +124,14 @@ class Asked:
             self.also,
             self.revision,
             self.chat,
+            self.kv,
+            self.files,
         )
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """All that stand beside the reference in the view that is open."""
+        return candidates_of(self) if self.view == "text" else self.precisions
 
 
 def _many(field: str) -> Parameter:
@@ -168,7 +180,7 @@ def _part(field: str, times: float, most: float) -> Parameter:
     return Parameter(field, lambda value: [f"{times * value:.6g}"], read)
 
 
-_MANY = {"prompt": "prompts", "text": "texts", "sentence": "sentences", "stop": "stop"}
+_MANY = {"prompt": "prompts", "text": "texts", "sentence": "sentences", "stop": "stop", "quantized": "files"}
 _PARAMETERS = {
     "view": text("view", VIEWS),
     "model": text("model", longest=MAX_TEXT),
@@ -176,7 +188,8 @@ _PARAMETERS = {
     "ref": text("reference", PRECISIONS),
     "query": text("query", longest=MAX_TEXT),
     "pooling": text("pooling", POOLINGS),
-    "look": text("look", PRECISIONS),
+    "look": text("look", longest=MAX_TEXT),
+    "kv": CACHES,
     "tokens": count("new_tokens", 1, generation.MAX_NEW_TOKENS),
     "seed": count("seed", 0, 2**32 - 1),
     "example": count("example", 0, generation.MAX_PROMPTS),
@@ -190,7 +203,7 @@ _PARAMETERS = {
 }
 #: What stands in an address only where its view is open.
 _OF_VIEW = {
-    "text": ("prompt", "tokens", "temperature", "seed", "stop", "look", "example", "chat"),
+    "text": ("prompt", "tokens", "temperature", "seed", "stop", "look", "example", "chat", "kv", "quantized"),
     "classes": ("text", "example", "flips"),
     "embeddings": ("query", "sentence", "pooling", "look", "cos", "order", "pair", "rho"),
 }
@@ -206,6 +219,7 @@ def to_query(asked: Asked) -> Query:
     idle |= {short for short, field in _MANY.items() if getattr(asked, field) == getattr(usual, field)}
     idle |= {short for short, (field, *_) in MARGINS.items() if getattr(asked, field) == getattr(usual, field)}
     idle |= set() if asked.chat else {"chat"}
+    idle |= set() if asked.kv else {"kv"}
     idle |= set() if asked.pairs else {"pair", "rho"}
     idle |= set() if asked.temperature else {"temperature", "seed"}
     idle |= set() if asked.example else {"example"}

@@ -18,7 +18,7 @@ def survival(found: Generation) -> pd.DataFrame:
     """One row a candidate and number of tokens: the share of prompts that are still the same after so many."""
     rows = [
         {"precision": name, "label": label(name), "tokens": tokens, "share": share}
-        for name in found.request.precisions
+        for name in found.request.candidates
         for tokens, share in enumerate(generation.survival(found, name))
     ]
     return pd.DataFrame(rows, columns=["precision", "label", "tokens", "share"])
@@ -27,7 +27,7 @@ def survival(found: Generation) -> pd.DataFrame:
 def outcomes(found: Generation) -> pd.DataFrame:
     """One row a candidate and outcome: how many prompts never diverge, or at what."""
     rows = []
-    for name in found.request.precisions:
+    for name in found.request.candidates:
         statistics = generation.statistics(found, name)
         if statistics is None:
             continue
@@ -43,7 +43,7 @@ def outcomes(found: Generation) -> pd.DataFrame:
 def candidates(found: Generation) -> pd.DataFrame:
     """One row a candidate with all its statistics, as text with standard errors."""
     rows = []
-    for name in found.request.precisions:
+    for name in found.request.candidates:
         statistics = generation.statistics(found, name)
         if statistics is None:
             continue
@@ -115,7 +115,7 @@ def alternatives(found: Generation, number: int, name: str) -> pd.DataFrame:
 
 def generation_csv(found: Generation) -> bytes:
     """One row a prompt and candidate."""
-    frames = [examples(found, name).assign(Precision=label(name)) for name in found.request.precisions]
+    frames = [examples(found, name).assign(Precision=label(name)) for name in found.request.candidates]
     return csv(pd.concat(frames))
 
 

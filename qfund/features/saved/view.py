@@ -17,14 +17,14 @@ ROWS = 10  # on one page of the list
 
 
 def draw() -> None:
-    """Newest first; on a public server without those of a visitor's own text."""
+    """Newest first, as far as this visitor may see them."""
     _from_file()
     try:
-        listed: list[Saved] = services.listed("compare")
+        saved: list[Saved] = services.listed("compare")
+        mine = services.mine([row.key for row in saved if row.text is not None])
     except QfundError as error:
         failed(error, "Saved comparisons cannot be read.")
         return
-    saved = [row for row in listed if row.text is None or not public()]
     if not saved:
         own = " Those of a visitor's own text are not listed: keep their links." if public() else ""
         empty(
@@ -40,7 +40,7 @@ def draw() -> None:
     page = st.pagination(pages, key="saved_page") if pages > 1 else 1
     with place:
         for row in saved[(page - 1) * ROWS : page * ROWS]:
-            _row(row)
+            _row(row, row.key in mine)
 
 
 def _from_file() -> None:
@@ -61,7 +61,7 @@ def _from_file() -> None:
     st.switch_page(shell.page("compare"), query_params=link.to_open(spec))
 
 
-def _row(row: Saved) -> None:
+def _row(row: Saved, mine: bool) -> None:
     with (
         st.container(border=True, key=f"saved_{row.key}"),
         st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"),
@@ -72,9 +72,9 @@ def _row(row: Saved) -> None:
                 st.markdown(f"{label(candidate.precision)}: {_numbers(candidate)}")
             if len(row.candidates) > FEW:
                 st.caption(f"and {len(row.candidates) - FEW} more")
-            st.caption(_facts(row))
+            st.caption(":material/lock: only you · " * mine + _facts(row))
         with st.container(horizontal=True, width="content"):
-            _actions(row)
+            _actions(row, mine)
 
 
 def _numbers(candidate: Headline) -> str:
@@ -104,7 +104,7 @@ def _input(row: Saved) -> list[str]:
     return [plural(row.tokens, "token"), text]
 
 
-def _actions(row: Saved) -> None:
+def _actions(row: Saved, mine: bool) -> None:
     if st.button("Open", key=f"open_{row.key}", icon=":material/open_in_new:"):
         _open(row)
     st.download_button(
@@ -116,7 +116,7 @@ def _actions(row: Saved) -> None:
         icon=":material/download:",
         key=f"download_{row.key}",
     )
-    if not public() and st.button("Delete", key=f"delete_{row.key}", icon=":material/delete:"):
+    if (mine or not public()) and st.button("Delete", key=f"delete_{row.key}", icon=":material/delete:"):
         _confirm(row)
 
 

@@ -13,6 +13,7 @@ from qfund.features.memory.request.budgets import GPUS, gpu
 from qfund.features.speed import words
 from qfund.features.speed.request.gpus import estimated, per_million
 from qfund.features.speed.request.speed import (
+    COMPILED,
     DEFAULT_BATCHES,
     DEFAULT_DEPTHS,
     DEFAULT_NEW,
@@ -40,6 +41,7 @@ def _run(options: Namespace) -> None:
         rounds=options.rounds,
         revision=options.revision,
         also=names(options.also),
+        files=tuple(options.file or ()),
     )
     found = measuring.stored(asked, options)
     measuring.put(found, options, lambda found: text(found, options.gpu, options.price), msgspec.json.encode)
@@ -50,7 +52,19 @@ COMMAND = Command(
     rows=(
         *beside(DEFAULT_PRECISIONS),
         Option(
-            "--backend", f"only these: {', '.join(RUNNERS)} (default: all that run here)", "B", default=[], many=True
+            "--file",
+            "a GGUF file of this model, timed as llama.cpp runs it here: a path, or owner/name:file of the Hub; can be "
+            "given again",
+            "F",
+            default=[],
+            again=True,
+        ),
+        Option(
+            "--backend",
+            f"only these: {', '.join(RUNNERS)} (default: all that run here but {COMPILED})",
+            "B",
+            default=[],
+            many=True,
         ),
         Option(
             "--depth",
@@ -69,12 +83,19 @@ COMMAND = Command(
             many=True,
         ),
         Option("--new-tokens", f"tokens written after each prompt (default: {DEFAULT_NEW})", "N", count, DEFAULT_NEW),
-        Option("--rounds", f"turns of every model (default: {DEFAULT_ROUNDS})", "N", int, DEFAULT_ROUNDS),
+        Option(
+            "--rounds",
+            f"turns of every model, more where times scatter (default: {DEFAULT_ROUNDS})",
+            "N",
+            int,
+            DEFAULT_ROUNDS,
+        ),
         Option("--gpu", "estimate, from what is published, the most that this GPU does: 4090, h100 …", "G"),
         Option("--price", "of an hour, here or with --gpu there: says what a million tokens cost", "P", float),
     ),
     examples=(
         "qfund speed pydoc-llama --precision bf16 int8 int4",
+        "qfund speed ./my-model --precision bf16 --file ./my-model-Q4_K_M.gguf",
         "qfund speed pydoc-llama --precision int8 --backend torchao --batch 1 8 --gpu h100 --price 2.5",
     ),
     notes=f"GPUs: {', '.join(GPUS)}.",

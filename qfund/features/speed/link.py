@@ -41,6 +41,7 @@ class Asked:
     rounds: int = DEFAULT_ROUNDS
     gpu: str | None = None
     price: float = 0.0
+    files: tuple[str, ...] = ()
 
     @property
     def request(self) -> SpeedRequest:
@@ -54,6 +55,7 @@ class Asked:
             new_tokens=self.new_tokens,
             rounds=self.rounds,
             revision=self.revision,
+            files=self.files,
         )
 
 
@@ -85,6 +87,7 @@ _PARAMETERS = {
     "batch": _counts("batches", MAX_BATCH),
     "new": count("new_tokens", 1, MAX_NEW),
     "rounds": count("rounds", 1, MAX_ROUNDS),
+    "file": Parameter("files", list, lambda short, values: (tuple(dict.fromkeys(filter(None, values))) or None, [])),
     "gpu": text("gpu", GPUS),
     "price": Parameter("price", lambda value: [f"{value:g}"] if value else [], _read_price),
 }

@@ -50,6 +50,7 @@ def draw() -> None:
         "revision": shown.revision or "",
         "gpu": shown.gpu,
         "price": shown.price,
+        "files": "\n".join(shown.files),
     }
     pickers.begin("speed", values, new)
     told(ADDRESS.problems())
@@ -89,6 +90,16 @@ def _choices(asked: Asked) -> tuple[Asked, bool]:
                     help="; ".join(f"**{name}** {literal(what)}" for name, what in RUNNERS.items()),
                     persist_state="session",
                 )
+                named = st.text_area(
+                    "GGUF files beside",
+                    key="speed_files",
+                    height=80,
+                    max_chars=8000,
+                    placeholder="./my-model-Q4_K_M.gguf",
+                    help="One a line: a path on this machine, or owner/name:file of the Hub. Timed as llama.cpp runs "
+                    "them here, where llama-cpp-python is installed.",
+                    persist_state="session",
+                )
                 revision = pickers.revision("speed_revision")
             pressed = st.button("Measure", type="primary", key="speed_measure", icon=":material/speed:", width=140)
     return (
@@ -101,6 +112,7 @@ def _choices(asked: Asked) -> tuple[Asked, bool]:
             depths=depths or asked.depths,
             batches=batches or asked.batches,
             revision=revision,
+            files=tuple(dict.fromkeys(line.strip() for line in (named or "").splitlines() if line.strip())),
         ),
         pressed,
     )
@@ -217,6 +229,7 @@ def shell(asked: Asked) -> str:
     """``qfund speed pydoc-llama --precision …``."""
     line = ["qfund", "speed", asked.model, "--precision", *asked.precisions, "--reference", asked.reference]
     line += ["--backend", *asked.backends] if asked.backends else []
+    line += [word for file in asked.files for word in ("--file", file)]
     line += ["--depth", *map(str, asked.depths), "--batch", *map(str, asked.batches)]
     line += ["--gpu", asked.gpu] if asked.gpu else []
     line += ["--price", f"{asked.price:g}"] if asked.price else []

@@ -8,10 +8,10 @@ from qfund.drawing.phrases import label
 from qfund.features.speed.request.bounds import decode_share, prefill_share
 from qfund.features.speed.request.causes import DECODE, NOISE, causes
 from qfund.features.speed.request.gpus import Estimated, per_million
-from qfund.features.speed.request.speed import OWN, TORCH, Point, Run, Speed
+from qfund.features.speed.request.speed import LLAMA, OWN, TORCH, Point, Run, Speed
 
 #: Wider than this, relative to its median, an interval says that the machine did something else too.
-STEADY = 0.2
+STEADY = 0.06
 
 
 def name(run: Run) -> str:
@@ -107,8 +107,11 @@ def notes(found: Speed) -> Iterator[str]:
     threads = found.environment.threads
     yield (
         f"Greedy writing of {found.request.new_tokens:,} tokens with a cache, models in turns, {_rounds(found)} rounds "
-        f"after one that warms up, {threads} thread{'s' * (threads > 1)}; medians with the interval of their rounds."
+        f"after one that warms up, {threads} thread{'s' * (threads > 1)}; speeds are those of the faster half of "
+        "rounds, since what else runs can only slow them, and ratios are taken within all: medians and intervals."
     )
+    if any(run.backend == LLAMA for run in found.runs):
+        yield "llama.cpp rounds the inputs of products too, and caches keys and values in fp16, as it does by itself."
     if any(run.backend == OWN for run in found.runs):
         yield "qfund's own modules decode weights at every use: they show a file's cost, not what a kernel could do."
     pairs = [(run, point) for run in found.runs for point in run.points]
@@ -119,6 +122,8 @@ def notes(found: Speed) -> Iterator[str]:
     yield found.energy
     yield from found.notes
     for run in found.runs:
+        if run.compile_seconds is not None:
+            yield f"{name(run)}: compiling took {seconds_text(run.compile_seconds)}, which no speed here holds."
         if run.problem:
             yield f"{name(run)}: {run.problem}"
 

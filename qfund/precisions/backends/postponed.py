@@ -10,6 +10,7 @@ transformers as it is.
 """
 
 import functools
+import gc
 import importlib
 import os
 import sys
@@ -17,6 +18,7 @@ from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
+from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -116,6 +118,9 @@ def import_transformers() -> None:
             vars(module)["is_torch_distributed_available"] = lambda: False
     libraries = [name for name in LIBRARIES if name not in sys.modules and find_spec(name) is not None]
     sys.meta_path.insert(0, _Finder(libraries))
+    scanner = vars(transformers.utils.import_utils)
+    scan = scanner["define_import_structure"]
+    scanner["define_import_structure"] = functools.partial(_scanned, scan)
     try:
         for name in IMPORTERS:
             importlib.import_module(name)
@@ -124,7 +129,39 @@ def import_transformers() -> None:
         for name in IMPORTERS:
             importlib.import_module(name)
     finally:
+        scanner["define_import_structure"] = scan
         _leave()
+    _hide_later()
+
+
+def _scanned(scan: Callable[..., Any], path: str, prefix: str | None = None) -> Any:
+    """What ``scan`` finds. Transformers reads its thousand files once for itself and once for its models; the second
+    time it is taken from what the first one found, which is remembered."""
+    models = Path(path).parent
+    if prefix is not None or models.name != "models":
+        return scan(path, prefix)
+    found = {
+        needs: {name.removeprefix("models."): names for name, names in modules.items() if name.startswith("models.")}
+        for needs, modules in scan(models, prefix="models").items()
+    }
+    return {needs: modules for needs, modules in found.items() if modules}
+
+
+def _hide_later() -> None:
+    """Torch hides functions of its own from its compiler, which each of them imports when it is called first: more than
+    a second for who builds a model on the meta device. Here they are hidden once there is a compiler."""
+    import torch._compile
+
+    hiding = torch._compile._disable_dynamo(lambda: None).__code__
+    for found in gc.get_objects():
+        if type(found) is FunctionType and found.__code__ is hiding:
+            cells = dict(zip(hiding.co_freevars, (cell.cell_contents for cell in found.__closure__ or ()), strict=True))
+            vars(cells["fn"]).setdefault("__dynamo_disable", _hidden_later(cells["fn"], cells["recursive"]))
+
+
+def _hidden_later(function: FunctionType, recursive: bool) -> FunctionType:
+    hide = Name("torch._dynamo", "disable")
+    return _decorated(hide, function, lambda: hide._real(function, recursive, wrapping=False))
 
 
 def import_the_rest() -> None:

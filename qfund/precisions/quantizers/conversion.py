@@ -181,6 +181,8 @@ def _notes(model: nn.Module, plan: Plan, row: Precision, chosen: Sequence[Quanti
     if row.family == GGUF:
         yield from _types(plan, chosen)
         yield from _fallen_back(model, plan, row)
+        if said := getattr(row.quantizer, "said", None):  # of an importance matrix
+            yield said([first.name for first, *_ in plan.groups])
     if row.product:
         yield from _out_of_reach(model, plan)
 

@@ -1,6 +1,7 @@
 """GGUF files: heads that lie, every type bit for bit as gguf decodes it, and names back to the checkpoint's."""
 
 import random
+import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import transformers
 from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter
 from gguf.constants import GGML_QUANT_SIZES
 from gguf.quants import dequantize
+from safetensors.torch import load_file, save_file
 
 from qfund.checkpoints import checkpoint
 from qfund.checkpoints.wild import against, locating
@@ -119,7 +121,12 @@ def test_the_head_is_what_gguf_reads(tmp_path: Path) -> None:
     reader, found = GGUFReader(path), open_file(path)
     assert [tensor.name for tensor in reader.tensors] == list(found.tensors)
     assert [tensor.n_bytes for tensor in reader.tensors] == [tensor.bytes for tensor in found.tensors.values()]
-    assert found.facts == {"max_position_embeddings": 64, "num_hidden_layers": 2, "rope_theta": 5000.0}
+    assert found.facts == {
+        "architecture": "llama",
+        "max_position_embeddings": 64,
+        "num_hidden_layers": 2,
+        "rope_theta": 5000.0,
+    }
     assert found.vocabulary is not None
     assert (found.vocabulary.tokens, found.vocabulary.template) == (("a", "ß", "▁the"), "{{ x }}")
     assert (found.bytes, found.label) == (path.stat().st_size, "GGUF Q8_0")
@@ -285,3 +292,25 @@ def test_files_are_named_by_paths_or_on_the_hub(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("QFUND_ALLOW", "hub")
     with pytest.raises(QfundError, match="does not open local folders"):
         locating.here(str(tmp_path / "model.gguf"))
+
+
+def test_tokens_of_pictures_that_a_converter_leaves_out_stay_the_originals(tmp_path: Path) -> None:
+    """As Gemma 3's does: 64 of 262,208; here 2 of 300."""
+    given, path = folder("gemma3"), tmp_path / "model.gguf"
+    whole = gguf_files.write(given, path, kind="Q8_0")
+    cut = tmp_path / "cut"
+    shutil.copytree(given, cut)
+    state = load_file(cut / "model.safetensors")
+    name = next(key for key in state if "embed_tokens" in key)
+    own = state[name]
+    save_file(state | {name: own[:-2].clone()}, cut / "model.safetensors", {"format": "pt"})
+    decoded = gguf_files.write(cut, path, kind="Q8_0")
+    tensor = filled(checkpoint.read(given), open_file(path)).packed[name]
+    assert tensor.shape == own.shape == whole[name].shape
+    np.testing.assert_array_equal(tensor.values(), np.concatenate([decoded[name], own[-2:].float().numpy()]))
+    for first, last in ((0, 3), (290, 300), (298, 299), (299, 300), (300, 300)):
+        np.testing.assert_array_equal(tensor.decode(first, last), tensor.values()[first:last])
+    save_file(state | {name: own[:-20].clone()}, cut / "model.safetensors", {"format": "pt"})
+    gguf_files.write(cut, path)
+    with pytest.raises(UnsupportedModel, match="another vocabulary"):
+        filled(checkpoint.read(given), open_file(path))

@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from qfund.core.errors import InvalidSpec, QfundError, UnsupportedModel
+from qfund.core.request import LATER
 from qfund.engine import key_of
 from qfund.features.compare.measure.compare import compare
 from qfund.features.compare.request import report
@@ -159,9 +160,9 @@ def test_a_link_holds_the_files(spec: Spec) -> None:
 
 def test_requests_without_files_keep_their_keys() -> None:
     spec = Spec("pydoc-llama")
-    before = {
-        name: value for name, value in json.loads(to_json(checked(spec))).items() if name not in ("files", "until")
-    }
+    later = {field.name for field in fields(Spec) if LATER.keys() <= field.metadata.keys()}
+    before = {name: value for name, value in json.loads(to_json(checked(spec))).items() if name not in later}
+    assert later >= {"files", "until", "imatrix"}
     written = json.dumps(before, separators=(",", ":"), ensure_ascii=False).encode()
     key = hashlib.sha256(b"\n".join((b"compare", written, b"same"))).hexdigest()[:32]
     assert key_of(spec, lambda request: "same") == key

@@ -1,7 +1,9 @@
 """The page Compare without a browser: what a link asks for reaches the engine, and whatever happens is told."""
 
+import json
 import re
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from qfund.core.errors import EngineError, ModelNotFound, QueueFull, StoreError,
 from qfund.engine import key_of
 from qfund.engine.kinds import KINDS
 from qfund.engine.store import Store
+from qfund.features.audit.measure import audit
+from qfund.features.audit.request import AuditRequest
 from qfund.features.compare import link
 from qfund.features.compare.measure.compare import compare as measure
 from qfund.features.compare.request import examples, usual
@@ -362,18 +366,22 @@ def test_quantised_files_reach_the_engine_and_the_link(opened: Open, jobs: FakeJ
     gguf_files.write(tiny("llama"), path)
     at = opened()
     at.multiselect(key="choice_precisions").set_value(["bf16"])
+    at.text_input(key="choice_imatrix").set_value(f" {path} ")
     at.text_area(key="choice_quantized").set_value(f"{path}\n\n {path} ").run()
     assert "tiny-Q8_0 (file)" in at.selectbox(key="choice_reference").options
     at.button(key="compare").click().run()
+    assert "no candidate that it changes" in texts(at) and not jobs.submitted
+    at.multiselect(key="choice_precisions").set_value(["bf16", "q4_k"])
+    at.button(key="compare").click().run()
     (spec,) = jobs.submitted
-    assert (spec.files, spec.precisions) == ((str(path),), ("bf16",))
+    assert (spec.files, spec.precisions, spec.imatrix) == ((str(path),), ("bf16", "q4_k"), str(path))
     assert at.query_params["quantized"] == str(path)
     again = opened(to_query(spec))
-    assert again.text_area(key="choice_quantized").value == str(path)
+    assert again.text_area(key="choice_quantized").value == again.text_input(key="choice_imatrix").value == str(path)
     assert not again.exception
 
 
-def test_a_report_of_a_file_says_what_the_file_is(opened: Open, store: Store, tmp_path: Path) -> None:
+def test_a_report_of_a_file_says_what_the_file_is(opened: Open, store: Store, jobs: FakeJobs, tmp_path: Path) -> None:
     path = tmp_path / "tiny-Q8_0.gguf"
     gguf_files.write(tiny("llama"), path)
     spec = Spec(str(tiny("llama")), precisions=(), text="one two three four five six", context=8, files=(str(path),))
@@ -383,6 +391,18 @@ def test_a_report_of_a_file_says_what_the_file_is(opened: Open, store: Store, tm
     (table,) = [frame.value for frame in at.dataframe if "Format" in frame.value.columns]
     assert table["Format"].tolist() == ["GGUF Q8_0"] and table["File"].tolist() == ["tiny-Q8_0"]
     assert "tiny-Q8_0" in texts(at) and "Files" in [tab.label.rpartition(" ")[2] for tab in at.tabs]
+    at.button(key="audit_file:tiny-Q8_0.gguf").click().run()
+    (request,) = jobs.submitted
+    assert request == AuditRequest(str(path), str(tiny("llama"))) and at.button(key=f"cancel_{key_of(request)}")
+    found = audit(request)
+    store.put(KINDS["audit"], key_of(request), found)
+    at = opened(to_query(spec), **section("Files"))
+    assert not at.exception and "kept higher" in texts(at) and "Norms, biases and routers are the original" in texts(at)
+    (table,) = [frame.value for frame in at.dataframe if "sqnr" in frame.value.columns]
+    assert table["sqnr"].tolist() == [inf if row.same else row.sqnr for row in found.tensors]
+    types, sqnr = (json.loads(chart.proto.spec) for chart in at.get("plotly_chart"))
+    assert types["data"][0]["type"] == sqnr["data"][0]["type"] == "heatmap"
+    assert "Q8_0" in json.dumps(types["data"][0]["text"]) and len(types["data"][0]["x"]) == 3, "two layers, and outside"
 
 
 def test_the_answer_says_whether_it_fits_where_somebody_runs_it(opened: Open, store: Store, jobs: FakeJobs) -> None:

@@ -38,6 +38,7 @@ SPECS = st.builds(
     revision=st.none() | st.text(string.ascii_letters, min_size=1, max_size=10),
     also=st.lists(st.sampled_from(list(request.ALSO))).map(tuple),
     libraries=st.booleans(),
+    kv=st.lists(st.sampled_from(["q8_0", "fp8/q4_0", "int4_kivi"]), unique=True).map(tuple),
 )
 SPECS = st.builds(_scored, SPECS, st.none() | st.integers(1, 131_072), st.sampled_from(list(inputs_texts.SCORINGS)))
 SPECS = st.builds(

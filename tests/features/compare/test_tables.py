@@ -12,6 +12,7 @@ from qfund.core.metrics.histogram import Histogram
 from qfund.core.metrics.table import METRICS
 from qfund.core.tensors import LeftModule, TensorRow
 from qfund.drawing import columns, phrases
+from qfund.features.compare.request import bits
 from qfund.features.compare.request.report import Alternatives, LibraryRun, PrecisionResult, Range, Report, Saturation
 from qfund.features.compare.request.spec import Spec
 from qfund.features.compare.tables import damage, export, footprints, libraries, metrics
@@ -243,16 +244,14 @@ def test_a_tensor_says_what_it_is_and_what_it_claims_to_be() -> None:
 
 
 def test_bits_of_a_weight_are_those_of_a_cast_or_as_counted(report: Report) -> None:
-    assert [footprints.weight_bits(result) for result in report.results] == [16.0, 16.0, 8.0]
-    assert footprints.weight_bits(replace(report.results[2], bits_per_weight=8.25)) == 8.25
-    assert footprints.weight_bits(replace(report.results[0], precision="stored")) is None
+    assert [bits.weight_bits(result) for result in report.results] == [16.0, 16.0, 8.0]
+    assert bits.weight_bits(replace(report.results[2], bits_per_weight=8.25)) == 8.25
+    assert bits.weight_bits(replace(report.results[0], precision="stored")) is None
     shown = footprints.footprints_text(report)
     assert list(shown[columns.QUANTIZED_BITS]) == ["–", "–", "–", "8"]
     # Of 472 parameters: 1,904, 960, 960 and 1,744 B.
     assert list(shown[columns.MODEL_BITS]) == ["32.27", "16.27", "16.27", "29.56"]
-    assert (
-        footprints.parameter_bits(replace(report, model=replace(report.model, parameters=0)), report.reference) is None
-    )
+    assert bits.parameter_bits(replace(report, model=replace(report.model, parameters=0)), report.reference) is None
 
 
 def test_the_time_of_one_pass_stands_only_where_no_other_was_measured(report: Report) -> None:

@@ -16,11 +16,12 @@ from qfund import cli
 from qfund.core.errors import InvalidSpec, UnknownName, UnsupportedModel
 from qfund.engine import key_of, shipped
 from qfund.features.kv import figures, link, tables, words
-from qfund.features.kv.measure import cache as caches
 from qfund.features.kv.measure.kv import bands, kv
-from qfund.features.kv.measure.rounding import Rounder, rounders
-from qfund.features.kv.request import DEFAULT_KV, Kv, KvRequest, checked, parts
-from qfund.features.memory.request.kv_cache import KV_CHOICES, KV_FORMATS, CacheLayers, kv_bytes
+from qfund.features.kv.request import DEFAULT_KV, Kv, KvRequest, checked
+from qfund.features.memory.request.kv_cache import CacheLayers, kv_bytes
+from qfund.models.decoding import cache as caches
+from qfund.models.decoding.rounding import Rounder, rounders
+from qfund.precisions.caches import KV_CHOICES, KV_FORMATS, parts, title
 from tests.tiny import checkpoints
 from tests.ui.pages import FakeJobs, opened, texts
 
@@ -203,7 +204,7 @@ def test_words_tables_and_figures(found: Kv) -> None:
     said = words.headline(found)
     kept = words.chosen(found)
     assert kept is not None and kept.top1 is not None and kept.top1.value >= words.KEEPS
-    assert said.startswith(f"Cache in {words.title(kept.kv)}: ") and "of next tokens stay" in said
+    assert said.startswith(f"Cache in {title(kept.kv)}: ") and "of next tokens stay" in said
     none = replace(found, rows=tuple(replace(row, nonfinite=1) for row in found.rows))
     assert words.headline(none).startswith("None of these caches leaves 99 %")
     frame = tables.rows(found)

@@ -1,14 +1,17 @@
 """Recipes for others: a checkpoint that transformers reads gives the recipe's outputs, and every script is one."""
 
 import json
+import sys
 import types
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from qfund.cli import main
-from qfund.core.errors import InvalidSpec, UnsupportedModel
+from qfund.core.errors import InvalidSpec, QfundError, UnsupportedModel
 from qfund.features.layers import words
 from qfund.features.layers.measure.exported import exported
 from qfund.features.layers.measure.searched import recipe as measure
@@ -52,6 +55,74 @@ def test_what_is_read_again_gives_the_recipes_outputs_bit_for_bit(found: Recipe,
 
 
 @pytest.mark.parametrize(
+    ("model", "method", "rows", "most"),
+    [
+        ("opt", "torchao", ("int8_bf16", "fp8_e4m3_bf16"), 0.2),
+        ("llama", "bitsandbytes", ("nf4_bf16",), 0.0),
+        ("gpt2", "bitsandbytes", ("nf4_bf16",), 0.0),
+    ],
+)
+def test_what_libraries_write_is_read_again(
+    model: str, method: str, rows: tuple[str, ...], most: float, tmp_path: Path
+) -> None:
+    """bitsandbytes' numbers are ours; torchao multiplies codes before it scales, which BF16 rounds elsewhere."""
+    written = exported(mix(model, rows, "bf16"), tmp_path / "new", method=method)
+    assert written.difference <= most and written.equal == (written.difference == 0)
+    settings = json.loads((tmp_path / "new" / "config.json").read_text())["quantization_config"]
+    assert settings["quant_method"] == method and "tokenizer.json" in written.files
+
+
+def mix(model: str, rows: tuple[str, ...], reference: str) -> Recipe:
+    """A recipe of a tiny model in which every second linear layer is in one of the rows, by turns."""
+    found = measure(
+        RecipeRequest(
+            str(checkpoints.folder(model)), rows, reference, checkpoints.TEXT * 3, 32, 16, test_tokens=48, bits=16
+        )
+    )
+    modules = {
+        name: reference if number % 2 else rows[number // 2 % len(rows)]
+        for number, name in enumerate(found.recipe.modules)
+    }
+    return replace(found, recipe=replace(found.recipe, modules=modules))
+
+
+@pytest.mark.parametrize("method", ["compressed-tensors", "torchao"])
+def test_layers_that_a_format_does_not_know_are_refused_by_name(method: str, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedModel, match=r"c_attn is a Conv1D.*Export it by bitsandbytes"):
+        exported(mix("gpt2", ("int8",), "fp32"), tmp_path / "new", method=method)
+
+
+@pytest.mark.parametrize(
+    ("rows", "reference", "method", "said"),
+    [
+        (["int8"], "fp32", "bitsandbytes", "Choose nf4"),
+        (["nf4", "fp4"], "fp32", "bitsandbytes", "one type"),
+        (["nf4"], "fp32", "torchao", "Choose int4_g64"),
+        (["mxfp4"], "fp32", "torchao", "Choose"),
+        (["int4"], "fp32", "zip", "Unknown format to export"),
+    ],
+)
+def test_every_format_names_what_it_does_not_hold(rows: list[str], reference: str, method: str, said: str) -> None:
+    with pytest.raises(QfundError) as raised:
+        must_hold(rows, reference, method)
+    assert said in str(raised.value)
+
+
+def test_what_other_tools_take_is_written_for_a_mixture_of_experts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, path = str(checkpoints.folder("mixtral")), tmp_path / "new"
+    line = ["recipe", folder, "--precision", "q8_0", "q4_0", "--bits", "9", "--context", "16", "--max-tokens", "16"]
+    line += ["--text", checkpoints.TEXT * 2, "--test-tokens", "32", "--no-store", "--quiet"]
+    with pytest.raises(SystemExit) as ended:
+        main([*line, "--export", str(path), "--export-format", "text"])
+    assert not ended.value.code, capsys.readouterr().err
+    script = (path / "llama-quantize.sh").read_text()
+    assert r"blk\.0\.ffn_gate_exps\.weight=" in script and r"blk\.1\.ffn_down_exps\.weight=" in script
+    assert {"recipe.json", "MODEL_CARD.md", "llama-quantize.sh"} == {file.name for file in path.iterdir()}
+
+
+@pytest.mark.parametrize(
     ("name", "held"),
     [
         ("int8", Integers(8, None)),
@@ -84,6 +155,8 @@ def test_groups_that_do_not_fill_rows_are_refused_by_name(tmp_path: Path) -> Non
     small = measure(RecipeRequest(folder, ("int4",), text=text, context=16, test_tokens=64, max_tokens=64, bits=6))
     with pytest.raises(UnsupportedModel, match=r"down_proj has rows of 48, no multiple of 32"):
         exported(small, tmp_path / "new")
+    with pytest.raises(UnsupportedModel, match=r"torchao cannot take .*down_proj in INT4 g32: its 48 input features"):
+        exported(small, tmp_path / "other", method="torchao")
 
 
 MIX = {
@@ -125,10 +198,54 @@ def test_bitsandbytes_configuration_is_python_that_runs() -> None:
 
 
 def test_llama_cpp_has_a_type_for_each_tensor() -> None:
-    script = scripts.llama_quantize(MIX)
-    for option in (r"'blk\.0\.attn_q=q4_0'", r"'blk\.0\.ffn_down=q8_0'", r"'blk\.1\.attn_q=iq4_nl'"):
+    script = scripts.llama_quantize(MIX, "fp32")
+    for option in (
+        r"'blk\.0\.attn_q\.weight=q4_0'",
+        r"'blk\.0\.ffn_down\.weight=q8_0'",
+        r"'blk\.1\.attn_q\.weight=iq4_nl'",
+        r"'blk\.1\.ffn_up\.weight=f32'",
+    ):
         assert f"--tensor-type {option} \\" in script
-    assert scripts.llama_quantize({"transformer.h.0.c_attn": "int4"}) == ""
+    assert "--token-embedding-type f32" in script and "other scales" in script
+    assert scripts.llama_quantize({"my.own.thing": "int4"}, "fp32") == ""
+
+
+@pytest.mark.parametrize(
+    ("module", "tensors"),
+    [
+        ("transformer.h.3.attn.c_attn", ["blk.3.attn_qkv"]),
+        ("model.layers.3.self_attn.qkv_proj", ["blk.3.attn_qkv"]),
+        ("model.layers.3.mlp.gate_up_proj", ["blk.3.ffn_up"]),
+        ("model.decoder.layers.3.self_attn.out_proj", ["blk.3.attn_output"]),
+        ("model.layers.3.mlp.experts", ["blk.3.ffn_gate_exps", "blk.3.ffn_up_exps", "blk.3.ffn_down_exps"]),
+    ],
+)
+def test_llama_cpp_names_of_other_architectures(module: str, tensors: list[str]) -> None:
+    script = scripts.llama_quantize({module: "q4_k"}, "bf16")
+    for tensor in tensors:
+        assert tensor.replace(".", r"\.") + r"\.weight=q4_k" in script
+    assert script.count("--tensor-type '") == len(tensors)
+    assert "measured here" in script and "other scales" not in script
+
+
+def test_modelopts_configuration_is_python_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its entries are an ordered list of quantisers' names, with nothing quantised that is not named."""
+    given: list[dict[str, Any]] = []
+    module = types.ModuleType("modelopt.torch.quantization")
+    module.quantize = lambda model, config: given.append(config)  # type: ignore[attr-defined]
+    for name in ("modelopt", "modelopt.torch"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, "modelopt.torch.quantization", module)
+    sys.modules["modelopt"].torch = sys.modules["modelopt.torch"]  # type: ignore[attr-defined]
+    sys.modules["modelopt.torch"].quantization = module  # type: ignore[attr-defined]
+    exec(scripts.modelopt(MIX | {"model.layers.0.mlp.up_proj": "nvfp4"}, "fp32"), {"model": None})
+    first, *others = given[0]["quant_cfg"]
+    assert first == {"quantizer_name": "*", "enable": False}
+    held = {row["quantizer_name"].removesuffix(".weight_quantizer"): row["cfg"] for row in others}
+    assert held["model.layers.0.self_attn.q_proj"] == {"num_bits": 4, "block_sizes": {-1: 32}}
+    assert held["model.layers.0.mlp.down_proj"] == {"num_bits": 8, "axis": 0}
+    assert held["model.layers.0.mlp.up_proj"]["num_bits"] == (2, 1)
+    assert len(held) == 3 and scripts.modelopt({"a": "nf4"}, "fp32") == ""
 
 
 def test_a_model_card_is_yaml_and_markdown(found: Recipe) -> None:

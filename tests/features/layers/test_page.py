@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,11 +14,13 @@ from streamlit.testing.v1 import AppTest
 from qfund.commandline.parser import parse
 from qfund.core.errors import OutOfBudget, QfundError, QueueFull
 from qfund.features.layers import figures, tables, words
-from qfund.features.layers.link import REFERENCES, VIEWS, Asked, from_query, to_query
+from qfund.features.layers.link import LIMITS, REFERENCES, VIEWS, Asked, from_query, to_query
 from qfund.features.layers.request import examples
 from qfund.features.layers.request.asked import DEFAULT_PRECISIONS
+from qfund.features.layers.request.recipe import SCORES
 from qfund.features.layers.request.swaps import PARTS
 from qfund.features.layers.view import page
+from qfund.features.memory.request.budgets import GPUS, parse_budget
 from tests.ui import pages
 from tests.ui.pages import FakeJobs
 
@@ -78,6 +81,38 @@ def test_what_is_chosen_reaches_the_engine_by_a_click_only(opened: Open, jobs: F
     assert pages.query(at)["part"] == ["kind"] and at.get("progress") and not at.exception
 
 
+def test_every_budget_of_a_recipe_reaches_the_engine(opened: Open, jobs: FakeJobs) -> None:
+    at = opened(Asked(view="recipe"))
+    wanted = Asked(view="recipe", limit="size", size=3 * 2**30, gpu="t4", context=2048, kl=0.003, changed=0.05)
+
+    def measured() -> object:
+        at.button(key="layers_measure").click().run()
+        assert not at.exception
+        return jobs.submitted[-1]
+
+    at.selectbox(key="layers_limit").set_value("size").run()
+    at.text_input(key="layers_size").set_value("much").run()
+    assert "not a positive amount" in texts(at) and not jobs.submitted
+    at.text_input(key="layers_size").set_value("3GiB").run()
+    assert measured() == wanted.recipe
+    chosen: dict[str, dict[str, Any]] = {
+        "gpu": {"layers_gpu": "t4", "layers_context": 2048},
+        "kl": {"layers_kl": 0.003},
+        "changed": {"layers_changed": 5.0},
+    }
+    for limit, values in chosen.items():
+        at.selectbox(key="layers_limit").set_value(limit).run()
+        for key, value in values.items():
+            (at.number_input if isinstance(value, float) else at.selectbox)(key=key).set_value(value)
+        at.run()
+        assert measured() == replace(wanted, limit=limit).recipe
+        assert pages.query(at)["limit"] == [limit]
+    at.selectbox(key="layers_by").set_value("gradient")
+    at.multiselect(key="layers_alike").set_value([])
+    at.selectbox(key="layers_limit").set_value("kl").run()
+    assert measured() == replace(wanted, limit="kl", by="gradient", alike=()).recipe
+
+
 def test_a_running_job_can_be_cancelled(opened: Open, jobs: FakeJobs) -> None:
     at = opened(Asked(tokens=512))
     at.button(key="layers_measure").click().run()
@@ -116,7 +151,15 @@ def test_no_precisions_fall_back_and_a_bad_link_is_told(opened: Open) -> None:
         tokens=st.integers(2, 65_536),
         part=st.sampled_from(list(PARTS)),
         view=st.sampled_from(list(VIEWS)),
+        limit=st.sampled_from(list(LIMITS)),
         bits=st.sampled_from([0.5, 4.25, 5.0, 64.0]),
+        size=st.integers(2**20, 2**50),
+        gpu=st.sampled_from(list(GPUS)),
+        context=st.integers(1, 2**32),
+        kl=st.floats(1e-6, 10),
+        changed=st.floats(1e-4, 0.9),
+        by=st.sampled_from(list(SCORES)),
+        alike=st.sampled_from([(), ("qkv", "gate-up"), ("block",)]),
         look=st.sampled_from([None, "int8"]),
         gradient=st.booleans(),
     )
@@ -131,7 +174,16 @@ def test_links_and_commands_go_there_and_back(asked: Asked) -> None:
     )
     assert options.max_tokens == asked.tokens and options.revision == asked.revision
     if asked.view == "recipe":
-        assert options.bits == asked.bits
+        given = {
+            "bits": options.bits,
+            "size": options.budget and parse_budget(options.budget),
+            "gpu": options.gpu,
+            "kl": options.kl,
+            "changed": options.changed,
+        }
+        assert {name: value for name, value in given.items() if value} == {asked.limit: getattr(asked, asked.limit)}
+        assert options.by == asked.by and tuple(options.alike) == (asked.alike or ("none",))
+        assert asked.limit != "gpu" or options.gpu_context == asked.context
     else:
         assert options.swaps == (asked.part if asked.view == "swaps" else None)
 

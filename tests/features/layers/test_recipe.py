@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +18,9 @@ from qfund.features.layers import tables, words
 from qfund.features.layers.measure import searched
 from qfund.features.layers.measure.opening import opening
 from qfund.features.layers.measure.searched import recipe as measure
-from qfund.features.layers.request import recipe
-from qfund.features.layers.request.recipe import Choice, Recipe, RecipeRequest, solve
+from qfund.features.layers.request import recipe, solver
+from qfund.features.layers.request.recipe import Recipe, RecipeRequest
+from qfund.features.layers.request.solver import Choice, smallest, solve
 from qfund.models import footprint, loading
 from qfund.precisions.table import PRECISIONS
 from tests.tiny import checkpoints
@@ -68,13 +70,38 @@ def test_the_fewest_bytes_are_what_enumeration_finds(choices: list[Choice], thou
         for names in itertools.product("abc", repeat=len(choices))
         if sum(choice.damage[name] for choice, name in zip(choices, names, strict=True)) <= damage + 1e-9
     ]
-    found = recipe.smallest(choices, damage + 1e-9)
+    found = smallest(choices, damage + 1e-9)
     if not every:
         assert found is None
         return
     assert found is not None
     assert sum(choice.bytes[name] for choice, name in zip(choices, found, strict=True)) == min(every)
     assert sum(choice.damage[name] for choice, name in zip(choices, found, strict=True)) <= damage + 1e-5
+
+
+@given(_choices(), st.integers(0, 3000), st.integers(0, 3000))
+def test_within_two_margins_are_what_enumeration_finds(choices: list[Choice], first: int, second: int) -> None:
+    """The second margin is on another damage of the same modules, that of one choice standing for the next one's."""
+    moved = [replace(choice, changed=choices[number - 1].damage) for number, choice in enumerate(choices)]
+    every = []
+    for names in itertools.product("abc", repeat=len(moved)):
+        taken = list(zip(moved, names, strict=True))
+        sums = [sum(getattr(choice, what)[name] for choice, name in taken) for what in ("damage", "changed")]
+        if sums[0] <= first / 1000 + 1e-9 and sums[1] <= second / 1000 + 1e-9:
+            every.append(sum(choice.bytes[name] for choice, name in taken))
+    found = smallest(moved, first / 1000 + 1e-9, second / 1000 + 1e-9)
+    if not every:
+        assert found is None
+        return
+    assert found is not None
+    assert sum(choice.bytes[name] for choice, name in zip(moved, found, strict=True)) == min(every)
+
+
+def test_what_the_solver_prints_is_none_of_a_commands_output(capfd: pytest.CaptureFixture[str]) -> None:
+    with solver._silent():
+        os.write(1, b"a line of HiGHS")
+    os.write(1, b"a line of JSON")
+    assert capfd.readouterr() == ("a line of JSON", "a line of HiGHS")
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +140,25 @@ def test_the_fewest_bytes_within_a_divergence(found: Recipe) -> None:
         assert each.budget == each.recipe.bytes
         assert "nat asked for" in words.foretold(each)
     assert "a foretold KL of" in words.recipe_headline(replace(narrow, rival="int4", difference=None))
+
+
+def test_the_fewest_bytes_within_a_share_of_changed_tokens(found: Recipe) -> None:
+    loose = measure(replace(found.request, bits=None, changed=0.9))
+    recipe.consistent(loose)
+    assert loose.recipe.changed and loose.recipe.changed.value < 0.9 and loose.budget == loose.recipe.bytes
+    assert "likeliest next token" in words.foretold(loose) and "lies within the 90 % asked for" in words.foretold(loose)
+    both = replace(loose.request, kl=1e-3)
+    assert "a foretold KL of 0.001 nat and 90 % of tokens changed" in words.recipe_headline(
+        replace(loose, request=both, rival="int4", difference=None)
+    )
+
+
+def test_gradients_find_nearly_what_swaps_find(found: Recipe) -> None:
+    by = measure(replace(found.request, by="gradient"))
+    recipe.consistent(by)
+    assert "Predicted from gradients" in words.foretold(by)
+    assert by.recipe.predicted == pytest.approx(found.recipe.predicted, rel=0.5)
+    assert by.recipe.kl and found.recipe.kl and by.recipe.kl.value == pytest.approx(found.recipe.kl.value, rel=0.3)
 
 
 def test_search_and_test_text_are_apart(found: Recipe) -> None:
@@ -173,6 +219,10 @@ def test_frontier_and_tables(found: Recipe) -> None:
         ({"bits": None, "budget": -1}, "budget"),
         ({"kl": 0.1}, "one budget"),
         ({"bits": None, "kl": 0.0}, "KL divergence of 0"),
+        ({"bits": None, "changed": 1.0}, "of all positions may change"),
+        ({"bits": None, "changed": 0.1, "by": "gradient"}, "Gradients do not foretell"),
+        ({"gpu": "4090"}, "one budget"),
+        ({"bits": None, "gpu": "4090", "gpu_context": 0}, "context is 0"),
         ({"bits": None, "kl": float("nan")}, "KL divergence of nan"),
         ({"test_tokens": 1}, "test_tokens"),
     ],
@@ -230,7 +280,7 @@ def test_a_gpu_leaves_what_its_context_does_not_take(capsys: pytest.CaptureFixtu
         main(arguments)
     assert not ended.value.code
     printed = capsys.readouterr()
-    assert "are left for weights at 2,048 tokens" in printed.err
+    assert "are left for weights at 2,048 tokens" in json.loads(printed.out)["notes"][-1]
     found = json.loads(printed.out)
     assert set(found["recipe"]["modules"].values()) == {"fp32"}
     assert 22 * 2**30 < found["budget"] < 23.52 * 2**30

@@ -1,6 +1,7 @@
 """Single swaps at the outputs: a control of exactly nothing, and the comparison's own figure for everything."""
 
 import math
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,7 @@ from qfund.core.errors import EngineError, UnsupportedModel
 from qfund.features.compare.measure.compare import compare
 from qfund.features.compare.request.spec import Spec
 from qfund.features.layers import tables, words
+from qfund.features.layers.measure import swapped
 from qfund.features.layers.measure.injected import layers
 from qfund.features.layers.measure.swapped import swaps as measure
 from qfund.features.layers.request import swaps
@@ -34,6 +36,39 @@ def test_everything_swapped_is_the_precision_and_nothing_the_reference(found: Sw
         assert set(mine.modules) == set(result.converted_modules)
     assert found.control == 0
     swaps.consistent(found)
+
+
+class Telling:
+    """A progress whose results are kept, ended once ``left`` walks were begun."""
+
+    def __init__(self, left: int | None = None, fresh: bool = False) -> None:
+        self.left, self.fresh, self.phases = left, fresh, list[str]()
+
+    def __call__(self, phase: str, share: float) -> None:
+        assert 0 <= share <= 1
+        if phase == "reading what stays in memory":
+            self.phases.append(phase)
+            if len(self.phases) - 1 == self.left:
+                raise KeyboardInterrupt
+
+    def so_far(self, result: object) -> None: ...
+
+
+def test_what_is_ended_loses_one_walk(found: Swaps, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A block's swaps at a time: the control with the first block's, the second's, then everything at once."""
+    monkeypatch.setenv("QFUND_HOME", str(tmp_path))
+    monkeypatch.setattr(swapped, "WALK", 1)
+    monkeypatch.setattr(swapped, "FEWEST", 1)
+    with pytest.raises(KeyboardInterrupt):
+        measure(found.request, Telling(left=2))
+    rest = Telling()
+    assert measure(found.request, rest).swaps == found.swaps and len(rest.phases) == 1
+    again, anew, unkept = Telling(), Telling(fresh=True), list[str]()
+    whole = measure(found.request, again)
+    assert (whole.swaps, whole.together, whole.control) == (found.swaps, found.together, 0.0) and not again.phases
+    assert measure(found.request, anew).swaps == found.swaps and len(anew.phases) == 3
+    measure(found.request, lambda phase, share: unkept.append(phase))
+    assert "reading what stays in memory" in unkept
 
 
 @pytest.mark.parametrize("part", PARTS)

@@ -40,8 +40,6 @@ from qfund.features.memory.request.fits import (
     to_json,
 )
 from qfund.features.memory.request.kv_cache import (
-    KV_CHOICES,
-    KV_FORMATS,
     KV_OF,
     CacheLayers,
     cache_of,
@@ -51,6 +49,7 @@ from qfund.features.memory.request.kv_cache import (
 from qfund.features.memory.request.sizing import longest_context, rows, total_bytes
 from qfund.models import tasks
 from qfund.models.skeleton import predict
+from qfund.precisions.caches import KV_CHOICES, KV_FORMATS
 from qfund.precisions.table import PRECISIONS
 from tests.tiny import checkpoints
 

@@ -47,7 +47,7 @@ def example(
 def make_generation(request: GenerationRequest | None = None) -> Generation:
     """int4: the same; a tie at the third of four tokens; damage at the first, the reference ends early; the same."""
     request = request or GenerationRequest("dummy", precisions=("bf16", "int4"))
-    names, same = request.precisions, written(1, 2, 3, 4)
+    names, same = request.candidates, written(1, 2, 3, 4)
     examples = (
         example(names, "def f():\nReturn the", same, same, None),
         example(names, "def g():\nReturn the", same, written(1, 2, 9, 4), parted(2, 0.1)),

@@ -14,13 +14,14 @@ import transformers
 from qfund.checkpoints import catalog
 from qfund.core.errors import InvalidInput, UnsupportedModel
 from qfund.core.progress import Streaming
+from qfund.engine import key_of
 from qfund.features.outputs.measure.generate import _Prompt, _Text, generate
 from qfund.features.outputs.request import generation
 from qfund.features.outputs.request.generation import NOT_FINITE, Generation, GenerationRequest
 from qfund.inputs import prompts
 from qfund.models.cache import ModelCache
 from tests.engine.shipping import ships
-from tests.tiny import checkpoints
+from tests.tiny import checkpoints, gguf_files
 
 PROMPT = "The quick brown fox"
 ENCODER_DECODERS = ("t5", "bart")
@@ -271,3 +272,25 @@ def test_what_ships_is_of_the_weights_that_are_there() -> None:
         )
         assert gap is None or ours.reference.probabilities[gap] < 0.6
         assert ours.reference.probabilities[0] == pytest.approx(shown.reference.probabilities[0], rel=1e-2)
+
+
+def test_quantised_files_write_beside_precisions(tmp_path: Path) -> None:
+    """As transformers writes with the decoded weights in the model's place."""
+    folder, path = checkpoints.folder("llama"), tmp_path / "tiny-Q4_0.gguf"
+    decoded = gguf_files.write(folder, path, kind="Q4_0")
+    found = ask(folder, "bf16", files=(str(path),))
+    assert found.request.candidates == ("bf16", "file:tiny-Q4_0.gguf")
+    model, tokenizer = plain(folder), transformers.AutoTokenizer.from_pretrained(folder)
+    model.load_state_dict({name: torch.from_numpy(values) for name, values in decoded.items()}, strict=False)
+    ids = tokenizer(PROMPT, return_tensors="pt")["input_ids"]
+    with torch.inference_mode():
+        expected = model.generate(ids, do_sample=False, max_new_tokens=12)[0, ids.shape[1] :].tolist()
+    [example] = found.examples
+    assert list(example.candidates["file:tiny-Q4_0.gguf"].written.tokens) == expected
+    # A file may be the reference; alone with it, it is the only one.
+    turned = ask(folder, "fp32", reference=str(path), files=(str(path),))
+    assert list(turned.examples[0].reference.tokens) == expected and turned.request.candidates == ("fp32",)
+    with pytest.raises(UnsupportedModel, match="another architecture"):
+        ask(checkpoints.folder("qwen3"), "bf16", files=(str(path),))
+    key = key_of(GenerationRequest("dummy"), lambda request: "same")
+    assert key == key_of(GenerationRequest("dummy", files=()), lambda request: "same")

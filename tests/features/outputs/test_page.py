@@ -75,6 +75,7 @@ said = partial(pages.texts, more=("info", "text", "metric"))
 TEXT = Asked(
     precisions=("bf16", "int4"), prompts=("def f():\nA",), new_tokens=7, temperature=0.5, seed=3, stop=("\n\n",)
 )
+FILES = replace(TEXT, files=("./tiny-Q4_0.gguf", "owner/name@main:x.gguf"))
 CLASSES = Asked("classes", "dummy", precisions=("bf16", "int4"), texts=("one", HOSTILE))
 EMBEDDINGS = Asked(
     "embeddings", "dummy", precisions=("bf16", "int4"), query="q", sentences=("a", "b", HOSTILE), pooling="last"
@@ -85,13 +86,13 @@ SCORED = replace(EMBEDDINGS, pairs=(Pair("a, “b”\u2028", 'c"\n', 4.5), Pair(
 
 
 @pytest.mark.parametrize(
-    "asked", [Asked(), TEXT, CLASSES, EMBEDDINGS, SCORED, Asked(also=("head",), look="int4", example=3)]
+    "asked", [Asked(), TEXT, FILES, CLASSES, EMBEDDINGS, SCORED, Asked(also=("head",), look="int4", example=3)]
 )
 def test_link_and_choices_are_each_other_s_inverse(asked: Asked) -> None:
     assert outputs_link.from_query(outputs_link.to_query(asked)) == (asked, [])
 
 
-@pytest.mark.parametrize("asked", [Asked(), TEXT, CLASSES, EMBEDDINGS, SCORED])
+@pytest.mark.parametrize("asked", [Asked(), TEXT, FILES, CLASSES, EMBEDDINGS, SCORED])
 def test_nothing_is_started_by_a_link_and_a_click_asks_for_what_it_names(
     asked: Asked, opened: Open, jobs: FakeJobs
 ) -> None:
@@ -211,7 +212,7 @@ def test_a_first_visit_is_not_empty(opened: Open, monkeypatch: pytest.MonkeyPatc
     assert "43 of" not in said(at) and "All 4 texts are the same" in said(at) and len(at.get("plotly_chart")) >= 3
 
 
-@pytest.mark.parametrize("asked", [TEXT, CLASSES, EMBEDDINGS, Asked(model="dummy", also=("head",))])
+@pytest.mark.parametrize("asked", [TEXT, FILES, CLASSES, EMBEDDINGS, Asked(model="dummy", also=("head",))])
 def test_the_command_line_that_a_page_shows_asks_for_the_same(
     asked: Asked, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,6 +13,7 @@ from qfund.features.compare.request import examples
 from qfund.features.compare.request.link import to_query
 from qfund.features.compare.request.report import to_json
 from qfund.features.compare.request.spec import Spec
+from qfund.ui.server import login, private
 from tests.features.compare.pages import COMPARE, FULL, texts
 from tests.features.compare.reports import make_report
 from tests.ui.pages import Open
@@ -49,6 +50,22 @@ def test_strangers_neither_delete_nor_read_what_others_wrote(
     assert "own text" not in texts(at)
     store.delete("other")
     assert "Those of a visitor's own text are not listed" in texts(opened(page=SAVED))
+
+
+def test_who_is_signed_in_sees_and_deletes_what_is_theirs_also_in_public(
+    opened: Open, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QFUND_PUBLIC", "1")
+    monkeypatch.setattr(login, "configured", lambda: True)
+    monkeypatch.setattr(login, "user", lambda: "a" * 32)
+    other = replace(FULL, text="of somebody else")
+    for spec, owner in ((FULL, "a" * 32), (other, "b" * 32)):
+        store.put(COMPARE, key_of(spec), make_report(spec))
+        private.claim(store, key_of(spec), owner)
+    at = opened(page=SAVED)
+    assert "only you" in texts(at) and "of somebody else" not in texts(at)
+    at.button(key=f"delete_{key_of(FULL)}").click().run()
+    assert at.button(key="confirm_delete") and at.button(key="sign_out")
 
 
 def test_a_saved_comparison_opens_with_its_complete_link(opened: Open, store: Store) -> None:

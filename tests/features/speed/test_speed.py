@@ -17,7 +17,7 @@ from qfund.engine import key_of, shipped
 from qfund.features.memory.request.budgets import GPUS
 from qfund.features.speed import figures, link, tables, words
 from qfund.features.speed.measure import bounds, energy
-from qfund.features.speed.measure.speed import read_bytes, speed
+from qfund.features.speed.measure.speed import speed
 from qfund.features.speed.measure.turns import turns
 from qfund.features.speed.measure.writing import ModelWriter
 from qfund.features.speed.request import causes as why
@@ -215,9 +215,9 @@ def test_operations_and_bytes_are_those_of_the_weights() -> None:
     head = model.lm_head.weight.numel()
     products = 2 * (5 * (sum(linear) - head) + head)  # of the last position alone is the head asked
     assert products <= writer.flops(1, 5) <= 1.2 * products
-    assert read_bytes(model) == stored_bytes(model) - model.model.embed_tokens.weight.nbytes
-    tied, _ = _writer("llama")
-    assert tied.lm_head.weight is tied.model.embed_tokens.weight and read_bytes(tied) == stored_bytes(tied)
+    assert writer.read_bytes == stored_bytes(model) - model.model.embed_tokens.weight.nbytes
+    tied, own = _writer("llama")
+    assert tied.lm_head.weight is tied.model.embed_tokens.weight and own.read_bytes == stored_bytes(tied)
 
 
 def test_it_really_writes_what_generate_writes() -> None:

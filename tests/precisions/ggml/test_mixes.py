@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, MixtralConfig
 
-from qfund.precisions.quantizers.ggml.names import gguf_name
+from qfund.precisions.gguf_names import gguf_name
 from qfund.precisions.quantizers.plan import plan_of, quantizers
 from qfund.precisions.table import PRECISIONS
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from qfund.checkpoints.checkpoint import Checkpoint
+from qfund.checkpoints.checkpoint import Checkpoint, places
 from qfund.checkpoints.headers import shortened
+from qfund.checkpoints.weights import numbers
 from qfund.checkpoints.wild import changes
 from qfund.checkpoints.wild.filling import HEAD
 from qfund.checkpoints.wild.gguf.architectures import ARCHITECTURES
@@ -51,12 +52,33 @@ def bind(file: str, architecture: str, tensors: Tensors, original: Checkpoint) -
     found: dict[str, PackedTensor] = {}
     for name, stored in original.tensors.items():
         if (match := finder.find(name)) is not None:
-            tensor = row.undo(*match, config)
+            tensor = _padded(name, row.undo(*match, config), original, architecture)
             alike = _wide(tensor.shape) == _wide(stored.shape)
             found[name] = changes.named(changes.reshaped(tensor, stored.shape) if alike else tensor, name)
     if HEAD not in original.tensors and _OUTPUT in tensors and _apart(tensors):
         found[HEAD] = changes.named(tensors[_OUTPUT], HEAD)
     return found | {name: tensors[name] for name in finder.left}
+
+
+#: Architectures whose converter leaves out tokens of pictures at the end of the vocabulary, and the most of it.
+_CUT, _MOST_CUT = ("gemma3",), 0.01
+
+
+def _padded(name: str, tensor: PackedTensor, original: Checkpoint, architecture: str) -> PackedTensor:
+    """A table of embeddings with the original's own rows where the converter left them out: no text has such tokens."""
+    stored = original.tensors[name]
+    missing = stored.shape[0] - tensor.rows if stored.shape[1:] == tensor.shape[1:] and tensor.shape else 0
+    if architecture not in _CUT or not re.search(r"embed_tokens|lm_head", name):
+        return tensor
+    if not 0 < missing <= _MOST_CUT * stored.shape[0]:
+        return tensor
+    path, start = places(original.folder)[name]
+    width = tensor.elements // tensor.rows
+    return changes.lengthened(
+        tensor,
+        stored.shape[0],
+        lambda first, last: numbers(path, stored.dtype, start, first * width, last * width).astype(np.float32),
+    )
 
 
 def _wide(shape: tuple[int, ...]) -> tuple[int, ...]:

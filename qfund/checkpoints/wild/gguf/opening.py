@@ -35,6 +35,8 @@ _FACTS = {
     "attention.layer_norm_epsilon": "layer_norm_eps",
     "attention.sliding_window": "sliding_window",
     "rope.freq_base": "rope_theta",
+    "rope.scaling.type": "rope_type",
+    "rope.scaling.factor": "rope_factor",
     "expert_count": "num_experts",
     "expert_used_count": "num_experts_per_tok",
     "vocab_size": "vocab_size",
@@ -51,7 +53,7 @@ def open_gguf(path: Path) -> QuantizedFile:
     """
     try:
         paths = _parts(path)
-        heads = [_head(part) for part in paths]
+        heads = [head_of(part) for part in paths]
         identity, size = files_id(paths), sum(part.stat().st_size for part in paths)
     except OSError as error:
         raise ModelNotFound(
@@ -75,7 +77,7 @@ def open_gguf(path: Path) -> QuantizedFile:
         tensors=tensors,
         bytes=size,
         id=identity,
-        facts={word: _plain(value) for word, value in said.items() if value is not None},
+        facts={"architecture": architecture} | {word: _plain(v) for word, v in said.items() if v is not None},
         vocabulary=_vocabulary(values),
         notes=tuple(_notes(values, tensors)),
         bind=lambda original: _bound(path.name, architecture, tensors, original),
@@ -145,7 +147,8 @@ def _parts(path: Path) -> list[Path]:
     return every
 
 
-def _head(path: Path) -> Head:
+def head_of(path: Path) -> Head:
+    """Raises as ``open_gguf`` of a file's head."""
     size = path.stat().st_size
     if size < 24:
         raise CorruptCheckpoint(f"{path} is truncated or no GGUF file: {size:,} bytes.", AGAIN)

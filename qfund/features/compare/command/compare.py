@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from qfund.commandline import measuring, texts
-from qfund.commandline.options import ALSO, FILE, JSON, MODEL, REVISION, STORING, count, names, precision, reference
+from qfund.commandline.comparing import CHAT, LIBRARIES, LIKE_LLAMA_CPP, REFERENCE, UNTIL_DECIDED, amounts
+from qfund.commandline.options import ALSO, FILE, JSON, KV, MODEL, REVISION, STORING, names, precision, reference
 from qfund.commandline.progress import Shown, say
 from qfund.commandline.table import Command, Exclusive, Option
 from qfund.core.errors import StoreError
@@ -15,7 +16,7 @@ from qfund.features.compare.request import duration, report, spec, usual
 from qfund.features.compare.request.costs import Costs
 from qfund.features.compare.request.decision import decide
 from qfund.features.compare.words import rounds as words
-from qfund.inputs.texts import ALL, ANSWERS, SCORINGS, WRITTEN
+from qfund.inputs.texts import ANSWERS, WRITTEN
 
 
 def _run(options: Namespace) -> None:
@@ -35,6 +36,8 @@ def _run(options: Namespace) -> None:
         stride=options.stride,
         scoring=options.scoring.lower(),
         files=tuple(options.file or ()),
+        kv=names(options.kv),
+        imatrix=options.imatrix,
         texts=() if options.text_folder is None else texts.read_folder(options.text_folder),
     )
     if options.chat or options.reference_answers:
@@ -99,7 +102,14 @@ COMMAND = Command(
             otherwise=f"{' '.join(spec.DEFAULT_CANDIDATES)}; beside 16 bits {' '.join(usual.ON_16_BITS)}",
         ),
         FILE,
-        Option("--reference", "compare with this one (default: what the checkpoint is stored in)", "P"),
+        KV,
+        Option(
+            "--imatrix",
+            "an importance matrix of this model (llama-imatrix; GGUF or .dat): candidates that are GGUF types are made "
+            "as llama-quantize --imatrix makes them; a path, or owner/name@revision:file of the Hub",
+            "F",
+        ),
+        REFERENCE,
         Exclusive(
             (
                 Option("--text", "the input (default: the model's own evaluation text)", "T"),
@@ -107,50 +117,13 @@ COMMAND = Command(
                 Option("--text-folder", "read several inputs, the UTF-8 files in this folder, each its own", "D", Path),
             )
         ),
-        Option(
-            "--max-tokens",
-            f"use at most N tokens, in a folder of each text (default: {spec.DEFAULT_TOKENS})",
-            "N",
-            count,
-        ),
-        Option("--context", "tokens per chunk (default: the model's, at most 512)", "N", count),
-        Option(
-            "--stride",
-            "begin a chunk every N tokens; what it shares with the one before is context (default: no overlap)",
-            "N",
-            count,
-        ),
-        Option("--scoring", f"positions to score: {' or '.join(SCORINGS)} (default: {ALL})", "S", default=ALL),
-        Option(
-            "--chat",
-            "the text is conversations (JSON, a list of lists of messages with a role and content), written by the "
-            f"checkpoint's own chat template; answers alone are scored: --scoring {ANSWERS}",
-            flag=True,
-        ),
-        Option(
-            "--reference-answers",
-            "as --chat, but the reference writes the answers itself first, greedily, and all candidates are scored on "
-            f"them: --scoring {WRITTEN}",
-            flag=True,
-        ),
-        Option(
-            "--like-llama-cpp",
-            "score what llama-perplexity does: --scoring second-half, and the whole text unless --max-tokens is given",
-            flag=True,
-        ),
+        *amounts(spec.DEFAULT_TOKENS),
+        *CHAT,
+        LIKE_LLAMA_CPP,
         REVISION,
         ALSO,
-        Option(
-            "--libraries",
-            "run the installed libraries that implement the candidates too, and time everything in turns",
-            flag=True,
-        ),
-        Option(
-            "--until-decided",
-            "read on only for candidates of which it is not certain yet whether they are within the margin; at most "
-            "--max-tokens",
-            flag=True,
-        ),
+        LIBRARIES,
+        UNTIL_DECIDED,
         *MARGINS,
         EVERYTHING,
         JSON,
@@ -160,6 +133,8 @@ COMMAND = Command(
     examples=(
         "qfund compare pydoc-llama --precision bf16 int8",
         "qfund compare ./my-model --precision bf16 int4 --file ./my-model-Q4_K_M.gguf",
+        "qfund compare pydoc-llama --precision bf16 int4 --kv q8_0 q8_0/q4_0",
+        "qfund compare ./my-model --precision q4_k_m q2_k_mix --imatrix imatrix.gguf",
         "qfund compare ./my-model --precision int4 nf4 --text-file notes.txt --json",
         "qfund compare ./my-model --precision int8 int4 nf4 --until-decided",
     ),

@@ -1,9 +1,9 @@
 """A report for a terminal, and the margins that it is judged by."""
 
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
-from qfund.commandline.options import distance, share
+from qfund.commandline.comparing import margins
 from qfund.commandline.table import Option
 from qfund.commandline.tables import folded
 from qfund.features.compare.request.decision import Margin, decide
@@ -12,24 +12,8 @@ from qfund.features.compare.request.report import Report
 _BESIDE = 4  # candidates whose columns fit beside each other in a terminal
 
 
-def _margin(name: str, default: float | None, what: str) -> Option:
-    said = f"call a candidate within your margin with {what} (default: {100 * (default or 0):g})"
-    return Option(f"--margin-{name}", said, "X", share, default)
-
-
 #: What each candidate is judged by; it changes no measurement.
-MARGINS = (
-    _margin("perplexity", Margin().perplexity, "perplexity that is worse by at most X %"),
-    _margin("tokens", Margin().tokens, "at most X % of the most likely tokens (or classes) changed"),
-    Option(
-        "--margin-cosine",
-        f"and, of an encoder, with a mean cosine of the last hidden states of at most X below 1 (default: "
-        f"{Margin().cosine:g})",
-        "X",
-        distance,
-        Margin().cosine,
-    ),
-)
+MARGINS = margins(Margin().perplexity or 0.0, Margin().tokens or 0.0, Margin().cosine or 0.0)
 
 
 def margin(options: Namespace) -> Margin:
@@ -50,22 +34,22 @@ def _short(found: Report, margin: Margin) -> Iterator[str]:
     from qfund.features.compare.request.hardware import Hardware
     from qfund.features.compare.request.ranking import ranked
     from qfund.features.compare.tables import metrics
-    from qfund.features.compare.tables.ranking import ranking
+    from qfund.features.compare.tables.ranking import ranking_rows
     from qfund.features.compare.words import answer, candidates, report, statistics
 
     rows = ranked(found, decide(found, margin), {})
     yield from (report.title(found), "", answer.sentence(found, rows, Hardware()), "")
     yield from (f"! {alarm}" for alarm in candidates.reference_alarms(found))
-    yield folded(ranking(found, rows), keys=2)
+    yield folded(ranking_rows(found, rows), keys=2)
     for judged in candidates.verdicts(found):
         yield from (f"! {alarm}" for alarm in judged.alarms)
         yield from (f"  {quiet}" for quiet in judged.cautions)
     yield ""
-    fidelity = metrics.metrics_text(found, every=False)
-    if fidelity.empty:
+    fidelity = metrics.metric_rows(found, every=False)
+    if not fidelity:
         yield report.nothing_compared(found)
     elif len(found.results) <= _BESIDE:
-        yield folded(fidelity.drop(columns=["Better", "Definition"]))
+        yield folded(_brief(fidelity))
         yield statistics.how_sure(found)
     yield from ("", report.provenance(found), *report.notes(found))
     yield f"Every metric, size and library: --all. Whether it fits: qfund fits {found.spec.model}."
@@ -97,19 +81,24 @@ def _tables(found: Report) -> Iterator[str]:
     from qfund.features.compare.words import libraries as words
     from qfund.features.compare.words import report, statistics
 
-    fidelity = metrics.metrics_text(found)
-    if fidelity.empty:
+    fidelity = metrics.metric_rows(found)
+    if not fidelity:
         yield report.nothing_compared(found)
     elif len(found.results) > _BESIDE:
-        yield folded(metrics.metrics_by_precision(found))
+        yield folded(metrics.metrics_by_precision(found).to_dict("records"))
     else:
-        yield folded(fidelity.drop(columns=["Better", "Definition"]))
-    if not fidelity.empty:
+        yield folded(_brief(fidelity))
+    if fidelity:
         yield statistics.how_sure(found)
     if found.noise:
         yield statistics.noise(found)
-    yield from ("", folded(footprints.footprints_text(found)))
+    yield from ("", folded(footprints.footprints_text(found).to_dict("records")))
     if found.spec.libraries:
         shown = libraries.libraries_text(found).drop(columns=["Call", "Note", "Problem"], errors="ignore")
-        yield from ("", folded(shown, keys=2))
+        yield from ("", folded(shown.to_dict("records"), keys=2))
         yield from (f"  {sentence}" for sentence in (*words.library_notes(found), *words.library_problems(found)))
+
+
+def _brief(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """Without what a terminal has no room for."""
+    return [{column: cell for column, cell in row.items() if column not in ("Better", "Definition")} for row in rows]

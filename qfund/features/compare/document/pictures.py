@@ -72,7 +72,7 @@ def damage(report: Report, lit: str | None, wide: int = _WIDE) -> Picture | None
     against = tables.memory_against_damage(report)
     if against.empty or not against["value"].max() > 0:
         return None
-    return Picture("damage", "Memory against damage", _damage(against, report.reference.footprint_bytes, lit, wide))
+    return Picture("damage", "Memory against damage", _damage(against, report.reference.memory, lit, wide))
 
 
 def _rows(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:

@@ -13,16 +13,19 @@ from qfund.core.errors import ModelError
 from qfund.core.progress import Progress
 from qfund.features.compare.measure import libraries, whole
 from qfund.features.compare.measure.course import Course
-from qfund.features.compare.measure.files import File, open_files
+from qfund.features.compare.measure.files import File, open_files, weighted_rows
 from qfund.features.compare.measure.gathered import output_of
 from qfund.features.compare.measure.reporting import Reporting
 from qfund.features.compare.request.report import PrecisionResult, Report
 from qfund.features.compare.request.spec import Spec, checked
-from qfund.models import decoding, inputs, tasks
+from qfund.models import inputs, tasks
 from qfund.models.cache import model_cache
+from qfund.models.decoding.reading import must_cache
+from qfund.models.decoding.writing import greedy
 from qfund.models.opened import Opened
 from qfund.models.opened import opened as open_model
 from qfund.models.skeleton import predict
+from qfund.precisions.caches import kv_of
 from qfund.precisions.files import file_names, is_file
 from qfund.precisions.precision import Precision
 from qfund.precisions.table import PRECISIONS
@@ -41,13 +44,16 @@ def compare(spec: Spec, progress: Progress = lambda phase, share: None) -> Repor
     asked = spec = checked(spec)
     opened = open_model(spec, _of_the_model(spec), spec.also, progress)
     found, task = opened.found, opened.task
+    if spec.kv:
+        must_cache(found, task)
     prepared = inputs.prepare(spec, opened.source, found, task, _writing(spec, opened, progress))
     refused, files = dict[str, str](), dict[str, File]()
     while True:
         try:
             predictions = opened.size(_of_the_model(spec))
-            if len(files) < len(spec.files):  # before anything runs, and once it is known what no module reads
+            if not files:  # before anything runs, and once it is known what no module reads
                 files = open_files(spec, opened.as_read, progress)
+                files |= weighted_rows(spec, opened.as_read, progress)
             sizes = _sizes(spec, opened) | {name: file.room for name, file in files.items()}
             predictions |= {name: file.footprint.bytes for name, file in files.items() if file.checkpoint is None}
             reporting = Reporting(asked, predictions, refused, started, time.perf_counter() - started)
@@ -55,8 +61,8 @@ def compare(spec: Spec, progress: Progress = lambda phase, share: None) -> Repor
             outcome = course.run(sizes)
             break
         except ModelError as error:
-            spec = _without(spec, error)
-            refused[str(error.precision)] = error.message
+            before, spec = spec, _without(spec, error)
+            refused |= {name: error.message for name in before.candidates if name not in spec.candidates}
     report = reporting.report(outcome, course, False)
     if not spec.libraries:
         return report
@@ -71,7 +77,7 @@ def _writing(spec: Spec, opened: Opened, progress: Progress) -> inputs.Write:
         if spec.reference not in opened.sizes:
             opened.size((spec.reference,))
         with opened.loaded((spec.reference,), lambda phase: progress(f"{phase} to write answers", 0.0)) as (model,):
-            return decoding.greedy(model.model, PRECISIONS[spec.reference], ids, limit)
+            return greedy(model.model, PRECISIONS[spec.reference], ids, limit)
 
     return write
 
@@ -84,6 +90,7 @@ def _without(spec: Spec, error: ModelError) -> Spec:
     """
     left = replace(
         spec,
+        kv=tuple(kv for kv in spec.kv if kv != kv_of(str(error.precision))),
         precisions=tuple(name for name in spec.precisions if name != error.precision),
         files=tuple(file for name, file in file_names(spec.files).items() if name != error.precision),
     )
@@ -119,7 +126,7 @@ def _timed(
     batch = prepared.batches[0]
     timed = []
     for number, result in enumerate(results):
-        if is_file(result.precision) or is_file(spec.reference):  # no library runs it as it is stored
+        if kv_of(result.precision) or is_file(result.precision) or is_file(spec.reference):  # no library runs it so
             timed.append(result)
             continue
         row = PRECISIONS[result.precision]

@@ -7,6 +7,7 @@ from pathlib import Path
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.checkpoints.wild import against
 from qfund.checkpoints.wild.filling import filled
+from qfund.checkpoints.wild.gguf import imatrix
 from qfund.checkpoints.wild.locating import fetched
 from qfund.checkpoints.wild.packed_tensor import PackedTensor
 from qfund.checkpoints.wild.quantized_file import QuantizedFile
@@ -20,9 +21,11 @@ from qfund.models.cache import model_cache
 from qfund.models.footprint import Footprint
 from qfund.models.skeleton import Skeletons
 from qfund.precisions import recipes
-from qfund.precisions.files import file_names, label_of, row_of
-from qfund.precisions.precision import Precision
+from qfund.precisions.files import family_of, file_names, label_of, row_of
+from qfund.precisions.precision import GGUF, Precision
+from qfund.precisions.quantizers.ggml.weighted import weighted
 from qfund.precisions.quantizers.mixture import planned, row_of_recipe
+from qfund.precisions.quantizers.plan import plan_of
 from qfund.precisions.table import PRECISIONS
 
 #: Types of plain numbers, as torch names them.
@@ -31,11 +34,12 @@ _PLAIN = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat1
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file that fills the original's frame, or a recipe that says how to convert it.
+    """A file that fills the original's frame, or a recipe that says how to convert it, or a GGUF type as an importance
+    matrix has it made, of which ``facts`` tell nothing.
 
     Attributes:
         row: what its weights are run as.
-        checkpoint: the original's, with the file's weights; None of a recipe, whose weights are the original's.
+        checkpoint: the original's, with the file's weights; None where its weights are the original's.
         footprint: what its tensors take in the file, one used in two places once.
         converted, left: modules whose weights are codes, and those with matrices of plain numbers.
     """
@@ -45,7 +49,14 @@ class File:
     footprint: Footprint
     converted: tuple[str, ...]
     left: tuple[LeftModule, ...]
-    facts: FileFacts
+    facts: FileFacts | None
+
+    @property
+    def id(self) -> str:
+        """Of what it is made of."""
+        if self.checkpoint is not None:
+            return self.checkpoint.id
+        return self.facts.id if self.facts else str(self.row.quantizer)
 
     @property
     def room(self) -> int:
@@ -83,6 +94,26 @@ def open_files(spec: Spec, original: Checkpoint, progress: Progress) -> dict[str
             found[name] = _recipe(name, given, path, original)
         else:
             found[name] = _opened(name, given, open_file(path), original)
+    return found
+
+
+def weighted_rows(spec: Spec, original: Checkpoint, progress: Progress) -> dict[str, File]:
+    """GGUF types as the importance matrix has them made, by the names of ``spec.precisions``.
+
+    Raises:
+        QfundError: it is not there, cannot be read, or is of another model.
+    """
+    if spec.imatrix is None:
+        return {}
+    progress(f"reading {spec.imatrix}", 0.0)
+    importance = imatrix.read(fetched(spec.imatrix, imatrix.LARGEST, progress))
+    found, skeletons = {}, Skeletons(original)
+    for name in spec.precisions:
+        if family_of(name) == GGUF:
+            row = weighted(PRECISIONS[name], importance)
+            skeleton = skeletons.skeleton(row.dtype)
+            plan = plan_of(skeleton.model, row)
+            found[name] = File(row, None, skeleton.footprint(row), plan.converted, plan.left, None)
     return found
 
 

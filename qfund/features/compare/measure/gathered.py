@@ -48,7 +48,7 @@ class Gathered:
         return self.comparison.reference if name == REFERENCE else self.comparison.candidates[name]
 
     def block(self, name: str, way: Way, batch: int, hidden: Tensor) -> None:
-        if hidden.dim() != 3 or way.singly:
+        if hidden.dim() != 3 or way.singly or way.in_pieces:
             return
         if way.name == REFERENCE:
             self.drift.reference(name, batch, hidden)

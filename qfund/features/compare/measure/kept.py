@@ -3,22 +3,16 @@
 Floats are kept as they are, so that a comparison that was stopped and went on gives what it would have given.
 """
 
-import hashlib
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 import torch
 from torch import Tensor
 
-from qfund.checkpoints.catalog import device
 from qfund.checkpoints.checkpoint import Checkpoint
-from qfund.core.errors import StoreError
-from qfund.core.home import home
 from qfund.features.compare.measure.drift import Sums
 from qfund.features.compare.measure.files import Files
 from qfund.features.compare.measure.gathered import REFERENCE, Gathered
@@ -28,11 +22,7 @@ from qfund.features.compare.request.report import NoiseRun
 from qfund.features.compare.request.spec import DEFAULT_TOKENS, Spec
 from qfund.models.comparison.positions import Candidate, Kept
 from qfund.models.inputs import Batch
-from qfund.stream.disk import Disk, budget
-from qfund.version import VERSION
-
-#: Bytes of all comparisons together.
-LIMIT = 1024**3
+from qfund.stream.begun import digest, disk, place
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +90,9 @@ class Rest:
         asked = replace(spec, max_tokens=DEFAULT_TOKENS, until=None, libraries=False)
         self._until = spec.until
         self._disk = disk()
-        held = (file.checkpoint.id if file.checkpoint else file.facts.id for file in files.values())
+        held = (file.id for file in files.values())
         self._key = ("rounds", *place(found), *held, msgspec.json.encode(asked).decode())
-        self._digests = tuple(map(_digest, batches)) if self._disk.limit else ()
+        self._digests = tuple(map(digest, batches)) if self._disk.limit else ()
 
     def begun(self) -> Begun | None:
         """Where to go on; None at the start, or where other batches were taken, or another margin decided who left."""
@@ -174,19 +164,6 @@ class Floor:
             self._disk.write(self._key, {"": torch.zeros(1)}, {"noise": msgspec.json.encode(noise).decode()})
 
 
-def disk() -> Disk:
-    try:
-        folder = home() / "rounds"
-    except StoreError:
-        return Disk(Path(), 0)
-    return Disk(folder, min(budget(), LIMIT))
-
-
-def place(found: Checkpoint) -> tuple[str, ...]:
-    """The weights, and where they run: other threads or versions give other last bits."""
-    return VERSION, torch.__version__, found.id, device(), str(torch.get_num_threads())
-
-
 def _tensors(name: str, candidate: Candidate) -> dict[str, Tensor]:
     found = {
         f"{name}/{what}": torch.from_numpy(np.array(values, dtype=np.float64))
@@ -194,11 +171,3 @@ def _tensors(name: str, candidate: Candidate) -> dict[str, Tensor]:
     }
     finite = torch.tensor(candidate.finite, dtype=torch.bool)
     return found | {f"{name}/counts": candidate.counts, f"{name}/finite": finite}
-
-
-def _digest(batch: Batch) -> str:
-    found = hashlib.sha256()
-    parts: list[Any] = [*batch.arguments.values(), batch.targets, batch.scored, batch.chunks]
-    for part in parts:
-        found.update(b"-" if part is None else part.contiguous().view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()[:24]

@@ -2,7 +2,7 @@
 
 import math
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -42,10 +42,11 @@ class Watch:
     Args:
         limit: the largest number to measure against, instead of that of each output's dtype. With 65504, a model that
             runs in fp32 says whether its activations would fit in fp16.
+        counts: whether what runs now is looked at, where several take turns in one model.
     """
 
-    def __init__(self, model: nn.Module, limit: float | None = None) -> None:
-        self._model, self._limit = model, limit
+    def __init__(self, model: nn.Module, limit: float | None = None, counts: Callable[[], bool] = lambda: True) -> None:
+        self._model, self._limit, self._counts = model, limit, counts
         self._names = {module: name or ROOT for name, module in model.named_modules()}
         self._handles: list[RemovableHandle] = []
         self._seen: list[_Seen] = []
@@ -69,10 +70,14 @@ class Watch:
         self.read()
 
     def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not self._counts():
+            return
         self._looked_at.clear()
         self._look(INPUTS, True, _first_tensor((args, kwargs)))
 
     def _after(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        if not self._counts():
+            return
         name = self._names[module]
         given, found = _first_tensor((args, kwargs)), _first_tensor(output)
         # Most inputs are outputs that have been looked at; but ResNets add in place to such a one before a ReLU.

@@ -1,6 +1,7 @@
 """A comparison's report, of all of the input or of what was read so far."""
 
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -18,11 +19,12 @@ from qfund.features.compare.measure.gathered import REFERENCE, Gathered
 from qfund.features.compare.measure.part import part
 from qfund.features.compare.measure.runs import Outcome, Run
 from qfund.features.compare.request.costs import Costs
-from qfund.features.compare.request.report import SCHEMA, FileFacts, PrecisionResult, Report, Saturation
+from qfund.features.compare.request.report import SCHEMA, CacheFacts, FileFacts, PrecisionResult, Report, Saturation
 from qfund.features.compare.request.spec import DEFAULT_TOKENS, Spec
 from qfund.models import environment, multimodal
 from qfund.models.comparison.positions import Candidate, Comparison
 from qfund.models.inputs import Prepared
+from qfund.precisions.caches import kv_of, weights_of
 from qfund.precisions.files import row_of
 from qfund.version import VERSION
 
@@ -63,6 +65,8 @@ class Reporting:
                 result = replace(result, tokens=part(course.prepared, rounds.left[name]).facts.tokens)
             results.append(result)
         reference, *results = [replace(row, file=_facts(course.files, row.precision)) for row in (reference, *results)]
+        if spec.kv:
+            reference, *results = _with_caches([reference, *results], runs)
         notes = (*prepared.facts.notes, *opened.notes, *_beside_text(spec, found, runs, task.reads != "text"))
         whole = rounds.done >= len(course.prepared.batches)
         seconds = time.perf_counter() - self.started
@@ -95,7 +99,21 @@ class Reporting:
 
 
 def _facts(files: Files, name: str) -> FileFacts | None:
+    name = weights_of(name)
     return files[name].facts if name in files else None
+
+
+def _with_caches(rows: list[PrecisionResult], runs: Mapping[str, Run]) -> Iterator[PrecisionResult]:
+    """With the bytes of a sequence's keys and values, where some are rounded; what is not, as it was computed beside
+    the same weights with a rounded cache."""
+    beside = {weights_of(name): run.cache for name, run in runs.items() if run.cache}
+    for row in rows:
+        rounded = kv_of(row.precision) is not None
+        if (found := runs[row.precision].cache if rounded else beside.get(row.precision)) is None:
+            yield row
+        else:
+            stored = found.stored if rounded else found.computed
+            yield replace(row, cache=CacheFacts(found.tokens, stored, found.computed))
 
 
 def _beside_text(spec: Spec, found: checkpoint.Checkpoint, runs: dict[str, Run], pictures: bool) -> list[str]:
@@ -119,7 +137,7 @@ def _result(name: str, run: Run, predictions: dict[str, int]) -> PrecisionResult
     return PrecisionResult(
         precision=name,
         footprint_bytes=counted.bytes,
-        predicted_bytes=predictions.get(name),
+        predicted_bytes=predictions.get(weights_of(name)),
         transformers_bytes=run.transformers_bytes,
         parts=counted.parts,
         dtypes=counted.dtypes,

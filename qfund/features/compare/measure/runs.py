@@ -7,12 +7,13 @@ from qfund.features.compare.measure.files import File
 from qfund.features.compare.measure.gathered import Gathered
 from qfund.features.compare.measure.noise import Noise
 from qfund.features.compare.request.report import Range
+from qfund.models.decoding.cache import Sizes
 from qfund.models.footprint import Footprint
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What is known of one model that was run, beside what it gave."""
+    """What is known of one model that was run, beside what it gave; ``cache`` as ``stream.walker.Walker`` has it."""
 
     footprint: Footprint
     transformers_bytes: int
@@ -22,6 +23,7 @@ class Run:
     note: str | None
     seconds: float
     range: Range | None = None
+    cache: Sizes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +76,15 @@ def _wider(one: Range | None, other: Range | None) -> Range | None:
     )
 
 
-def of_file(file: File, transformers_bytes: int, seconds: float, reached: Range | None) -> Run:
+def of_file(
+    file: File,
+    transformers_bytes: int,
+    seconds: float,
+    reached: Range | None,
+    cache: Sizes | None = None,
+) -> Run:
     """Of weights that a quantised file holds: its bytes are the file's, whatever they were decoded to."""
+    assert file.facts is not None
     inputs = file.facts.inputs
     besides = [f"What its kernels round besides is not in these figures: {inputs}."] if inputs else []
     return Run(
@@ -87,4 +96,5 @@ def of_file(file: File, transformers_bytes: int, seconds: float, reached: Range 
         note=" ".join((f"The weights of {file.facts.label}, decoded and run in FP32.", *besides, *file.facts.notes)),
         seconds=seconds,
         range=reached,
+        cache=cache,
     )

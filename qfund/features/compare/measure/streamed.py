@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from greenlet import getcurrent
 
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.progress import Progress
@@ -19,6 +20,7 @@ from qfund.features.compare.measure.runs import Outcome, Run, of_file
 from qfund.features.compare.request.report import Range
 from qfund.features.compare.request.spec import Spec
 from qfund.models import footprint, inputs, tasks
+from qfund.precisions.caches import kv_of, weights_of
 from qfund.precisions.files import file_names, row_of
 from qfund.stream.streamed import Streamed
 from qfund.stream.walker import NotStreamable, UnknownTail, Walker, Way
@@ -74,10 +76,7 @@ def measure_streamed(
     """
     rounds.begin()
     names = {REFERENCE: spec.reference, **{name: name for name in spec.candidates}}
-    ways = [
-        Way(way, files[name].row, checkpoint=files[name].checkpoint) if name in files else Way(way, row_of(name))
-        for way, name in names.items()
-    ]
+    ways = [_way(way, name, files) for way, name in names.items()]
     ways += [row.way for row in noise]
     walk = Streamed(found, ways, spec.also, layers, tiles)
     walk.must_fit(budget)
@@ -87,11 +86,11 @@ def measure_streamed(
     every, few = walk.walkers, {row.way.name for row in noise}
     walkers = {walker.way.name: walker for walker in every[: len(names)]}
     # Of all dtypes that models run in, fp16 is the one whose end they reach.
-    watches = {name: Watch(walker.frame.model) for name, walker in walkers.items() if walker.way.row.dtype == "float16"}
+    watches = {name: _watch(walker) for name, walker in walkers.items() if walker.way.row.dtype == "float16"}
     arguments = [batch.arguments for batch in rounds.batches]
     seconds = dict.fromkeys(walkers, 0.0)
     outcome.runs = {
-        name: rounds.run(name, _run(walk, walker, 0.0, None, files.get(names[name])))
+        name: rounds.run(name, _run(walk, walker, 0.0, None, files.get(weights_of(names[name]))))
         for name, walker in walkers.items()
     }
     with ExitStack() as stack:
@@ -112,7 +111,7 @@ def measure_streamed(
                     watches[name].read()
                     reached = _range(walk, walker, watches[name])
                 outcome.runs[name] = rounds.run(
-                    name, _run(walk, walker, seconds[name], reached, files.get(names[name]))
+                    name, _run(walk, walker, seconds[name], reached, files.get(weights_of(names[name])))
                 )
             rounds.noise += sum(walker.seconds for walker in walk.walkers if walker.way.name in few)
             few = set()
@@ -136,15 +135,21 @@ def measure_noise(
     """The reference and its noise alone, on these batches; None where the model is not run part by part."""
     rounds = Rounds(batches, ())
     own = tuple(file for name, file in file_names(spec.files).items() if name == spec.reference)
-    alone = replace(spec, precisions=(), files=own)
+    alone = replace(spec, precisions=(), files=own, kv=())
     found_or_why = streamed_or_why_not(alone, found, files, task, rounds, noise, budget, lambda phase, share: None)
     return found_or_why if isinstance(found_or_why, Outcome) else None
+
+
+def _way(way: str, name: str, files: Files) -> Way:
+    file = files.get(weights_of(name))
+    row = file.row if file else row_of(name)
+    return Way(way, row, checkpoint=file.checkpoint if file else None, kv=kv_of(name))
 
 
 def _run(walk: Streamed, walker: Walker, seconds: float, reached: Range | None, file: File | None) -> Run:
     model, conversion = walker.frame.model, walker.frame.conversion
     if file is not None and file.checkpoint is not None:
-        return of_file(file, int(model.get_memory_footprint()), seconds, reached)
+        return of_file(file, int(model.get_memory_footprint()), seconds, reached, walker.cache)
     return Run(
         footprint=footprint.stored(model),
         transformers_bytes=int(model.get_memory_footprint()),
@@ -154,6 +159,7 @@ def _run(walk: Streamed, walker: Walker, seconds: float, reached: Range | None, 
         note=" ".join(conversion.notes) or None if conversion else None,
         seconds=seconds,
         range=reached,
+        cache=walker.cache,
     )
 
 
@@ -198,6 +204,12 @@ class _Ignore:
     def output(self, batch: int, outputs: Mapping[str, Any]) -> None: ...
 
     def tile(self, batch: int, start: int, vocabulary: int, logits: Mapping[str, Any]) -> None: ...
+
+
+def _watch(walker: Walker) -> Watch:
+    """Of its own forwards, and of those of the reference's noise: others with another cache run the same weights."""
+    kv = walker.way.kv
+    return Watch(walker.frame.model, counts=lambda: getattr(getcurrent(), "way", walker.way).kv == kv)
 
 
 def _watched(walk: Streamed, batches: Sequence[Mapping[str, torch.Tensor]]) -> Range | None:

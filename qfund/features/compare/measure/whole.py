@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,9 +19,13 @@ from qfund.features.compare.measure.runs import Outcome, Run, earlier, joined, o
 from qfund.features.compare.request.spec import Spec
 from qfund.models import inputs, tasks
 from qfund.models.cache import ModelCache
+from qfund.models.decoding import reading
+from qfund.models.decoding.cache import Sizes
+from qfund.models.decoding.cache import sizes as sizes_of
 from qfund.models.forward import arguments, arithmetic, explained
 from qfund.models.loading import LoadedModel
 from qfund.models.opened import groups
+from qfund.precisions.caches import kv_of, weights_of
 from qfund.precisions.files import row_of
 from qfund.precisions.precision import Precision
 
@@ -43,7 +48,10 @@ def measure_whole(
         OutOfBudget: the reference and one candidate do not fit together.
         UnsupportedModel: a model cannot be run.
     """
-    grouped, batches = groups(spec.reference, spec.candidates, sizes, cache.budget), rounds.batches
+    # A candidate with a rounded cache runs the model of its weights, so it comes after that.
+    weights = dict.fromkeys((*spec.weights, spec.reference))
+    ordered = [name for own in weights for name in spec.candidates if weights_of(name) == own]
+    grouped, batches = groups(spec.reference, ordered, sizes, cache.budget), rounds.batches
     if len(grouped) > 1:
         rounds.at_once()
     rounds.begin()
@@ -58,20 +66,20 @@ def measure_whole(
 
     for group in grouped:
         names = {REFERENCE: spec.reference, **{name: name for name in group}}
-        rows = {way: files[name].row if name in files else row_of(name) for way, name in names.items()}
-        read = {way: files[name] for way, name in names.items() if name in files}
+        held = {way: files[weights_of(name)] for way, name in names.items() if weights_of(name) in files}
+        rows = {way: held[way].row if way in held else row_of(name) for way, name in names.items()}
         gathered = outcome.gathered if len(grouped) == 1 else Gathered(task, batches, group)
         with ExitStack() as stack:
             models: dict[str, LoadedModel] = {}
             for name, row in rows.items():
                 step(f"loading {row.label}")
                 with about(name):
-                    own = read[name].checkpoint or found if name in read else found
+                    own = held[name].checkpoint or found if name in held else found
                     models[name] = stack.enter_context(cache.lease(own, row, sizes[row.name], spec.also))
             if len(grouped) == 1:
-                _in_rounds(models, rows, read, rounds, outcome, step)
+                _in_rounds(models, rows, held, rounds, outcome, step)
             else:
-                outcome.runs = _run_together(models, rows, read, batches, gathered, step) | outcome.runs
+                outcome.runs = _run_together(models, rows, held, batches, gathered, step) | outcome.runs
         if gathered is not outcome.gathered:
             outcome.gathered.comparison.candidates |= gathered.comparison.candidates
             outcome.gathered.comparison.reference = gathered.comparison.reference
@@ -114,29 +122,32 @@ def _run_together(
     """Every batch through every model, in turn."""
     watches = {name: Watch(models[name].model) for name, row in rows.items() if row.dtype == "float16"}
     seconds = dict.fromkeys(rows, 0.0)
+    caches: dict[str, list[Sizes]] = {}
     for number, batch in enumerate(batches):
         outputs = {}
         for name, row in rows.items():
             step(f"running {row.label}, batch {number + 1} of {len(batches)}")
             with about(name), watches.get(name) or nullcontext():
                 started = time.perf_counter()
-                outputs[name] = forward(models[name].model, batch, row)
+                outputs[name] = forward(models[name].model, batch, row, kv_of(name), caches.setdefault(name, []))
                 seconds[name] += time.perf_counter() - started
         gathered.output(number, outputs)
     runs = {}
     for name, row in rows.items():
         watch = watches.get(name)
         if watch is None and gathered.of(name).nonfinite:
-            watch = _watched(models[name], batches, row)
-        runs[name] = _run(models[name], files.get(name), seconds[name], watch)
+            watch = _watched(models[name], batches, row, kv_of(name))
+        runs[name] = replace(
+            _run(models[name], files.get(name), seconds[name], watch), cache=max(caches.get(name, ()), default=None)
+        )
     return runs
 
 
-def _watched(model: LoadedModel, batches: Iterable[inputs.Batch], row: Precision) -> Watch | None:
+def _watched(model: LoadedModel, batches: Iterable[inputs.Batch], row: Precision, kv: str | None) -> Watch | None:
     """The batches once more, up to the first output that is not finite."""
     with Watch(model.model) as watch:
         for batch in batches:
-            forward(model.model, batch, row)
+            forward(model.model, batch, row, kv)
             if watch.blamed is not None:
                 return watch
     return None  # the reference is to blame
@@ -158,13 +169,22 @@ def _run(model: LoadedModel, file: File | None, seconds: float, watch: Watch | N
 
 
 @torch.inference_mode()
-def forward(model: Any, batch: inputs.Batch, row: Precision) -> Any:
-    """What a whole model gives for a batch.
+def forward(
+    model: Any, batch: inputs.Batch, row: Precision, kv: str | None = None, caches: list[Sizes] | None = None
+) -> Any:
+    """What a whole model gives for a batch. With a cache rounded like ``kv`` its sizes are added to ``caches``.
 
     Raises:
-        UnsupportedModel: its code or a kernel raises.
+        UnsupportedModel: its code or a kernel raises, or its cache cannot be rounded.
     """
     # A model that draws random numbers even in evaluation (ViT-MAE's mask) draws the same in every precision.
     with torch.random.fork_rng(devices=[]), explained(model, row), arithmetic(row):
         torch.manual_seed(0)
-        return model(**arguments(model, batch.arguments, model.device))
+        given = arguments(model, batch.arguments, model.device)
+        if kv is None:
+            return model(**given)
+        cache, pieces = reading.rounded(model.config, given, kv)
+        found = reading.joined([model(**piece) for piece in pieces])
+        if caches is not None:
+            caches.append(sizes_of(cache))
+        return found

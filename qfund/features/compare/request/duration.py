@@ -16,6 +16,8 @@ from qfund.features.compare.request.margin import Margin
 from qfund.features.compare.request.report import Report
 from qfund.features.compare.request.simultaneous import GROWTH
 from qfund.features.compare.request.spec import MAX_TOKENS, Spec
+from qfund.precisions.caches import kv_of
+from qfund.precisions.files import row_of
 from qfund.precisions.precision import STORED
 from qfund.precisions.table import PRECISIONS
 
@@ -101,10 +103,11 @@ def estimate(spec: Spec, size: Size, before: Iterable[Costs]) -> Duration:
     known = _nearest(size, before)
     costs = known or _guess(size)
     grown = size.parameters / costs.parameters
-    ways = (spec.reference, *spec.precisions)
+    cached = (name for name in spec.candidates if kv_of(name) and name not in spec.precisions)
+    ways = (spec.reference, *spec.precisions, *cached)
     forward = grown * sum(_forward(costs, name) for name in ways)
     widened = size.vocabulary / costs.vocabulary if size.vocabulary and costs.vocabulary else 1.0
-    token = forward + len(spec.precisions) * costs.comparing * widened
+    token = forward + (len(ways) - 1) * costs.comparing * widened
     walk = costs.reading * grown * len(ways) / costs.ways
     noise = 0.0 if known and grown == 1 else grown * (costs.noise or _NOISES * _forward(costs, spec.reference))
     tokens = spec.max_tokens * max(1, len(spec.texts))
@@ -169,7 +172,7 @@ def more(report: Report, decisions: Sequence[Decision], margin: Margin, before: 
     size = size_of(spec)
     if size is None:
         return More(spec, total - report.input.tokens, None)
-    still = replace(spec, precisions=tuple(row.precision for row in open_), context=report.input.context)
+    still = replace(spec, precisions=tuple(row.precision for row in open_), kv=(), context=report.input.context)
     whole, done = (
         estimate(replace(still, max_tokens=many), size, before).seconds for many in (total, report.input.tokens)
     )
@@ -193,9 +196,9 @@ def _forward(costs: Costs, name: str) -> float:
     """Seconds of a token in this precision; where it was not measured, of those in the same dtype, or of any."""
     if name in costs.forward:
         return costs.forward[name]
-    row = PRECISIONS[name]
-    alike = [(other, taken) for other, taken in costs.forward.items() if PRECISIONS[other].dtype == row.dtype]
-    nearest = [taken for other, taken in alike if bool(PRECISIONS[other].quantizer) == bool(row.quantizer)]
+    row = row_of(name)
+    alike = [(other, taken) for other, taken in costs.forward.items() if row_of(other).dtype == row.dtype]
+    nearest = [taken for other, taken in alike if bool(row_of(other).quantizer) == bool(row.quantizer)]
     chosen = nearest or [taken for _, taken in alike] or list(costs.forward.values())
     return sum(chosen) / len(chosen)
 

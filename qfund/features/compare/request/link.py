@@ -20,9 +20,20 @@ LINK_VERSION = 1
 _NUMBERS = {"tokens": "max_tokens", "context": "context"}
 _STRINGS = {"model": "model", "ref": "reference", "text": "text", "rev": "revision"}
 QUERY_NAMES = frozenset(
-    {"v", "p", "also", "libraries", "stride", "scoring", "file", "content", "until", "quantized"}.union(
-        _NUMBERS, _STRINGS
-    )
+    {
+        "v",
+        "p",
+        "also",
+        "libraries",
+        "stride",
+        "scoring",
+        "file",
+        "content",
+        "until",
+        "quantized",
+        "kv",
+        "imatrix",
+    }.union(_NUMBERS, _STRINGS)
 )
 
 
@@ -51,6 +62,10 @@ def to_query(spec: Spec) -> dict[str, list[str]]:
         query["until"] = [",".join("" if part is None else repr(part) for part in astuple(spec.until))]
     if spec.files:
         query["quantized"] = list(spec.files)
+    if spec.kv:
+        query["kv"] = list(spec.kv)
+    if spec.imatrix:
+        query["imatrix"] = [spec.imatrix]
     if spec.texts:
         query["file"] = [named.name for named in spec.texts]
         query["content"] = [named.text for named in spec.texts]
@@ -72,11 +87,14 @@ def from_query(query: Mapping[str, Iterable[str]], default: Spec) -> tuple[Spec,
         problems.append(f"The link has version {version!r}; this qfund reads version {LINK_VERSION} and did its best.")
     spec = default
     if "p" in given:  # a link that names precisions names everything: what it does not say is as it always was
-        spec = replace(spec, stride=None, scoring=ALL, texts=(), until=None, files=())
+        spec = replace(spec, stride=None, scoring=ALL, texts=(), until=None, files=(), kv=(), imatrix=None)
     elif given.get("text"):
         spec = replace(spec, texts=())
     if files := [file for file in given.get("quantized", ()) if file]:
         spec, problem = _with(spec, "files", tuple(dict.fromkeys(files)), "quantized")
+        problems += problem
+    if caches := [kv for kv in given.get("kv", ()) if kv]:
+        spec, problem = _with(spec, "kv", tuple(caches), "kv")
         problems += problem
     for short, name in _STRINGS.items():
         if given.get(short):
@@ -108,7 +126,7 @@ def from_query(query: Mapping[str, Iterable[str]], default: Spec) -> tuple[Spec,
         ignored = [name for name in given["p"] if name and name not in PRECISIONS]
         if ignored:
             problems.append(f"Ignored unknown precision {', '.join(repr(name[:40]) for name in ignored)} in the link.")
-        candidates = known if known or spec.files else default.precisions
+        candidates = known if known or spec.files or spec.kv else default.precisions
         try:
             reference = reference_of(spec.reference if given.get("ref") else None, candidates)
         except InvalidSpec as error:
@@ -117,6 +135,9 @@ def from_query(query: Mapping[str, Iterable[str]], default: Spec) -> tuple[Spec,
         changed, problem = _with(replace(spec, reference=reference), "precisions", candidates, "p")
         problems += problem
         spec = spec if problem else changed
+    if importance := [file for file in given.get("imatrix", ()) if file]:
+        spec, problem = _with(spec, "imatrix", importance[-1], "imatrix")
+        problems += problem
     if "also" in given or "p" in given:  # a link that names precisions and no ``also`` asks for none
         also = [name for name in given.get("also", ()) if name]
         if ignored := [name for name in also if name not in ALSO]:

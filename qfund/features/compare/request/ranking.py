@@ -51,7 +51,7 @@ def ranked(report: Report, decisions: Sequence[Decision], fit: Mapping[str, Row]
         Ranked(result, decision, fit.get(result.precision))
         for result, decision in zip(report.results, decisions, strict=True)
     ]
-    usable = sorted((row for row in rows if row.usable), key=lambda row: row.result.footprint_bytes)
+    usable = sorted((row for row in rows if row.usable), key=lambda row: row.result.memory)
     rest = sorted((row for row in rows if not row.usable), key=_hopeless)
     placed: list[Ranked] = []
     for group in _same_size(usable):
@@ -63,14 +63,14 @@ def ranked(report: Report, decisions: Sequence[Decision], fit: Mapping[str, Row]
 
 def _hopeless(row: Ranked) -> tuple[int, int]:
     state = row.decision.state
-    return (_REST.index(state) if state in _REST else len(_REST)), row.result.footprint_bytes
+    return (_REST.index(state) if state in _REST else len(_REST)), row.result.memory
 
 
 def _same_size(rows: Sequence[Ranked]) -> list[list[Ranked]]:
     """Neighbours in groups, each within ``SAME_SIZE`` of its first."""
     groups: list[list[Ranked]] = []
     for row in rows:
-        if groups and row.result.footprint_bytes <= groups[-1][0].result.footprint_bytes * (1 + SAME_SIZE):
+        if groups and row.result.memory <= groups[-1][0].result.memory * (1 + SAME_SIZE):
             groups[-1].append(row)
         else:
             groups.append([row])
@@ -110,10 +110,10 @@ def chosen(rows: Sequence[Ranked], reference: PrecisionResult) -> Ranked | None:
     """The smallest candidate within the margin that fits; None where there is none, or none that is smaller than the
     reference."""
     best = rows[0] if rows and rows[0].place else None
-    return best if best is not None and best.result.footprint_bytes < reference.footprint_bytes else None
+    return best if best is not None and best.result.memory < reference.memory else None
 
 
 def hopeful(rows: Sequence[Ranked]) -> Ranked | None:
     """The smallest that is not decided yet."""
     found = [row for row in rows if row.decision.state == "inconclusive"]
-    return min(found, key=lambda row: row.result.footprint_bytes, default=None)
+    return min(found, key=lambda row: row.result.memory, default=None)

@@ -144,6 +144,16 @@ class FileFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheFacts:
+    """Keys and values of one sequence of ``tokens`` tokens: ``bytes`` as they are stored (codes, scales, and what stays
+    as computed), ``computed`` as the model computes them."""
+
+    tokens: int
+    bytes: int
+    computed: int
+
+
+@dataclass(frozen=True, slots=True)
 class PrecisionResult:
     """One precision of one model on one input.
 
@@ -160,7 +170,8 @@ class PrecisionResult:
     ``tokens`` were read for this one, where it was decided before others were; None where as many as for the report.
     ``looks`` is how often it was looked at whether to go on: intervals are widened to hold at all of these looks
     (``request.simultaneous``); 0 where their number of tokens was chosen beforehand. ``file`` is set where the weights
-    are a quantised file's; its bytes are then those that the file's tensors take.
+    are a quantised file's; its bytes are then those that the file's tensors take. ``cache`` is set where caches were
+    compared.
     """
 
     precision: str
@@ -191,6 +202,12 @@ class PrecisionResult:
     tokens: int | None = None
     looks: int = 0
     file: FileFacts | None = None
+    cache: CacheFacts | None = None
+
+    @property
+    def memory(self) -> int:
+        """Bytes of the weights, and of a sequence's keys and values where caches were compared."""
+        return self.footprint_bytes + (self.cache.bytes if self.cache else 0)
 
 
 @dataclass(frozen=True, slots=True)

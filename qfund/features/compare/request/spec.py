@@ -10,8 +10,10 @@ from qfund.core.request import LATER
 from qfund.features.compare.request import margin
 from qfund.features.compare.request.margin import Margin
 from qfund.inputs.texts import ALL, CHAT, MAX_NAME, MAX_TEXT, MAX_TEXTS, SCORINGS, SECOND_HALF, NamedText
-from qfund.precisions.files import file_names
-from qfund.precisions.request import canonical, take_usual_reference
+from qfund.precisions.caches import checked_kv
+from qfund.precisions.files import family_of
+from qfund.precisions.precision import GGUF
+from qfund.precisions.request import candidates_of, canonical, take_usual_reference, weights_named
 
 MAX_TOKENS = 1_000_000
 
@@ -44,6 +46,11 @@ class Spec:
             None reads all of the input for all.
         files: quantised files (or folders) of the model, candidates too: paths, or ``owner/name@revision:file`` of the
             Hub; in the order in which they are given. A name of ``candidates`` may be the ``reference``.
+        kv: caches that keys and values are rounded to where they are written (``precisions.caches``), ``"q8_0"`` or
+            apart ``"q8_0/q4_0"``. The reference and each candidate are compared with each of them too; the reference
+            itself, and what is not named here, caches as it computes.
+        imatrix: an importance matrix (``llama-imatrix``), a path or ``owner/name@revision:file`` of the Hub: candidates
+            that are types of GGUF files are rounded as llama-quantize rounds with it.
     """
 
     model: str
@@ -60,15 +67,21 @@ class Spec:
     texts: tuple[NamedText, ...] = ()
     until: Margin | None = field(default=None, metadata=LATER)
     files: tuple[str, ...] = field(default=(), metadata=LATER)
+    kv: tuple[str, ...] = field(default=(), metadata=LATER)
+    imatrix: str | None = field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
         take_usual_reference(self)
 
     @property
     def candidates(self) -> tuple[str, ...]:
-        """Names of all that is compared with the reference: precisions, then files."""
-        files = file_names(self.files)
-        return (*self.precisions, *(name for name in files if name != self.reference))
+        """As ``precisions.request.candidates_of``."""
+        return candidates_of(self)
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Those of ``candidates`` that cache as they compute."""
+        return weights_named(self)
 
 
 def like_llama_cpp(spec: Spec) -> Spec:
@@ -93,9 +106,29 @@ def checked(spec: Spec) -> Spec:
         raise InvalidSpec(f"The text has {len(spec.text):,} characters.", f"Give at most {MAX_TEXT:,}.")
     _check_chunks(spec)
     _check_texts(spec)
+    spec = _with_importance(spec)
     if spec.until is not None:
         margin.checked(spec.until)
-    return replace(spec, texts=tuple(sorted(spec.texts, key=lambda named: named.name)))
+    return replace(spec, texts=tuple(sorted(spec.texts, key=lambda named: named.name)), kv=checked_kv(spec.kv))
+
+
+def _with_importance(spec: Spec) -> Spec:
+    if spec.imatrix is None:
+        return spec
+    given = spec.imatrix.strip()
+    if not given or "\0" in given or len(given) > 1024:
+        raise InvalidSpec("The importance matrix has no name.", "Give its path, or owner/name:file of the Hub.")
+    if family_of(spec.reference) == GGUF:
+        raise InvalidSpec(
+            "An importance matrix changes the candidates, and the reference is a GGUF type.",
+            "Choose a cast (fp32) as the reference.",
+        )
+    if not any(family_of(name) == GGUF for name in spec.precisions):
+        raise InvalidSpec(
+            "An importance matrix is given and no candidate that it changes.",
+            "Name types of GGUF files too: q4_k_m, q2_k_mix, …",
+        )
+    return replace(spec, imatrix=given)
 
 
 def _check_chunks(spec: Spec) -> None:

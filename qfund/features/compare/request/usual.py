@@ -8,7 +8,7 @@ from qfund.precisions.precision import STORED
 from qfund.precisions.table import PRECISIONS
 
 _CASTS = {"F64": "fp64", "F32": "fp32", "BF16": "bf16", "F16": "fp16"}
-_AS_STORED = next(row.name for row in PRECISIONS.values() if row.family == STORED)
+AS_STORED = next(row.name for row in PRECISIONS.values() if row.family == STORED)
 #: Weights alone in fewer bits, the rest in 16.
 ON_16_BITS = ("int8_bf16", "int4_bf16", "nf4_bf16")
 
@@ -25,14 +25,14 @@ def reference(model: str, revision: str | None = None) -> str:
 def of_headers(headers: HeaderPlan) -> str:
     """The same, of headers that were read in every float cast."""
     if not headers.cast_bytes:  # only floats are cast
-        return _AS_STORED
+        return AS_STORED
     held = {dtype: share.bytes for dtype, share in headers.dtypes.items()}
     return _CASTS.get(max(held, key=lambda dtype: held[dtype], default=""), Spec(headers.model).reference)
 
 
 def candidates(reference: str) -> tuple[str, ...]:
     """Those that stand beside a reference of that name."""
-    if reference == _AS_STORED:
-        return (_AS_STORED,)
+    if reference == AS_STORED:
+        return (AS_STORED,)
     row = PRECISIONS.get(reference)
     return ON_16_BITS if row is not None and row.bits == 16 else DEFAULT_CANDIDATES

@@ -6,8 +6,8 @@ import pandas as pd
 
 from qfund.core.metrics.table import METRICS
 from qfund.drawing.phrases import FEW, label
+from qfund.features.compare.request.bits import weight_bits
 from qfund.features.compare.request.report import Report
-from qfund.features.compare.tables.footprints import weight_bits
 from qfund.precisions.files import family_of
 
 
@@ -21,7 +21,7 @@ def bits_against_damage(report: Report) -> pd.DataFrame:
             "label": label(result.precision),
             "family": family_of(result.precision),
             "bits": bits,
-            "bytes": result.footprint_bytes,
+            "bytes": result.memory,
             "value": result.fidelity["kl_mean"].value,
             "se": result.fidelity["kl_mean"].se,
         }
@@ -82,7 +82,7 @@ def memory_against_damage(report: Report) -> pd.DataFrame:
         {
             "precision": result.precision,
             "label": label(result.precision),
-            "bytes": result.footprint_bytes,
+            "bytes": result.memory,
             "metric": name,
             "name": METRICS[name].label,
             "unit": METRICS[name].unit,
@@ -92,7 +92,7 @@ def memory_against_damage(report: Report) -> pd.DataFrame:
             "high": result.fidelity[name].high,
         }
         for result in compared
-        if len(compared) <= FEW or result.footprint_bytes <= report.reference.footprint_bytes
+        if len(compared) <= FEW or result.memory <= report.reference.memory
     ]
     return pd.DataFrame(rows)
 

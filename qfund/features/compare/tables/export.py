@@ -3,8 +3,9 @@
 import pandas as pd
 
 from qfund.drawing.csv import csv
+from qfund.features.compare.request.bits import parameter_bits
 from qfund.features.compare.request.report import Report, measured
-from qfund.features.compare.tables.footprints import PARTS, parameter_bits, tensors
+from qfund.features.compare.tables.footprints import PARTS, tensors
 
 
 def export_csv(report: Report) -> bytes:
@@ -31,6 +32,7 @@ def export_csv(report: Report) -> bytes:
             "predicted_bytes": result.predicted_bytes,
             "transformers_bytes": result.transformers_bytes,
             **{f"{part}_bytes": result.parts.get(part, 0) for part in PARTS},
+            **({} if result.cache is None else {"cache_bytes": result.cache.bytes}),
             **{f"{run.library}_bytes": run.footprint_bytes for run in result.libraries},
         }
         rows += [{**of, "quantity": name, "value": count, "unit": "B"} for name, count in sizes.items()]

@@ -12,27 +12,14 @@ from qfund.core.tensors import TensorRow
 from qfund.core.units import bytes_text, seconds_text
 from qfund.drawing.columns import MODEL_BITS, QUANTIZED_BITS
 from qfund.drawing.phrases import label
+from qfund.features.compare.request.bits import parameter_bits
 from qfund.features.compare.request.report import PrecisionResult, Report, measured
 from qfund.features.compare.words.libraries import latency_phrase
-from qfund.precisions.table import PRECISIONS
 
 _Node: TypeAlias = tuple[str, ...]  # a path of names in a model
 
 #: The parts of a footprint, in the order in which they are stacked.
 PARTS = ("weights", "scales", "buffers")
-
-
-def parameter_bits(report: Report, result: PrecisionResult) -> float | None:
-    """Stored bits of the whole model, scales and buffers included, for each of its parameters."""
-    return 8 * result.footprint_bytes / report.model.parameters if report.model.parameters else None
-
-
-def weight_bits(result: PrecisionResult) -> float | None:
-    """What one weight takes, scales and zero-points included: as counted, or the width of a cast."""
-    if result.bits_per_weight is not None:
-        return result.bits_per_weight
-    row = PRECISIONS.get(result.precision)
-    return float(row.bits) if row is not None and row.quantizer is None and row.bits else None
 
 
 def footprints(report: Report) -> pd.DataFrame:

@@ -1,22 +1,24 @@
 """Metrics, with how sure they are."""
 
 from collections.abc import Mapping
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from qfund.core.estimate import Estimate
 from qfund.core.metrics.table import METRICS
 from qfund.core.units import bytes_text
 from qfund.drawing.columns import MODEL_BITS, QUANTIZED_BITS
+from qfund.drawing.frames import frame
 from qfund.drawing.numbers import floor_text, heading, interval_text, value_text
 from qfund.drawing.phrases import BETTER, label
+from qfund.features.compare.request.bits import parameter_bits
 from qfund.features.compare.request.noise_floor import below_floor, noise_floor
 from qfund.features.compare.request.report import PrecisionResult, Report
 from qfund.features.compare.request.simultaneous import simultaneous
-from qfund.features.compare.tables.footprints import parameter_bits
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _NO_DIFFERENCE = "no measurable difference"
-
 
 #: What tells most of a candidate, by what its task gives: the first ``SHOWN`` that a report has.
 FIRST = (
@@ -32,7 +34,7 @@ def metrics_of(report: Report, every: bool = True) -> list[str]:
     return [name for name in METRICS if name in found] if every else [name for name in FIRST if name in found][:SHOWN]
 
 
-def metrics_text(report: Report, every: bool = True) -> pd.DataFrame:
+def metric_rows(report: Report, every: bool = True) -> list[dict[str, str]]:
     """One row a metric, one column a candidate with its 95 % interval, and beside them what is noise. A cell that is
     not above it says so."""
     names = metrics_of(report, every)
@@ -46,12 +48,18 @@ def metrics_text(report: Report, every: bool = True) -> pd.DataFrame:
         row["Noise floor"] = floor_text(name, floor[name]) if name in floor else "–"
         row[f"{label(report.reference.precision)} (reference)"] = _cell(*reference, name, {})
         rows.append(row | {"Better": BETTER[METRICS[name].better], "Definition": METRICS[name].definition})
-    frame = pd.DataFrame(rows, columns=None if rows else ["Metric", "Better", "Definition"])
     # A column in which nothing was measured says nothing.
-    return frame[[column for column in frame.columns if frame.empty or not (frame[column] == "–").all()]]
+    empty = {column for column in rows[0] if all(row[column] == "–" for row in rows)} if rows else set()
+    return [{column: cell for column, cell in row.items() if column not in empty} for row in rows]
 
 
-def metrics_by_precision(report: Report, every: bool = True) -> pd.DataFrame:
+def metrics_text(report: Report, every: bool = True) -> "pd.DataFrame":
+    """``metric_rows`` as a frame."""
+    rows = metric_rows(report, every)
+    return frame(rows, None if rows else ["Metric", "Better", "Definition"])
+
+
+def metrics_by_precision(report: Report, every: bool = True) -> "pd.DataFrame":
     """``metrics_text`` turned round, for many candidates."""
     columns = metrics_text(report, every).drop(columns=["Better", "Definition"]).set_index("Metric").T
     columns.columns.name = None
@@ -66,7 +74,7 @@ def _cell(result: PrecisionResult, fidelity: Mapping[str, Estimate], name: str, 
     return interval_text(name, fidelity[name])
 
 
-def fidelity(report: Report) -> pd.DataFrame:
+def fidelity(report: Report) -> "pd.DataFrame":
     """One row for each candidate and metric."""
     rows = [
         {
@@ -85,23 +93,23 @@ def fidelity(report: Report) -> pd.DataFrame:
         for name, estimate in result.fidelity.items()
     ]
     columns = ["precision", "candidate", "metric", "name", "value", "se", "n", "unit", "better", "definition"]
-    return pd.DataFrame(rows, columns=columns)
+    return frame(rows, columns)
 
 
-def overview(report: Report) -> pd.DataFrame:
+def overview(report: Report) -> "pd.DataFrame":
     """One row a candidate with the numbers that tell most, as numbers, so that a reader can sort by them."""
     whole = report.reference.footprint_bytes
     rows = []
     for result in report.results:
-        found = result.fidelity
+        told = result.fidelity
         # What tells most stands first: a narrow screen shows no more.
         rows.append(
             {
                 "Precision": label(result.precision),
-                "KL": found["kl_mean"].value if "kl_mean" in found else None,
-                "Cosine": found["hidden_cosine"].value if "hidden_cosine" in found else None,
+                "KL": told["kl_mean"].value if "kl_mean" in told else None,
+                "Cosine": told["hidden_cosine"].value if "hidden_cosine" in told else None,
                 "Perplexity ×": _shown(report, result, "perplexity_ratio"),
-                "Same top-1": 100 * found["top1_agreement"].value if "top1_agreement" in found else None,
+                "Same top-1": 100 * told["top1_agreement"].value if "top1_agreement" in told else None,
                 "Memory": 100 * result.footprint_bytes / whole if whole else None,
                 "Stored": bytes_text(result.footprint_bytes),
                 "Stored (B)": result.footprint_bytes,
@@ -109,9 +117,9 @@ def overview(report: Report) -> pd.DataFrame:
                 MODEL_BITS: parameter_bits(report, result),
             }
         )
-    frame = pd.DataFrame(rows)
-    kept = [name for name in frame.columns if not (frame[name].isna() | (frame[name] == "–")).all()]
-    return frame[kept]
+    found = frame(rows)
+    kept = [name for name in found.columns if not (found[name].isna() | (found[name] == "–")).all()]
+    return found[kept]
 
 
 def _shown(report: Report, result: PrecisionResult, name: str) -> str:

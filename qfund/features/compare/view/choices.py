@@ -25,7 +25,7 @@ EVALUATION = "Evaluation text"
 
 _KEYS = (
     *("model", "reference", "precisions", "source", "text", "texts", "tokens"),
-    *("context", "scoring", "stride", "revision", "also", "libraries", "quantized"),
+    *("context", "scoring", "stride", "revision", "also", "libraries", "quantized", "kv", "imatrix"),
 )
 #: Characters of all files together that this page takes; the command line takes more.
 MAX_FILES = 400_000
@@ -82,6 +82,8 @@ def seed(spec: Spec) -> None:
         "also": list(spec.also),
         "libraries": spec.libraries,
         "quantized": "\n".join(spec.files),
+        "kv": list(spec.kv),
+        "imatrix": spec.imatrix or "",
     }
     for name, value in values.items():
         st.session_state[f"choice_{name}"] = value
@@ -112,7 +114,7 @@ def draw() -> bool:
             _follow_model()
             pickers.reference(
                 "choice_reference",
-                (*WITH_STORED, *files.names(st.session_state["choice_quantized"])),
+                (*WITH_STORED, *files.names("choice_quantized")),
                 files.said,
                 explained="The precision that the others are compared with.",
                 title="Against",
@@ -286,7 +288,13 @@ def _options() -> None:
             on_click=_like_llama_cpp,
             help="Sets what is scored, no overlap, and the whole text.",
         )
+        pickers.caches(
+            "choice_kv",
+            "The reference and every candidate once more with each of these caches: keys and values rounded where they "
+            "are written.",
+        )
         files.field("choice_quantized")
+        files.importance("choice_imatrix")
         pickers.revision("choice_revision", "A branch, tag or commit. The report keeps the commit that was read.")
         pickers.also(
             "choice_also",
@@ -330,7 +338,9 @@ def _without_amount() -> Spec:
         stride=None if stride is None else int(stride),
         scoring=str(state["choice_scoring"]),
         texts=tuple(state["choice_texts"]) if source == OWN_FILES else (),
-        files=files.lines(str(state["choice_quantized"] or "")),
+        files=pickers.named_files("choice_quantized"),
+        kv=tuple(map(str, state["choice_kv"] or ())),
+        imatrix=str(state["choice_imatrix"] or "").strip() or None,
     )
 
 

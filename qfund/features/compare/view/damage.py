@@ -34,7 +34,7 @@ def memory_against_damage(found: Answer, best: str | None = None) -> None:
             once(
                 found,
                 f"memory against damage figure {best}",
-                lambda report: figures.memory_against_damage(frame, report.reference.footprint_bytes, noise, best),
+                lambda report: figures.memory_against_damage(frame, report.reference.memory, noise, best),
             ),
             config=axes.CONFIG,
             key="memory_against_damage",

@@ -25,7 +25,7 @@ def sentence(report: Report, rows: Sequence[Ranked], hardware: Hardware, referen
     alike = f" {_names(others)} {_are(others)} as small and cannot be told from it." if others else ""
     undecided = [row for row in rows if _smaller_undecided(row, best)]
     rest = f" {_names(undecided)} {_are(undecided)} smaller and not decided yet." if undecided else ""
-    size = bytes_text(best.result.footprint_bytes)
+    size = bytes_text(best.result.memory)
     return f"{', '.join((f'{_name(best)}: {size}', *_fits(best.fit, hardware), damage(best)))}.{alike}{rest}"
 
 
@@ -44,7 +44,7 @@ def _are(rows: Sequence[Ranked]) -> str:
 def _smaller_undecided(row: Ranked, best: Ranked) -> bool:
     if row.decision.state != "inconclusive" or (row.fit is not None and not row.fit.fits):
         return False
-    return row.result.footprint_bytes < best.result.footprint_bytes
+    return row.result.memory < best.result.memory
 
 
 def _fits(fit: Row | None, hardware: Hardware) -> tuple[str, ...]:
@@ -70,7 +70,7 @@ def damage(row: Ranked) -> str:
 
 def _none(report: Report, rows: Sequence[Ranked], hardware: Hardware, reference: Row | None) -> str:
     """Why there is nothing to name, and what becomes of the reference itself."""
-    name, size = label(report.reference.precision), report.reference.footprint_bytes
+    name, size = label(report.reference.precision), report.reference.memory
     own = ""
     if reference is not None:
         own = f" {name} itself {_fits(reference, hardware)[0] if reference.fits else _lacks(reference, hardware)}."
@@ -83,7 +83,7 @@ def _none(report: Report, rows: Sequence[Ranked], hardware: Hardware, reference:
         fitting = next((row for row in rows if row.fit and row.fit.fits), None)
         return f"{said}; {_name(fitting)} would fit, with {damage(fitting)}." if fitting else f"{said}."
     if (smallest := hopeful(rows)) is not None:
-        said = f"{_name(smallest)}, {bytes_text(smallest.result.footprint_bytes)}, {damage(smallest)}"
+        said = f"{_name(smallest)}, {bytes_text(smallest.result.memory)}, {damage(smallest)}"
         return f"Not decided yet: {said}; {_more(smallest, 'about ') or 'no number of tokens is sure to decide'}."
     closest = min((row for row in rows if row.decision.state == "outside"), key=distance, default=None)
     if closest is None:
@@ -114,10 +114,10 @@ def why_not(row: Ranked, best: Ranked | None, reference: PrecisionResult) -> str
         reasons.append(damage(row))
     if row.fit is not None and not row.fit.fits:
         reasons.append(f"lacks {bytes_text(-row.fit.headroom)}")
-    if not reasons and row.result.footprint_bytes >= reference.footprint_bytes:
+    if not reasons and row.result.memory >= reference.memory:
         reasons.append(f"no smaller than {label(reference.precision)}")
     if not reasons and best is not None:
-        larger = row.result.footprint_bytes / best.result.footprint_bytes
+        larger = row.result.memory / best.result.memory
         if larger <= 1 + SAME_SIZE:
             reasons.append("further from the reference")
         else:

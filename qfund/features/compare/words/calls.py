@@ -16,6 +16,8 @@ def shell(spec: Spec, margin: Margin | None = None) -> str:
     words = ["qfund", "compare", spec.model, "--reference", spec.reference]
     words += ["--precision", *spec.precisions] if spec.precisions else []
     words += [word for file in spec.files for word in ("--file", file)]
+    words += ["--kv", *spec.kv] if spec.kv else []
+    words += ["--imatrix", spec.imatrix] if spec.imatrix else []
     words += ["--max-tokens", str(spec.max_tokens)]
     if spec.context is not None:
         words += ["--context", str(spec.context)]
@@ -71,6 +73,10 @@ def python(spec: Spec) -> str:
         arguments.append("libraries=True")
     if spec.files:
         arguments.append(f"files={list(spec.files)!r}")
+    if spec.kv:
+        arguments.append(f"kv={list(spec.kv)!r}")
+    if spec.imatrix:
+        arguments.append(f"imatrix={spec.imatrix!r}")
     if spec.scoring != ALL:
         arguments.append(f"scoring={spec.scoring!r}")
     if spec.texts:

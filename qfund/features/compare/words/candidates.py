@@ -3,7 +3,7 @@ interval, and what is not finite is said first.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qfund.core.estimate import Estimate
 from qfund.core.units import bytes_text, number_text
@@ -13,6 +13,7 @@ from qfund.features.compare.request.report import PrecisionResult, Report, by_ch
 from qfund.features.compare.request.simultaneous import simultaneous
 from qfund.features.compare.words.footprints import conversion_phrase
 from qfund.features.compare.words.stored import upcast_from
+from qfund.precisions.caches import weights_of
 from qfund.precisions.table import PRECISIONS
 from qfund.precisions.unconverted import unconverted
 
@@ -51,6 +52,9 @@ def memory_phrase(result: PrecisionResult, reference: PrecisionResult, disk: int
     """``half the memory (7.79 MiB instead of 15.6 MiB)``, and what large matrices were not converted. Of a reference
     that is an upcast ``disk`` are the bytes of the checkpoint, which says more: ``half of what is on disk (…)``."""
     stays = unconverted(result.tensors, result.left_modules)
+    if (cache := result.cache) is not None and cache.bytes != cache.computed:
+        sizes = f"{bytes_text(cache.bytes)} instead of {bytes_text(cache.computed)} for {cache.tokens:,} tokens"
+        return f"{memory_phrase(replace(result, cache=None), reference, disk)}, a KV cache of {sizes}"
     return _size_phrase(result.footprint_bytes, reference.footprint_bytes, disk) + (
         f", as {stays.phrase}" if stays else ""
     )
@@ -149,7 +153,7 @@ def _remedy(result: PrecisionResult, reference: PrecisionResult | None) -> str:
     bad = result.range.bad_weights if result.range else 0
     if bad:
         return f" {plural(bad, 'value')} of its weights {'is' if bad == 1 else 'are'} NaN or infinite."
-    row = PRECISIONS.get(result.precision)
+    row = PRECISIONS.get(weights_of(result.precision))
     if row is None or row.dtype != "float16" or (reference is not None and _ends_alike(result, reference)):
         return ""
     return " FP16 ends at 65,504: use BF16."
@@ -208,7 +212,7 @@ def headroom_phrase(result: PrecisionResult) -> str | None:
 def asides(result: PrecisionResult) -> tuple[str, ...]:
     """What is worth knowing of a candidate beyond its verdict, in sentences: what was quantised, what is emulated, how
     it was done, and how far values stayed from the end of FP16."""
-    row, seen = PRECISIONS.get(result.precision), result.range
+    row, seen = PRECISIONS.get(weights_of(result.precision)), result.range
     found = []
     if converted := conversion_phrase(result):
         found.append(f"{converted}.")
@@ -260,7 +264,7 @@ def reference_alarms(report: Report) -> tuple[str, ...]:
 
 def arithmetic(result: PrecisionResult) -> str:
     """What a candidate computes in, as far as it is true of the whole model: transformers keeps some modules wider."""
-    row = PRECISIONS.get(result.precision)
+    row = PRECISIONS.get(weights_of(result.precision))
     if row is None:
         return ""
     kept = {name: share.bytes for name, share in result.dtypes.items() if name != row.dtype and share.parameters}

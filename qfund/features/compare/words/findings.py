@@ -10,6 +10,14 @@ NAMES = {
     "kl_mean": "KL divergence, nat",
     "hidden_cosine": "cosine below 1 by",
 }
+#: State of a decision in a word.
+VERDICTS = {
+    "indistinguishable": "no difference",
+    "within": "within",
+    "outside": "outside",
+    "inconclusive": "undecided",
+    "broken": "not finite",
+}
 #: Damage that can be negative: noise can make a perplexity better.
 SIGNED = frozenset({"perplexity_ratio"})
 

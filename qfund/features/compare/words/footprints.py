@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from qfund.core.units import bytes_text
 from qfund.drawing.phrases import FEW, label, listed, plural
 from qfund.features.compare.request.report import PrecisionResult
+from qfund.precisions.caches import weights_of
 from qfund.precisions.table import PRECISIONS
 
 _SHORT = re.compile(r": | \(|, so |; ")
@@ -17,7 +18,7 @@ def conversion_phrase(result: PrecisionResult) -> str | None:
     quantised."""
     if not result.converted:
         return None
-    row = PRECISIONS.get(result.precision)
+    row = PRECISIONS.get(weights_of(result.precision))
     done = "rounded" if row is not None and row.every_matrix else "quantised"
     said = f"{plural(result.converted, 'module')} {'was' if result.converted == 1 else 'were'} {done}"
     if not result.left:

@@ -1,6 +1,6 @@
 """How sure numbers are, in sentences. As in ``words.candidates``, none claims more than the numbers say."""
 
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from qfund.core.intervals import MIN_BLOCKS
 from qfund.core.units import number_text
@@ -8,6 +8,9 @@ from qfund.drawing.phrases import FEW, label, listed
 from qfund.features.compare.request import noise_floor
 from qfund.features.compare.request.report import Report
 from qfund.features.compare.request.simultaneous import simultaneous
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FLOOR = (
     "How far the reference is from itself when it runs with other threads, another batch shape or another attention: a "
@@ -94,7 +97,7 @@ def drift(report: Report, frame: "pd.DataFrame", which: str) -> str:
     return " ".join(["Hidden states after each block, in the order of execution.", rising, *told])
 
 
-def tails(frame: pd.DataFrame) -> str:
+def tails(frame: "pd.DataFrame") -> str:
     """Whether what the correct token's probability does looks like noise or like damage."""
     by_kind = {kind: list(rows["label"]) for kind, rows in frame.groupby("heavier", sort=False)}
     says = {

@@ -4,10 +4,14 @@ other. A library that only has something of a similar name is left out."""
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from qfund.checkpoints import catalog
+from qfund.checkpoints.wild.table import FORMATS
 from qfund.precisions.backends.table import implementations
-from qfund.precisions.precision import CAST, STORED, Precision
+from qfund.precisions.caches import weights_of
+from qfund.precisions.files import HUB_FILE
+from qfund.precisions.precision import CAST, GGUF, STORED, Precision
 from qfund.precisions.table import PRECISIONS
 
 
@@ -35,6 +39,8 @@ _GENERATES = "causal language model"
 #: Casts by the name that llama.cpp's converter has for them, and those that vLLM loads in.
 _GGUF = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 _VLLM = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+_ROUNDS = "Its kernels round the inputs of products too: the row “weights and inputs” is what it then gives."
 
 _INTX = "IntxWeightOnlyConfig(torch.{}, PerGroup({}))"
 #: Precision → torchao's configuration, and what its code imports. Prototypes are left out.
@@ -71,18 +77,54 @@ _BITSANDBYTES = {
 }
 
 
-def lines(model: str, revision: str | None, task: str, precision: str) -> list[Lines]:
+def lines(model: str, revision: str | None, task: str, precision: str, imatrix: str | None = None) -> list[Lines]:
     """For each library that has the format; empty where none has it.
 
     Args:
         task: name of ``qfund.models.tasks.TASKS``.
+        imatrix: the importance matrix that types of GGUF files are made with.
     """
-    row = PRECISIONS.get(precision)
+    row = PRECISIONS.get(weights_of(precision))
     if row is None:
         return []
     path = f"models/{model}" if model in catalog.CATALOG else model
     load = _Load(path, revision, _CLASSES.get(task, "AutoModel"), row)
+    if row.family == GGUF:
+        return list(load.gguf(task, imatrix))
     return [*load.plain(task), *load.torchao(), *load.bitsandbytes()]
+
+
+def of_file(file: str, kind: str, task: str) -> list[Lines]:
+    """What runs a quantised file that is there already: ``file`` as it was given, ``kind`` a row of
+    ``checkpoints.wild.table.FORMATS``."""
+    hub = None if file.startswith((".", "~")) or catalog.path_of(file).exists() else HUB_FILE.fullmatch(file)
+    hub = None if hub and kind == "gguf" and not hub["path"] else hub
+    name = _CLASSES.get(task, "AutoModel")
+    where, inside, revision = (hub["repository"], hub["path"], hub["revision"]) if hub else (file, None, None)
+    if kind == "gguf":
+        folder, inside = (where, inside) if hub else (str(Path(file).parent), Path(file).name)
+        given = ["-hf", where, "-hff", inside or ""] if hub else ["-m", file]
+        found = (
+            [Lines("llama.cpp", "bash", shlex.join(["llama-server", *given]), _ROUNDS)] if task == _GENERATES else []
+        )
+        return [*found, _from_gguf(name, folder, str(inside), revision)]
+    if kind == "mlx":
+        return [Lines("MLX", "bash", shlex.join(["mlx_lm.server", "--model", where]), "On Apple silicon.")]
+    if kind not in FORMATS:
+        return []
+    arguments = [repr(where), *([f"revision={revision!r}"] if revision else [])]
+    code = f"from transformers import {name}\n\nmodel = {name}.from_pretrained({', '.join(arguments)})"
+    found = [Lines("transformers", "python", code, f"With the packages that {FORMATS[kind].label} needs.")]
+    if task == _GENERATES:
+        serve = ["vllm", "serve", where, *(["--revision", revision] if revision else [])]
+        found.append(Lines("vLLM", "bash", shlex.join(serve), "Where vLLM knows the format and the architecture."))
+    return found
+
+
+def _from_gguf(name: str, folder: str, file: str, revision: str | None = None) -> Lines:
+    arguments = [repr(folder), f"gguf_file={file!r}", *([f"revision={revision!r}"] if revision else [])]
+    code = f"from transformers import {name}\n\nmodel = {name}.from_pretrained({', '.join(arguments)})"
+    return Lines("transformers", "python", code, "Decodes the file: its numbers, as wide floats in memory.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +138,24 @@ class _Load:
     def own(self) -> str:
         """The name of the format, whatever the rest of the model is in."""
         return self.row.variant_of or self.row.name
+
+    def gguf(self, task: str, imatrix: str | None) -> Iterator[Lines]:
+        """Made by llama-quantize, run by llama.cpp or decoded by transformers."""
+        if task != _GENERATES or self.revision is not None:
+            return
+        label = PRECISIONS[self.own].label
+        kind = label.removesuffix(" mix")
+        file = f"model-{kind}.gguf"
+        convert = ["python", "convert_hf_to_gguf.py", self.path, "--outtype", "f32", "--outfile", "model-f32.gguf"]
+        # A row named as a mix is what llama-quantize makes of that name; the others are every matrix in one type.
+        pure = [] if label.endswith((" mix", "_M", "_S")) else ["--pure"]
+        weights = ["--imatrix", imatrix] if imatrix else []
+        make = ["llama-quantize", *pure, *weights, "model-f32.gguf", file, kind]
+        run = ["llama-server", "-m", file]
+        note = "Where llama.cpp knows the architecture; the converter reads a folder. " + _ROUNDS
+        yield Lines("llama.cpp", "bash", "\n".join(map(shlex.join, (convert, make, run))), note)
+        if not self.row.as_run:
+            yield _from_gguf(self.name, ".", file)
 
     def plain(self, task: str) -> Iterator[Lines]:
         if self.row.family == STORED:

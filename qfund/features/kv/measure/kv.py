@@ -16,13 +16,15 @@ from qfund.core.errors import InvalidSpec, UnsupportedModel
 from qfund.core.intervals import Vector
 from qfund.core.metrics.estimates import estimates
 from qfund.core.progress import Progress
-from qfund.features.kv.measure import cache as caches
-from qfund.features.kv.request import BANDS, Band, Kv, KvRequest, KvRow, checked, parts
+from qfund.features.kv.request import BANDS, Band, Kv, KvRequest, KvRow, checked
 from qfund.models import environment, inputs
 from qfund.models import opened as models
 from qfund.models.comparison.positions import Candidate, Comparison
+from qfund.models.decoding import cache as caches
+from qfund.models.decoding.reading import must_cache
 from qfund.models.forward import arithmetic, explained
 from qfund.models.inputs import Batch
+from qfund.precisions.caches import parts
 from qfund.precisions.precision import Precision
 from qfund.precisions.table import PRECISIONS
 from qfund.version import VERSION
@@ -38,12 +40,7 @@ def kv(request: KvRequest, progress: Progress = lambda phase, share: None) -> Kv
     started = time.perf_counter()
     request = checked(request)
     opened = models.opened(request, (request.precision,), (), progress)
-    if opened.task.name != "causal language model":
-        raise UnsupportedModel(
-            f"{opened.found.architecture} is a {opened.task.name}; a KV cache is measured of decoders that continue a "
-            "text.",
-            "Choose a causal language model, such as pydoc-llama.",
-        )
+    must_cache(opened.found, opened.task)
     prepared = inputs.prepare(request, opened.source, opened.found, opened.task)
     opened.size((request.precision,))
     row = PRECISIONS[request.precision]
@@ -132,7 +129,7 @@ class _Run:
         cache = caches.rounding(self._model.config, *parts(name), self._request.first, window)
         found = self._read(chunk.ids, cache, window)
         if chunk.ids.shape[1] == self._longest:
-            self._bytes[name] = caches.stored(cache)
+            self._bytes[name] = caches.sizes(cache).stored
         return found
 
     @torch.inference_mode()

@@ -2,9 +2,9 @@
 
 import json
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
-from qfund import engine
 from qfund.commandline import measuring
 from qfund.commandline.options import ALSO, JSON, MODEL, REVISION, STORING, count, names, precision
 from qfund.commandline.progress import Shown, say
@@ -17,26 +17,32 @@ from qfund.drawing.numbers import interval_text
 from qfund.features.layers import words
 from qfund.features.layers.command.layers import BASE, CONTEXT, TEXT, asked
 from qfund.features.layers.request import recipe, scripts
-from qfund.features.layers.request.asked import DEFAULT_PRECISIONS, DEFAULT_TOKENS, Asked
-from qfund.features.layers.request.asked import checked as checked_asked
-from qfund.features.layers.request.exports import must_hold
-from qfund.features.layers.request.recipe import ALIKE, Recipe, RecipeRequest, checked, document
+from qfund.features.layers.request.asked import DEFAULT_PRECISIONS, DEFAULT_TOKENS
+from qfund.features.layers.request.exports import METHOD, METHODS, held, must_hold
+from qfund.features.layers.request.exports import TEXT as TEXT_ALONE
+from qfund.features.layers.request.recipe import ALIKE, SCORES, Recipe, RecipeRequest, checked, document
 from qfund.features.memory.request import budgets
-from qfund.features.memory.request.fits import FitsRequest, Workload
 
 
 def _run(options: Namespace) -> None:
     alike = RecipeRequest(options.model).alike if options.alike is None else names(options.alike)
     request = RecipeRequest(
         **asked(options),  # type: ignore[arg-type]
-        budget=_budget(options),
+        budget=None if options.budget is None else budgets.parse_budget(options.budget),
         bits=options.bits,
+        gpu=options.gpu,
+        gpu_context=options.gpu_context,
+        batch=options.batch,
         kl=options.kl,
+        changed=options.changed,
         alike=() if alike == ("none",) else alike,
+        by=options.by.lower(),
         test_tokens=options.test_tokens,
     )
+    if options.export is not None and names(options.precision) == DEFAULT_PRECISIONS:
+        request = replace(request, precisions=held(DEFAULT_PRECISIONS, request.reference, _method(options)))
     if options.export is not None:  # before anything is measured for nothing
-        must_hold(checked(request).precisions, request.reference)
+        must_hold(checked(request).precisions, request.reference, _method(options))
         if options.export.exists() and (not options.export.is_dir() or any(options.export.iterdir())):
             raise InvalidSpec(f"{options.export} is not an empty folder.", "Name a folder that is not there yet.")
     found = measuring.stored(request, options)
@@ -48,40 +54,35 @@ def _run(options: Namespace) -> None:
     measuring.put(found, options, text)
 
 
-def _budget(options: Namespace) -> int | None:
-    """Bytes of the whole model: what is left of a GPU by everything else that a context needs there."""
-    if options.gpu is None:
-        return None if options.budget is None else budgets.parse_budget(options.budget)
-    room = budgets.gpu(options.gpu).bytes
-    given = checked_asked(Asked(**asked(options)))  # type: ignore[arg-type]
-    workload = Workload(room, options.gpu_context, options.batch)
-    (row,) = engine.compute(
-        FitsRequest(given.model, workload, (given.reference,), given.also, given.revision)
-    ).rows  # a float is never refused
-    left: int = room - (row.total.bytes - row.weights.bytes)
-    if left <= 0:
-        raise InvalidSpec(
-            f"{bytes_text(room)} are less than what stands beside the weights at {options.gpu_context:,} tokens: "
-            f"{bytes_text(row.total.bytes - row.weights.bytes)}.",
-            "Give a shorter --gpu-context, or a larger GPU.",
-        )
-    say(f"qfund: {bytes_text(left)} of {bytes_text(room)} are left for weights at {options.gpu_context:,} tokens.")
-    return left
-
-
 def _export(found: Recipe, options: Namespace) -> None:
-    """A checkpoint, measured again, and beside it what other tools take."""
-    shown = None if options.quiet else Shown()
-    measure = lazily("qfund.features.layers.measure.exported:exported")
-    written = measure(found, options.export, *filter(None, (shown,)))
-    if shown:
-        shown.end()
+    """A checkpoint, measured again, and beside it what other tools take; that alone for ``text``."""
+    said = f"what other tools take is in {options.export}."
+    if _method(options) == TEXT_ALONE:
+        _make(options.export)
+    else:
+        shown = None if options.quiet else Shown()
+        measure = lazily("qfund.features.layers.measure.exported:exported")
+        written = measure(found, options.export, *filter(None, (shown,)), method=_method(options))
+        if shown:
+            shown.end()
+        said = words.exported(written, found)
     modules, reference = found.recipe.modules, found.request.reference
     texts = {name: script for name, (_, script) in scripts.every(modules, reference).items()}
     texts |= {"recipe.json": json.dumps(document(found), indent=1), "MODEL_CARD.md": words.card(found)}
     for name, script in texts.items():
         _write(options.export / name, f"{script}\n")
-    say(f"qfund: {words.exported(written, found)}")
+    say(f"qfund: {said}")
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidSpec(f"{folder} cannot be written: {error.strerror or error}.", "Name another folder.") from error
+
+
+def _method(options: Namespace) -> str:
+    return str(options.export_format).lower()
 
 
 def _write(path: Path, text: str) -> None:
@@ -102,8 +103,16 @@ COMMAND = Command(
                 Option("--budget", "the whole model in at most this: 3GiB, 24GB", "B"),
                 Option("--gpu", "what fits this GPU beside cache and activations: 4090, `RTX 4090`", "G"),
                 Option("--bits", "at most this many bits per weight, scales included: 4.5", "X", float),
-                Option("--kl", "the fewest bytes within this mean KL divergence, in nat: 0.01", "X", float),
             )
+        ),
+        Option(
+            "--kl", "in place of a budget: the fewest bytes within this mean KL divergence, in nat: 0.01", "X", float
+        ),
+        Option(
+            "--changed",
+            "the fewest bytes within this share of tokens with another likeliest next one: 0.02; with --kl, both",
+            "X",
+            float,
         ),
         Option("--gpu-context", "with --gpu: tokens of a sequence there: 8192, 8k (default: 8192)", "N", count, 8192),
         Option("--batch", "with --gpu: sequences at once (default: 1)", "N", count, 1),
@@ -115,6 +124,14 @@ COMMAND = Command(
             "G",
             many=True,
         ),
+        Option(
+            "--by",
+            "how damages are measured: "
+            + ", ".join(f"{name} ({what})" for name, what in SCORES.items())
+            + " (default: swaps)",
+            "S",
+            default="swaps",
+        ),
         TEXT,
         Option("--max-tokens", f"search on this many tokens (default: {DEFAULT_TOKENS})", "N", count, DEFAULT_TOKENS),
         Option("--test-tokens", "compare on this many tokens after them (default: 4096)", "N", count, 4096),
@@ -124,10 +141,18 @@ COMMAND = Command(
         Option("--save", "write the recipe, a precision for each module, to this JSON file", "F", Path),
         Option(
             "--export",
-            "write the mix as a compressed-tensors checkpoint to this new folder, read it again and compare, with what "
-            "llama.cpp, llm-compressor, torchao and bitsandbytes take, and a section of a model card",
+            "write the mix as a checkpoint to this new folder, read it again and compare, with what llama.cpp, "
+            "llm-compressor, ModelOpt, torchao and bitsandbytes take, and a section of a model card",
             "DIR",
             Path,
+        ),
+        Option(
+            "--export-format",
+            "with --export: "
+            + ", ".join(f"{name} ({what})" for name, what in METHODS.items())
+            + f" (default: {METHOD})",
+            "F",
+            default=METHOD,
         ),
         JSON,
         *STORING,

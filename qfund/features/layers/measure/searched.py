@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from qfund import engine
 from qfund.core.errors import InvalidInput, InvalidSpec
 from qfund.core.estimate import Estimate
 from qfund.core.metrics import chunk_sums
@@ -17,23 +18,16 @@ from qfund.core.metrics.positions import Positions
 from qfund.core.progress import Progress
 from qfund.core.units import bytes_text
 from qfund.features.compare.request import pairs
+from qfund.features.layers.measure.choosing import Choosing, Damages, choosing
+from qfund.features.layers.measure.gradient import scores
+from qfund.features.layers.measure.kept import Keeping
 from qfund.features.layers.measure.opening import Opening, notes, opening
-from qfund.features.layers.measure.places import Places
 from qfund.features.layers.measure.swapped import changed, mixes
-from qfund.features.layers.request.recipe import (
-    FUSED,
-    Choice,
-    Mixture,
-    Recipe,
-    RecipeRequest,
-    checked,
-    smallest,
-    solve,
-)
+from qfund.features.layers.request.recipe import Mixture, Recipe, RecipeRequest, checked, workload
+from qfund.features.layers.request.solver import smallest, solve
+from qfund.features.memory.request.fits import FitsRequest
 from qfund.models import environment
 from qfund.models.inputs import Batch
-from qfund.models.skeleton import Skeletons
-from qfund.precisions.precision import Precision
 from qfund.stream.mixed import Mix
 from qfund.version import VERSION
 
@@ -52,27 +46,15 @@ def recipe(request: RecipeRequest, progress: Progress = lambda phase, share: Non
     request = checked(request)
     whole = opening(replace(request, max_tokens=request.max_tokens + request.test_tokens), progress)
     search, test = split(whole, request.max_tokens)
-    names = _choosable(whole.places, request.precisions)
-    rows = (whole.reference, *whole.rows)
-    sizes = _sizes(whole, rows, request)
-    groups = [tuple(group) for group in _groups(whole.places, names, request.alike)]
-    weights = sum(whole.places.every[name].shape[0] * whole.places.every[name].shape[1] for name in names)
-
-    bytes_of = {group: {row.name: sum(sizes[row.name][name] for name in group) for row in rows} for group in groups}
-    rest = whole.opened.sizes[request.reference] - sum(each[request.reference] for each in bytes_of.values())
-    budget = request.budget
+    offered = choosing(whole, request)
+    budget, said = request.budget, list(notes(whole))
     if request.bits is not None:
-        budget = rest + math.floor(request.bits * weights / 8)
-    least = rest + sum(min(each.values()) for each in bytes_of.values())
-    if budget is not None and least > budget:
-        raise _too_small(request, budget, least, 8 * (least - rest) / weights)
-
-    singles = {
-        (group, row.name): Mix(f"{number} in {row.name}", dict.fromkeys(group, row.name))
-        for number, group in enumerate(groups)
-        for row in whole.rows
-    }
-    everywhere = {row.name: Mix(f"{row.name} everywhere", dict.fromkeys(names, row.name)) for row in whole.rows}
+        budget = offered.within(request.bits)
+    elif request.gpu is not None:
+        budget = _left_on_gpu(request, said)
+    if budget is not None and offered.smallest > budget:
+        raise _too_small(request, budget, offered)
+    everywhere = offered.everywhere
 
     def searching(phase: str, share: float) -> None:
         progress(phase, 0.8 * share)
@@ -80,40 +62,27 @@ def recipe(request: RecipeRequest, progress: Progress = lambda phase, share: Non
     def testing(phase: str, share: float) -> None:
         progress(f"test text: {phase}", 0.8 + 0.2 * share)
 
-    seen = mixes(search, [*singles.values(), *everywhere.values()], request.also, searching).positions
-    damages = {key: _mean(seen[mix.name]) for key, mix in singles.items()}
-    choices = [
-        Choice(
-            group,
-            bytes_of[group],
-            {request.reference: 0.0} | {row.name: damages[group, row.name] for row in whole.rows},
-        )
-        for group in groups
-    ]
-
-    def mixture(chosen: Sequence[str], precision: str | None = None) -> Mixture:
-        taken = list(zip(choices, chosen, strict=True))
-        modules = {name: row for choice, row in taken for name in choice.modules}
-        held = sum(choice.bytes[row] for choice, row in taken)
-        predicted = math.fsum(choice.damage[row] for choice, row in taken)
-        ordered = {name: modules[name] for name in whole.places.every if name in modules}
-        return Mixture(precision, ordered, rest + held, 8 * held / weights, predicted)
-
+    keeping = Keeping.asked_by(progress)
+    damages, moved, seen = _damages(search, offered, request, searching, keeping)
+    choices = offered.choices(damages, moved)
     # The reference alone has no damage, and the smallest mix fits: there is always one.
-    chosen = solve(choices, budget - rest) if budget is not None else smallest(choices, request.kl or 0.0)
+    if budget is not None:
+        chosen = solve(choices, budget - offered.rest)
+    else:
+        chosen = smallest(choices, request.kl, request.changed)
     assert chosen is not None
-    best = mixture(chosen)
+    best = offered.mixture(choices, chosen)
     budget = best.bytes if budget is None else budget
-    uniform = [mixture([row.name] * len(choices), row.name) for row in whole.rows]
+    uniform = [offered.mixture(choices, [row] * len(choices), row) for row in everywhere]
     small = [row for row in uniform if row.bytes <= budget]
-    by_search = {row.name: _mean(seen[everywhere[row.name].name]) for row in whole.rows}
-    rival = min(small, key=lambda row: by_search[str(row.precision)]).precision if small else None
+    rival = min(small, key=lambda row: seen[str(row.precision)]).precision if small else None
     other = {name: row for name, row in best.modules.items() if row != request.reference}
     asked_mixes = [Mix("recipe", other), *everywhere.values()]
-    tested = mixes(test, asked_mixes, request.also, testing).positions
+    tested = mixes(test, asked_mixes, request.also, testing, keeping).positions
     largest = max(row.bytes for row in uniform)
+    least = offered.smallest
     steps = [least + (largest - least) * step // (FRONTIER - 1) for step in range(FRONTIER)]
-    frontier = [mixture(found) for step in steps if (found := solve(choices, step - rest))]
+    frontier = [offered.mixture(choices, found) for step in steps if (found := solve(choices, step - offered.rest))]
     return Recipe(
         request=request,
         qfund=VERSION,
@@ -127,17 +96,63 @@ def recipe(request: RecipeRequest, progress: Progress = lambda phase, share: Non
         recipe=_measured(best, tested["recipe"]),
         uniform=tuple(_measured(row, tested[everywhere[str(row.precision)].name]) for row in uniform),
         rival=rival,
-        difference=_paired(tested["recipe"], tested[everywhere[rival].name]) if rival else None,
+        difference=paired(tested["recipe"], tested[everywhere[rival].name]) if rival else None,
         frontier=tuple(frontier),
-        smallest=least,
+        smallest=offered.smallest,
         seconds=time.perf_counter() - started,
-        notes=notes(whole),
+        notes=tuple(said),
     )
 
 
-def _too_small(request: RecipeRequest, budget: int, smallest: int, bits: float) -> InvalidSpec:
+def _damages(
+    search: Opening, offered: Choosing, request: RecipeRequest, progress: Progress, keeping: Keeping | None
+) -> tuple[Damages, Damages | None, dict[str, float]]:
+    """What each group costs in each precision, in nat and in likeliest outputs where that is measured, and what every
+    precision costs everywhere, on the search text."""
+    everywhere, singles = offered.everywhere, offered.singles
+    if request.by == "gradient":
+        scored = scores(search, progress)
+        damages = {(group, row): math.fsum(scored[name, row] for name in group) for group, row in singles}
+        seen = mixes(search, list(everywhere.values()), request.also, progress, keeping).positions
+        moved = None
+    else:
+        every = [*singles.values(), *everywhere.values()]
+        seen = mixes(search, every, request.also, progress, keeping).positions
+        damages = {key: mean(seen[mix.name]) for key, mix in singles.items()}
+        moved = {key: _moved(seen[mix.name]) for key, mix in singles.items()}
+    return damages, moved, {row: mean(seen[mix.name]) for row, mix in everywhere.items()}
+
+
+def _left_on_gpu(request: RecipeRequest, said: list[str]) -> int:
+    """Bytes for weights, beside what the workload takes there; ``said`` is told of it.
+
+    Raises:
+        InvalidSpec: nothing is left.
+        QfundError: as planning says.
+    """
+    asked = workload(request)
+    (row,) = engine.compute(
+        FitsRequest(request.model, asked, (request.reference,), request.also, request.revision)
+    ).rows  # a float is never refused
+    beside: int = row.total.bytes - row.weights.bytes
+    left = asked.budget - beside
+    if left <= 0:
+        raise InvalidSpec(
+            f"{bytes_text(asked.budget)} are less than what stands beside the weights at {asked.context:,} tokens: "
+            f"{bytes_text(beside)}.",
+            "Give a shorter --gpu-context, or a larger GPU.",
+        )
+    said.append(
+        f"{bytes_text(left)} of the {bytes_text(asked.budget)} of {request.gpu} are left for weights at "
+        f"{asked.context:,} tokens."
+    )
+    return left
+
+
+def _too_small(request: RecipeRequest, budget: int, offered: Choosing) -> InvalidSpec:
     asked = f"{request.bits:g} bits per weight" if request.bits else bytes_text(budget)
-    least = f"{bits:.2f} bits per weight" if request.bits else bytes_text(smallest)
+    smallest = offered.smallest
+    least = f"{offered.bits(smallest):.2f} bits per weight" if request.bits else bytes_text(smallest)
     return InvalidSpec(
         f"{asked} are less than these precisions can do: the smallest takes {least}.",
         "Give a larger budget, or add a precision of fewer bits.",
@@ -182,46 +197,15 @@ def _tokens(batches: Sequence[Batch]) -> int:
     return sum(int(next(iter(batch.arguments.values())).numel()) for batch in batches)
 
 
-def _choosable(places: Places, precisions: Sequence[str]) -> list[str]:
-    """Modules that every precision converts; the others stay in the reference.
-
-    Raises:
-        InvalidSpec: there are none.
-    """
-    common = [name for name in places.every if all(name in places.of[row] for row in precisions)]
-    tied = [name for name in common if set(places.every[name].tied) <= set(common)]
-    if not tied:
-        raise InvalidSpec("No module can be in all of these precisions.", "Choose precisions of one kind.")
-    return tied
-
-
-def _groups(places: Places, names: Sequence[str], alike: Sequence[str]) -> list[list[str]]:
-    """Modules that are to have one precision, in the model's order."""
-    found: dict[tuple[str, ...], list[str]] = {}
-    for name in names:
-        place = places.every[name]
-        key: tuple[str, ...] = ("tied", place.tied[0])
-        parent = name.rpartition(".")[0]
-        for kind in ("qkv", "gate-up"):
-            if kind in alike and place.kind in FUSED[kind] and len(place.tied) == 1:
-                key = (kind, parent)
-        if "kind" in alike and place.block is not None:
-            key = ("kind", place.kind)
-        if "block" in alike and place.block_name:
-            key = ("block", place.block_name)
-        found.setdefault(key, []).append(name)
-    return list(found.values())
-
-
-def _sizes(whole: Opening, rows: Sequence[Precision], request: RecipeRequest) -> dict[str, dict[str, int]]:
-    """Precision → module → bytes of its tensors, from shapes."""
-    skeletons = Skeletons(whole.opened.found)
-    return {row.name: whole.places.sizes(skeletons.footprint(row, request.also)) for row in rows}
-
-
-def _mean(positions: Positions) -> float:
+def mean(positions: Positions) -> float:
     assert positions.kl is not None
     return float(np.mean(positions.kl)) if len(positions.kl) else math.inf
+
+
+def _moved(positions: Positions) -> float:
+    """The share of positions with another likeliest output."""
+    same = positions.same_top1
+    return 1 - float(np.mean(same)) if same is not None and len(same) else 0.0
 
 
 def _measured(found: Mixture, positions: Positions) -> Mixture:
@@ -229,6 +213,6 @@ def _measured(found: Mixture, positions: Positions) -> Mixture:
     return replace(found, kl=seen["kl_mean"], changed=changed(seen["top1_agreement"]))
 
 
-def _paired(one: Positions, other: Positions) -> Estimate | None:
+def paired(one: Positions, other: Positions) -> Estimate | None:
     """Mean KL of one − that of the other at the same positions, with the interval of the difference."""
     return pairs.of(chunk_sums.of(one), chunk_sums.of(other)).get("kl_mean")

@@ -1,5 +1,6 @@
 """The measure ``swaps``: parts of the model in a precision, one at a time, and all else the reference."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from qfund.core.estimate import Estimate
 from qfund.core.metrics.estimates import estimates
 from qfund.core.metrics.positions import Positions
 from qfund.core.progress import Progress
+from qfund.features.layers.measure.kept import Keeping, told
 from qfund.features.layers.measure.opening import Opening, notes, opening
 from qfund.features.layers.measure.places import Places
 from qfund.features.layers.request.swaps import Swap, Swaps, SwapsRequest, checked
@@ -29,6 +31,8 @@ from qfund.version import VERSION
 
 REFERENCE = "reference"
 CONTROL = "nothing"
+#: A walk over the checkpoint takes about so many operations, and never fewer mixes than these.
+WALK, FEWEST = 4e12, 8
 
 
 def swaps(request: SwapsRequest, progress: Progress = lambda phase, share: None) -> Swaps:
@@ -47,7 +51,8 @@ def swaps(request: SwapsRequest, progress: Progress = lambda phase, share: None)
         for row, found in parts.items()
         for part, modules in found.items()
     }
-    measured = mixes(opened, [Mix(CONTROL), *singles.values(), *whole.values()], request.also, progress)
+    every = [Mix(CONTROL), *singles.values(), *whole.values()]
+    measured = mixes(opened, every, request.also, progress, Keeping.asked_by(progress))
 
     def swap(part: str, row: str, mix: Mix) -> Swap:
         found = estimates(measured.positions[mix.name], opened.prepared.texts_of_chunks)
@@ -88,8 +93,11 @@ class Measured:
     whole: str | None
 
 
-def mixes(opened: Opening, asked: Sequence[Mix], also: Sequence[str], progress: Progress) -> Measured:
-    """Every mix on the whole input, in one walk over the checkpoint.
+def mixes(
+    opened: Opening, asked: Sequence[Mix], also: Sequence[str], progress: Progress, keeping: Keeping | None = None
+) -> Measured:
+    """Every mix on the whole input, some blocks' at a time in a walk over the checkpoint; what ``keeping`` has is not
+    measured again, and what a walk gives is kept after it.
 
     Raises:
         UnsupportedModel: its outputs are no distributions.
@@ -102,17 +110,59 @@ def mixes(opened: Opening, asked: Sequence[Mix], also: Sequence[str], progress: 
             "See what rounding does to each module's own output (`qfund layers` without --swaps), or choose a model "
             "with a head.",
         )
+    kept = keeping.of(opened, also) if keeping else None
+    found, why = kept.get(asked) if kept else ({}, None)
+    parts = slices(opened, [mix for mix in asked if mix.name not in found])
+    for number, part in enumerate(parts):
+
+        def told_of(phase: str, share: float, done: int = number) -> None:
+            progress(phase, (done + share) / len(parts))
+
+        heard, why = _walked(opened, part, also, told_of)
+        measured = {name: told(candidate.positions()) for name, candidate in heard.candidates.items()}
+        if kept:
+            kept.put(part, measured, why)
+        found |= measured
+    return Measured(found, why)
+
+
+def slices(opened: Opening, asked: Sequence[Mix]) -> list[list[Mix]]:
+    """The mixes of a walk each, by the blocks that they begin to differ in. A walk runs the reference too, so it has
+    mixes enough that this is little of it; and it ends soon enough that whoever ends it loses minutes."""
+    first = {mix.name: min((_block(opened, name) for name in mix.modules), default=-1) for mix in asked}
+    weights = sum(place.shape[0] * place.shape[1] for place in opened.places.every.values())
+    tokens = sum(int(next(iter(batch.arguments.values())).numel()) for batch in opened.prepared.batches)
+    enough = max(FEWEST, math.ceil(WALK / (2 * weights * tokens + 1)))
+    ordered = sorted(asked, key=lambda mix: first[mix.name])
+    found: list[list[Mix]] = []
+    for mix in ordered:
+        if not found or (len(found[-1]) >= enough and first[mix.name] != first[found[-1][-1].name]):
+            found.append([])
+        found[-1].append(mix)
+    return found
+
+
+def _block(opened: Opening, name: str) -> int:
+    block = opened.places.every[name].block
+    return -1 if block is None else block
+
+
+def _walked(
+    opened: Opening, asked: Sequence[Mix], also: Sequence[str], progress: Progress
+) -> tuple["Heard", str | None]:
+    """What was heard of these mixes, and why the model was loaded whole, where it was."""
     heard = Heard(opened.prepared, [mix.name for mix in asked])
+    used = {row for mix in asked for row in mix.modules.values()}
+    rows = [row for row in opened.rows if row.name in used]
     try:
-        walk = Mixed(opened.opened.as_read, Way(REFERENCE, opened.reference), opened.rows, asked, also)
+        walk = Mixed(opened.opened.as_read, Way(REFERENCE, opened.reference), rows, asked, also)
         walk.must_fit(model_cache().budget)
         walk.run([batch.arguments for batch in opened.prepared.batches], heard, progress)
-        why = None
+        return heard, None
     except NotStreamable as error:
         heard = Heard(opened.prepared, [mix.name for mix in asked])
         _whole(opened, asked, heard, progress)
-        why = str(error)
-    return Measured({name: candidate.positions() for name, candidate in heard.candidates.items()}, why)
+        return heard, str(error)
 
 
 class Heard:

@@ -1,7 +1,6 @@
 """A recipe: a precision for each module under a budget, found on one text and measured on another."""
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from qfund.core.environment import Environment
@@ -11,6 +10,8 @@ from qfund.core.names import look_up
 from qfund.core.request import LATER
 from qfund.features.layers.request import asked
 from qfund.features.layers.request.asked import MAX_TOKENS, Asked
+from qfund.features.memory.request import budgets
+from qfund.features.memory.request.fits import Workload, checked_workload
 from qfund.inputs.facts import InputFacts
 from qfund.precisions.table import PRECISIONS
 
@@ -26,18 +27,26 @@ FUSED = {
     "qkv": ("q_proj", "k_proj", "v_proj", "query", "key", "value", "q", "k", "v"),
     "gate-up": ("gate_proj", "up_proj", "w1", "w3", "wi_0", "wi_1"),
 }
+#: How damages are measured on the search text.
+SCORES = {
+    "swaps": "single swaps: each part in each precision, all else the reference",
+    "gradient": "gradients: one backward pass per batch, with the whole model in memory in all precisions",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class RecipeRequest(Asked):
-    """Exactly one of ``budget`` (bytes of the whole model), ``bits`` (per weight of the modules that can be chosen for,
-    scales included) and ``kl`` (mean KL divergence as foretold, in nat: the fewest bytes within it) bounds it.
+    """One budget bounds it: ``budget`` (bytes of the whole model), ``bits`` (per weight of the modules that can be
+    chosen for, scales included), ``gpu`` (one of ``qfund fits``: what is left there beside the cache and activations of
+    ``batch`` sequences of ``gpu_context`` tokens), or a margin: the fewest bytes within ``kl`` (mean KL divergence, in
+    nat) and ``changed`` (share of positions with another likeliest output), as single swaps foretell them.
     ``precisions`` are to choose from, and the reference beside them.
 
     Attributes:
         alike: names of ``ALIKE``: what has to be in one precision.
         max_tokens: of the text on which damages are measured; ``test_tokens`` after them are what recipe and uniform
             precisions are compared on.
+        by: a name of ``SCORES``.
     """
 
     budget: int | None = None
@@ -45,6 +54,16 @@ class RecipeRequest(Asked):
     alike: tuple[str, ...] = ("qkv", "gate-up")
     test_tokens: int = 4096
     kl: float | None = field(default=None, metadata=LATER)
+    by: str = field(default="swaps", metadata=LATER)
+    changed: float | None = field(default=None, metadata=LATER)
+    gpu: str | None = field(default=None, metadata=LATER)
+    gpu_context: int = field(default=8192, metadata=LATER)
+    batch: int = field(default=1, metadata=LATER)
+
+    @property
+    def margin(self) -> bool:
+        """Whether the fewest bytes are asked for, and no budget is given."""
+        return self.kl is not None or self.changed is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +139,19 @@ def checked(request: RecipeRequest) -> RecipeRequest:
         QfundError: as ``asked.checked``.
     """
     request = asked.checked(request)
-    if [request.budget, request.bits, request.kl].count(None) != 2:
+    bounds = [request.budget, request.bits, request.gpu, request.margin or None]
+    if bounds.count(None) != len(bounds) - 1:
         raise InvalidSpec(
-            "A recipe needs one budget: bytes of the model, bits per weight, or a KL divergence.",
-            "Give --budget 3GiB, --bits 4.5 or --kl 0.01.",
+            "A recipe needs one budget: bytes of the model, bits per weight, a GPU, or a margin on its outputs.",
+            "Give --budget 3GiB, --bits 4.5, --gpu 4090, or --kl 0.01 and --changed 0.02.",
         )
+    if request.gpu is not None:
+        request = replace(request, gpu=budgets.gpu(request.gpu).name)
+        checked_workload(workload(request))
+    if request.changed is not None and not 0 < request.changed < 1:
+        raise InvalidSpec(f"{request.changed:g} of all positions may change.", "Give a share above 0, below 1: 0.02.")
+    if request.changed is not None and request.by != "swaps":
+        raise InvalidSpec("Gradients do not foretell which likeliest outputs change.", "Give --kl, or --by swaps.")
     if request.budget is not None and request.budget <= 0:
         raise InvalidSpec(f"The budget is {request.budget:,} bytes.", "Give an amount of memory: 3GiB.")
     if request.bits is not None and not (math.isfinite(request.bits) and 0 < request.bits <= 64):
@@ -133,9 +160,15 @@ def checked(request: RecipeRequest) -> RecipeRequest:
         raise InvalidSpec(f"A KL divergence of {request.kl:g} nat is asked for.", "Give a number above 0: 0.01.")
     if not 2 <= request.test_tokens <= MAX_TOKENS:
         raise InvalidSpec(f"test_tokens is {request.test_tokens:,}.", f"Give a number from 2 to {MAX_TOKENS:,}.")
+    look_up(SCORES, request.by, "way to measure damages")
     for name in request.alike:
         look_up(ALIKE, name, "group of modules")
     return replace(request, alike=tuple(name for name in ALIKE if name in request.alike))
+
+
+def workload(request: RecipeRequest) -> Workload:
+    """What the GPU is to do, of a request that names one."""
+    return Workload(budgets.gpu(request.gpu or "").bytes, request.gpu_context, request.batch)
 
 
 def consistent(found: Recipe) -> None:
@@ -150,66 +183,6 @@ def consistent(found: Recipe) -> None:
         )
     if any(set(row.modules) != set(found.recipe.modules) for row in found.uniform):
         raise EngineError("The recipe and a uniform precision do not choose for the same modules.", "Measure it again.")
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """Modules that get one precision: what each costs in bytes and in damage (nat)."""
-
-    modules: tuple[str, ...]
-    bytes: Mapping[str, int]
-    damage: Mapping[str, float]
-
-
-def solve(choices: Sequence[Choice], budget: int) -> list[str] | None:
-    """The precision of each choice with the smallest sum of damages whose bytes are at most ``budget``; None where
-    nothing is that small. Of equal damages the fewer bytes.
-
-    A multiple-choice knapsack (P. Sinha and A. Zoltners, "The multiple-choice knapsack problem", Operations Research
-    27, 1979) as a mixed-integer programme, solved by HiGHS to optimality.
-    """
-    if sum(min(choice.bytes.values()) for choice in choices) > budget:
-        return None
-    return _solved(choices, [choice.damage for choice in choices], [choice.bytes for choice in choices], budget)
-
-
-def smallest(choices: Sequence[Choice], damage: float) -> list[str] | None:
-    """The precision of each choice with the fewest bytes whose damages (nat) sum to at most ``damage``, to one part in
-    a million; None where nothing is that good. Of equal bytes the smaller damage. Solved as ``solve``."""
-    if math.fsum(min(choice.damage.values()) for choice in choices) > damage:
-        return None
-    return _solved(choices, [choice.bytes for choice in choices], [choice.damage for choice in choices], damage)
-
-
-def _solved(
-    choices: Sequence[Choice],
-    least: Sequence[Mapping[str, float]],
-    bounded: Sequence[Mapping[str, float]],
-    bound: float,
-) -> list[str] | None:
-    """One name of each choice: the smallest sum of ``least`` where that of ``bounded`` is at most ``bound``."""
-    import numpy as np
-    from scipy.optimize import Bounds, LinearConstraint, milp
-    from scipy.sparse import coo_array
-
-    pairs = [(number, name) for number, choice in enumerate(choices) for name in choice.bytes]
-    cost = np.array([least[number][name] for number, name in pairs], dtype=np.float64)
-    held = np.array([bounded[number][name] for number, name in pairs], dtype=np.float64)
-    owner = np.array([number for number, _ in pairs])
-    once = coo_array((np.ones(len(pairs)), (owner, np.arange(len(pairs)))), shape=(len(choices), len(pairs)))
-    # Both in units of their own scale: HiGHS takes differences below 1e-7 for none.
-    scale = float(held.max()) or 1.0
-    found = milp(
-        cost / (cost.max() or 1.0) + 1e-6 * held / (held.sum() or 1.0),
-        integrality=np.ones(len(pairs)),
-        bounds=Bounds(0, 1),
-        constraints=[LinearConstraint(once, 1, 1), LinearConstraint(held / scale, -np.inf, bound / scale)],
-        options={"mip_rel_gap": 1e-6},
-    )
-    if found.x is None:
-        return None
-    chosen = {number: name for (number, name), share in zip(pairs, found.x, strict=True) if share > 0.5}
-    return [chosen[number] for number in range(len(choices))]
 
 
 def document(found: Recipe) -> dict[str, object]:

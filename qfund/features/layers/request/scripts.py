@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 from qfund.features.layers.request.exports import integers
 from qfund.precisions.backends.table import BACKENDS
+from qfund.precisions.gguf_names import gguf_name
 from qfund.precisions.precision import CODEBOOK, STORED
+from qfund.precisions.precision import GGUF as GGUF_TYPES
 from qfund.precisions.table import PRECISIONS
 
 #: llama.cpp's type of a tensor that is nearest to a row, by codes and weights that share a scale.
@@ -28,15 +30,16 @@ GGUF = {
     "fp4": "iq4_nl",
     "mxfp4": "mxfp4",
 }
-#: Kinds of modules of Llama and those named like it → llama.cpp's.
-TENSORS = {
-    "q_proj": "attn_q",
-    "k_proj": "attn_k",
-    "v_proj": "attn_v",
-    "o_proj": "attn_output",
-    "gate_proj": "ffn_gate",
-    "up_proj": "ffn_up",
-    "down_proj": "ffn_down",
+#: Stacked experts are several tensors of a GGUF file.
+_STACKED = ("gate_proj", "up_proj", "down_proj")
+
+
+#: ModelOpt's formats of floats in blocks: (exponent, mantissa) bits of a number and of a block's scale.
+_MODELOPT = {
+    "fp8_e4m3": '{"num_bits": (4, 3), "axis": None}',
+    "mxfp8": '{"num_bits": (4, 3), "block_sizes": {-1: 32, "type": "dynamic", "scale_bits": (8, 0)}}',
+    "mxfp4": '{"num_bits": (2, 1), "block_sizes": {-1: 32, "type": "dynamic", "scale_bits": (8, 0)}}',
+    "nvfp4": '{"num_bits": (2, 1), "block_sizes": {-1: 16, "type": "dynamic", "scale_bits": (4, 3)}}',
 }
 
 
@@ -49,25 +52,34 @@ def grouped(modules: Mapping[str, str], reference: str) -> dict[str, list[str]]:
     return found
 
 
-def llama_quantize(modules: Mapping[str, str]) -> str:
-    """A command line for llama.cpp, each tensor in its nearest type; '' where no module has a name that it knows."""
-    options = []
+def llama_quantize(modules: Mapping[str, str], reference: str) -> str:
+    """A command line for llama.cpp, each tensor in its type or the nearest, and all others as wide as the reference;
+    '' where no module has a name that it knows."""
+    options, same = [], True
     for name, row in modules.items():
-        parts = name.split(".")
-        number = next((part for part in parts if part.isdigit()), None)
-        given = GGUF.get(_base(row))
-        if number is not None and parts[-1] in TENSORS and given:
-            options.append(f"  --tensor-type 'blk\\.{number}\\.{TENSORS[parts[-1]]}={given}' \\")
+        given = row if PRECISIONS[row].family == GGUF_TYPES else GGUF.get(_base(row), "")
+        same &= row in (given, reference)
+        options += [
+            f"  --tensor-type '{tensor.replace('.', chr(92) + '.')}={given}' \\" for tensor in _tensors(name) if given
+        ]
     if not options:
         return ""
+    told = "are those that were measured here" if same else "have other scales, and so numbers, than were measured here"
+    wide = GGUF[_base(reference)]
     return "\n".join(
         [
-            "# llama.cpp's nearest types: their scales, and so the numbers, are not those that were measured here.",
-            "llama-quantize \\",
+            f"# llama.cpp's types {told}; of rows that its blocks do not fill it takes others, and says so.",
+            f"llama-quantize --token-embedding-type {wide} --output-tensor-type {wide} \\",
             *options,
             "  model-f32.gguf model-recipe.gguf Q8_0",
         ]
     )
+
+
+def _tensors(module: str) -> list[str]:
+    """What llama.cpp calls the weights of a module: ``["blk.0.attn_q.weight"]``."""
+    names = [f"{module}.{part}" for part in _STACKED] if module.endswith("experts") else [f"{module}.weight"]
+    return [found for name in names if (found := gguf_name(name))]
 
 
 def llm_compressor(modules: Mapping[str, str], reference: str) -> str:
@@ -115,6 +127,43 @@ def torchao(modules: Mapping[str, str], reference: str) -> str:
     return "\n".join([*lines, "})", "quantize_(model, config, filter_fn=None)"])
 
 
+def modelopt(modules: Mapping[str, str], reference: str) -> str:
+    """Python for NVIDIA's ModelOpt, weights alone; '' where it has none of the rows."""
+    groups = {
+        row: names
+        for row, names in grouped(modules, reference).items()
+        if _base(row) in _MODELOPT or integers(PRECISIONS[row])
+    }
+    if not groups:
+        return ""
+    lines = []
+    for row, names in groups.items():
+        held = integers(PRECISIONS[row])
+        shared = '"axis": 0' if held and held.group is None else f'"block_sizes": {{-1: {held.group}}}' if held else ""
+        given = _MODELOPT.get(_base(row)) or f'{{"num_bits": {held.bits if held else 0}, {shared}}}'
+        lines.append(f"{row} = {given}")
+        lines.append(f"quantizers += [(name, {row}) for name in [")
+        lines += [f"    {json.dumps(name)}," for name in names]
+        lines.append("]]")
+    return "\n".join(
+        [
+            "import modelopt.torch.quantization as mtq",
+            "",
+            "quantizers = []",
+            *lines,
+            "",
+            "config = {",
+            '    "quant_cfg": [',
+            '        {"quantizer_name": "*", "enable": False},',
+            '        *({"quantizer_name": f"{name}.weight_quantizer", "cfg": cfg} for name, cfg in quantizers),',
+            "    ],",
+            '    "algorithm": "max",',
+            "}",
+            "model = mtq.quantize(model, config)",
+        ]
+    )
+
+
 def bitsandbytes(modules: Mapping[str, str], reference: str) -> str:
     """Python for the row of 4-bit codes that most modules have, and what it shall leave alone; '' where none has."""
     groups = grouped(modules, reference)
@@ -145,8 +194,9 @@ def bitsandbytes(modules: Mapping[str, str], reference: str) -> str:
 def every(modules: Mapping[str, str], reference: str) -> dict[str, tuple[str, str]]:
     """Name of a file → (the tool, what is written for it), of the tools that know some of the rows."""
     found = {
-        "llama-quantize.sh": ("llama.cpp", llama_quantize(modules)),
+        "llama-quantize.sh": ("llama.cpp", llama_quantize(modules, reference)),
         "llm-compressor.yaml": ("llm-compressor", llm_compressor(modules, reference)),
+        "modelopt_config.py": ("ModelOpt", modelopt(modules, reference)),
         "torchao_config.py": ("torchao", torchao(modules, reference)),
         "bitsandbytes_config.py": ("bitsandbytes", bitsandbytes(modules, reference)),
     }

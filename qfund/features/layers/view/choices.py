@@ -1,20 +1,29 @@
 """What a visitor of the page Layers chooses."""
 
 from dataclasses import replace
+from typing import Any
 
 import streamlit as st
 
 from qfund.checkpoints import catalog
+from qfund.core.errors import InvalidSpec
 from qfund.drawing.phrases import label
-from qfund.features.layers.link import REFERENCES, VIEWS, Asked
+from qfund.features.layers.link import LIMITS, RANGES, REFERENCES, VIEWS, Asked
+from qfund.features.layers.request.recipe import ALIKE, SCORES
 from qfund.features.layers.request.swaps import PARTS
+from qfund.features.memory.request import budgets
 from qfund.ui import pickers
+from qfund.ui.states import literal
 
 #: Amounts of text on offer; a link may name any other.
 TOKENS = (512, 1024, 2048, 4096, 16_384)
+#: Tokens of a sequence on a GPU.
+CONTEXTS = (2048, 8192, 32_768, 131_072)
 #: How parts are offered.
 _PARTS = {"module": "single modules", "kind": "kinds of modules", "block": "blocks"}
-assert set(_PARTS) == set(PARTS)
+_BY = {"swaps": "single swaps", "gradient": "gradients: one pass, the model in memory"}
+_ALIKE = {"qkv": "queries, keys, values", "gate-up": "gate and up", "block": "all of a block", "kind": "each kind"}
+assert (set(_PARTS), set(_BY), set(_ALIKE)) == (set(PARTS), set(SCORES), set(ALIKE))
 
 
 def follow(asked: Asked, new: bool) -> None:
@@ -26,10 +35,18 @@ def follow(asked: Asked, new: bool) -> None:
         "tokens": asked.tokens,
         "part": asked.part,
         "view": asked.view,
+        "limit": asked.limit,
         "bits": asked.bits,
+        "size": _amount(asked.size),
+        "gpu": asked.gpu,
+        "context": asked.context,
+        "kl": asked.kl,
+        "changed": round(100 * asked.changed, 8),
         "revision": asked.revision or "",
         "also": list(asked.also),
         "gradient": asked.gradient,
+        "by": asked.by,
+        "alike": list(asked.alike),
     }
     pickers.begin("layers", values, new)
 
@@ -50,7 +67,7 @@ def draw(asked: Asked) -> tuple[Asked, bool]:
                 required=True,
                 persist_state="session",
             )
-            part, bits = asked.part, asked.bits
+            part = asked.part
             if view == "swaps":
                 part = st.selectbox(
                     "Swap",
@@ -62,16 +79,7 @@ def draw(asked: Asked) -> tuple[Asked, bool]:
                     persist_state="session",
                 )
             if view == "recipe":
-                bits = st.number_input(
-                    "Bits per weight, at most",
-                    min_value=0.5,
-                    max_value=64.0,
-                    step=0.25,
-                    key="layers_bits",
-                    width=170,
-                    help="Of the modules that are chosen for, scales included. The command line takes bytes too.",
-                    persist_state="session",
-                )
+                asked = _limit(asked)
             tokens = st.selectbox(
                 "Text",
                 pickers.amounts("layers_tokens", TOKENS),
@@ -91,6 +99,8 @@ def draw(asked: Asked) -> tuple[Asked, bool]:
                     "the whole model in memory, in all of these precisions.",
                     persist_state="session",
                 )
+                if view == "recipe":
+                    asked = _search(asked)
             pressed = st.button("Measure", type="primary", key="layers_measure", icon=":material/stacks:", width=140)
     return (
         replace(
@@ -100,7 +110,6 @@ def draw(asked: Asked) -> tuple[Asked, bool]:
             precisions=precisions or asked.precisions,
             view=str(view or "swaps"),
             part=str(part),
-            bits=float(bits or asked.bits),
             tokens=int(tokens or 2048),
             revision=revision,
             also=also,
@@ -108,6 +117,83 @@ def draw(asked: Asked) -> tuple[Asked, bool]:
         ),
         pressed,
     )
+
+
+def _search(asked: Asked) -> Asked:
+    """How a recipe is searched for."""
+    by = st.selectbox(
+        "Damages by", list(_BY), format_func=lambda name: _BY[name], key="layers_by", persist_state="session"
+    )
+    alike = st.multiselect(
+        "In one precision",
+        list(ALIKE),
+        format_func=lambda name: _ALIKE[name],
+        key="layers_alike",
+        help="Kernels and exporters want some modules alike.",
+        persist_state="session",
+    )
+    return replace(asked, by=str(by or asked.by), alike=tuple(name for name in ALIKE if name in alike))
+
+
+def _limit(asked: Asked) -> Asked:
+    """What bounds the recipe."""
+    chosen = st.selectbox(
+        "At most",
+        list(LIMITS),
+        format_func=lambda name: LIMITS[name],
+        key="layers_limit",
+        width=170,
+        help="Bits are of the modules that are chosen for, scales included. Of a GPU, what cache and activations of "
+        "the context leave. For a divergence or a share of changed tokens: the fewest bytes within it, as foretold.",
+        persist_state="session",
+    )
+    asked = replace(asked, limit=str(chosen or "bits"))
+    if asked.limit == "size":
+        typed = st.text_input("Memory", key="layers_size", width=150, placeholder="3 GiB", persist_state="session")
+        try:
+            return replace(asked, size=budgets.parse_budget(typed))
+        except InvalidSpec as error:
+            st.caption(literal(f":red[{error.message} {error.remedy}]"))
+            return asked
+    if asked.limit == "gpu":
+        gpu = st.selectbox(
+            "GPU",
+            list(budgets.GPUS),
+            format_func=lambda name: budgets.GPUS[name].title,
+            key="layers_gpu",
+            width=230,
+            persist_state="session",
+        )
+        context = st.selectbox(
+            "Context",
+            pickers.amounts("layers_context", CONTEXTS),
+            format_func=lambda count: f"{count:,} tokens",
+            key="layers_context",
+            width=160,
+            persist_state="session",
+        )
+        return replace(asked, gpu=str(gpu), context=int(context or asked.context))
+    (low, high), times = RANGES[asked.limit], 100 if asked.limit == "changed" else 1
+    value = st.number_input(
+        {"bits": "Bits per weight", "kl": "Nat", "changed": "Percent"}[asked.limit],
+        min_value=times * low,
+        max_value=times * high,
+        step={"bits": 0.25, "kl": 0.001, "changed": 0.5}[asked.limit],
+        format={"bits": "%.2f", "kl": "%.4f", "changed": "%.2f"}[asked.limit],
+        key=f"layers_{asked.limit}",
+        width=150,
+        persist_state="session",
+    )
+    given: dict[str, Any] = {} if value is None else {asked.limit: round(value / times, 10)}
+    return replace(asked, **given)
+
+
+def _amount(size: int) -> str:
+    """``8 MiB``, and bytes where that is not exact."""
+    unit, name = next(
+        ((2**power, name) for power, name in ((30, "GiB"), (20, "MiB")) if size % 2**power == 0), (1, "B")
+    )
+    return f"{size // unit} {name}"
 
 
 def look(asked: Asked, offered: tuple[str, ...]) -> str:

@@ -11,7 +11,7 @@ import streamlit as st
 from qfund.core.errors import QfundError
 from qfund.drawing import axes
 from qfund.features.layers import figures, tables, words
-from qfund.features.layers.link import ADDRESS, Asked
+from qfund.features.layers.link import ADDRESS, NONE, Asked
 from qfund.features.layers.request import recipe as recipes
 from qfund.features.layers.request import scripts
 from qfund.features.layers.request.modules import Layers
@@ -29,7 +29,7 @@ _INVITATIONS = {
     "swaps": "puts one part at a time in each precision, all else in the reference, and measures what the model's "
     "outputs lose",
     "modules": "runs every module in every precision on what the reference gives it, in one pass",
-    "recipe": "measures single swaps on one text, finds the best precision for each module under the budget, and "
+    "recipe": "swaps parts one by one on one text, finds the best precision for each module under the budget, and "
     "compares that with uniform precisions on another text",
 }
 
@@ -200,9 +200,17 @@ def shell(asked: Asked) -> str:
     line = ["qfund", "recipe" if asked.view == "recipe" else "layers", asked.model, "--precision", *asked.precisions]
     line += ["--reference", asked.reference, "--max-tokens", str(asked.tokens)]
     gradient = ["--gradient"] * asked.gradient
-    line += {"swaps": ["--swaps", asked.part], "recipe": ["--bits", f"{asked.bits:g}"]}.get(asked.view, gradient)
+    line += {"swaps": ["--swaps", asked.part], "recipe": _bound(asked)}.get(asked.view, gradient)
     line += ["--also", *asked.also] if asked.also else []
     return shlex.join([*line, *(["--revision", asked.revision] if asked.revision else [])])
+
+
+def _bound(asked: Asked) -> list[str]:
+    more = ["--by", asked.by, "--alike", *(asked.alike or [NONE])]
+    if asked.limit == "gpu":
+        return ["--gpu", asked.gpu, "--gpu-context", str(asked.context), *more]
+    name = "budget" if asked.limit == "size" else asked.limit
+    return [f"--{name}", f"{getattr(asked, asked.limit)!r}", *more]
 
 
 _VIEWS: dict[str, Callable[[Answer, Asked], None]] = {"swaps": _swaps, "modules": _modules, "recipe": _recipe}

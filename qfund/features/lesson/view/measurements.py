@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from qfund.core.errors import QfundError
 from qfund.drawing import axes
 from qfund.drawing.phrases import traced
 from qfund.features.compare import link
@@ -18,6 +19,9 @@ from qfund.features.lesson.view import evidence, prediction
 from qfund.features.memory.request import load_peak
 from qfund.features.memory.request.load_peak import LoadPeaks
 from qfund.features.memory.request.plan import Plan
+from qfund.features.speed import link as speed_link
+from qfund.features.speed import words as speed_words
+from qfund.features.speed.request.speed import Speed, SpeedRequest
 from qfund.ui import services, shell
 from qfund.ui.drawn import once
 from qfund.ui.services import Answer
@@ -150,6 +154,7 @@ def savings(asked: Asked) -> None:
         _parts(found, shown, "savings_parts_table")
     st.markdown("##### Time")
     _speed(asked)
+    _writing(asked)
 
 
 def _speed(asked: Asked) -> None:
@@ -165,6 +170,29 @@ def _speed(asked: Asked) -> None:
         "Time of a forward ÷ FP32's, measured in turns: left of the line is faster; lines are standard errors. Grey is "
         "qfund's own model, made to be exact and not fast. INT8 dynamic quantises the activations too, and multiplies "
         f"integers. {literal(report_words.provenance(many.result))}."
+    )
+
+
+def _writing(asked: Asked) -> None:
+    """What the page Speed knows of this model, and the way there; nothing of one that writes no text."""
+    timed = services.look_up(asked.timing(MANY), whole=False).result
+    if timed is not None and timed.model.task != "causal language model":
+        return
+    st.markdown("**Written token by token**")
+    try:
+        found: Speed | None = services.look_up(SpeedRequest(asked.model)).result
+    except QfundError:
+        found = None
+    if found is not None:
+        batch, depth = speed_words.looked_at(found)
+        said = [speed_words.headline(found, batch, depth), *speed_words.why(found, batch, depth)]
+        st.markdown("\n".join(f"- {literal(sentence)}" for sentence in said))
+        st.caption(literal(f"Measured on {found.environment.cpu}, {found.created[:10]}."))
+    st.page_link(
+        shell.page("speed"),
+        label="How fast it reads and writes here, and why some precisions are slower",
+        icon=":material/speed:",
+        query_params=speed_link.to_query(speed_link.Asked(asked.model)),
     )
 
 

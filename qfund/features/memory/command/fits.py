@@ -4,11 +4,12 @@ from argparse import Namespace
 
 from qfund import engine
 from qfund.commandline.measuring import put
-from qfund.commandline.options import ALSO, JSON, MODEL, REVISION, count, names, precision
+from qfund.commandline.options import ALSO, FILE, JSON, MODEL, REVISION, count, names, precision
 from qfund.commandline.table import Command, Exclusive, Option
 from qfund.commandline.tables import aligned
 from qfund.core.units import bytes_text
-from qfund.features.memory.request import budgets, kv_cache
+from qfund.drawing.phrases import label
+from qfund.features.memory.request import budgets
 from qfund.features.memory.request.budgets import GPUS, MACHINE
 from qfund.features.memory.request.fits import (
     DEFAULT_CONTEXT,
@@ -24,7 +25,7 @@ from qfund.features.memory.request.fits import (
     to_json,
 )
 from qfund.features.memory.words import beyond_training, heap, left_alone, longest_context
-from qfund.precisions.table import PRECISIONS
+from qfund.precisions.caches import KV_CHOICES, title
 
 
 def _run(options: Namespace) -> None:
@@ -38,9 +39,11 @@ def _run(options: Namespace) -> None:
             runtime=options.device or ("cpu" if options.budget == MACHINE else "cuda"),
             all_logits=options.all_logits,
         ),
-        precisions=names(options.precision),
+        # Beside files, the usual precisions are not meant unless they are named.
+        precisions=names(options.precision) or (() if options.file else DEFAULT_PRECISIONS),
         also=names(options.also),
         revision=options.revision,
+        files=tuple(options.file),
     )
     put(engine.compute(request), options, text, to_json)
 
@@ -75,10 +78,12 @@ COMMAND = Command(
         Option("--batch", "sequences at once (default: 1)", "N", count, 1),
         Option(
             "--kv",
-            f"cache keys and values in {', '.join(kv_cache.KV_CHOICES)} (default: what the precision computes in)",
+            f"cache keys and values in {', '.join(KV_CHOICES)}; apart as q8_0/q4_0 (default: what the precision "
+            "computes in)",
             "K",
         ),
-        precision(DEFAULT_PRECISIONS, "names"),
+        precision((), "names", " ".join(DEFAULT_PRECISIONS)),
+        FILE,
         ALSO,
         Option(
             "--device",
@@ -92,6 +97,8 @@ COMMAND = Command(
     examples=(
         "qfund fits pydoc-llama --budget 24GiB --context 8192",
         "qfund fits owner/name --gpu rtx-4090 --batch 4 --kv int8",
+        "qfund fits ./my-model --file ./my-model-Q4_K_M.gguf --gpu rtx-4090",
+        "qfund fits ./my-model-Q4_K_M.gguf --gpu rtx-4090",
     ),
     notes="GPUs: " + "; ".join(f"{gpu.name} ({bytes_text(gpu.bytes)})" for gpu in GPUS.values()) + ".",
 )
@@ -100,7 +107,7 @@ COMMAND = Command(
 def text(found: Fits) -> str:
     """A table, one row a precision, and the sentence that says which to choose."""
     workload = found.request.workload
-    kv = f"cached in {workload.kv}" if workload.kv else "cached as computed"
+    kv = f"cached in {title(workload.kv)}" if workload.kv else "cached as computed"
     work = f"{workload.batch:,} × {workload.context:,} tokens"
     lines = [
         f"{found.request.model}, {found.architecture}: {work}, keys and values {kv}, in {bytes_text(workload.budget)}.",
@@ -112,7 +119,7 @@ def text(found: Fits) -> str:
         found.choice.sentence,
         *(f"! {warning}" for warning in (*found.warnings, *heap(workload), *left_alone(found))),
         *found.notes,
-        *(f"{PRECISIONS[name].label} is left out: {why}" for name, why in found.refused.items()),
+        *(f"{label(name)} is left out: {why}" for name, why in found.refused.items()),
     ]
     return "\n".join(lines)
 

@@ -5,15 +5,18 @@ from collections.abc import Iterable
 
 from qfund.checkpoints import catalog, checkpoint, hub
 from qfund.checkpoints.checkpoint import Checkpoint
-from qfund.core.errors import NothingConverted
+from qfund.checkpoints.wild import locating
+from qfund.checkpoints.wild.table import open_file
+from qfund.core.errors import InvalidSpec, NothingConverted, UnsupportedModel
 from qfund.core.progress import Progress
-from qfund.features.memory.measure import stored
+from qfund.features.memory.measure import files, stored
 from qfund.features.memory.measure.shape import shape_of
 from qfund.features.memory.request.advice import choose, notes, warnings
-from qfund.features.memory.request.fits import DEFAULT_PRECISIONS, Fits, FitsRequest, Weights, checked
+from qfund.features.memory.request.fits import DEFAULT_PRECISIONS, Fits, FitsRequest, Weights, checked, row_in
 from qfund.features.memory.request.kv_cache import SIZES
 from qfund.features.memory.request.sizing import rows
 from qfund.models import multimodal, prequantized, tasks
+from qfund.models.cache import model_cache
 from qfund.models.footprint import Footprint
 from qfund.models.skeleton import Skeletons
 from qfund.precisions.precision import STORED, Precision
@@ -29,6 +32,8 @@ def fits(request: FitsRequest, progress: Progress = lambda phase, share: None) -
     """
     request = checked(request)
     progress("reading the headers", 0.0)
+    if locating.is_file(request.model):
+        return _of_file(request, progress)
     source = catalog.locate(request.model, request.revision)
     if source.folder is None:
         found, _ = hub.read_headers(source.name, source.revision, progress)
@@ -46,8 +51,10 @@ def fits(request: FitsRequest, progress: Progress = lambda phase, share: None) -
             weights.append(weights_of(found, PRECISIONS[name], request.also, skeletons))
         except NothingConverted as error:
             refused[name] = error.message
+    of_files, said = files.of_files(request, found, progress)
     progress("tracing a forward", 0.7)
-    dtypes = {stored.base_dtype(found)} if quantized else {PRECISIONS[one.precision].dtype for one in weights}
+    weights += of_files
+    dtypes = {stored.base_dtype(found)} if quantized else {row_in(one.precision).dtype for one in weights}
     shape = shape_of(found, task, dtypes)
     table = rows(shape, weights, request.workload)
     held = _stored_dtypes(found)
@@ -65,10 +72,48 @@ def fits(request: FitsRequest, progress: Progress = lambda phase, share: None) -
         warnings=warnings(shape, request.workload),
         notes=(
             *notes(shape),
+            *said,
             *(stored.sentences(found, skeletons.skeleton("float32")) if quantized else []),
             *skeletons.notes,
-            *([] if quantized else _beside_text(found, [one.precision for one in weights], skeletons, request.also)),
+            *(
+                []
+                if quantized
+                else _beside_text(
+                    found, [one.precision for one in weights if one.bits is None], skeletons, request.also
+                )
+            ),
         ),
+    )
+
+
+def _of_file(request: FitsRequest, progress: Progress) -> Fits:
+    """A GGUF file alone: its weights as they are, its cache by what its head says."""
+    if request.files or request.precisions not in ((), DEFAULT_PRECISIONS) or request.revision or request.also:
+        raise InvalidSpec(
+            f"{request.model} is a quantised file: it stands alone, as it is.",
+            "Name its original as the model, and the file with --file, to see it beside precisions.",
+        )
+    file = open_file(locating.fetched(request.model, model_cache().budget, progress))
+    if file.format != "gguf":
+        raise UnsupportedModel(
+            f"{request.model} does not say what its model caches.", "Name its original, and this with --file."
+        )
+    architecture, shape, weights = files.alone(file, request)
+    table = rows(shape, [weights], request.workload)
+    held = {"F32": file.parameters}
+    return Fits(
+        qfund=VERSION,
+        request=request,
+        architecture=architecture,
+        task="causal language model",
+        shape=shape,
+        weights=(weights,),
+        stored=held,
+        rows=table,
+        choice=choose(table, request.workload, held, [weights]),
+        refused={},
+        warnings=warnings(shape, request.workload),
+        notes=(*notes(shape), files.KEPT_NOTE),
     )
 
 

@@ -13,7 +13,6 @@ from qfund.core.errors import QfundError, UnsupportedModel
 from qfund.features.memory.measure.trace import trace
 from qfund.features.memory.request.fits import Activations, Phase, Shape
 from qfund.features.memory.request.kv_cache import (
-    KV_FORMATS,
     KV_OF,
     CacheLayers,
     State,
@@ -24,6 +23,7 @@ from qfund.features.memory.request.kv_cache import (
 from qfund.features.memory.request.sizing import formula
 from qfund.models import tasks
 from qfund.models.tasks import Task
+from qfund.precisions.caches import KV_FORMATS
 
 #: Tokens of traces, each beside one that reads twice as many: where what grows with the tokens dominates, where the
 #: square of a mask shows, and where scores may dominate.

@@ -1,15 +1,18 @@
 """Whether a model fits: what is asked (``FitsRequest``) and what is answered (``Fits``)."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
 from qfund.core.errors import InvalidSpec
 from qfund.core.names import look_up
-from qfund.core.request import model_name
+from qfund.core.request import LATER, model_name
 from qfund.features.memory.request.budgets import checked_budget
-from qfund.features.memory.request.kv_cache import KV_CHOICES, KV_FORMATS, CacheLayers, State
+from qfund.features.memory.request.kv_cache import CacheLayers, State
+from qfund.precisions.caches import canonical_kv
+from qfund.precisions.files import file_names, is_file, row_of
+from qfund.precisions.precision import Precision
 from qfund.precisions.request import ALSO
 from qfund.precisions.table import PRECISIONS, precision
 
@@ -120,6 +123,7 @@ class Weights:
             once, beside the codes, while it is multiplied. 0 where nothing is dequantised.
         stays: what of the matrices is not converted, where that is more than a few per cent: the predicate of a
             sentence.
+        bits: a weight, of a quantised file; None of a precision, which knows them.
     """
 
     precision: str
@@ -127,6 +131,7 @@ class Weights:
     parts: dict[str, int]
     dequantised: int = 0
     stays: str = ""
+    bits: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +142,8 @@ class Workload:
         budget: bytes.
         context: tokens of each sequence, prompt and answer together; an encoder-decoder reads and writes as many.
         batch: sequences at once.
-        kv: name of ``KV_FORMATS``; None for the dtype that each precision computes in.
+        kv: name of ``KV_FORMATS``, or two as ``"q8_0/q4_0"`` for keys and values apart; None for the dtype that each
+            precision computes in.
         runtime: name of ``RUNTIMES``.
         all_logits: keep logits of every position, as scoring a text does; generation keeps the last position's.
     """
@@ -152,13 +158,15 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class FitsRequest:
-    """What is asked. ``model``, ``revision`` and ``also`` as in a comparison's ``Spec``."""
+    """What is asked. ``model``, ``revision``, ``also`` and ``files`` as in a comparison's ``Spec``; ``model`` may be a
+    GGUF file too, which then stands alone, as far as its head tells what the model caches."""
 
     model: str
     workload: Workload
     precisions: tuple[str, ...] = DEFAULT_PRECISIONS
     also: tuple[str, ...] = ()
     revision: str | None = None
+    files: tuple[str, ...] = field(default=(), metadata=LATER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +241,16 @@ class Fits:
     notes: tuple[str, ...]
 
 
+#: torch's name of what runtimes that keep a file's codes compute and cache in.
+KEPT = "float16"
+
+
+def row_in(name: str, bits: float | None = None) -> Precision:
+    """A precision, or what stands for a quantised file of so many bits a weight that a runtime keeps as it is."""
+    row = row_of(name)
+    return replace(row, dtype=KEPT, bits=0, scale_bits=bits or 32.0) if is_file(name) else row
+
+
 def to_json(found: Fits) -> bytes:
     return msgspec.json.encode(found)
 
@@ -245,7 +263,8 @@ def checked(request: FitsRequest) -> FitsRequest:
         InvalidSpec: a value out of range.
     """
     model = model_name(request.model)
-    if not request.precisions:
+    file_names(request.files)
+    if not request.precisions and not request.files:
         raise InvalidSpec("No precision is named.", f"Choose among: {', '.join(PRECISIONS)}.")
     for name in request.precisions:
         precision(name)
@@ -262,14 +281,14 @@ def checked(request: FitsRequest) -> FitsRequest:
 
 
 def checked_workload(workload: Workload) -> Workload:
-    """The workload as it is.
+    """The same in its one canonical form.
 
     Raises:
         UnknownName: an unknown KV format or runtime.
         InvalidSpec: a number out of range.
     """
     if workload.kv is not None:
-        look_up({name: KV_FORMATS[name] for name in KV_CHOICES}, workload.kv, "KV precision")
+        workload = replace(workload, kv=canonical_kv(workload.kv))
     look_up(RUNTIMES, workload.runtime, "device")
     checked_budget(workload.budget)
     for name, value, largest in (("context", workload.context, MAX_CONTEXT), ("batch", workload.batch, MAX_BATCH)):

@@ -8,58 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qfund.core.errors import UnsupportedModel
-
-
-@dataclass(frozen=True, slots=True)
-class KvFormat:
-    """How keys and values are cached.
-
-    Attributes:
-        bits: per element.
-        group: how many elements share ``group_bytes`` of scale and zero-point; None for none.
-        tensor_bytes: of the scale that a whole tensor (a layer's keys, or its values) has.
-    """
-
-    name: str
-    bits: int
-    meaning: str
-    group: int | None = None
-    group_bytes: int = 0
-    tensor_bytes: int = 0
-
-    def bytes(self, elements: int) -> int:
-        """Of one tensor with so many elements."""
-        groups = -(-elements // self.group) if self.group else 0
-        return -(-elements * self.bits // 8) + groups * self.group_bytes + (self.tensor_bytes if elements else 0)
-
-
-# Groups of 64 with two 16-bit numbers are transformers' QuantizedCache (quanto, HQQ); llama.cpp's q8_0 and q4_0 (groups
-# of 32 with one) come to the same 8.5 and 4.5 bits. fp8 is its Fp8QuantizedLayer: one fp32 scale a tensor.
-_GROUPED = "groups of 64 with a scale and a zero-point of 16 bits each"
-KV_FORMATS: dict[str, KvFormat] = {
-    row.name: row
-    for row in (
-        KvFormat("fp64", 64, "as computed in fp64"),
-        KvFormat("fp32", 32, "as computed in fp32"),
-        KvFormat("bf16", 16, "as computed in bf16"),
-        KvFormat("fp16", 16, "as computed in fp16"),
-        KvFormat("fp8", 8, "8-bit floats, one fp32 scale a layer for keys and one for values", tensor_bytes=4),
-        KvFormat("int8", 8, f"8-bit integers, {_GROUPED}: 8.5 bits", group=64, group_bytes=4),
-        KvFormat("int4", 4, f"4-bit integers, {_GROUPED}: 4.5 bits", group=64, group_bytes=4),
-        KvFormat("q8_0", 8, "llama.cpp's blocks of 32 with a scale of 16 bits: 8.5 bits", group=32, group_bytes=2),
-        KvFormat("q4_0", 4, "llama.cpp's blocks of 32 with a scale of 16 bits: 4.5 bits", group=32, group_bytes=2),
-        KvFormat(
-            "int4_kivi",
-            4,
-            "4-bit integers as KIVI groups them, keys by 32 tokens of a channel, values by 32 channels of a token, "
-            "with a scale and a zero-point of 16 bits each: 5 bits",
-            group=32,
-            group_bytes=4,
-        ),
-    )
-}
-#: What ``kv`` may name; None is the dtype that the precision computes in.
-KV_CHOICES = ("fp32", "bf16", "fp16", "fp8", "int8", "int4", "q8_0", "q4_0", "int4_kivi")
+from qfund.precisions.caches import KvFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,17 +245,19 @@ SIZES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 KV_OF = {"float64": "fp64", "float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
 
-def kv_bytes(cache: Iterable[CacheLayers], batch: int, context: int, kv: KvFormat) -> int:
+def kv_bytes(
+    cache: Iterable[CacheLayers], batch: int, context: int, kv: KvFormat, values: KvFormat | None = None
+) -> int:
     """batch × tokens × layers × (keys + values) × bytes, and scales, after ``context`` tokens.
 
     A sliding window keeps its last tokens only. That is what a cache holds while a model writes token by token; right
     after a prompt longer than a window, transformers holds the whole prompt until the next token, which is counted
-    among the activations.
+    among the activations. ``values`` is the format of values where that is another than the keys'.
     """
     total = 0
     for row in cache:
         tokens = batch * row.tokens(context)
-        total += row.layers * (kv.bytes(tokens * row.keys) + kv.bytes(tokens * row.values))
+        total += row.layers * (kv.bytes(tokens * row.keys) + (values or kv).bytes(tokens * row.values))
     return total
 
 

@@ -18,10 +18,11 @@ from qfund.features.memory.request.fits import (
     Shape,
     Weights,
     Workload,
+    row_in,
 )
-from qfund.features.memory.request.kv_cache import KV_FORMATS, KV_OF, SIZES, Config, kv_bytes, state_bytes
+from qfund.features.memory.request.kv_cache import KV_OF, SIZES, Config, kv_bytes, state_bytes
+from qfund.precisions.caches import KV_FORMATS, KvFormat, parts, with_cache
 from qfund.precisions.precision import STORED
-from qfund.precisions.table import PRECISIONS
 
 EXACT, ESTIMATE = "exact", "estimate"
 
@@ -29,6 +30,15 @@ EXACT, ESTIMATE = "exact", "estimate"
 def rows(shape: Shape, weights: Iterable[Weights], workload: Workload) -> tuple[Row, ...]:
     """One row a precision, pure arithmetic: at most milliseconds."""
     return tuple(_row(shape, one, workload) for one in weights)
+
+
+def rows_with(shape: Shape, weights: Iterable[Weights], workload: Workload, kv: Iterable[str]) -> dict[str, Row]:
+    """By candidate: each precision as the workload caches, and with each of these caches."""
+    held = tuple(weights)
+    found = {row.precision: row for row in rows(shape, held, workload)}
+    for name in kv:
+        found |= {with_cache(row.precision, name): row for row in rows(shape, held, replace(workload, kv=name))}
+    return found
 
 
 def _row(shape: Shape, weights: Weights, workload: Workload) -> Row:
@@ -56,16 +66,22 @@ def _parts(shape: Shape, weights: Weights, workload: Workload, context: int) -> 
     alive += behind_windows(shape, batch, context, dtype) + weights.dequantised
     return {
         "weights": Amount(weights.bytes, EXACT),
-        "kv_cache": Amount(kv_bytes(shape.cache, batch, context, KV_FORMATS[workload.kv or KV_OF[dtype]]), EXACT),
+        "kv_cache": Amount(kv_bytes(shape.cache, batch, context, *_formats(workload.kv or KV_OF[dtype])), EXACT),
         "state": Amount(state_bytes(shape.states, batch, dtype), EXACT),
         "activations": Amount(alive, ESTIMATE),
         "runtime": Amount(RUNTIMES[workload.runtime].bytes, ESTIMATE),
     }
 
 
+def _formats(kv: str) -> tuple[KvFormat, KvFormat]:
+    """Of keys and of values."""
+    keys, values = parts(kv)
+    return KV_FORMATS[keys], KV_FORMATS[values]
+
+
 def computes_in(shape: Shape, weights: Weights) -> str:
     """torch's name of a dtype. A checkpoint that is quantised already stands alone: the one that was traced for it."""
-    row = PRECISIONS[weights.precision]
+    row = row_in(weights.precision)
     return shape.activations[-1].dtype if row.family == STORED else row.dtype
 
 

@@ -8,7 +8,7 @@ from qfund.drawing.phrases import label
 from qfund.features.memory.link import ADDRESS, SECTIONS, Asked
 from qfund.features.memory.request.budgets import GPUS, MACHINE, recognized
 from qfund.features.memory.request.fits import MAX_BATCH, MAX_CONTEXT
-from qfund.features.memory.request.kv_cache import KV_CHOICES, KV_FORMATS
+from qfund.precisions.caches import KV_CHOICES, KV_FORMATS, title
 from qfund.ui import pickers
 from qfund.ui.pickers import OFFERED
 
@@ -80,8 +80,8 @@ def workload(asked: Asked) -> Asked:
         )
         kv = st.selectbox(
             "KV cache in",
-            (AS_COMPUTED, *KV_CHOICES),
-            format_func=lambda name: name if name == AS_COMPUTED else name.upper(),
+            tuple(dict.fromkeys((AS_COMPUTED, *KV_CHOICES, st.session_state["memory_kv"]))),
+            format_func=lambda name: name if name == AS_COMPUTED else title(name).upper(),
             key="memory_kv",
             width=150,
             help="; ".join(f"{name.upper()}: {KV_FORMATS[name].meaning}" for name in KV_CHOICES[3:]),

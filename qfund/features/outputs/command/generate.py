@@ -4,7 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from qfund.commandline import measuring, texts
-from qfund.commandline.options import beside, count, names, reference
+from qfund.commandline.options import FILE, KV, beside, count, names, reference
 from qfund.commandline.table import Command, Option
 from qfund.commandline.tables import aligned
 from qfund.core.errors import InvalidInput
@@ -34,7 +34,8 @@ def _run(options: Namespace) -> None:
     asked = GenerationRequest(
         model=options.model,
         reference=reference(options),
-        precisions=names(options.precision),
+        # Beside files, the usual candidates are not meant unless they are named.
+        precisions=names(options.precision) or (() if options.file else DEFAULT_PRECISIONS),
         prompts=given,
         max_new_tokens=options.max_new_tokens,
         stop=tuple(options.stop),
@@ -43,6 +44,8 @@ def _run(options: Namespace) -> None:
         also=names(options.also),
         revision=options.revision,
         chat=options.chat or options.conversations is not None,
+        kv=names(options.kv),
+        files=tuple(options.file),
     )
     measuring.put(measuring.stored(asked, options), options, text, generation.to_json)
 
@@ -50,7 +53,9 @@ def _run(options: Namespace) -> None:
 COMMAND = Command(
     run=_run,
     rows=(
-        *beside(DEFAULT_PRECISIONS),
+        *beside((), otherwise=" ".join(DEFAULT_PRECISIONS)),
+        FILE,
+        KV,
         Option("--prompt", "go on with this text; can be given again (default: the project's)", "T", again=True),
         Option(
             "--prompts-file",
@@ -88,7 +93,10 @@ COMMAND = Command(
         ),
         Option("--seed", "of the random numbers (default: 0)", "N", int, 0),
     ),
-    examples=('qfund generate pydoc-llama --precision bf16 int4 --prompt "def open_url(url):"',),
+    examples=(
+        'qfund generate pydoc-llama --precision bf16 int4 --prompt "def open_url(url):"',
+        "qfund generate ./my-model --file ./my-model-Q4_K_M.gguf",
+    ),
 )
 
 
@@ -98,12 +106,12 @@ def text(found: Generation) -> str:
     lines = [f"{request.model}, {found.architecture}. {words.how_written(found)}", *found.notes, ""]
     if len(found.examples) > 1:
         lines += [*_statistics(found), ""]
-    lines += [f"{label(name)}: {words.candidate(found, name)}" for name in request.precisions]
+    lines += [f"{label(name)}: {words.candidate(found, name)}" for name in request.candidates]
     if len(found.examples) <= _WORST:
         for number in range(len(found.examples)):
             lines += ["", *_texts(found, number)]
     else:
-        for name in request.precisions:
+        for name in request.candidates:
             worst = [n for n in generation.worst_first(found, name) if found.examples[n].candidates[name].divergence]
             lines += ["", f"{label(name)}, the worst:"] if worst else []
             for number in worst[:_WORST]:
@@ -117,7 +125,7 @@ def text(found: Generation) -> str:
 def _statistics(found: Generation) -> list[str]:
     head = ["precision", "same tokens", "never diverge (%)", "divergent tokens (%)", "ties", "damage", "logit noise"]
     rows = []
-    for name in found.request.precisions:
+    for name in found.request.candidates:
         row = generation.statistics(found, name)
         if row is not None:
             ties = row.kinds.get(generation.TIED, 0)
@@ -131,9 +139,9 @@ def _texts(found: Generation, number: int) -> list[str]:
     """Every text after one prompt, with a mark where it parts from the reference's."""
     example, reference = found.examples[number], found.request.reference
     lines = [f"Prompt {number + 1}: {words.visible(example.prompt)}"]
-    width = max(len(label(name)) for name in (reference, *found.request.precisions))
+    width = max(len(label(name)) for name in (reference, *found.request.candidates))
     lines.append(f"  {label(reference):{width}}  {words.visible(example.reference.text)}")
-    for name in found.request.precisions:
+    for name in found.request.candidates:
         candidate = example.candidates[name]
         pieces, same = candidate.written.pieces, candidate.same
         marked = (

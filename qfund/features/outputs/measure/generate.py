@@ -22,13 +22,16 @@ from qfund.features.outputs.request.generation import (
     checked,
 )
 from qfund.inputs import conversations, prompts
-from qfund.models import configs, decoding, environment, inputs
+from qfund.models import configs, environment, inputs
 from qfund.models.comparison.logits import most_likely
 from qfund.models.comparison.positions import TOP
+from qfund.models.decoding import writing
+from qfund.models.decoding.reading import must_cache
 from qfund.models.inputs import chat
 from qfund.models.loading import LoadedModel
 from qfund.models.opened import Opened, opened
-from qfund.precisions.table import PRECISIONS
+from qfund.precisions.caches import kv_of, weights_of
+from qfund.precisions.files import label_of, row_of
 
 _WRITERS = ("causal language model", "sequence-to-sequence model")
 #: A text is decoded as a whole from this many tokens before its end: what a token adds depends on those near it.
@@ -45,17 +48,19 @@ def generate(request: GenerationRequest, progress: Progress = lambda phase, shar
     """
     started = time.perf_counter()
     request = checked(request)
-    names = (request.reference, *request.precisions)
+    names = (request.reference, *request.weights)
     opening = opened(request, names, request.also, progress)
     if opening.task.name not in _WRITERS:
         raise UnsupportedModel(
             f"{opening.found.architecture} ({opening.task.name}) has no head that writes text.",
             "Choose a causal or sequence-to-sequence language model, or look at this one's classes or embeddings.",
         )
+    if request.kv:
+        must_cache(opening.found, opening.task)
     asked, notes = _prepare(request, opening)
     opening.size(names)
     run = _Run(request, opening, asked, progress)
-    for group in opening.groups(request.reference, request.precisions):
+    for group in opening.groups(request.reference, _in_order(request)):
         run.group(group)
     return Generation(
         schema=SCHEMA,
@@ -64,10 +69,16 @@ def generate(request: GenerationRequest, progress: Progress = lambda phase, shar
         environment=environment.describe(opening.found.id, opening.revision),
         architecture=opening.found.architecture,
         task=opening.task.name,
-        examples=tuple(prompt.example(request.precisions) for prompt in asked),
-        notes=(*notes, *dict.fromkeys(run.notes)),
+        examples=tuple(prompt.example(request.candidates) for prompt in asked),
+        notes=(*notes, *opening.notes_of_files, *dict.fromkeys(run.notes)),
         seconds=time.perf_counter() - started,
     )
+
+
+def _in_order(request: GenerationRequest) -> list[str]:
+    """What runs the same weights with another cache after one another."""
+    weights = dict.fromkeys((request.reference, *request.weights))
+    return [name for own in weights for name in request.candidates if weights_of(name) == own]
 
 
 @dataclass(slots=True)
@@ -138,7 +149,7 @@ class _Run:
         self.request, self.opening, self.asked, self.progress = request, opening, asked, progress
         configs.generation(opening.found.folder)  # what is wrong with it is said before a weight is read
         self.notes: list[str] = []
-        self._grouped = self.opening.groups(request.reference, request.precisions)
+        self._grouped = self.opening.groups(request.reference, _in_order(request))
         self._all = sum((1 + len(group)) for group in self._grouped) * sum(prompt.limit for prompt in asked)
         self._done = 0.0
 
@@ -147,7 +158,7 @@ class _Run:
             self.progress(phase, self._done / self._all)
 
         with self.opening.loaded([self.request.reference, *names], step) as models:
-            self.notes += decoding.ignored(getattr(models[0].model, "generation_config", None))
+            self.notes += writing.ignored(getattr(models[0].model, "generation_config", None))
             for prompt in self.asked:
                 self._prompt(prompt, names, models)
 
@@ -164,19 +175,19 @@ class _Run:
     def _write(
         self, prompt: _Prompt, name: str, model: LoadedModel, reference: "_Text | None", shown: dict[str, str]
     ) -> "_Text":
-        row = PRECISIONS[name]
+        row, kv = row_of(name), kv_of(name)
         which = f", prompt {prompt.number} of {len(self.asked)}" if len(self.asked) > 1 else ""
         text = _Text(self.request, prompt, reference)
         begun = self._done
 
         def report(written: str, count: int) -> None:
-            self.progress(f"writing in {row.label}{which}", (begun + count) / self._all)
+            self.progress(f"writing in {label_of(name)}{which}", (begun + count) / self._all)
             if isinstance(self.progress, Streaming):
                 shown[name] = written
                 self.progress.show(shown)
 
         report("", 0)
-        writer = decoding.Writer(model.model, row, prompt.ids, prompt.start, prompt.limit)
+        writer = writing.Writer(model.model, row, prompt.ids, prompt.start, prompt.limit, kv)
         text.write(writer, report)
         self._done = begun + prompt.limit
         return text
@@ -199,7 +210,7 @@ class _Text:
         shares = tuple(float(f"{share:.4g}") for share in self.probabilities)
         return Continuation(tuple(self.tokens), tuple(self.pieces), shares, self.ended)
 
-    def write(self, writer: decoding.Writer, report: Callable[[str, int], None]) -> None:
+    def write(self, writer: writing.Writer, report: Callable[[str, int], None]) -> None:
         text = ""
         for step in range(self._prompt.limit):
             scores = self._drawn(writer.scores(), step)

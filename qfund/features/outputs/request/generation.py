@@ -16,6 +16,7 @@ from qfund.core.errors import InvalidSpec
 from qfund.core.estimate import Estimate, of_items
 from qfund.core.request import LATER
 from qfund.precisions import request as precisions_request
+from qfund.precisions.caches import checked_kv
 
 SCHEMA = 1
 MAX_PROMPTS = 512
@@ -57,6 +58,8 @@ class GenerationRequest:
             numbers (Gumbel noise on the logits, by ``seed``), so that only the model makes a difference.
         chat: each prompt is a user's message (or a conversation, ``qfund.inputs.conversations.written``), rendered by
             the checkpoint's own chat template; what is written is the answer.
+        kv: caches that keys and values are rounded to where they are written, as in a ``Spec``.
+        files: quantised files of the model, candidates too, as in ``Spec``.
     """
 
     model: str
@@ -70,9 +73,21 @@ class GenerationRequest:
     also: tuple[str, ...] = ()
     revision: str | None = None
     chat: bool = field(default=False, metadata=LATER)
+    kv: tuple[str, ...] = field(default=(), metadata=LATER)
+    files: tuple[str, ...] = field(default=(), metadata=LATER)
 
     def __post_init__(self) -> None:
         precisions_request.take_usual_reference(self)
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """As ``precisions.request.candidates_of``."""
+        return precisions_request.candidates_of(self)
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Those of ``candidates`` that cache as they compute."""
+        return precisions_request.weights_named(self)
 
 
 EXAMPLE = GenerationRequest("pydoc-llama")
@@ -100,7 +115,7 @@ def checked(request: GenerationRequest) -> GenerationRequest:
     if request.prompts is not None:
         precisions_request.check_texts(request.prompts, "prompt", MAX_PROMPTS)
     # A seed that nothing is drawn with makes no other request.
-    return replace(request, seed=request.seed if request.temperature else 0)
+    return replace(request, seed=request.seed if request.temperature else 0, kv=checked_kv(request.kv))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from qfund.features.outputs.request.embeddings import POOLINGS
 from qfund.features.outputs.request.generation import MAX_NEW_TOKENS
 from qfund.inputs import pairs
 from qfund.inputs.prompts import BETWEEN, separated
+from qfund.precisions.caches import known_kv
 from qfund.precisions.table import PRECISIONS
 from qfund.ui import pickers
 from qfund.ui.pickers import FIELD, WITH_STORED, option_label
@@ -45,6 +46,7 @@ def follow(asked: Asked, new: bool) -> None:
         "prompts": f"\n{BETWEEN}\n".join(asked.prompts or (_START,)),
         "tokens": asked.new_tokens,
         "chat": asked.chat,
+        "kv": list(asked.kv),
         "temperature": asked.temperature,
         "seed": asked.seed,
         "stop": "\n".join(text.replace("\n", _LINE_END) for text in asked.stop),
@@ -53,6 +55,7 @@ def follow(asked: Asked, new: bool) -> None:
         "sentences": "\n".join(asked.sentences),
         "pooling": asked.pooling,
         "pairs": asked.pairs,
+        "files": "\n".join(asked.files),
         **{f"margin_{name}": round(times * getattr(asked, field), 6) for name, (field, times, _) in MARGINS.items()},
     }
     pickers.begin("outputs", values, new)
@@ -97,7 +100,7 @@ def draw(asked: Asked) -> Asked:
                 horizontal=True, vertical_alignment="bottom", width="content", height=height, border=False
             ):
                 with st.popover("Options", icon=":material/tune:"):
-                    asked = _common(_drawing(asked) if asked.view == "text" else asked)
+                    asked = _common(_files(_drawing(asked)) if asked.view == "text" else asked)
                 label, icon = _ACTIONS[asked.view]
                 st.button(label, type="primary", key="outputs_go", icon=icon, width=150, on_click=_want)
         return _texts(asked)
@@ -179,9 +182,17 @@ def _drawing(asked: Asked) -> Asked:
         help=f"A text ends with the token that completes one of these; `{_LINE_END}` stands for a line end.",
         persist_state="session",
     )
+    caches, _ = known_kv(
+        pickers.caches("outputs_kv", "The reference and every candidate write once more with each of these caches.")
+    )
     each = (line.replace(_LINE_END, "\n") for line in lines(str(stop or "")) if line)
     stops = tuple(each)[: generation.MAX_STOPS]
-    return replace(asked, temperature=float(temperature), seed=int(seed or 0), stop=stops)
+    return replace(asked, temperature=float(temperature), seed=int(seed or 0), stop=stops, kv=caches)
+
+
+def _files(asked: Asked) -> Asked:
+    pickers.quantized_files("outputs_files", "Each writes beside the precisions, with its own weights, decoded.")
+    return replace(asked, files=pickers.named_files("outputs_files"))
 
 
 def _embeddings(asked: Asked) -> Asked:

@@ -20,11 +20,14 @@ def command_line(asked: Asked) -> str:
     words = ["qfund", command, asked.model, "--reference", asked.reference, "--precision", *asked.precisions]
     words += ["--also", *asked.also] if asked.also else []
     words += ["--revision", asked.revision] if asked.revision else []
+    if asked.view == "text":
+        words += [word for file in asked.files for word in ("--file", file)]
     # With "=", so that a text may begin with a hyphen.
     if asked.view == "text":
         words += ["--max-new-tokens", str(asked.new_tokens)]
         words += ["--temperature", f"{asked.temperature:g}", "--seed", str(asked.seed)] if asked.temperature else []
         words += ["--chat"] if asked.chat else []
+        words += ["--kv", *asked.kv] if asked.kv else []
         words += [f"--stop={text}" for text in asked.stop]
         words += [f"--prompt={text}" for text in asked.prompts or ()]
     elif asked.view == "classes":

@@ -11,6 +11,7 @@ from qfund.features.outputs.request.embeddings import Embeddings
 from qfund.features.outputs.request.generation import Generation
 from qfund.features.outputs.view import choices, classes, embeddings, text
 from qfund.features.outputs.view.captions import page as captions
+from qfund.precisions.request import candidates_of
 from qfund.ui import folding, progress, services
 from qfund.ui.services import Answer
 from qfund.ui.states import empty, failed, literal, told
@@ -83,13 +84,13 @@ def _below(asked: Asked) -> None:
             if answer.job.state == "failed":
                 return
         title, invitation, icon = _INVITATIONS[asked.view]
-        together = phrases.together((asked.reference, *asked.precisions))
+        together = phrases.together((asked.reference, *asked.candidates))
         empty(title, invitation.format(model=literal(asked.model), precisions=together), icon)
 
 
 def _result(answer: Answer) -> None:
     found = answer.result
-    precisions = phrases.together((found.request.reference, *found.request.precisions))
+    precisions = phrases.together((found.request.reference, *candidates_of(found.request)))
     st.header(literal(f"{found.request.model}: {precisions}"), anchor=False)
     _VIEWS[type(found)].draw(answer)
     st.caption(literal(words.provenance(found)))

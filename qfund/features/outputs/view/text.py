@@ -34,7 +34,7 @@ def draw(answer: Answer) -> None:
 
 
 def _candidates(found: Generation) -> None:
-    names = found.request.precisions
+    names = found.request.candidates
     if len(names) > FEW:
         st.dataframe(
             tables.candidates(found),
@@ -136,13 +136,13 @@ def _example(answer: Answer) -> None:
             alt="Probabilities that both precisions gave to the likeliest tokens where they part",
         )
     st.markdown("**Token by token**")
-    st.html(aligned.table(example, found.request.reference, found.request.precisions))
+    st.html(aligned.table(example, found.request.reference, found.request.candidates))
 
 
 def _chosen(key: str, found: Generation) -> tuple[str, int]:
     """The candidate and the number of the example that are looked at, in the address too."""
     asked = ADDRESS.current()
-    names = found.request.precisions
+    names = found.request.candidates
     st.markdown("**Where they part**")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         begin = asked.look if asked.look in names else _most(found)
@@ -168,10 +168,10 @@ def _chosen(key: str, found: Generation) -> tuple[str, int]:
 
 def _most(found: Generation) -> str:
     """The candidate that diverges at all and is nearest to the reference: where it parts is most worth a look."""
-    for name in found.request.precisions:
+    for name in found.request.candidates:
         if any(example.candidates[name].divergence for example in found.examples):
             return name
-    return found.request.precisions[0]
+    return found.request.candidates[0]
 
 
 def _number(found: Generation, key: str, name: str, ordered: list[int], begin: int) -> int:
@@ -195,9 +195,9 @@ def _tables(found: Generation) -> None:
     if not listing.open:
         return
     with listing:
-        if len(found.request.precisions) <= FEW:
+        if len(found.request.candidates) <= FEW:
             st.dataframe(tables.candidates(found), hide_index=True, alt="Statistics of every candidate")
-        names = found.request.precisions
+        names = found.request.candidates
         chosen = st.selectbox("Candidate", names, format_func=label, key="outputs_table_of", width=300)
         st.dataframe(
             tables.examples(found, chosen if chosen in names else names[0]),

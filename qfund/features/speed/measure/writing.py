@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import DynamicCache
 
 from qfund.core.errors import UnsupportedModel
+from qfund.models.counting import stored_bytes
 from qfund.models.forward import arithmetic, explained
 from qfund.precisions.precision import Precision
 
@@ -36,11 +37,14 @@ class ModelWriter:
     def begin(self, batch: int, depth: int) -> None:
         generator = torch.Generator().manual_seed(0)
         ids = torch.randint(self._vocabulary, (batch, depth), generator=generator)
-        self._cache = DynamicCache(config=self._model.config)
+        self._cache = self._new_cache(batch)
         self._run(ids.to(self._model.device))
 
     def step(self) -> None:
         self._run(self._next)
+
+    def _new_cache(self, batch: int) -> Any:
+        return DynamicCache(config=self._model.config)
 
     @torch.inference_mode()
     def _run(self, ids: torch.Tensor) -> None:
@@ -49,6 +53,21 @@ class ModelWriter:
         self._next = logits[:, -1:].argmax(-1)
         if logits.device.type == "cuda":
             torch.cuda.synchronize(logits.device)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Of weights, scales and buffers."""
+        return stored_bytes(self._model)
+
+    @property
+    def read_bytes(self) -> int:
+        """That each step reads: all but the embeddings, of which a row is taken, unless the output head multiplies by
+        the same weight."""
+        embedding, head = self._model.get_input_embeddings(), self._model.get_output_embeddings()
+        weight = embedding._parameters.get("weight")
+        if weight is None or (head is not None and head._parameters.get("weight") is weight):
+            return self.stored_bytes
+        return self.stored_bytes - stored_bytes(embedding)
 
     def cache_bytes(self, batch: int, depth: int) -> int:
         """Of keys and values after such prompts."""

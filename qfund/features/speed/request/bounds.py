@@ -5,7 +5,7 @@ every weight by every token, so the peak of matrix products does (S. Williams et
 """
 
 from qfund.features.speed.request.speed import Bounds, Point, Run
-from qfund.precisions.table import PRECISIONS
+from qfund.precisions.files import is_file, row_of
 
 
 def step_bytes(run: Run, point: Point) -> int:
@@ -19,8 +19,11 @@ def decode_share(bounds: Bounds, run: Run, point: Point) -> float:
 
 
 def prefill_share(bounds: Bounds, run: Run, point: Point) -> float | None:
-    """Operations a second over the peak of the dtype that is computed in; None where that was not measured."""
-    peak = bounds.peaks.get(PRECISIONS[run.precision].dtype)
+    """Operations a second over the peak of the dtype that is computed in; None where that was not measured, and of
+    a GGUF file, whose products llama.cpp makes of integers."""
+    if is_file(run.precision):
+        return None
+    peak = bounds.peaks.get(row_of(run.precision).dtype)
     if not peak:
         return None
     return point.prefill.median / (point.batch * point.depth) * point.flops / peak

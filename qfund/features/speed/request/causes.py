@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from qfund.core.units import bytes_text, number_text, seconds_text
 from qfund.features.speed.request.bounds import decode_share
 from qfund.features.speed.request.speed import Point, Run, Speed
-from qfund.precisions.table import PRECISIONS
+from qfund.precisions.files import row_of
 
 #: Decoding explains a gap of which it is such a share: a kernel that has a smaller gap does not decode all weights.
 EXPLAINS = (0.5, 1.5)
@@ -56,9 +56,9 @@ def causes(found: Speed, run: Run, point: Point, phase: str = DECODE) -> tuple[C
 
 
 def _arithmetic(found: Speed, run: Run) -> Cause | None:
-    dtype = PRECISIONS[run.precision].dtype
+    dtype = row_of(run.precision).dtype
     peaks = found.bounds.peaks
-    own, full = peaks.get(dtype), peaks.get(PRECISIONS[found.reference.precision].dtype)
+    own, full = peaks.get(dtype), peaks.get(row_of(found.reference.precision).dtype)
     if not own or not full or own >= NATIVE * full:
         return None
     return Cause(
@@ -87,8 +87,8 @@ def _decoding(found: Speed, run: Run, point: Point, phase: str) -> Cause | None:
 
 def _plain(found: Speed, run: Run) -> Run:
     """The plain cast to the dtype that a run computes in; the reference where that was not timed."""
-    dtype = PRECISIONS[run.precision].dtype
-    casts = (other for other in found.runs if other.backend == "torch" and PRECISIONS[other.precision].dtype == dtype)
+    dtype = row_of(run.precision).dtype
+    casts = (other for other in found.runs if other.backend == "torch" and row_of(other.precision).dtype == dtype)
     return next(casts, found.reference)
 
 

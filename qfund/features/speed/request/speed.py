@@ -1,13 +1,15 @@
 """Speed: what is asked (``SpeedRequest``) and what was found (``Speed``). No torch."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from qfund.checkpoints import catalog
 from qfund.core.environment import Environment
 from qfund.core.errors import InvalidSpec, UnavailablePrecision
 from qfund.core.estimate import Spread
 from qfund.core.names import look_up
+from qfund.core.request import LATER
 from qfund.precisions.backends import BACKENDS
+from qfund.precisions.files import file_names
 from qfund.precisions.precision import STORED
 from qfund.precisions.request import canonical
 from qfund.precisions.table import PRECISIONS
@@ -19,11 +21,15 @@ MAX_BATCH, MAX_DEPTH, MAX_NEW, MAX_ROUNDS = 64, 65_536, 1024, 50
 MOST_POINTS = 4
 #: What runs a format: a plain cast needs nothing besides torch; qfund's own modules decode weights as they are used.
 TORCH, OWN = "torch", "qfund"
+#: What runs GGUF files; and what takes minutes to make, so that it is timed where it is named.
+LLAMA, COMPILED = "llama.cpp", "torch.compile"
 #: name → what it is.
 RUNNERS = {
     TORCH: "plain casts, as torch runs them",
     OWN: "qfund's own modules, which decode weights at every use: bytes of a file, and no kernel",
     **{name: backend.meaning for name, backend in BACKENDS.items()},
+    LLAMA: "GGUF files (--file), as llama.cpp runs them here, through llama-cpp-python",
+    COMPILED: "steps of casts and of qfund's modules, compiled: minutes of compiling, so only where it is named",
 }
 
 
@@ -39,6 +45,7 @@ class SpeedRequest:
         new_tokens: that are written at each depth, greedily, with a cache.
         rounds: turns of every model, besides one that warms up.
         also: kinds of modules that quantisers convert too, as in a comparison.
+        files: GGUF files of the model, paths or ``owner/name:file`` of the Hub, timed beside.
     """
 
     model: str = catalog.EXAMPLE
@@ -51,6 +58,7 @@ class SpeedRequest:
     rounds: int = DEFAULT_ROUNDS
     revision: str | None = None
     also: tuple[str, ...] = ()
+    files: tuple[str, ...] = field(default=(), metadata=LATER)
 
 
 def checked(request: SpeedRequest) -> SpeedRequest:
@@ -75,6 +83,7 @@ def checked(request: SpeedRequest) -> SpeedRequest:
         _within(what, values, most)
     _within("new_tokens", (request.new_tokens,), MAX_NEW)
     _within("rounds", (request.rounds,), MAX_ROUNDS)
+    file_names(request.files)  # raises what is wrong with them
     found = _canonical(request)
     return replace(
         found,
@@ -150,6 +159,7 @@ class Run:
         backend: name of ``RUNNERS``; ``call`` is what a user of that library writes.
         load_seconds: from the files to a model that is ready.
         stored_bytes: of weights, scales and buffers; ``read_bytes`` of those that each step reads.
+        compile_seconds: that compiling took, before anything was timed; None where nothing was compiled.
         decoding_seconds: that decoding every weight once takes, with nothing multiplied; None of plain casts.
         problem: what is wrong with its weights.
     """
@@ -164,6 +174,7 @@ class Run:
     call: str = ""
     note: str | None = None
     problem: str | None = None
+    compile_seconds: float | None = None
 
     def at(self, batch: int, depth: int) -> Point:
         return next(point for point in self.points if (point.batch, point.depth) == (batch, depth))

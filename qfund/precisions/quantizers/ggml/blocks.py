@@ -9,14 +9,14 @@ import torch
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, quants
 from torch import Tensor, nn
 
-from qfund.precisions.quantizers.ggml import iq4, k_types
+from qfund.precisions.quantizers.ggml import iq4, k_types, legacy
 from qfund.precisions.quantizers.ggml.k_types import Bytes
 from qfund.precisions.quantizers.ggml.search import Floats
 from qfund.precisions.quantizers.quantizer import Layout, Shape
 
 #: Weights that are encoded at once: the arrays of a search stay in a core's cache.
 _AT_ONCE = 64 * 1024
-_ENCODERS: dict[str, Callable[[Floats], Bytes]] = {
+_ENCODERS: dict[str, Callable[..., Bytes]] = {
     "Q2_K": k_types.q2_k,
     "Q3_K": k_types.q3_k,
     "Q4_K": k_types.q4_k,
@@ -74,13 +74,21 @@ class Blocks:
         rows, columns = weight.shape
         kind = self.fitting(columns)
         encode = _ENCODERS.get(kind.name) or partial(quants.quantize, qtype=kind._type)
-        blocks = weight.detach().float().cpu().contiguous().numpy().reshape(-1, kind.size)
-        found = np.empty((len(blocks), kind.bytes), np.uint8)
+        values = weight.detach().float().cpu().contiguous().numpy()
+        costs = self.costs(values, kind)
+        if costs is not None:
+            encode = legacy.ENCODERS.get(kind.name, encode)
+        given = [part.reshape(-1, kind.size) for part in (values, costs) if part is not None]
+        found = np.empty((values.size // kind.size, kind.bytes), np.uint8)
         step = max(1, _AT_ONCE // kind.size)
         with np.errstate(all="ignore"):  # blocks of zeros are divided by zero, and then left out
-            for start in range(0, len(blocks), step):
-                found[start : start + step] = encode(blocks[start : start + step]).view(np.uint8)
+            for start in range(0, len(found), step):
+                found[start : start + step] = encode(*(part[start : start + step] for part in given)).view(np.uint8)
         return {"data": torch.from_numpy(found.reshape(rows, columns // kind.size * kind.bytes)).to(weight.device)}
+
+    def costs(self, values: Floats, kind: "Blocks") -> Floats | None:
+        """What an error of each weight costs that is stored in ``kind``; None without an importance matrix."""
+        return None
 
     def dequantize(self, stored: Mapping[str, Tensor], shape: Shape, dtype: torch.dtype) -> Tensor:
         """The float weight [out, in] that the bytes stand for, rounded from float32 to ``dtype``."""

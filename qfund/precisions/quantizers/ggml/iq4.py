@@ -1,7 +1,7 @@
 """ggml's IQ4 types: codes of four bits for 16 values that lie closer around zero, 32 weights to a scale.
 
 Each encoder takes [blocks, weights of a block] float32 and gives [blocks, bytes] uint8, as ``ggml-quants.c`` lays them
-out.
+out; ``weights`` as in ``k_types``.
 """
 
 from typing import Any
@@ -19,13 +19,13 @@ _NEAREST = _VALUES[_HALVES]
 _TRIES = 7
 
 
-def _scales(x: Floats) -> Floats:
-    """[32, blocks] → the scale of each block: that of the values which explain it best, weighted by x².
+def _scales(x: Floats, weights: Floats | None) -> Floats:
+    """[32, blocks] → the scale of each block: that of the values which explain it best, weighted by x² or as given.
 
     The weight of the largest magnitude becomes 127 at first; then −127 + i for i from −7 to 7.
     """
     extreme = furthest(x)
-    weights = x * x
+    weights = x * x if weights is None else weights
     term, values = np.empty_like(x), np.empty_like(x)
     places = np.empty(x.shape, np.intp)
 
@@ -65,17 +65,17 @@ def _codes(x: Floats, scale: Floats) -> NDArray[np.integer[Any]]:
     return codes[:, :16] | codes[:, 16:] << 4
 
 
-def iq4_nl(x: Floats) -> NDArray[np.uint8]:
+def iq4_nl(x: Floats, weights: Floats | None = None) -> NDArray[np.uint8]:
     """18 bytes for 32 weights: a float16, the codes."""
     blocks = np.ascontiguousarray(x.T)
-    scale = _scales(blocks)
+    scale = _scales(blocks, None if weights is None else np.ascontiguousarray(weights.T))
     return np.concatenate([scale.astype("<f2")[:, None].view(np.uint8), _codes(blocks, scale)], 1)
 
 
-def iq4_xs(x: Floats) -> NDArray[np.uint8]:
+def iq4_xs(x: Floats, weights: Floats | None = None) -> NDArray[np.uint8]:
     """136 bytes for 256 weights: a float16, 8 scales of 6 bits (the upper two of all first), the codes."""
     blocks = np.ascontiguousarray(x.reshape(-1, 32).T)
-    scale = _scales(blocks).reshape(-1, 8)
+    scale = _scales(blocks, None if weights is None else np.ascontiguousarray(weights.reshape(-1, 32).T)).reshape(-1, 8)
     d = -furthest(scale.T) / np.float32(32)
     inverse = np.where(d != 0, 1 / d, np.float32(0))
     steps = np.clip(np.rint(inverse[:, None] * scale), -32, 31)

@@ -1,6 +1,7 @@
 """ggml's K types: 256 weights of a row share one or two 16-bit scales, and 16 or 32 of them small integers of these.
 
-Each encoder takes [blocks, 256] float32 and gives [blocks, bytes] uint8 as ``ggml-quants.c`` lays them out.
+Each encoder takes [blocks, 256] float32 and gives [blocks, bytes] uint8 as ``ggml-quants.c`` lays them out. ``weights``
+of the same shape say what an error of each costs, where an importance matrix is given; ggml then searches otherwise.
 """
 
 from typing import Any
@@ -15,7 +16,9 @@ from qfund.precisions.quantizers.ggml.search import (
     affine,
     descended,
     furthest,
+    positive,
     symmetric,
+    symmetric_codes,
     total,
 )
 
@@ -71,36 +74,57 @@ def _symmetric_codes(x: Floats, scale: Floats, top: int) -> Floats:
     return np.clip(codes, -top, top - 1, out=codes)
 
 
-def q2_k(x: Floats) -> Bytes:
+def important(x: Floats, weights: Floats, top: int) -> Affine:
+    """``affine`` as ggml calls it where an importance matrix is given."""
+    return affine(x, weights, top, -0.9, 0.05, 36, absolute=False)
+
+
+def q2_k(x: Floats, weights: Floats | None = None) -> Bytes:
     """84 bytes: 16 scales and minima of 4 bits, codes of 2, two float16."""
     blocks = columns(x, 16)
-    found = affine(blocks, np.abs(blocks), 3, -0.5, 0.1, 15, absolute=True)
-    scales, d = _small(found.scale.reshape(-1, 16), 15)
-    minima, least = _small(-found.minimum.reshape(-1, 16), 15)
+    if weights is None:
+        found, sums = affine(blocks, np.abs(blocks), 3, -0.5, 0.1, 15, absolute=True), None
+    else:
+        cost = columns(weights, 16)
+        found, sums = important(blocks, cost, 3), total(cost)
+    scales, d = _small(found.scale.reshape(-1, 16), 15, sums)
+    minima, least = _small(-found.minimum.reshape(-1, 16), 15, sums)
     real = _as_half(d)[:, None] * scales, _as_half(least)[:, None] * minima
     codes = _affine_codes(blocks, real[0].ravel(), real[1].ravel(), 3, found)
     packed = scales.astype(np.uint8) | minima.astype(np.uint8) << 4
     return np.concatenate([packed, _quads(codes), _half(d), _half(least)], 1)
 
 
-def _small(values: Floats, top: int) -> tuple[Floats, Floats]:
-    """[blocks, n] ≥ 0 → whole numbers up to ``top``, as floats, and what one of them stands for."""
+def _small(values: Floats, top: int, sums: Floats | None) -> tuple[Floats, Floats]:
+    """[blocks, n] ≥ 0 → whole numbers up to ``top``, as floats, and what one of them stands for; ``sums`` [blocks · n]
+    are the weights that each value is for."""
+    if sums is not None:
+        step, found = positive(np.ascontiguousarray(values.T), np.ascontiguousarray(sums.reshape(values.shape).T), top)
+        return np.ascontiguousarray(found.T), step
     most = np.maximum(values.max(axis=1), np.float32(0))
     inverse = np.where(most > 0, np.float32(top) / most, np.float32(0))
     codes = np.clip(np.rint(inverse[:, None] * values), 0, top)
     return codes, most / np.float32(top)
 
 
-def q3_k(x: Floats) -> Bytes:
+def q3_k(x: Floats, weights: Floats | None = None) -> Bytes:
     """110 bytes: the codes' third bits, their lower two, 16 scales of 6 bits, one float16."""
     blocks = columns(x, 16)
-    scale, first = descended(blocks, 4)
-    scale = scale.reshape(-1, 16)
-    extreme = furthest(scale.T)
-    inverse = np.float32(-32) / extreme
-    d = np.where(extreme != 0, 1 / inverse, np.float32(0))
-    scales = np.clip(np.rint(inverse[:, None] * scale), -32, 31)
-    scales = np.where(extreme[:, None] != 0, scales, np.float32(-32))  # bytes of zeros
+    if weights is None:
+        scale, first = descended(blocks, 4)
+        scale = scale.reshape(-1, 16)
+        extreme = furthest(scale.T)
+        inverse = np.float32(-32) / extreme
+        d = np.where(extreme != 0, 1 / inverse, np.float32(0))
+        scales = np.clip(np.rint(inverse[:, None] * scale), -32, 31)
+        scales = np.where(extreme[:, None] != 0, scales, np.float32(-32))  # bytes of zeros
+    else:
+        cost = columns(weights, 16)
+        scale, inverse = symmetric(blocks, cost, 4, 9)
+        first = symmetric_codes(blocks, inverse, 4)
+        parts = np.ascontiguousarray(scale.reshape(-1, 16).T)
+        d, inverse = symmetric(parts, np.ascontiguousarray(total(cost).reshape(-1, 16).T), 32, 9)
+        scales = np.ascontiguousarray(symmetric_codes(parts, inverse, 32).T)
     real = (_as_half(d)[:, None] * scales).ravel()
     codes = np.where(real != 0, _symmetric_codes(blocks, real, 4), first)
     biased = _rows(codes + np.float32(4))
@@ -113,28 +137,33 @@ def q3_k(x: Floats) -> Bytes:
     return np.concatenate([high, _quads(biased & 3), low, upper, _half(d)], 1)
 
 
-def q4_k(x: Floats) -> Bytes:
+def q4_k(x: Floats, weights: Floats | None = None) -> Bytes:
     """144 bytes: two float16, 8 scales and minima of 6 bits, codes of 4."""
-    head, codes = _with_minima(x, 15, -1.0, 20)
+    head, codes = _with_minima(x, weights, 15, -1.0, 20)
     return np.concatenate([head, _pairs(codes)], 1)
 
 
-def q5_k(x: Floats) -> Bytes:
+def q5_k(x: Floats, weights: Floats | None = None) -> Bytes:
     """176 bytes: two float16, 8 scales and minima of 6 bits, the codes' fifth bits, their lower four."""
-    head, codes = _with_minima(x, 31, -0.5, 15)
+    head, codes = _with_minima(x, weights, 31, -0.5, 15)
     fifths = (codes >> 4).reshape(-1, 8, 32)
     high = np.bitwise_or.reduce(fifths << np.arange(8, dtype=np.uint8)[:, None], axis=1)
     return np.concatenate([head, high, _pairs(codes & 15)], 1)
 
 
-def _with_minima(x: Floats, top: int, first: float, steps: int) -> tuple[Bytes, Codes]:
+def _with_minima(x: Floats, weights: Floats | None, top: int, first: float, steps: int) -> tuple[Bytes, Codes]:
     """What precedes the codes of Q4_K and Q5_K, and the codes."""
     blocks = columns(x, 32)
-    magnitudes = np.abs(blocks)
-    average = np.sqrt(total(blocks * blocks) / np.float32(32))
-    found = affine(blocks, np.add(magnitudes, average, out=magnitudes), top, first, 0.1, steps, absolute=False)
-    scales, d = _small(found.scale.reshape(-1, 8), 63)
-    minima, least = _small(-found.minimum.reshape(-1, 8), 63)
+    if weights is None:
+        magnitudes = np.abs(blocks)
+        average = np.sqrt(total(blocks * blocks) / np.float32(32))
+        cost = np.add(magnitudes, average, out=magnitudes)
+        found, sums = affine(blocks, cost, top, first, 0.1, steps, absolute=False), None
+    else:
+        cost = columns(weights, 32)
+        found, sums = important(blocks, cost, top), total(cost)
+    scales, d = _small(found.scale.reshape(-1, 8), 63, sums)
+    minima, least = _small(-found.minimum.reshape(-1, 8), 63, sums)
     real = _as_half(d)[:, None] * scales, _as_half(least)[:, None] * minima
     codes = _affine_codes(blocks, real[0].ravel(), real[1].ravel(), top, found)
     a, b = scales.astype(np.uint8), minima.astype(np.uint8)
@@ -142,10 +171,10 @@ def _with_minima(x: Floats, top: int, first: float, steps: int) -> tuple[Bytes, 
     return np.concatenate([_half(d), _half(least), *six], 1), codes
 
 
-def q6_k(x: Floats) -> Bytes:
+def q6_k(x: Floats, weights: Floats | None = None) -> Bytes:
     """210 bytes: the codes' lower four bits, their upper two, 16 scales of 8 bits, one float16."""
     blocks = columns(x, 16)
-    scale, inverse = symmetric(blocks, blocks * blocks, 32, 9)
+    scale, inverse = symmetric(blocks, blocks * blocks if weights is None else columns(weights, 16), 32, 9)
     scale = scale.reshape(-1, 16)
     extreme = furthest(scale.T)
     nothing = np.abs(extreme) < NOTHING
@@ -155,7 +184,7 @@ def q6_k(x: Floats) -> Bytes:
     real = (_as_half(d)[:, None] * scales).ravel()
     codes = _symmetric_codes(blocks, real, 32)
     if (none := real == 0).any():
-        codes[:, none] = np.clip(np.rint(inverse[none] * blocks[:, none]), -32, 31)
+        codes[:, none] = symmetric_codes(blocks[:, none], inverse[none], 32)
     biased = _rows(codes + np.float32(32))
     biased[nothing] = 0
     parts = biased.reshape(-1, 2, 4, 32)

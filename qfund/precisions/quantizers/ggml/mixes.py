@@ -1,7 +1,7 @@
 """The mixes that people download: what llama-quantize chooses for each tensor of a file of one name.
 
-The rules are those of llama.cpp's ``llama_tensor_get_type`` without an importance matrix: by what a tensor is, how
-deep it lies, and a few facts about the model.
+The rules are those of llama.cpp's ``llama_tensor_get_type``: by what a tensor is, how deep it lies, a few facts about
+the model, and whether an importance matrix is given.
 """
 
 import re
@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qfund.precisions.gguf_names import gguf_name
 from qfund.precisions.quantizers.ggml.blocks import Blocks
-from qfund.precisions.quantizers.ggml.names import gguf_name
 from qfund.precisions.quantizers.heads import output_heads
 from qfund.precisions.quantizers.quantizer import Layout, Shape
 
@@ -38,10 +38,12 @@ class Mix:
 
     Attributes:
         name: as in llama-quantize: ``Q4_K_M``.
+        weighted: whether an importance matrix is given.
     """
 
     name: str
     base: Blocks
+    weighted: bool = False
 
     @property
     def element(self) -> str:
@@ -83,6 +85,8 @@ class Mix:
         if "attn_k.weight" in name:
             return "Q8_0" if eight else base
         if "ffn_down" in name:
+            if self.weighted and mix in ("Q4_0", "IQ4_XS"):
+                return "Q4_1" if mix == "Q4_0" and place < deep // 8 else base
             return _of_downs(mix, base, place, deep, facts)
         if "attn_output.weight" in name and not facts.falcon:
             if eight:

@@ -1,12 +1,11 @@
-"""What llama.cpp calls a weight of a transformers model, and which matrices it never quantises."""
+"""Which matrices of a transformers model llama.cpp never quantises."""
 
 import re
-from functools import cache
-from itertools import chain
 
-from gguf import TENSOR_NAMES, TensorNameMap
 from torch import nn
 from transformers.pytorch_utils import Conv1D
+
+from qfund.precisions.gguf_names import gguf_name
 
 #: Matrices that llama-quantize leaves as they are, by their names in a file.
 _KEPT = {
@@ -22,35 +21,6 @@ _KEPT = {
 }
 #: RWKV's large matrices are quantised, as all others.
 _TIME_MIX = re.compile(r"time_mix_(key|value|receptance|gate|output|[rkvgo])\.weight$")
-
-
-def gguf_name(name: str) -> str | None:
-    """``model.layers.3.self_attn.v_proj.weight`` → ``blk.3.attn_v.weight``; None where llama.cpp has no name for it.
-
-    By the tables of the ``gguf`` package, those of all architectures together: models of one kind name alike.
-    """
-    plain = name.removesuffix(".weight")
-    found = re.search(r"(?<=\.)\d+(?=\.)", plain)
-    block = found.group() if found else ""
-    pattern = plain[: found.start()] + "{bid}" + plain[found.end() :] if found else plain
-    while pattern:
-        for tried in (pattern, f"model.{pattern}"):
-            if tried in _names():
-                return _names()[tried].replace("{bid}", block) + ".weight"
-        pattern = pattern.partition(".")[2]  # models within models
-        if not found and "." not in pattern:
-            return None
-    return None
-
-
-@cache
-def _names() -> dict[str, str]:
-    found: dict[str, str] = {}
-    tables = TensorNameMap.block_mappings_cfg, TensorNameMap.mappings_cfg
-    for tensor, names in chain.from_iterable(table.items() for table in tables):
-        for name in names:
-            found.setdefault(name, TENSOR_NAMES[tensor])
-    return found
 
 
 def kept(name: str, module: nn.Module, stacked: bool) -> str | None:

@@ -139,6 +139,40 @@ def symmetric(x: Floats, weights: Floats, top: int, tries: int) -> tuple[Floats,
     return np.where(nothing, np.float32(0), scale), np.where(nothing, np.float32(0), inverse)
 
 
+def symmetric_codes(x: Floats, inverse: Floats, top: int) -> Floats:
+    """What ``symmetric`` ended with; of blocks of zeros the lowest code, which ggml leaves there."""
+    codes: Floats = np.clip(np.rint(inverse * x), -top, top - 1)
+    codes[:, inverse == 0] = -top
+    return codes
+
+
+def positive(x: Floats, weights: Floats, top: int) -> tuple[Floats, Floats]:
+    """x ≈ scale · code, x ≥ 0 and codes 0 … ``top``: scales and codes.
+
+    Of nine scales around that which makes the largest value ``top`` the one with the least weighted squared error gives
+    the first codes; then each is changed by itself as in ``descended``.
+    """
+    most = np.maximum(x.max(axis=0), np.float32(0))
+    highest = np.float32(top)
+
+    def error(by: Floats) -> Floats:
+        difference = x - 1 / by * np.minimum(np.rint(by * x), highest)
+        return total(weights * difference * difference)
+
+    inverse = highest / most
+    best = error(inverse)
+    for number in (*range(-4, 0), *range(1, 5)):
+        by = (np.float32(0.1) * np.float32(number) + highest) / most
+        found = error(by)
+        inverse = np.where(found < best, by, inverse)
+        best = np.minimum(found, best)
+    codes = np.minimum(np.rint(inverse * x), highest)
+    scale = _descend(x, weights, codes, highest, np.float32(0), both=True)
+    nothing = most < NOTHING
+    codes[:, nothing] = 0
+    return np.where(nothing, np.float32(0), scale), codes
+
+
 def descended(x: Floats, top: int) -> tuple[Floats, Floats]:
     """x ≈ scale · code with codes −``top`` … ``top`` − 1: scales and codes, changed one code at a time.
 
@@ -148,7 +182,14 @@ def descended(x: Floats, top: int) -> tuple[Floats, Floats]:
     extreme = furthest(x)
     bottom, highest = np.float32(-top), np.float32(top - 1)
     codes = np.clip(np.rint(bottom / extreme * x), bottom, highest)
-    weights = x * x
+    scale = _descend(x, x * x, codes, highest, bottom, both=False)
+    nothing = np.abs(extreme) < NOTHING
+    return np.where(nothing, np.float32(0), scale), np.where(nothing, bottom, codes)
+
+
+def _descend(x: Floats, weights: Floats, codes: Floats, highest: np.float32, bottom: np.float32, both: bool) -> Floats:
+    """Changes ``codes`` in place, one weight of all blocks at a time, up to five times round; the scales. ``both``:
+    whether the scale of the others must have something to go by, and not the new one."""
     weighted = weights * x
     sum_xl, sum_l2 = total(weighted * codes), total(weights * codes * codes)
     for _ in range(5):
@@ -160,7 +201,7 @@ def descended(x: Floats, top: int) -> tuple[Floats, Floats]:
             other = np.clip(np.rint(value * others_l2 / others_xl), bottom, highest)
             new_xl = others_xl + moment * other
             new_l2 = others_l2 + weight * other * other
-            better = (others_xl > 0) & (other != code) & (new_l2 > 0)
+            better = (others_xl > 0) & (other != code) & ((others_l2 if both else new_l2) > 0)
             better &= new_xl * new_xl * sum_l2 > sum_xl * sum_xl * new_l2
             if better.any():
                 changed = True
@@ -168,6 +209,4 @@ def descended(x: Floats, top: int) -> tuple[Floats, Floats]:
                 sum_xl, sum_l2 = np.where(better, new_xl, sum_xl), np.where(better, new_l2, sum_l2)
         if not changed:
             break
-    scale = np.where(sum_l2 > 0, sum_xl / sum_l2, np.float32(0))
-    nothing = np.abs(extreme) < NOTHING
-    return np.where(nothing, np.float32(0), scale), np.where(nothing, bottom, codes)
+    return np.where(sum_l2 > 0, sum_xl / sum_l2, np.float32(0))

@@ -13,7 +13,7 @@ from qfund.features.compare.request.ranking import Ranked, chosen, hopeful, rank
 from qfund.features.compare.request.report import PrecisionResult, Report
 from qfund.features.compare.request.spec import Spec
 from qfund.features.compare.view import amount, interval_strips, margin
-from qfund.features.compare.view.answer import hardware, pictures, ranking, use_it
+from qfund.features.compare.view.answer import hardware, pictures, ranking, speeds, together, use_it
 from qfund.features.compare.view.answer.hardware import Room
 from qfund.features.compare.view.damage import memory_against_damage
 from qfund.features.compare.words import answer as words
@@ -60,6 +60,8 @@ def _judged(found: Answer) -> None:
     _decide(found, decisions, chosen_margin)
     pictures.draw(found, rows)
     _candidates(found, rows, decisions, room)
+    speeds.draw(report)
+    together.draw(report, room)
     left, right = st.columns(2, gap="medium")
     with left:
         memory_against_damage(found, best.result.precision if best else None)
@@ -113,7 +115,7 @@ def _start(spec: Spec) -> None:
 
 def _candidates(found: Answer, rows: Sequence[Ranked], decisions: Sequence[Decision], room: Room) -> None:
     report: Report = found.result
-    st.html(ranking.table(report, rows, room.rows.get(report.reference.precision)))
+    st.html(ranking.table(report, rows, room.rows.get(report.reference.precision), speeds.known(report)))
     st.html(interval_strips.key(any(f.floor is not None for d in decisions for f in d.findings), len(decisions)))
     if room.rows:
         st.caption(literal(room.note))

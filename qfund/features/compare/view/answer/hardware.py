@@ -73,13 +73,14 @@ def _title(name: str) -> str:
 @dataclass(frozen=True, slots=True)
 class Room:
     """What running takes, by precision, as far as that is known. ``note`` says why it is not, or what it means;
-    ``waiting`` is the key of a job that will tell."""
+    ``waiting`` is the key of a job that will tell; ``workload`` is what the rows are of."""
 
     asked: memory.Asked
     rows: Mapping[str, Row] = field(default_factory=dict)
     note: str = ""
     problem: QfundError | None = None
     waiting: str | None = None
+    workload: fits.Workload | None = None
 
 
 def room(report: Report, place: Hardware) -> Room:
@@ -102,8 +103,8 @@ def room(report: Report, place: Hardware) -> Room:
         spec.model, spec.revision, spec.also, names, place.budget, place.length(found.shape.trained), place.batch
     )
     workload = asked.workload()
-    rows = {row.precision: row for row in sizing.rows(found.shape, found.weights, workload)}
-    return Room(asked, rows, _said(workload))
+    rows = sizing.rows_with(found.shape, found.weights, workload, spec.kv)
+    return Room(asked, rows, _said(workload), workload=workload)
 
 
 def _said(workload: fits.Workload) -> str:

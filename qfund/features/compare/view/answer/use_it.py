@@ -8,7 +8,7 @@ import streamlit as st
 from qfund.drawing.phrases import label
 from qfund.features.compare.request.ranking import Ranked, chosen
 from qfund.features.compare.request.report import Report
-from qfund.features.compare.words.use_it import lines
+from qfund.features.compare.words.use_it import lines, of_file
 from qfund.ui.states import literal
 
 
@@ -29,7 +29,12 @@ def draw(report: Report, rows: Sequence[Ranked]) -> None:
             width=220,
         )
     picked = picked if picked in names else usual
-    found = lines(report.spec.model, report.spec.revision, report.model.task, picked)
+    file = next((row.file for row in (report.reference, *report.results) if row.precision == picked), None)
+    spec, task = report.spec, report.model.task
+    if file is not None:
+        found = of_file(file.file, file.format, task)
+    else:
+        found = lines(spec.model, spec.revision, task, picked, spec.imatrix)
     if not found:
         st.caption(
             f"No library here has {literal(label(picked))} as it was measured here: what comes near is other "

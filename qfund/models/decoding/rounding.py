@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from qfund.features.kv.request import GROUP, PER_CHANNEL
-from qfund.features.memory.request.kv_cache import KV_FORMATS
+from qfund.precisions.caches import GROUP, KV_FORMATS, PER_CHANNEL
 from qfund.precisions.quantizers.ggml.blocks import Blocks
 
 _CASTS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -15,7 +15,9 @@ from transformers import GenerationConfig, LogitsProcessorList
 from transformers.generation import logits_process as processors
 
 from qfund.core.errors import UnsupportedModel
+from qfund.models.decoding.cache import rounding
 from qfund.models.forward import arithmetic, explained
+from qfund.precisions.caches import parts, waits
 from qfund.precisions.precision import Precision
 
 
@@ -26,9 +28,21 @@ class Writer:
         ids: [tokens] of the prompt, which an encoder reads where there is one.
         start: the token that a decoder starts with; None where the prompt itself is gone on with.
         limit: new tokens at most.
+        kv: how keys and values are rounded where they are written (``precisions.caches``); None as they are computed.
+
+    Raises:
+        UnsupportedModel: a cache that cannot be rounded, named.
     """
 
-    def __init__(self, model: Any, row: Precision, ids: Sequence[int], start: int | None, limit: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        row: Precision,
+        ids: Sequence[int],
+        start: int | None,
+        limit: int,
+        kv: str | None = None,
+    ) -> None:
         self._model, self._row = model, row
         self._accepted = inspect.signature(model.forward).parameters
         prompt = torch.tensor([list(ids)], device=model.device)
@@ -39,7 +53,8 @@ class Writer:
             named = self._settings.decoder_start_token_id
             self._ids = torch.tensor([[named if isinstance(named, int) else start]], device=model.device)
             self._fixed = self._encoded(prompt)
-        self._cache: Any = None
+        self._waits = waits(kv) if kv else 0
+        self._cache: Any = rounding(model.config, *parts(kv), window=self._waits) if kv else None
         self._new = self._ids  # what the model has not read yet
         begin = self._ids.shape[1]
         self._processors = _processors(self._settings, begin, begin + limit, model.device)
@@ -55,6 +70,8 @@ class Writer:
         """[vocabulary] in float32, after what the checkpoint's own settings change (suppressed tokens become −∞)."""
         decodes = bool(self._fixed)
         arguments = dict(self._fixed)
+        if self._waits and self._new.shape[1] > self._waits:
+            self._read_ahead()
         arguments["decoder_input_ids" if decodes else "input_ids"] = self._new
         if not decodes and "attention_mask" in self._accepted:
             arguments["attention_mask"] = torch.ones_like(self._ids)
@@ -76,6 +93,16 @@ class Writer:
         with _explained("tokens, penalties"):
             found: Tensor = self._processors(ids, logits)[0]
         return found
+
+    def _read_ahead(self) -> None:
+        """All but the last tokens of a prompt, as many at a time as wait to be rounded together."""
+        done, (*before, self._new) = 0, self._new.split(self._waits, 1)
+        for piece in before:
+            done += piece.shape[1]
+            arguments = {"input_ids": piece, "past_key_values": self._cache, "use_cache": True}
+            if "attention_mask" in self._accepted:
+                arguments["attention_mask"] = torch.ones_like(self._ids[:, :done])
+            self._run(self._model, arguments)
 
     def take(self, token: int) -> None:
         """Go on with this token."""

@@ -250,6 +250,8 @@ class Jobs:
     def close(self) -> None:
         """Cancel everything and end the workers."""
         error = Cancelled("The server was shut down.", "Start it again in a moment.")
+        if self._ledger is not None:  # or one that is being written down would be cancelled there too
+            self._ledger.freeze()
         with self.changed:
             self.closed = True
             for record in [record for record in self._records.values() if record.job.active]:

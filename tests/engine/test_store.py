@@ -275,8 +275,7 @@ def test_a_database_from_before_there_were_documents_gains_them(store: Store, re
     assert later.get(KIND, "document") == Shouted("document")
     assert later.get(COMPARE, "key") == report
     assert "key" in [saved.key for saved in later.listed(COMPARE)]
-    tables = set(sa.inspect(later._engine).get_table_names())
-    assert tables == {*TABLES.tables, "qfund_revision"}
+    assert set(sa.inspect(later._engine).get_table_names()) == {*TABLES.tables, "qfund_revision"}
 
 
 def test_a_dialect_without_upsert(store: Store, report: Report, monkeypatch: pytest.MonkeyPatch) -> None:

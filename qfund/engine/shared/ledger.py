@@ -42,8 +42,13 @@ class Ledger:
     def __init__(self, store: "Store") -> None:
         self._store = store
         self._server = servers.begin()
-        self._writing = threading.Lock()
+        self._writing, self._frozen = threading.Lock(), False
         self._written: dict[str, float] = {}  # key → when its row was written last
+
+    def freeze(self) -> None:
+        """Jobs stay as they are written now, whatever becomes of them here."""
+        with self._writing:
+            self._frozen = True
 
     def close(self) -> None:
         """What this server has not finished is anybody's from now on."""
@@ -78,6 +83,8 @@ class Ledger:
     def write(self, record: Record) -> Visitor | None:
         """The job as it is now. If it was cancelled at another server meanwhile, by whom."""
         with self._writing:  # so that the later moment is written later
+            if self._frozen:
+                return None
             job, row = record.job, self._row(record)
             self._written[job.key] = time.monotonic()
             if not job.active:

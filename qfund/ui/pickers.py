@@ -78,7 +78,7 @@ def model(
         f"Model{', a folder' * ('folder' in allowed)}{' or a Hub id' * ('hub' in allowed)}",
         # The model of a link is always an option, also where the server will then refuse it with a clear message.
         list(dict.fromkeys([*(shipped or catalog.CATALOG), *inside, *nearby.lately(), named])),
-        format_func=kv_caches.title,
+        format_func=title,
         key=key,
         width=width,
         accept_new_options=bool(kinds),

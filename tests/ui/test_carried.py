@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from qfund.checkpoints.catalog import CATALOG
 from tests.ui import pages
 from tests.ui.pages import FakeJobs, query
 
@@ -62,3 +63,11 @@ def test_a_link_means_what_it_says_whatever_was_chosen_before() -> None:
     at.query_params["p"] = ["fp32", "nf4"]
     at.switch_page("pages/memory.py").run()
     assert query(at)["model"] == ["pydoc-llama"] and query(at)["p"] == ["fp32", "nf4"]
+
+
+@pytest.mark.parametrize("page", ["compare", "memory", "outputs"])
+def test_models_on_offer_say_what_they_are(page: str) -> None:
+    at = pages.opened(f"pages/{page}.py", {"model": "owner/name"})
+    (models,) = [box for box in at.selectbox if box.label.startswith("Model")]
+    assert models.options[0] == CATALOG["pydoc-llama"].title != "pydoc-llama"
+    assert "owner/name" in models.options

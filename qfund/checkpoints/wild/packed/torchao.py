@@ -8,16 +8,18 @@ cast.
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qfund.checkpoints.headers import shortened
+from qfund.checkpoints.wild.packed import torchao_int4
 from qfund.checkpoints.wild.packed.arithmetic import E2M1, NAMED, Floats, exponents, number, rounded, spread, unpack
-from qfund.checkpoints.wild.packed.source import Source, groups_text
+from qfund.checkpoints.wild.packed.source import AGAIN, Source, groups_text
 from qfund.checkpoints.wild.packed_tensor import PackedTensor
-from qfund.core.errors import UnsupportedModel
+from qfund.core.errors import CorruptCheckpoint, UnsupportedModel
 
 _FLOATS = ("F32", "BF16", "F16")
 _FP8 = ("F8_E4M3", "F8_E5M2")
@@ -55,6 +57,8 @@ def inputs(source: Source) -> str | None:
             kind = str(described.get("_type"))
             width = {"Float8Tensor": "fp8", "NVFP4Tensor": "nvfp4", "MXTensor": "mx"}.get(kind, "int8")
             found.add(f"{width}, by token or group")
+        if "float8" in str(data.get("activation_dtype")):
+            found.add("fp8, by token")
     return "; ".join(sorted(found)) or None
 
 
@@ -78,28 +82,44 @@ def _tensor(source: Source, name: str, kind: str, described: Mapping[str, Any]) 
         "Float8Tensor": _float8,
         "MXTensor": _mx,
         "NVFP4Tensor": _nvfp4,
+        "Int4Tensor": torchao_int4.plain,
+        "Int4PlainInt32Tensor": torchao_int4.words,
+        "Int4TilePackedTo4dTensor": torchao_int4.tiles,
     }.get(kind)
     if decoder is None:
         raise UnsupportedModel(
             f"{source.folder.name} holds {shortened(name)} as torchao's {kind[:60]}, whose codes lie as one kernel "
             "wants them.",
-            "Name the original checkpoint, or one in int8, intx, float8, MX or NVFP4.",
+            "Name the original checkpoint, or one in int4, int8, intx, float8, MX or NVFP4.",
         )
-    if f"{prefix}act_pre_scale" in source.tensors:
-        raise UnsupportedModel(
-            f"{source.folder.name} scales the inputs of {shortened(name)} before they are multiplied.",
-            "Name a checkpoint without act_pre_scale.",
-        )
-    return decoder(source, name, prefix, data, parts)
+    named = described.get("_tensor_data_names")
+    for part in named if isinstance(named, list) else ():
+        if f"{prefix}{part}" not in source.tensors:  # the lack of a zero-point or a scale of inputs would not be seen
+            raise CorruptCheckpoint(f"{source.folder.name} lacks {shortened(f'{prefix}{part}')}.", AGAIN)
+    found = decoder(source, name, prefix, data, parts)
+    before = f"{prefix}act_pre_scale"
+    return _of_scaled_inputs(source, found, before) if before in source.tensors else found
+
+
+def _of_scaled_inputs(source: Source, tensor: PackedTensor, before: str) -> PackedTensor:
+    """Of inputs that are multiplied by ``before`` [in] first (AWQ, SmoothQuant): the same product comes of a weight
+    whose columns are, in float32."""
+    if source.header(before, _FLOATS).elements != tensor.shape[-1]:
+        raise source.corrupt(before, f"is not one number for each of {tensor.shape[-1]} columns")
+
+    def decode(first: int, last: int) -> NDArray[np.float32]:
+        return tensor.decode(first, last) * number(source.array(before).reshape(-1))
+
+    return replace(tensor, decode=decode)
 
 
 def _dtype(source: Source, name: str, data: Mapping[str, Any], key: str) -> str:
     """A dtype as the encoder writes it: ``{"_type": "torch.dtype", "_data": "bfloat16"}``."""
     said = data.get(key)
     text = said.get("_data") if isinstance(said, dict) else said
-    if text not in NAMED:
+    if not isinstance(text, str) or text not in NAMED:
         raise source.corrupt(name, f"is described with the {key} {text!r}")
-    return NAMED[str(text)]
+    return NAMED[text]
 
 
 def _blocks(source: Source, name: str, data: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[int, int]:

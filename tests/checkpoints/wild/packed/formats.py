@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers.integrations.finegrained_fp8 import Fp8Dequantize
 
+from tests.checkpoints.wild.packed import torchao_int4
 from tests.checkpoints.wild.packed.packing import e2m1, e4m3, fields, pairs, stream
 
 
@@ -202,8 +203,14 @@ def _torchao(config: Callable[[], Any], type_: str, group: int = 1, dtype: torch
         parts = {name.removeprefix("@"): tensor for name, tensor in flat.items()}
         return Written(parts, weight.dequantize().float(), metadata)
 
-    settings = {"quant_method": "torchao", "quant_type": {"default": {"_type": "Int8WeightOnlyConfig", "_data": {}}}}
-    return Case(settings, write, lambda out, inputs: inputs % group == 0 and out % 16 == 0, type_)
+    return Case(_AO, write, lambda out, inputs: inputs % group == 0 and out % 16 == 0, type_)
+
+
+def _torchao_int4(make: Callable[[int, int], torchao_int4.Made], type_: str, group: int = 16) -> Case:
+    return Case(_AO, lambda out, inputs: Written(*make(out, inputs)), lambda out, inputs: inputs % group == 0, type_)
+
+
+_AO = {"quant_method": "torchao", "quant_type": {"default": {"_type": "Int8WeightOnlyConfig", "_data": {}}}}
 
 
 def _ao(name: str, **settings: Any) -> Callable[[], Any]:
@@ -357,6 +364,10 @@ CASES = {
         _ao("IntxWeightOnlyConfig", weight_dtype=torch.__dict__["int4"], granularity=_group(16)), "int4 g16", group=16
     ),
     "ao-fp8": _torchao(_ao("Float8WeightOnlyConfig", version=2), "fp8 e4m3 per channel"),
+    "ao-int4": _torchao_int4(torchao_int4.plain, "int4 g16"),
+    "ao-int4-awq": _torchao_int4(lambda out, inputs: torchao_int4.plain(out, inputs, scaled=True), "int4 g16"),
+    "ao-int4-words": _torchao_int4(torchao_int4.words, "int4 g16"),
+    "ao-int4-tiles": _torchao_int4(torchao_int4.tiles, "int4 g32 in tiles", 32),
     "modelopt-fp8": _modelopt("FP8", _modelopt_fp8, "fp8 e4m3 per tensor"),
     "modelopt-nvfp4": _modelopt("NVFP4", _modelopt_nvfp4, "nvfp4"),
     "modelopt-int4": _modelopt("W4A16_AWQ", _modelopt_int4, "int4 g16"),

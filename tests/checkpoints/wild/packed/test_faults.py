@@ -42,7 +42,7 @@ def test_a_missing_companion_is_named(name: str, tmp_path: Path) -> None:
     for number, (kind, parts, metadata) in enumerate(every_part(case)):
         if kind in _OPTIONAL or (kind == ".g_idx" and not case.settings["desc_act"]):
             continue
-        if kind.endswith(("zero_point", ".biases")) and name.startswith(("ct-", "ao-")):
+        if kind.endswith(("zero_point", ".biases")) and name.startswith("ct-"):
             continue  # a symmetric weight
         del parts[kind]
         _save(case, parts, metadata, tmp_path / str(number))
@@ -92,6 +92,24 @@ def test_settings_of_any_kind_raise_nothing_but_words(name: str, tmp_path: Path)
                 place = place[key]
             place[path[-1]] = junk
             (tmp_path / "config.json").write_text(json.dumps(config))
+            with suppress(QfundError):
+                read(tmp_path)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name.startswith("ao-")])
+def test_descriptions_of_any_kind_raise_nothing_but_words(name: str, tmp_path: Path) -> None:
+    """torchao says of each tensor what it is in the header."""
+    case = CASES[name]
+    torch.manual_seed(0)
+    made = case.write(32, 64)
+    ((entry, text),) = made.metadata.items()
+    for path in _paths(json.loads(text)):
+        for junk in JUNK:
+            described = place = json.loads(text)
+            for key in path[:-1]:
+                place = place[key]
+            place[path[-1]] = junk
+            _save(case, made.parts, {entry: json.dumps(described)}, tmp_path)
             with suppress(QfundError):
                 read(tmp_path)
 

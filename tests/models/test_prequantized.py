@@ -56,10 +56,10 @@ def original() -> tuple[Path, dict[str, torch.Tensor]]:
 def _bitsandbytes(folder: Path, **settings: Any) -> None:
     pytest.importorskip("bitsandbytes")
     pytest.importorskip("accelerate", reason="transformers opens bitsandbytes checkpoints with accelerate only")
-    _write(folder, BitsAndBytesConfig(**settings))
+    write(folder, BitsAndBytesConfig(**settings))
 
 
-def _write(folder: Path, config: Any, source: Path | None = None) -> None:
+def write(folder: Path, config: Any, source: Path | None = None) -> None:
     source = source or original()[0]
     model: Any = transformers.LlamaForCausalLM.from_pretrained(source, quantization_config=config, dtype=torch.bfloat16)
     model.save_pretrained(folder)
@@ -81,7 +81,7 @@ def int8(folder: Path) -> None:
 
 def torchao(folder: Path) -> None:
     library = pytest.importorskip("torchao.quantization")
-    _write(folder, TorchAoConfig(library.Int8WeightOnlyConfig(version=2)))
+    write(folder, TorchAoConfig(library.Int8WeightOnlyConfig(version=2)))
 
 
 def compressed(folder: Path) -> None:
@@ -286,7 +286,7 @@ def test_weights_that_come_out_wrong_are_refused(tmp_path: Path) -> None:
     if (functional.dequantize_4bit(codes, state) - weight).norm() < 0.12 * weight.norm():
         pytest.skip("this bitsandbytes unpacks them well")
     config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
-    _write(tmp_path, config, checkpoints.folder("llama-untied"))
+    write(tmp_path, config, checkpoints.folder("llama-untied"))
     with pytest.raises(
         UnsupportedModel, match=r"unpacks model\.layers\.0.*rows of 32 are no multiple of its blocks of 64"
     ):

@@ -1,7 +1,7 @@
 """A folder of packed weights as a ``QuantizedFile``: which format it is of, and every tensor of it accounted for."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from qfund.checkpoints.wild.packed import (
     modelopt,
     mxfp4,
     torchao,
+    torchao_int4,
 )
 from qfund.checkpoints.wild.packed.binding import bind
 from qfund.checkpoints.wild.packed.method import settings_of
@@ -100,7 +101,7 @@ def open_folder(folder: Path) -> QuantizedFile:
             vocabulary=vocabulary_of(folder),
             inputs=decoder.inputs(source),
             folded=decoder.folded,
-            notes=_notes(source),
+            notes=tuple(_notes(source, tensors)),
             bind=lambda original: bind(tensors, original),
         )
     except OSError as error:
@@ -153,8 +154,12 @@ def _every(source: Source, packed: Mapping[str, PackedTensor], label: str) -> di
     return found
 
 
-def _notes(source: Source) -> tuple[str, ...]:
+def _notes(source: Source, tensors: Mapping[str, PackedTensor]) -> Iterator[str]:
     cache = [name for name in source.tensors if _OF_THE_CACHE.search(name)]
-    if not cache:
-        return ()
-    return (f"It holds {len(cache):,} scales of a rounded key-value cache, which are not applied: weights only.",)
+    if cache:
+        yield f"It holds {len(cache):,} scales of a rounded key-value cache, which are not applied: weights only."
+    if any(tensor.type.endswith(torchao_int4.TILED) for tensor in tensors.values()):
+        yield (
+            "Its tiles of int4 are read as NVIDIA's GPUs have them. Made on an AMD GPU they look the same and lie "
+            "otherwise: then every weight of them is wrong."
+        )

@@ -74,6 +74,12 @@ def _tensor(source: Source, name: str, kind: str, described: Mapping[str, Any]) 
     if not isinstance(data, dict):
         raise source.corrupt(name, "is not described in the headers as torchao does it")
     module, _, leaf = name.rpartition(".")
+    if leaf != "weight":
+        raise UnsupportedModel(
+            f"{source.folder.name} holds {shortened(name)}, a stack of experts, as torchao's {kind[:60]}: transformers "
+            "describes it under another name than it stores it, and the original's experts lie one by one.",
+            "Name a checkpoint whose experts torchao left in floats, or one that another library quantised.",
+        )
     prefix = f"{module}._{leaf}_"
     parts = tuple(part for part in source.tensors if part.startswith(prefix))
     decoder = {

@@ -16,6 +16,8 @@ from qfund.checkpoints.wild.packed_tensor import PackedTensor
 from qfund.core.errors import UnsupportedModel
 
 _FLOATS = ("F32", "BF16", "F16")
+#: What the type of a weight in tiles ends in.
+TILED = " in tiles"
 #: Rows and columns of a tile: 8 × 16 of ``mma.m16n8k16``.
 _TILE = 8, 16
 
@@ -96,7 +98,7 @@ def tiles(source: Source, name: str, prefix: str, data: Mapping[str, Any], parts
         values = rounded((number(some) - 8) * spread(both[..., 0].T, columns, group), "BF16")
         return rounded(values + spread(both[..., 1].T, columns, group), "BF16")
 
-    return source.packed(name, (rows, columns), f"int4 g{group} in tiles", decode, parts)
+    return source.packed(name, (rows, columns), f"int4 g{group}{TILED}", decode, parts)
 
 
 def _untiled(packed: NDArray[np.generic]) -> Codes:

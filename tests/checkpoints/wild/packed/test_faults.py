@@ -114,6 +114,36 @@ def test_descriptions_of_any_kind_raise_nothing_but_words(name: str, tmp_path: P
                 read(tmp_path)
 
 
+def test_tiles_say_whose_they_are_and_others_are_refused(tmp_path: Path) -> None:
+    case = CASES["ao-int4-tiles"]
+    made = case.write(32, 64)
+    _save(case, made.parts, made.metadata, tmp_path)
+    assert "NVIDIA" in open_file(tmp_path).notes[0]
+    settings = {"quant_type": {"default": {"_data": {"int4_tile_packed_ntile": 16}}}}
+    save(case.settings | settings, {MODULE + kind: part for kind, part in made.parts.items()}, tmp_path,
+         metadata=made.metadata)  # fmt: skip
+    with pytest.raises(UnsupportedModel, match="AMD"):
+        open_file(tmp_path)
+
+
+def test_words_for_ascend_are_refused(tmp_path: Path) -> None:
+    case = CASES["ao-int4-words"]
+    made = case.write(32, 64)
+    parts = {**made.parts, "._weight_zero_point": made.parts["._weight_zero_point"].bfloat16()}
+    _save(case, parts, made.metadata, tmp_path)
+    with pytest.raises(UnsupportedModel, match="Ascend"):
+        open_file(tmp_path)
+
+
+def test_stacks_of_experts_of_torchao_are_refused_by_name(tmp_path: Path) -> None:
+    name = "model.layers.0.mlp.experts.gate_up_proj"
+    described = {name: json.dumps({"_type": "Float8Tensor", "_data": {}, "_tensor_data_names": ["qdata", "scale"]})}
+    parts = {name.replace("gate", "_gate") + "_qdata": torch.zeros(2, 4, 4, dtype=torch.float8_e4m3fn)}
+    save({"quant_method": "torchao"}, parts, tmp_path, metadata=described)
+    with pytest.raises(UnsupportedModel, match="a stack of experts, as torchao's Float8Tensor"):
+        open_file(tmp_path)
+
+
 def _paths(settings: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     for key, value in settings.items():
         yield (key,)

@@ -10,7 +10,7 @@ from qfund.features.compare.request import examples
 from qfund.features.memory.request import budgets, fits
 from qfund.features.memory.request.budgets import MACHINE, recognized
 from qfund.features.memory.request.fits import FitsRequest, Workload
-from qfund.features.memory.request.load_peak import LoadPeakRequest
+from qfund.features.memory.request.load_peak import AS_STORED, LoadPeakRequest
 from qfund.features.memory.request.plan import PlanRequest
 from qfund.precisions.caches import canonical_kv
 from qfund.precisions.precision import STORED
@@ -91,7 +91,7 @@ _PARAMETERS = {
     "rev": text("revision"),
     "budget": Parameter("budget", lambda name: [name], lambda short, values: (recognized(last(values)) or None, [])),
     "kv": Parameter("kv", lambda value: [str(value or "")], _kv),
-    "load": text("load", _NAMES),
+    "load": text("load", (*_NAMES, AS_STORED[0])),
     "section": text("section", SECTIONS),
     "context": count("context", 1, fits.MAX_CONTEXT),
     "batch": count("batch", 1, fits.MAX_BATCH),

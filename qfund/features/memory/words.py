@@ -49,7 +49,7 @@ def load_needs(found: LoadPeaks, name: str) -> str:
         return f"{label}: the model is too small to tell the ways of loading it apart."
     said = [
         f"{WAYS[one.way].phrase}{' needs' * (not number)} {one.sampled.multiples['need']:.2f}"
-        f"{' times the bytes of the fp32 weights' * (not number)}"
+        f"{f' times the bytes of {found.unit}' * (not number)}"
         for number, one in enumerate(row for row in found.ways if row.precision == name and row.sampled)
         if one.sampled
     ]

@@ -111,6 +111,7 @@ def test_every_precision_has_ways_and_the_reference_comes_first() -> None:
         assert found[0] == ("fp32", "direct") and found.count(("fp32", "direct")) == 1
         assert (row.name, "deepcopy") in found and len(found) == len(set(found))
     assert pairs(LoadPeakRequest("m", ("bf16",)))[1:] == (("bf16", "direct"), ("bf16", "cast"), ("bf16", "deepcopy"))
+    assert pairs(checked(LoadPeakRequest("m", ("stored",)))) == (("stored", "as-stored"),)
     # On fp32 the two would be one.
     assert ("int8", "quantise-after") not in pairs(LoadPeakRequest("m", ("int8",)))
     assert ("int8_bf16", "quantise-after") in pairs(LoadPeakRequest("m", ("int8_bf16",)))
@@ -123,7 +124,9 @@ def test_every_precision_has_ways_and_the_reference_comes_first() -> None:
         (LoadPeakRequest("m", ()), InvalidSpec, "No precision"),
         (LoadPeakRequest("m", ("bf61",)), UnknownName, "Did you mean: bf16"),
         (LoadPeakRequest("m", ("bf16",), ("derect",)), UnknownName, "Did you mean: direct"),
-        (LoadPeakRequest("m", ("stored",)), InvalidSpec, "one way"),
+        (LoadPeakRequest("m", ("stored", "bf16")), InvalidSpec, "Choose stored alone"),
+        (LoadPeakRequest("m", ("stored",), ("direct",)), InvalidSpec, "applies to stored"),
+        (LoadPeakRequest("m", ("bf16",), ("as-stored",)), InvalidSpec, "applies to bf16"),
         (LoadPeakRequest("m", ("bf16",), runs=0), InvalidSpec, "runs is 0"),
         (LoadPeakRequest("m", ("int8",), ("cast",)), InvalidSpec, "applies to int8"),
     ],

@@ -37,14 +37,18 @@ COMMAND = Command(
         JSON,
         QUIET,
     ),
-    examples=("qfund load-peak pydoc-llama --precision bf16 int8",),
+    examples=(
+        "qfund load-peak pydoc-llama --precision bf16 int8",
+        "qfund load-peak ./model-nf4 --precision stored",
+    ),
 )
 
 
 def text(found: LoadPeaks) -> str:
     """The whole result for a terminal."""
+    kind = "as they are stored" if found.reference.precision == load_peak_request.AS_STORED[0] else "in fp32"
     lines = [
-        f"{found.request.model}: {found.architecture}, {bytes_text(found.weights_bytes)} of weights in fp32 (= 1.00).",
+        f"{found.request.model}: {found.architecture}, {bytes_text(found.weights_bytes)} of weights {kind} (= 1.00).",
         *found.notes,
         *(words.load_needs(found, name) for name in found.request.precisions),
         "",
@@ -56,7 +60,8 @@ def text(found: LoadPeaks) -> str:
         "Footprint: stored tensors, counted; claimed: what get_memory_footprint() says. All above the imports' memory.",
         *_inference_legend(found),
     ]
-    said = [(one, one.problem or (one.note if one.sampled else None)) for one in (found.reference, *found.ways)]
+    every = (found.reference, *(one for one in found.ways if one != found.reference))
+    said = [(one, one.problem or (one.note if one.sampled else None)) for one in every]
     problems = [f"{PRECISIONS[one.precision].label}, {one.way}: {sentence}" for one, sentence in said if sentence]
     return "\n".join([*lines, *([""] if problems else []), *problems])
 

@@ -6,6 +6,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+import torch
+
 from qfund.checkpoints import catalog, checkpoint, hub
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.errors import OutOfBudget, QfundError, TimedOut, WorkerDied
@@ -15,6 +17,7 @@ from qfund.features.memory.measure.loading.messages import Job
 from qfund.features.memory.measure.loading.summary import summarize_forward, summarize_load
 from qfund.features.memory.measure.loading.watch import Run, run
 from qfund.features.memory.request.load_peak import (
+    AS_STORED,
     FORWARD_TOKENS,
     NOT_SAMPLED,
     REFERENCE,
@@ -42,6 +45,8 @@ GAP = 0.1
 IMPORTED = 512 * 1024**2
 #: Quantising one weight takes this many copies of it in fp32 for a moment.
 _TEMPORARIES = 4
+#: Loading what is quantised already takes so many times its bytes, generously: what is read, and what a library makes.
+_TWICE = 2
 _READ = 16 * 1024**2
 
 
@@ -60,14 +65,21 @@ def load_peak(request: LoadPeakRequest, progress: Progress = lambda phase, share
     if folder is None:
         folder, revision = hub.download(source.name, source.revision, default_budget(), progress)
     found = checkpoint.read(folder)
-    for name in (REFERENCE[0], *request.precisions):
-        require(PRECISIONS[name], catalog.device())
-        prequantized.check(found, False, PRECISIONS[name].label)
-    tasks.task_of(found)
     wanted = pairs(request)
-    predictions = {name: predict(found, PRECISIONS[name]) for name in dict.fromkeys(name for name, _ in wanted)}
-    weights = predictions[REFERENCE[0]].parts["weights"]
-    _must_fit(found, wanted, predictions)
+    as_stored = wanted[0] == AS_STORED
+    for name in dict.fromkeys((wanted[0][0], *request.precisions)):
+        require(PRECISIONS[name], catalog.device())
+        prequantized.check(found, as_stored, PRECISIONS[name].label)
+    tasks.task_of(found)
+    stored = sum(tensor.bytes for tensor in found.tensors.values())
+    if as_stored:
+        prequantized.readable(found, torch.device(catalog.device()))
+        weights = stored
+        _must_be_free(found, wanted[0], _TWICE * stored)
+    else:
+        predictions = {name: predict(found, PRECISIONS[name]) for name in dict.fromkeys(name for name, _ in wanted)}
+        weights = predictions[REFERENCE[0]].parts["weights"]
+        _must_fit(found, wanted, predictions)
     _warm(folder, lambda share: progress("reading the files once", 0.05 * share))
     measured: list[WayPeak] = []
     for number, (name, way) in enumerate(wanted):
@@ -84,10 +96,10 @@ def load_peak(request: LoadPeakRequest, progress: Progress = lambda phase, share
         environment=environment.describe(found.id, revision),
         architecture=found.architecture,
         weights_bytes=weights,
-        stored_bytes=sum(tensor.bytes for tensor in found.tensors.values()),
+        stored_bytes=stored,
         reference=measured[0],
         ways=tuple(row for row in measured if row.precision in request.precisions),
-        notes=tuple(_notes(weights, measured)),
+        notes=tuple(_notes(found, weights, measured)),
     )
 
 
@@ -151,12 +163,20 @@ def _note(sampled: Sampled | None, swapped: int) -> str | None:
     return None
 
 
-def _notes(weights: int, measured: Sequence[WayPeak]) -> Iterator[str]:
+def _notes(found: Checkpoint, weights: int, measured: Sequence[WayPeak]) -> Iterator[str]:
+    if found.quantization is not None:
+        yield (
+            f"The checkpoint is quantised already ({found.quantization.label}): it has no fp32 weights, "
+            "so that multiples are of the bytes of its tensors as they are stored."
+        )
+        if found.quantization.method == "compressed-tensors":
+            yield "compressed-tensors unpacks the weights in the first forward: they are in Inference, and stay."
     if not any(row.sampled for row in measured):
         yield f"Memory over time: {NOT_SAMPLED}, which has no /proc."
     elif weights < SMALL:
+        kind = "The fp32 weights" if found.quantization is None else "The weights"
         yield (
-            f"The fp32 weights take {bytes_text(weights)}: so little that what Python and torch allocate on the way, "
+            f"{kind} take {bytes_text(weights)}: so little that what Python and torch allocate on the way, "
             f"up to a MiB, shows in every figure. From {bytes_text(SMALL)} on multiples are good to about 0.02."
         )
     if catalog.device().startswith("cuda"):
@@ -187,22 +207,24 @@ def expected(way: str, full: Footprint, base: int, low: int) -> int:
 
 
 def _must_fit(found: Checkpoint, wanted: Iterable[tuple[str, str]], predictions: dict[str, Footprint]) -> None:
-    free = available()
-    if free is None:
-        return
     full = predictions[REFERENCE[0]]
     for name, way in wanted:
         if _missing(name, way):
             continue
         row = PRECISIONS[name]
         casts = {"float64": 2.0, "float32": 1.0}
-        need = expected(way, full, int(full.bytes * casts.get(row.dtype, 0.5)), predictions[name].bytes) + IMPORTED
-        if need > free:
-            raise OutOfBudget(
-                f"Loading {found.folder.name} in {row.label} ({way}) is expected to need up to {bytes_text(need)}; "
-                f"this machine has {bytes_text(free)} available.",
-                "Choose a smaller model, name fewer ways with --ways, or use a machine with more memory.",
-            )
+        base = int(full.bytes * casts.get(row.dtype, 0.5))
+        _must_be_free(found, (name, way), expected(way, full, base, predictions[name].bytes))
+
+
+def _must_be_free(found: Checkpoint, pair: tuple[str, str], need: int) -> None:
+    free, need = available(), need + IMPORTED
+    if free is not None and need > free:
+        raise OutOfBudget(
+            f"Loading {found.folder.name} in {PRECISIONS[pair[0]].label} ({pair[1]}) is expected to need up to "
+            f"{bytes_text(need)}; this machine has {bytes_text(free)} available.",
+            "Choose a smaller model, name fewer ways with --ways, or use a machine with more memory.",
+        )
 
 
 def available() -> int | None:

@@ -101,11 +101,19 @@ WAYS: dict[str, Way] = {
             lambda row: row.family != STORED,
             runs=False,
         ),
+        Way(
+            "as-stored",
+            "load it as transformers reads it",
+            "loading it as transformers reads it",
+            lambda row: row.family == STORED,
+        ),
     )
 }
 
 #: What every way is compared with: fp32 weights loaded as they are.
 REFERENCE = ("fp32", "direct")
+#: What stands in its place for a checkpoint that is quantised already, and has no weights in fp32: the only way.
+AS_STORED = (next(name for name, row in PRECISIONS.items() if row.family == STORED), "as-stored")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +145,12 @@ def checked(request: LoadPeakRequest) -> LoadPeakRequest:
         raise InvalidSpec("No precision is named.", f"Choose among: {', '.join(PRECISIONS)}.")
     if not 1 <= request.runs <= MAX_RUNS:
         raise InvalidSpec(f"runs is {request.runs}.", f"Give a number from 1 to {MAX_RUNS}.")
-    for name in request.precisions:
-        if precision(name).family == STORED:
-            raise InvalidSpec(
-                f"{name} has one way to be loaded, so there is nothing to compare.", "Choose another precision."
-            )
+    stored = [name for name in request.precisions if precision(name).family == STORED]
+    if stored and len(set(request.precisions)) > 1:
+        raise InvalidSpec(
+            f"{stored[0]} is for checkpoints that are quantised already, which no other precision can be made of.",
+            f"Choose {stored[0]} alone, or leave it out.",
+        )
     for name in request.ways:
         look_up(WAYS, name, "way to load")
     found = replace(
@@ -161,7 +170,9 @@ def checked(request: LoadPeakRequest) -> LoadPeakRequest:
 
 
 def pairs(request: LoadPeakRequest) -> tuple[tuple[str, str], ...]:
-    """Precision and way of every measurement, the reference first."""
+    """Precision and way of every measurement, the reference first; what is quantised already is its own."""
+    if AS_STORED[0] in request.precisions:
+        return (AS_STORED,) if not request.ways or AS_STORED[1] in request.ways else ()
     found = [
         (name, way.name)
         for name in request.precisions
@@ -210,7 +221,7 @@ class Sampled:
         settled: the need of what stays when all is done.
         private_peak: of resident pages that no file backs.
         rss_peak: of all resident pages: an upper bound that holds reclaimable pages of the checkpoint's files.
-        multiples: those four by name, as multiples of the bytes of the fp32 weights.
+        multiples: those four by name, as multiples of ``LoadPeaks.weights_bytes``.
         baseline: private bytes after the imports.
         samples, largest_gap: how many, and the longest time (seconds) between two.
     """
@@ -241,7 +252,7 @@ class Inference:
         above_settled: what of it is more than the loaded model's settled need.
         stays: what of that is still there without the output: set up by libraries in the first forward of a process,
             threads and their buffers. The rest are activations.
-        multiple: ``need`` as a multiple of the bytes of the fp32 weights.
+        multiple: ``need`` as a multiple of ``LoadPeaks.weights_bytes``.
         seconds: it took, the first of its process, weights read from the file included.
         samples, largest_gap: as in ``Sampled``.
         device_peak: most bytes that torch's allocator held on a GPU; None without one.
@@ -307,7 +318,8 @@ class LoadPeaks:
     """Every way that was asked for beside the reference.
 
     Attributes:
-        weights_bytes: of all weights in fp32, tied ones once: the unit (W) of all multiples.
+        weights_bytes: of all weights in fp32, tied ones once: the unit (W) of all multiples. A checkpoint that is
+            quantised already has none: then W is ``stored_bytes``.
         stored_bytes: of the checkpoint's tensors as they lie in its files.
         notes: sentences for people.
     """
@@ -322,6 +334,13 @@ class LoadPeaks:
     reference: WayPeak
     ways: tuple[WayPeak, ...]
     notes: tuple[str, ...] = ()
+
+    @property
+    def unit(self) -> str:
+        """What W is the size of, as a sentence names it."""
+        if self.reference.precision == AS_STORED[0]:
+            return "the weights as they are stored"
+        return "the fp32 weights"
 
 
 def to_json(found: LoadPeaks) -> bytes:

@@ -8,6 +8,7 @@ from qfund.drawing.phrases import label
 from qfund.features.memory.link import ADDRESS, SECTIONS, Asked
 from qfund.features.memory.request.budgets import GPUS, MACHINE, recognized
 from qfund.features.memory.request.fits import MAX_BATCH, MAX_CONTEXT
+from qfund.features.memory.request.load_peak import AS_STORED
 from qfund.precisions.caches import KV_CHOICES, KV_FORMATS, title
 from qfund.ui import pickers
 from qfund.ui.pickers import OFFERED
@@ -109,7 +110,16 @@ def _gpu(name: str) -> str:
 
 def load(asked: Asked) -> Asked:
     """The precision whose ways to load are looked at."""
-    name = st.selectbox("Load in", OFFERED, format_func=label, key="memory_load", width=300, persist_state="session")
-    asked = replace(asked, load=name if name in OFFERED else asked.load)
+    offered = (*OFFERED, AS_STORED[0])
+    name = st.selectbox(
+        "Load in",
+        offered,
+        format_func=label,
+        key="memory_load",
+        width=300,
+        help=f"{label(AS_STORED[0])}: a checkpoint that is quantised already, as transformers reads it.",
+        persist_state="session",
+    )
+    asked = replace(asked, load=name if name in offered else asked.load)
     ADDRESS.show(asked)
     return asked

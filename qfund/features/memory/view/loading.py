@@ -18,8 +18,9 @@ from qfund.ui.states import empty, failed, literal
 def known(asked: Asked) -> dict[str, LoadPeaks]:
     """Precision → what was measured, of those that are shown."""
     found = {name: result for name in dict.fromkeys((*asked.precisions, asked.load)) if (result := _known(asked, name))}
-    # Every measurement begins with fp32.
-    return {"fp32": next(iter(found.values())), **found} if found else {}
+    # Every measurement begins with fp32, but that of what is quantised already.
+    fp32 = next((result for result in found.values() if result.reference.precision == "fp32"), None)
+    return {"fp32": fp32, **found} if fp32 else found
 
 
 def _known(asked: Asked, precision: str) -> LoadPeaks | None:
@@ -103,12 +104,12 @@ def _measured(found: LoadPeaks, precision: str) -> None:
             },
         },
         key="loads_table",
-        alt="Every way to load with its peaks as multiples of the FP32 weights",
+        alt=f"Every way to load with its peaks as multiples of {found.unit}",
     )
     st.caption(
         "**Need** decides whether a load succeeds: private bytes plus live weights that still lie in the mapped file. "
         "**RSS** also counts pages of the file that the system takes back under pressure; **private** leaves out "
-        "weights that were never copied. W is the size of the weights in FP32; all is above the imports' memory. "
+        f"weights that were never copied. W is the size of {found.unit}; all is above the imports' memory. "
         + literal(traced(found))
     )
 

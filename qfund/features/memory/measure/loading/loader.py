@@ -13,9 +13,10 @@ from qfund.checkpoints import catalog, checkpoint
 from qfund.core.errors import NothingConverted
 from qfund.features.memory.measure.loading.phases import Phases
 from qfund.features.memory.request.load_peak import WAYS
-from qfund.models import skeleton, tasks
+from qfund.models import prequantized, skeleton, tasks
 from qfund.models.loading import read
 from qfund.precisions import backends
+from qfund.precisions.precision import STORED
 from qfund.precisions.quantizers.conversion import quantize_model
 from qfund.precisions.quantizers.plan import plan_of
 from qfund.precisions.table import PRECISIONS
@@ -33,7 +34,11 @@ class Loader:
             (row.load() for row in backends.implementations(precision) if row.backend == WAYS[way].library), None
         )
         self._way = LOADS[way]
-        skeleton.predict(self.found, self.row)  # imports the architecture's code and the quantiser's
+        if self.row.family == STORED:
+            prequantized.readable(self.found, self.device)  # imports the format's library
+            tasks.model_class(self.found)
+        else:
+            skeleton.predict(self.found, self.row)  # imports the architecture's code and the quantiser's
 
     def load(self, phases: Phases) -> list[Any]:
         """The models that stay."""
@@ -110,6 +115,10 @@ class Loader:
         self._must_have_converted(model)
         return [model]
 
+    def _as_stored(self, phases: Phases) -> list[Any]:
+        phases.enter("reading")
+        return [prequantized.load_stored(self.found, self.device).model]
+
     def _must_have_converted(self, model: nn.Module) -> None:
         if not any(isinstance(part, nn.Linear) and self.converter.converted(part) for part in model.modules()):
             raise NothingConverted(
@@ -127,4 +136,5 @@ LOADS: dict[str, Callable[[Loader, Phases], list[Any]]] = {
     "torchao-direct": Loader._torchao_direct,
     "torchao-after": Loader._torchao_after,
     "deepcopy": Loader._deepcopy,
+    "as-stored": Loader._as_stored,
 }

@@ -45,6 +45,7 @@ def perform(job: Job, announce: Callable[[Event], None], go: Callable[[], object
     from qfund.features.memory.measure.loading.loader import Loader
     from qfund.features.memory.measure.loading.mapped import Mapped, give
     from qfund.features.memory.measure.loading.phases import Phases, aliasing_files, swapped
+    from qfund.features.memory.request.load_peak import AS_STORED, REFERENCE
     from qfund.models import counting
     from qfund.precisions.backends import postponed
 
@@ -52,7 +53,8 @@ def perform(job: Job, announce: Callable[[Event], None], go: Callable[[], object
     loader = Loader(Path(job.folder), job.precision, job.way)
     with contextlib.suppress(Exception):
         # Once through on a toy, so that what is imported and allocated by the first load of all is not counted.
-        Loader(CATALOG["dummy"].folder, job.precision, job.way).load(Phases(lambda phase: None))
+        pair = (job.precision, job.way)
+        Loader(CATALOG["dummy"].folder, *(REFERENCE if pair == AS_STORED else pair)).load(Phases(lambda phase: None))
     mapped = Mapped()
     if job.private:
         give(torch.Tensor.clone)

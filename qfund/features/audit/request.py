@@ -168,7 +168,8 @@ def listed(given: str, file: QuantizedFile, tensors: Iterable[TensorAudit]) -> A
         types=dict(sorted(types.items(), key=lambda item: -item[1].bytes)),
         tensors=tuple(tensors),
         folded=file.folded,
-        inputs=file.inputs or FORMATS[file.format].inputs,
+        # What a folder says of itself is all; a GGUF file says nothing of the kernels that run it.
+        inputs=FORMATS[file.format].inputs if file.config is None else file.inputs,
         notes=file.notes,
     )
 

@@ -13,6 +13,8 @@ from qfund.core.errors import InvalidSpec, UnsupportedModel
 from qfund.features.audit import tables, words
 from qfund.features.audit.measure import audit
 from qfund.features.audit.request import AuditRequest, by_module, changed, checked, contents, identity, kept_higher
+from tests.checkpoints.wild.packed import folders as packed
+from tests.checkpoints.wild.packed.formats import CASES
 from tests.tiny import gguf_files
 from tests.tiny.checkpoints import folder
 
@@ -66,6 +68,17 @@ def test_the_head_alone_tells_bytes_and_bits(made: tuple[Path, dict[str, Any]]) 
     up = [(kind.type, kind.layers) for kind in by_module(found.tensors) if "ffn_up" in kind.name]
     assert sorted(up) == [("Q4_0", (0,)), ("Q8_0", (1,))]
     assert len(tables.tensors(found)) == 1 + len(found.tensors)
+
+
+@pytest.mark.parametrize(
+    ("name", "rounded"),
+    [("nf4", None), ("ct-int4", None), ("ao-int8", None), ("ct-w8a8", "int8"), ("ao-int4-awq", "fp8, by token")],
+)
+def test_kernels_round_inputs_where_the_folder_says_so(name: str, rounded: str | None, tmp_path: Path) -> None:
+    """Of a format of which some folders do, not of all of them."""
+    packed.single(CASES[name], 16, 64, tmp_path)
+    said = [one for one in words.findings(contents(AuditRequest(str(tmp_path)))) if "more than weights" in one]
+    assert len(said) == (rounded is not None) and all(str(rounded) in one for one in said)
 
 
 def test_norms_and_routers_that_were_rounded_are_named(tmp_path: Path) -> None:

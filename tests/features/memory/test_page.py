@@ -3,6 +3,7 @@
 import json
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import msgspec
@@ -29,7 +30,7 @@ from qfund.features.memory.view import fit as fit_view
 from qfund.features.memory.words import load_needs
 from qfund.ui import services
 from tests.features.compare.reports import make_report
-from tests.features.memory.plans import HEADERS, PLAN, make_fits, make_peaks
+from tests.features.memory.plans import FORWARD, HEADERS, PLAN, make_fits, make_peaks, way
 from tests.ui import pages
 from tests.ui.pages import query
 
@@ -239,6 +240,19 @@ def test_what_was_loaded_is_drawn_and_joins_the_sizes(opened: Open, jobs: FakeJo
     assert "only while loading: +100 B" in texts(at)
     assert "not measured yet" not in texts(at)
     assert "not measured yet" in texts(opened(Asked(precisions=("int8_bf16",), section="sizes")))
+
+
+def test_what_is_quantised_already_is_loaded_as_it_is_stored(opened: Open, jobs: FakeJobs) -> None:
+    """Its multiples are of what is stored, and no fp32 load stands beside it."""
+    asked = Asked(section="loading", load="stored")
+    alone = way("stored", "as-stored", 3000, 2900, 3100, FORWARD)
+    found = replace(make_peaks(asked.load_peaks("stored")), reference=alone, ways=(alone,))
+    jobs.set(asked.load_peaks("stored"), state="done", result=found)
+    at = opened(asked)
+    assert memory_link.from_query(memory_link.to_query(asked))[0] == asked
+    (rows,) = [frame.value for frame in at.dataframe if "Way" in frame.value]
+    assert list(rows["Precision"]) == ["As stored"]
+    assert "the weights as they are stored" in texts(at)
 
 
 def test_sizes_say_what_was_counted_in_a_comparison(

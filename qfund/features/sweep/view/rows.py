@@ -15,4 +15,5 @@ def table(rows: Sequence[Row], key: str, most: int = columns.TALL, **more: Any) 
     shown = frame(rows)
     formats = {name: said for name, said in FORMATS.items() if name in shown}
     styled = shown.style.format(formats, na_rep=ABSENT)
-    return st.dataframe(styled, hide_index=True, height=columns.height(len(rows), most), key=key, **more)
+    tall = columns.height(len(rows), most)
+    return st.dataframe(styled, hide_index=True, placeholder=ABSENT, height=tall, key=key, **more)

@@ -109,6 +109,36 @@ def amounts(key: str, offered: Collection[int]) -> list[int]:
     return sorted({*offered, amount(key, offered)})
 
 
+def tokens(heading: str, key: str, offered: Collection[int], width: int, explained: str | None = None) -> int | None:
+    """How many tokens: a select box of ``amounts``."""
+    return st.selectbox(
+        heading,
+        amounts(key, offered),
+        format_func=lambda count: f"{count:,} tokens",
+        key=key,
+        width=width,
+        help=explained,
+        persist_state="session",
+    )
+
+
+def bound(heading: str, key: str, most: float, step: float, explained: str) -> float | None:
+    """One part of a margin, at most ``most``; None where the box is empty."""
+    return st.number_input(
+        heading,
+        min_value=0.0,
+        max_value=most,
+        value=None,
+        step=step,
+        format="%.4g",
+        key=key,
+        help=explained,
+        placeholder="any",
+        width=168,
+        persist_state="session",
+    )
+
+
 def several_amounts(key: str, offered: Collection[int]) -> list[int]:
     """As ``amounts``, of a box of which several are chosen."""
     held = [value for value in st.session_state[key] if type(value) is int and value > 0]

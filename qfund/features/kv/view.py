@@ -72,14 +72,8 @@ def _choices(asked: Asked) -> tuple[Asked, bool]:
             precision = pickers.reference("kv_precision", PRECISIONS, title="Weights")
             names = pickers.caches("kv_kv", heading="Caches", width=480)
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            tokens = st.selectbox(
-                "Text",
-                pickers.amounts("kv_tokens", _TOKENS),
-                format_func=lambda count: f"{count:,} tokens",
-                key="kv_tokens",
-                width=150,
-                help="Of the model's evaluation text, from its start.",
-                persist_state="session",
+            tokens = pickers.tokens(
+                "Text", "kv_tokens", _TOKENS, 150, "Of the model's evaluation text, from its start."
             )
             first = _number("First tokens kept", "first", "The first tokens of the context stay as computed.")
             window = _number(

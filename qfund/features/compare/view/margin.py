@@ -11,6 +11,7 @@ from qfund.features.compare.link import show_margin, shown_margin
 from qfund.features.compare.request.decision import Margin
 from qfund.features.compare.request.link import MARGINS
 from qfund.features.compare.request.report import Report
+from qfund.ui import pickers
 
 _BEGAN_AT = "margin_began_at"  # the margin that the widgets began at
 
@@ -44,19 +45,7 @@ def draw(report: Report) -> Margin:
     for name in asked:
         field, times, most, step = MARGINS[name]
         title, help_text = titles[name]
-        value = st.number_input(
-            title,
-            min_value=0.0,
-            max_value=most,
-            value=None,
-            step=step,
-            format="%.4g",
-            key=f"margin_{name}",
-            help=f"Your margin, at most. {help_text}",
-            placeholder="any",
-            width=168,
-            persist_state="session",
-        )
+        value = pickers.bound(title, f"margin_{name}", most, step, f"Your margin, at most. {help_text}")
         margin = replace(margin, **{field: None if value is None else value / times})
     state[_BEGAN_AT] = margin
     show_margin(margin)

@@ -80,14 +80,8 @@ def draw(asked: Asked) -> tuple[Asked, bool]:
                 )
             if view == "recipe":
                 asked = _limit(asked)
-            tokens = st.selectbox(
-                "Text",
-                pickers.amounts("layers_tokens", TOKENS),
-                format_func=lambda count: f"{count:,} tokens",
-                key="layers_tokens",
-                width=150,
-                help="Of the model's evaluation text, from its start.",
-                persist_state="session",
+            tokens = pickers.tokens(
+                "Text", "layers_tokens", TOKENS, 150, "Of the model's evaluation text, from its start."
             )
             with st.popover("Options", icon=":material/tune:"):
                 revision = pickers.revision("layers_revision")
@@ -164,14 +158,7 @@ def _limit(asked: Asked) -> Asked:
             width=230,
             persist_state="session",
         )
-        context = st.selectbox(
-            "Context",
-            pickers.amounts("layers_context", CONTEXTS),
-            format_func=lambda count: f"{count:,} tokens",
-            key="layers_context",
-            width=160,
-            persist_state="session",
-        )
+        context = pickers.tokens("Context", "layers_context", CONTEXTS, 160)
         return replace(asked, gpu=str(gpu), context=int(context or asked.context))
     (low, high), times = RANGES[asked.limit], 100 if asked.limit == "changed" else 1
     value = st.number_input(

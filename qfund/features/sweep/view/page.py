@@ -127,19 +127,7 @@ def _filters(asked: Asked, there: dict[str, Saved]) -> Asked:
 def _margin(name: str) -> float | None:
     _, times, most, step = MARGINS[name]
     title, explained = _MARGINS[name]
-    value = st.number_input(
-        title,
-        min_value=0.0,
-        max_value=most,
-        value=None,
-        step=step,
-        format="%.4g",
-        key=f"sweep_margin_{name}",
-        help=explained,
-        placeholder="any",
-        width=168,
-        persist_state="session",
-    )
+    value = pickers.bound(title, f"sweep_margin_{name}", most, step, explained)
     return None if value is None else value / times
 
 

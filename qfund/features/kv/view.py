@@ -15,7 +15,7 @@ from qfund.features.kv.link import ADDRESS, PRECISIONS, Asked
 from qfund.features.kv.request import Kv
 from qfund.precisions.caches import KV_CHOICES, known_kv
 from qfund.ui import columns, downloads, folding, pickers, progress, shell
-from qfund.ui.services import Answer
+from qfund.ui.drawn import once
 from qfund.ui.states import literal, told
 
 #: Caches that the link to Compare takes along: each is another row for every precision.
@@ -62,7 +62,8 @@ def draw() -> None:
     )
     if found is not None:
         folding.fold("kv_choices")
-        _result(found, draft)
+        once(found, f"kv {draft}", lambda result: _result(result, draft))
+        downloads.take_along(found, "kv", ADDRESS.complete(draft), line(draft))
 
 
 def _choices(asked: Asked) -> tuple[Asked, bool]:
@@ -106,8 +107,7 @@ def _number(title: str, name: str, explained: str) -> int:
     return int(found or 0)
 
 
-def _result(answer: Answer, asked: Asked) -> None:
-    found: Kv = answer.result
+def _result(found: Kv, asked: Asked) -> None:
     st.header(literal(words.headline(found)), anchor=False)
     for sentence in words.refused(found):
         st.warning(literal(sentence))
@@ -146,7 +146,6 @@ def _result(answer: Answer, asked: Asked) -> None:
     )
     st.caption(literal(" ".join([*words.notes(found), *found.notes])))
     st.caption(f"{label(found.request.precision)} weights · {found.environment.cpu} · {found.created[:10]}")
-    downloads.take_along(answer, "kv", ADDRESS.complete(asked), line(asked))
 
 
 def line(asked: Asked) -> str:

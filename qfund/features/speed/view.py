@@ -14,6 +14,7 @@ from qfund.features.speed.request.causes import PREFILL
 from qfund.features.speed.request.gpus import estimated, per_million
 from qfund.features.speed.request.speed import RUNNERS, Speed
 from qfund.ui import columns, downloads, folding, pickers, progress
+from qfund.ui.drawn import once
 from qfund.ui.services import Answer
 from qfund.ui.states import literal, told
 
@@ -134,6 +135,16 @@ def _numbers(title: str, name: str, offered: tuple[int, ...]) -> tuple[int, ...]
 def _result(answer: Answer, asked: Asked) -> None:
     found: Speed = answer.result
     batch, depth = _point(found)
+    once(answer, f"speeds at {batch} x {depth}", lambda result: _at(result, batch, depth))
+    asked = _elsewhere(found, asked, batch, depth)
+    ADDRESS.show(asked)
+    st.caption(literal(" ".join(words.notes(found))))
+    st.caption(f"Measured on {literal(found.environment.cpu)}, {found.environment.device}, {found.created[:10]}.")
+    downloads.take_along(answer, "speed", ADDRESS.complete(asked), shell(asked))
+
+
+def _at(found: Speed, batch: int, depth: int) -> None:
+    """What was measured at one point, and why."""
     st.header(literal(words.headline(found, batch, depth)), anchor=False)
     if said := words.busy(found):
         st.warning(literal(said), icon=":material/timer:")
@@ -156,11 +167,6 @@ def _result(answer: Answer, asked: Asked) -> None:
     _why(found, batch, depth)
     for sentence in words.refused(found):
         st.caption(f":gray[{literal(sentence)}]")
-    asked = _elsewhere(found, asked, batch, depth)
-    ADDRESS.show(asked)
-    st.caption(literal(" ".join(words.notes(found))))
-    st.caption(f"Measured on {literal(found.environment.cpu)}, {found.environment.device}, {found.created[:10]}.")
-    downloads.take_along(answer, "speed", ADDRESS.complete(asked), shell(asked))
 
 
 def _point(found: Speed) -> tuple[int, int]:

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 
 from qfund.checkpoints import catalog, checkpoint
 from qfund.core.errors import QfundError
@@ -101,7 +101,7 @@ def estimate(spec: Spec, size: Size, before: Iterable[Costs]) -> Duration:
     parameters, statistics by the vocabulary.
     """
     known = _nearest(size, before)
-    costs = known or _guess(size)
+    costs = known or _guess(size, catalog.device(), frozenset(filter(multiplies_in, _EMULATED)), _speed())
     grown = size.parameters / costs.parameters
     cached = (name for name in spec.candidates if kv_of(name) and name not in spec.precisions)
     ways = (spec.reference, *spec.precisions, *cached)
@@ -203,23 +203,20 @@ def _forward(costs: Costs, name: str) -> float:
     return sum(chosen) / len(chosen)
 
 
-def _slower(dtype: str) -> float:
-    if catalog.device() == "cpu" and dtype in _EMULATED and not multiplies_in(dtype):
-        return _EMULATED[dtype]
-    return _SLOWER.get(dtype, 1.0)
-
-
-def _guess(size: Size) -> Costs:
-    token = 2 * size.parameters / _speed()
+@lru_cache(maxsize=32)
+def _guess(size: Size, device: str, native: frozenset[str], speed: float) -> Costs:
+    """``native``: narrow dtypes that the processor multiplies in; ``speed``: operations a second."""
+    token = 2 * size.parameters / speed
+    slower = _SLOWER | {dtype: times for dtype, times in _EMULATED.items() if device == "cpu" and dtype not in native}
     forward = {
-        row.name: token * _slower(row.dtype) * (_UNPACKED if row.quantizer else 1.0)
+        row.name: token * slower.get(row.dtype, 1.0) * (_UNPACKED if row.quantizer else 1.0)
         for row in PRECISIONS.values()
         if row.family != STORED
     }
     return Costs(
         cpu=cpu_name(),
         threads=0,
-        device=catalog.device(),
+        device=device,
         parameters=size.parameters,
         vocabulary=size.vocabulary,
         context=size.context,

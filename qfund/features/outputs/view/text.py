@@ -24,9 +24,9 @@ def draw(answer: Answer) -> None:
     st.caption(literal(words.how_written(found)))
     for note in found.notes:
         st.caption(f":material/info: {literal(note)}")
-    _candidates(found)
+    once(answer, "candidates", _candidates)
     if len(found.counted) > 1:
-        _curves(answer)
+        once(answer, "curves", _curves)
     _example(answer)
     _tables(found)
     data.draw(answer, "Examples (CSV)", lambda: tables.generation_csv(found))
@@ -85,12 +85,12 @@ def _card(found: Generation, name: str) -> None:
     st.markdown(literal(words.candidate(found, name)))
 
 
-def _curves(answer: Answer) -> None:
+def _curves(found: Generation) -> None:
     left, right = st.columns(2, gap="medium")
     with left:
         st.markdown("**Still the same after n tokens**")
         st.plotly_chart(
-            once(answer, "survival", lambda found: figures.survival(tables.survival(found))),
+            figures.survival(tables.survival(found)),
             config=axes.CONFIG,
             key="outputs_survival",
             alt="Share of prompts whose text is still the reference's, token after token, one line a precision",
@@ -98,7 +98,7 @@ def _curves(answer: Answer) -> None:
     with right:
         st.markdown("**How the prompts end**")
         st.plotly_chart(
-            once(answer, "outcomes", lambda found: figures.outcomes(tables.outcomes(found))),
+            figures.outcomes(tables.outcomes(found)),
             config=axes.CONFIG,
             key="outputs_outcomes",
             alt="For each precision how many prompts never diverge, diverge at a tie, or by damage",

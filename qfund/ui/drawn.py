@@ -15,7 +15,7 @@ from qfund.ui.services import Answer
 Made = TypeVar("Made")
 
 
-@st.cache_resource(max_entries=256, show_spinner=False)
+@st.cache_resource(max_entries=512, show_spinner=False)
 def _made(key: str, what: str, _make: Callable[[], object]) -> object:
     return _make()
 

@@ -1,6 +1,5 @@
 """How far outputs move: against memory, and how the differences are distributed."""
 
-import pandas as pd
 import streamlit as st
 
 from qfund.drawing import axes, phrases
@@ -19,39 +18,31 @@ _WIDE = 460  # pixels of a drawing that is read on a phone too
 
 def memory_against_damage(found: Answer, best: str | None = None) -> None:
     """The footprint of each candidate against its loss of fidelity; ``best`` is lit."""
-    frame, noise, said = once(found, "memory against damage", _against)
+    once(found, f"memory against damage {best}", lambda report: _against(report, best))
+
+
+def _against(report: Report, best: str | None) -> None:
+    frame = tables.memory_against_damage(report)
     st.markdown("**Memory against damage**")
     if frame.empty:
         st.caption("The candidates share no metric of damage.")
         return
-    drawn = once(found, f"memory against damage drawn {best}", lambda report: pictures.damage(report, best, _WIDE))
+    noise = noise_floor(report).get(str(frame["metric"].iloc[0]))
+    band = words.noise_band(noise, bool(noise) and figures.floor_is_near(frame, noise or 0.0))
+    drawn = pictures.damage(report, best, _WIDE)
     if len(frame) <= phrases.FEW and drawn is not None:
         draw_one(drawn)
     else:  # names that there is no room for are read under a mouse
         st.plotly_chart(
-            once(
-                found,
-                f"memory against damage figure {best}",
-                lambda report: figures.memory_against_damage(frame, report.reference.memory, noise, best),
-            ),
+            figures.memory_against_damage(frame, report.reference.memory, noise, best),
             config=axes.CONFIG,
             key="memory_against_damage",
             alt="Footprint of each candidate against its divergence from the reference",
         )
-    st.caption(said)
-
-
-def _against(report: Report) -> tuple[pd.DataFrame, float | None, str]:
-    """What is drawn, the noise floor, and what the picture means."""
-    frame = tables.memory_against_damage(report)
-    if frame.empty:
-        return frame, None, ""
-    noise = noise_floor(report).get(str(frame["metric"].iloc[0]))
-    band = words.noise_band(noise, bool(noise) and figures.floor_is_near(frame, noise or 0.0))
-    said = (
+    st.caption(
         "Further left is smaller, further down is closer to the reference; the dotted line joins those that no other "
+        f"beats in both. {band}{words.missing_phrase(report, frame)}"
     )
-    return frame, noise, f"{said}beats in both. {band}{words.missing_phrase(report, frame)}"
 
 
 def differences(found: Answer) -> None:

@@ -108,8 +108,11 @@ def _curves(found: Generation) -> None:
 @st.fragment
 def _example(answer: Answer) -> None:
     """One prompt, chosen by its number or as the worst of a candidate."""
-    found: Generation = answer.result
-    name, number = _chosen(answer.key, found)
+    name, number = _chosen(answer.key, answer.result)
+    once(answer, f"example {number} of {name}", lambda found: _apart(found, name, number))
+
+
+def _apart(found: Generation, name: str, number: int) -> None:
     example = found.examples[number]
     row = example.candidates[name].divergence
     left, right = st.columns(2, gap="medium")
@@ -126,11 +129,7 @@ def _example(answer: Answer) -> None:
     else:
         st.markdown(literal(words.divergence(row, found.request.reference, name)))
         st.plotly_chart(
-            once(
-                answer,
-                f"alternatives {number} {name}",
-                lambda found: figures.alternatives(tables.alternatives(found, number, name)),
-            ),
+            figures.alternatives(tables.alternatives(found, number, name)),
             config=axes.CONFIG,
             key="outputs_alternatives",
             alt="Probabilities that both precisions gave to the likeliest tokens where they part",

@@ -27,11 +27,11 @@ def draw(found: Answer, rows: Sequence[Ranked]) -> None:
     """Of many candidates the first of the ranking."""
     shown = pictures.first(found.result, rows)
     names = " ".join(result.precision for result in shown.results)
-    drawn = once(
-        found,
-        f"pictures {names}",
-        lambda _: (pictures.memory(shown, _WIDE), pictures.dtypes(shown, _WIDE), pictures.differences(shown, _WIDE)),
-    )
+    once(found, f"pictures {names}", lambda report: _draw(shown, len(report.results)))
+
+
+def _draw(shown: Report, candidates: int) -> None:
+    drawn = pictures.memory(shown, _WIDE), pictures.dtypes(shown, _WIDE), pictures.differences(shown, _WIDE)
     with st.container(key="pictures"):
         for column, picture in zip(st.columns(3, gap="medium"), drawn, strict=True):
             with column:
@@ -43,8 +43,8 @@ def draw(found: Answer, rows: Sequence[Ranked]) -> None:
                 if picture.name == "differences":
                     st.html(_means(shown))
                 draw_one(picture)
-    if len(shown.results) < len(rows):
-        st.caption(f"Pictures of the first {len(shown.results)} of {len(rows)} candidates of the table.")
+    if len(shown.results) < candidates:
+        st.caption(f"Pictures of the first {len(shown.results)} of {candidates} candidates of the table.")
 
 
 def draw_one(picture: Picture) -> None:

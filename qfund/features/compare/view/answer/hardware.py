@@ -114,7 +114,7 @@ def room(report: Report, place: Hardware) -> Room:
     return Room(asked, rows, _said(workload), workload=workload)
 
 
-@st.cache_data(ttl=10, show_spinner=False)
+@st.cache_resource(ttl=10, show_spinner=False)
 def _free() -> int:
     """Bytes of memory that this machine has left; it changes while somebody reads, and no more often is it said."""
     return budgets.budget(MACHINE)

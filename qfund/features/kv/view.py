@@ -76,10 +76,13 @@ def _choices(asked: Asked) -> tuple[Asked, bool]:
             tokens = pickers.tokens(
                 "Text", "kv_tokens", _TOKENS, 150, "Of the model's evaluation text, from its start."
             )
-            first = _number("First tokens kept", "first", "The first tokens of the context stay as computed.")
-            window = _number(
+            first = _kept(
+                "First tokens kept", "kv_first", asked.first, "The first tokens of the context stay as computed."
+            )
+            window = _kept(
                 "Recent tokens kept",
-                "window",
+                "kv_window",
+                asked.window,
                 "Recent tokens stay as computed until there are so many, and are rounded together: transformers' "
                 "residual_length.",
             )
@@ -89,22 +92,12 @@ def _choices(asked: Asked) -> tuple[Asked, bool]:
     kv, bad = known_kv(names)
     if bad:
         st.warning(literal(f"No KV precision: {', '.join(bad)}. Available: {', '.join(KV_CHOICES)}."))
-    changed = replace(asked, model=model, precision=precision, kv=kv or asked.kv, tokens=int(tokens or 4096))
+    changed = replace(asked, model=model, precision=precision, kv=kv or asked.kv, tokens=tokens)
     return replace(changed, first=first, window=window, revision=revision), pressed
 
 
-def _number(title: str, name: str, explained: str) -> int:
-    found = st.number_input(
-        title,
-        min_value=0,
-        max_value=65_536,
-        step=1,
-        key=f"kv_{name}",
-        width=170,
-        help=explained,
-        persist_state="session",
-    )
-    return int(found or 0)
+def _kept(title: str, key: str, held: int, explained: str) -> int:
+    return pickers.count(title, key, held, least=0, most=65_536, width=170, explained=explained, placeholder="0") or 0
 
 
 def _result(found: Kv, asked: Asked) -> None:

@@ -80,8 +80,8 @@ def _choices(asked: Asked) -> tuple[Asked, bool]:
             reference = pickers.reference("speed_reference")
             precisions = pickers.precisions("Precisions", "speed_precisions", width=480)
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            depths = _numbers("Prompts (tokens)", "depths", _DEPTHS)
-            batches = _numbers("Sequences at once", "batches", _BATCHES)
+            depths = pickers.several("Prompts (tokens)", "speed_depths", _DEPTHS, 4, 260)
+            batches = pickers.several("Sequences at once", "speed_batches", _BATCHES, 4, 260)
             with st.popover("Options", icon=":material/tune:"):
                 backends = st.pills(
                     "Only these backends",
@@ -117,19 +117,6 @@ def _choices(asked: Asked) -> tuple[Asked, bool]:
         ),
         pressed,
     )
-
-
-def _numbers(title: str, name: str, offered: tuple[int, ...]) -> tuple[int, ...]:
-    found = st.multiselect(
-        title,
-        pickers.several_amounts(f"speed_{name}", offered),
-        key=f"speed_{name}",
-        max_selections=4,
-        select_all=False,
-        width=260,
-        persist_state="session",
-    )
-    return tuple(sorted(found))
 
 
 def _result(answer: Answer, asked: Asked) -> None:

@@ -74,10 +74,9 @@ def _soon(request: spec.Spec, options: Namespace) -> spec.Spec:
     measured or begun before, with those that it had then."""
     if options.context or options.stride or (size := duration.size_of(request)) is None:
         return request
-    chunkings = duration.chunkings(request, size)
-    if not (options.no_store or options.fresh):
-        if begun := next(filter(_begun, chunkings), None):
-            return begun
+    looks = not (options.no_store or options.fresh)
+    if looks and (begun := next(filter(_begun, duration.chunkings(request, size)), None)):
+        return begun
     return duration.with_short_chunks(request, size, [] if options.no_store else _before())
 
 

@@ -11,6 +11,7 @@ FEATURE = Feature(
         "KV cache",
         "memory_alt",
         "What rounding the keys and values that a model remembers costs its outputs, and how that grows with context.",
+        group="More",
     ),
     kinds=(
         Kind(

@@ -11,6 +11,7 @@ FEATURE = Feature(
         "Layers",
         "stacks",
         "Which modules of a model pay for the bits, and a precision for each of them under a budget.",
+        group="More",
     ),
     kinds=(
         Kind(

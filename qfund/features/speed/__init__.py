@@ -11,6 +11,7 @@ FEATURE = Feature(
         "Speed",
         "speed",
         "How fast a model reads a prompt and writes in each precision on this machine, and why some are slower.",
+        group="More",
     ),
     kinds=(
         Kind(

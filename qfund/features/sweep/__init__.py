@@ -10,6 +10,7 @@ FEATURE = Feature(
         "leaderboard",
         "All comparisons that are there, ranked: the smallest precision of each model within your margin. A list of "
         "models is measured as far as it is not.",
+        group="More",
     ),
     commands={"sweep": "compare precisions of many models, and rank what was found"},
 )

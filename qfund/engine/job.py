@@ -103,6 +103,7 @@ class Record:
         quick: whether it is of a kind that takes a moment and little memory.
         owners: who asked for it; they count until they leave it, whether they look or not.
         lane: where it runs or ran.
+        rests: the monotonic time until which it is not begun.
     """
 
     def __init__(self, job: Job, owner: Visitor = NOBODY) -> None:
@@ -110,6 +111,7 @@ class Record:
         self.quick = kind_of(job.request).quick
         self.owners = [owner]
         self.lane: Lane | None = None
+        self.rests = 0.0
         self._watching: dict[str, float] = {}  # id of a visitor → when seen last
         self._left: set[str] = set()
 

@@ -267,8 +267,8 @@ class Jobs:
 
     def due(self, lane: Lane) -> bool:
         if lane is self._second:
-            return bool(self._quick and (self._long.running or self._cluster))
-        return bool(self._long or (self._quick and not self._cluster))
+            return self._quick.ready() and bool(self._long.running or self._cluster)
+        return self._long.ready() or (self._quick.ready() and not self._cluster)
 
     def take(self, lane: Lane) -> Record | None:
         if not self.due(lane):
@@ -298,6 +298,21 @@ class Jobs:
         by = (self._ledger.beat if beat else self._ledger.write)(record)
         if by is not None and not self.cancel(record.job.key, by) and record.job.active:  # at another server
             self._ledger.revive(record)
+
+    def put_back(self, record: Record, rest: float) -> None:
+        with self.changed:
+            if record.job.active:
+                record.lane, record.rests = None, time.monotonic() + rest
+                self._turns(record).put_back(record)
+                self._set(record, state="queued", started=None)
+        self.note(record)
+        awake = threading.Timer(rest, self._wake)
+        awake.daemon = True
+        awake.start()
+
+    def _wake(self) -> None:
+        with self.changed:
+            self.changed.notify_all()
 
     def done(self, record: Record, result: Any) -> bool:
         job, late = record.job, False

@@ -1,5 +1,6 @@
 """Whose turn it is: round and round among those who wait, however much each of them has asked for."""
 
+import time
 from collections.abc import Sequence
 
 from qfund.core.errors import QueueFull
@@ -55,11 +56,21 @@ class Turns:
             if record in records:
                 records.remove(record)
 
+    def put_back(self, record: Record) -> None:
+        """One that ran waits again, behind the others."""
+        self.remove(record)
+        self.add(record)
+
+    def ready(self) -> bool:
+        """Whether there is one to take."""
+        return any(record.rests <= time.monotonic() for record in self._waiting)
+
     def take(self) -> Record | None:
         """The next one, which runs from now on."""
-        if not self._waiting:
+        ready = [record for record in self._waiting if record.rests <= time.monotonic()]
+        if not ready:
             return None
-        record = _next(self._waiting, self._served)
+        record = _next(ready, self._served)
         self._turn += 1
         self._served |= dict.fromkeys(_names(record), self._turn)
         self._waiting.remove(record)

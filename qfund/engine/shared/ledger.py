@@ -19,7 +19,7 @@ from qfund.core.errors import EngineError, QfundError, StoreError
 from qfund.engine import messages
 from qfund.engine.job import Job, Record, Visitor
 from qfund.engine.kinds import KINDS, kind_of
-from qfund.engine.lane import ATTEMPTS
+from qfund.engine.process import ATTEMPTS
 from qfund.engine.shared import servers
 from qfund.engine.store import now, up_since, upsert
 from qfund.engine.tables import JOBS

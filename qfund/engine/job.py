@@ -10,6 +10,7 @@ from qfund.core.request import Request
 from qfund.engine.kinds import kind_of
 
 if TYPE_CHECKING:
+    from qfund.engine.jobs import Jobs
     from qfund.engine.lane import Lane
 
 State = Literal["queued", "running", "done", "failed", "cancelled", "lost"]
@@ -140,3 +141,26 @@ class Record:
 
     def seen_by(self, visitor: Visitor) -> Job:
         return replace(self.job, others=self.others(visitor), abandoned=visitor.id in self._left)
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Jobs as one visitor asks for them."""
+
+    _jobs: "Jobs"
+    _visitor: Visitor
+
+    def submit(self, request: Request) -> Job:
+        return self._jobs.submit(request, self._visitor)
+
+    def get(self, key: str) -> Job | None:
+        return self._jobs.get(key, self._visitor)
+
+    def wait(self, key: str, timeout: float | None = None) -> Job | None:
+        return self._jobs.wait(key, timeout)
+
+    def cancel(self, key: str) -> bool:
+        return self._jobs.cancel(key, self._visitor)
+
+    def warm(self) -> None:
+        self._jobs.warm()

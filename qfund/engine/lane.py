@@ -13,7 +13,7 @@ from qfund.core.units import bytes_text
 from qfund.engine import messages
 from qfund.engine.job import GONE_MACHINE, KILLED, Record, State
 from qfund.engine.kinds import kind_of
-from qfund.engine.process import ATTEMPTS, Killed
+from qfund.engine.process import Killed, Starved
 
 #: How often a job is handed to a cluster: what has ended what did it again and again may go on doing so.
 HANDED = 3
@@ -61,7 +61,7 @@ class Board(Protocol):
         """Locked. Whether there is a job for this lane."""
 
     def take(self, lane: "Lane") -> Record | None:
-        """Locked. The next one, which runs from now on."""
+        """The next one, which runs from now on."""
 
     def limit(self, record: Record) -> float:
         """Seconds that it may run."""
@@ -152,12 +152,14 @@ class Lane:
                 )
                 if board.closed:
                     break
-                record = board.take(self)
-                self._warm_wanted = False
+                warm, self._warm_wanted = self._warm_wanted, False
             if not called:
                 self._discard()
                 continue
+            record = board.take(self)
             try:
+                if record is None and not warm:
+                    continue
                 if record is None:
                     self._ready().send(messages.Warm())
                 else:
@@ -244,7 +246,7 @@ class Lane:
             _log.warning("The worker is gone: %s", error)
         worker.end(patience=5.0)
         death = worker.death(self._memory)
-        if not begun and record.job.active and (used or (isinstance(death, Killed) and death.tries == ATTEMPTS)):
+        if not begun and record.job.active and (used or (isinstance(death, Killed) and not isinstance(death, Starved))):
             raise _NeverBegan(death)
         raise death
 

@@ -26,7 +26,7 @@ class Killed(WorkerDied):
 
 
 class Starved(Killed):
-    """Most likely by the system, since memory ran out: it may be the job that takes it all, or there may be more soon."""
+    """Most likely by the system, since memory ran out: it may be the job that took it, or there may be more soon."""
 
     tries = 2
 

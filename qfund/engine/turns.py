@@ -61,13 +61,13 @@ class Turns:
         self.remove(record)
         self.add(record)
 
-    def ready(self) -> bool:
-        """Whether there is one to take."""
-        return any(record.rests <= time.monotonic() for record in self._waiting)
+    def ready(self) -> list[Record]:
+        """Those who wait and do not rest."""
+        return [record for record in self._waiting if record.rests <= time.monotonic()]
 
-    def take(self) -> Record | None:
-        """The next one, which runs from now on."""
-        ready = [record for record in self._waiting if record.rests <= time.monotonic()]
+    def take(self, record: Record | None = None) -> Record | None:
+        """The next one, or this one that waits; it runs from now on."""
+        ready = self.ready() if record is None else [record]
         if not ready:
             return None
         record = _next(ready, self._served)

@@ -19,7 +19,6 @@ from qfund.engine.job import NOBODY, Desk, Job, Record, State, Visitor
 from qfund.engine.kinds import kind_of
 from qfund.engine.lane import Lane, Worker
 from qfund.engine.process import Process
-from qfund.engine.shared.claims import Claims
 from qfund.engine.shared.watch import Watch
 from qfund.engine.turns import Turns
 
@@ -82,7 +81,7 @@ class Jobs:
         self._identify = identify
         self._ledger = ledger
         self._watch = Watch(store, self.resume, self._look_around)
-        self._claims = Claims(ledger, self._unlike) if ledger is not None and store.shared else None
+        self._claims = ledger.turns_over_all(self._unlike) if ledger is not None else None
         self._called = False  # whether this server may do what waits at another one
         #: Called with each job that is over, with the lock held: only for what counts.
         self.on_end: list[Callable[[Job], object]] = []

@@ -125,6 +125,10 @@ class Ledger:
 
         self._try(lambda: self._store.write(change))
 
+    def turns_over_all(self, unlike: Callable[[Job], QfundError | None]) -> claims.Claims | None:
+        """Turns over all servers; None where this one has its database for itself."""
+        return claims.Claims(self, unlike) if self._store.shared else None
+
     def in_turn(self) -> list[tuple[Job, Visitor, str]]:
         """Jobs that no server has begun, the next one first, by whom, and at which server; ``visitors`` of each is how
         many wait for it there."""

@@ -32,7 +32,7 @@ from qfund.precisions import backends
 INTERVAL = 0.1
 #: How far it stands back behind the web server, from its beginning: its imports would hold up whoever comes meanwhile;
 #: and while it measures what takes long.
-FIRST, NICENESS = 5, 19
+FIRST, NICENESS = 5, 10
 
 
 class Channel:

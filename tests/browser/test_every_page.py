@@ -1,5 +1,5 @@
-"""Every page and section, light, dark and on a phone: drawn, no wider than the screen, its headings in order, and no rule
-of WCAG 2.2 AA broken that axe can check."""
+"""Every page and section, light, dark and on a phone: drawn, no wider than the screen, and no rule of WCAG 2.2 AA
+broken that axe can check, nor headings out of order."""
 
 from importlib.resources import files
 from typing import Any

@@ -35,6 +35,12 @@ def headline(found: Speed, batch: int, depth: int) -> str:
     reference = found.reference.at(batch, depth)
     rate = f"{number_text(reference.decode.median)} tokens/s"
     others = [(run, run.at(batch, depth)) for run in found.runs[1:]]
+    if not others:
+        share, _ = shares(found, found.reference, reference)
+        return (
+            f"{name(found.reference)} writes {spread_text(reference.decode)} tokens/s here, {share} of what the "
+            f"memory's bandwidth allows ({where}); the first token is there after {first_text(reference)}."
+        )
     faster = [(run, point) for run, point in others if point.decode_ratio.low > 1]
     if not faster:
         slower = sum(point.decode_ratio.high < 1 for _, point in others)

@@ -2,22 +2,25 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import torch
 
+from qfund.checkpoints.wild.locating import fetched
+from qfund.checkpoints.wild.table import open_file
 from qfund.core.errors import InvalidInput, UnsupportedModel
 from qfund.core.estimate import Spread, quickest, spread
 from qfund.core.progress import Progress
-from qfund.features.speed.measure import energy
+from qfund.features.speed.measure import energy, gguf
 from qfund.features.speed.measure.bounds import bounds
 from qfund.features.speed.measure.made import Made, files, made
 from qfund.features.speed.measure.turns import Place, Taken, turns
-from qfund.features.speed.measure.writing import ModelWriter
-from qfund.features.speed.request.speed import Point, Run, Speed, SpeedRequest, checked
+from qfund.features.speed.request.speed import Bounds, Point, Run, Speed, SpeedRequest, checked
 from qfund.models import environment, tasks
 from qfund.models import opened as models
+from qfund.models.cache import model_cache
 from qfund.models.inputs.tokenizer import position_limits
 from qfund.precisions.table import PRECISIONS
 from qfund.version import VERSION
@@ -35,6 +38,40 @@ def speed(request: SpeedRequest, progress: Progress = lambda phase, share: None)
     """
     started = time.perf_counter()
     request = checked(request)
+    device = environment.torch_device()
+    count, counted = energy.meter(str(device))
+    timing = _Timing(request, count, progress)
+    found = _of_files(timing, request, progress) if request.alone else _of_a_model(timing, request, progress)
+    return Speed(
+        request=request,
+        qfund=VERSION,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        environment=environment.describe(found.id, found.revision),
+        architecture=found.architecture,
+        bounds=found.bounds,
+        runs=tuple(found.runs.values()),
+        refused=found.refused,
+        energy=counted,
+        seconds=time.perf_counter() - started,
+        notes=tuple(found.notes),
+    )
+
+
+@dataclass(slots=True)
+class _Found:
+    """``runs``: name among those timed → what was found of it, the reference first."""
+
+    id: str
+    revision: str | None
+    architecture: str
+    bounds: Bounds
+    runs: dict[str, Run] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def _of_a_model(timing: "_Timing", request: SpeedRequest, progress: Progress) -> _Found:
+    """In precisions, with files beside."""
     names = (request.reference, *request.precisions)
     opened = models.opened(request, names, request.also, progress)
     if opened.task.name != "causal language model":
@@ -44,39 +81,46 @@ def speed(request: SpeedRequest, progress: Progress = lambda phase, share: None)
             "Choose a causal language model, such as pydoc-llama.",
         )
     config = tasks.read_config(opened.found)
-    _must_fit_context(request, config)
+    _must_fit_context(request, min(position_limits(config), default=None))
     opened.size(names)
     progress("measuring this machine's bounds", 0.0)
-    device = environment.torch_device()
-    limits = bounds([PRECISIONS[name].dtype for name in names], device)
-    count, counted = energy.meter(str(device))
-    timing, vocabulary = _Timing(request, count, progress), config.get_text_config(decoder=True).vocab_size
-    runs: dict[str, Run] = {}
-    refused: dict[str, str] = {}
+    limits = bounds([PRECISIONS[name].dtype for name in names], environment.torch_device())
+    found = _Found(opened.found.id, opened.revision, opened.found.architecture, limits)
+    vocabulary = config.get_text_config(decoder=True).vocab_size
     groups = opened.groups(request.reference, request.precisions) or [[]]
     for number, group in enumerate(groups):
         with opened.loaded((request.reference, *group), lambda phase: progress(phase, 0.0)) as loaded:
             by_name = dict(zip((request.reference, *group), loaded, strict=True))
-            ready = list(made(request, opened, vocabulary, by_name, refused, progress))
-            ready += [] if number else files(request, refused, progress)
-            runs |= {key: run for key, run in timing.runs(ready, number, len(groups)).items() if key not in runs}
-    return Speed(
-        request=request,
-        qfund=VERSION,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        environment=environment.describe(opened.found.id, opened.revision),
-        architecture=opened.found.architecture,
-        bounds=limits,
-        runs=tuple(runs.values()),
-        refused=refused,
-        energy=counted,
-        seconds=time.perf_counter() - started,
-        notes=(*opened.notes, *_notes(config)),
-    )
+            ready = list(made(request, opened, vocabulary, by_name, found.refused, progress))
+            ready += [] if number else files(request, found.refused, progress)
+            timed = timing.runs(ready, number, len(groups))
+            found.runs |= {key: run for key, run in timed.items() if key not in found.runs}
+    found.notes += [*opened.notes, *_notes(config)]
+    return found
 
 
-def _must_fit_context(request: SpeedRequest, config: Any) -> None:
-    longest = min(position_limits(config), default=None)
+def _of_files(timing: "_Timing", request: SpeedRequest, progress: Progress) -> _Found:
+    """GGUF files alone, the first of them the reference.
+
+    Raises:
+        UnsupportedModel: llama.cpp is not here, or does not open the first.
+    """
+    if not gguf.installed():
+        raise UnsupportedModel(*gguf.MISSING)
+    refused = dict[str, str]()
+    ready = list(files(request, refused, progress))
+    if not ready or ready[0].precision != request.reference:
+        raise UnsupportedModel(next(iter(refused.values())), "Name a GGUF file of a decoder that llama.cpp runs.")
+    file = open_file(fetched(request.files[0], model_cache().budget, progress))
+    _must_fit_context(request, file.facts.get("max_position_embeddings"))
+    progress("measuring this machine's bounds", 0.0)
+    limits = bounds(["float32"], environment.torch_device())
+    found = _Found(file.id, None, str(file.facts["architecture"]), limits, refused=refused, notes=list(file.notes))
+    found.runs |= timing.runs(ready, 0, 1)
+    return found
+
+
+def _must_fit_context(request: SpeedRequest, longest: int | None) -> None:
     needed = max(request.depths) + request.new_tokens
     if longest is not None and needed > longest:
         raise InvalidInput(
@@ -94,9 +138,7 @@ class _Timing:
     def runs(self, ready: list[Made], group: int, groups: int) -> dict[str, Run]:
         """Of these models, the reference first."""
         writers = {one.key: one.writer for one in ready}
-        first = ready[0].writer
-        assert isinstance(first, ModelWriter)
-        flops = {place: first.flops(*place) for place in self._places}
+        flops = {place: ready[0].writer.flops(*place) for place in self._places}
         taken = turns(
             writers,
             self._places,

@@ -4,13 +4,20 @@ import inspect
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from transformers import DynamicCache
 
 from qfund.core.errors import UnsupportedModel
 from qfund.models.counting import stored_bytes
 from qfund.models.forward import arithmetic, explained
 from qfund.precisions.precision import Precision
+
+_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+
+
+def _attention_flops(query: Any, key: Any, value: Any, *_: Any, **more: Any) -> int:
+    """Of shapes."""
+    return int(sdpa_flop_count(query, key, value))
 
 
 class ModelWriter:
@@ -76,7 +83,8 @@ class ModelWriter:
         return sum(part.nbytes for part in parts if isinstance(part, torch.Tensor))
 
     def flops(self, batch: int, depth: int) -> int:
-        """Operations of reading such prompts, as torch counts those of matrix products and attention."""
-        with FlopCounterMode(display=False) as counter:
+        """Operations of reading such prompts, as torch counts those of matrix products and attention, without its
+        causal half; of attention on a CPU too, of which torch by itself knows nothing."""
+        with FlopCounterMode(display=False, custom_mapping={_ATTENTION: _attention_flops}) as counter:
             self.begin(batch, depth)
         return int(counter.get_total_flops())

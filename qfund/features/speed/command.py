@@ -105,7 +105,7 @@ COMMAND = Command(
 
 def text(found: Speed, gpu: str | None = None, price: float | None = None) -> str:
     """The sentence, a table for each point, causes, and what was worked out for elsewhere."""
-    batch, depth = words.looked_at(found)
+    batch, depth = found.place
     lines = [f"{found.request.model}: {words.headline(found, batch, depth)}"]
     for point in found.reference.points:
         lines += ["", f"{point.batch:,} × {point.depth:,} tokens:", *aligned(_table(found, point.batch, point.depth))]

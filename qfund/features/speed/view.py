@@ -171,7 +171,7 @@ def _point(found: Speed) -> tuple[int, int]:
     if len(places) == 1:
         return places[0]
     titles = {f"{batch:,} × {depth:,} tokens": (batch, depth) for batch, depth in places}
-    usual = words.looked_at(found)
+    usual = found.place
     chosen = st.segmented_control(
         "Look at",
         list(titles),

@@ -13,10 +13,12 @@ from qfund.checkpoints.wild.table import open_file
 from qfund.core.errors import InvalidInput, UnsupportedModel
 from qfund.core.estimate import Spread, quickest, spread
 from qfund.core.progress import Progress
+from qfund.core.units import seconds_text
 from qfund.features.speed.measure import energy, gguf
 from qfund.features.speed.measure.bounds import bounds
 from qfund.features.speed.measure.made import Made, files, made
-from qfund.features.speed.measure.turns import Place, Taken, turns
+from qfund.features.speed.measure.others import Others
+from qfund.features.speed.measure.turns import Place, Taken, Turned, turns
 from qfund.features.speed.request.speed import Bounds, Point, Run, Speed, SpeedRequest, checked
 from qfund.models import environment, tasks
 from qfund.models import opened as models
@@ -25,8 +27,10 @@ from qfund.models.inputs.tokenizer import position_limits
 from qfund.precisions.table import PRECISIONS
 from qfund.version import VERSION
 
-#: For all rounds of all models; a round that has begun is finished.
+#: For warming up and all rounds of all models; a round that has begun is finished.
 SECONDS = 180.0
+#: For decoding the weights of one model again and again.
+LONG = 5.0
 
 
 def speed(request: SpeedRequest, progress: Progress = lambda phase, share: None) -> Speed:
@@ -42,6 +46,7 @@ def speed(request: SpeedRequest, progress: Progress = lambda phase, share: None)
     count, counted = energy.meter(str(device))
     timing = _Timing(request, count, progress)
     found = _of_files(timing, request, progress) if request.alone else _of_a_model(timing, request, progress)
+    waited, stolen = timing.others.shares
     return Speed(
         request=request,
         qfund=VERSION,
@@ -53,7 +58,9 @@ def speed(request: SpeedRequest, progress: Progress = lambda phase, share: None)
         refused=found.refused,
         energy=counted,
         seconds=time.perf_counter() - started,
-        notes=tuple(found.notes),
+        notes=(*found.notes, *timing.notes),
+        waited=waited,
+        stolen=stolen,
     )
 
 
@@ -93,7 +100,7 @@ def _of_a_model(timing: "_Timing", request: SpeedRequest, progress: Progress) ->
             by_name = dict(zip((request.reference, *group), loaded, strict=True))
             ready = list(made(request, opened, vocabulary, by_name, found.refused, progress))
             ready += [] if number else files(request, found.refused, progress)
-            timed = timing.runs(ready, number, len(groups))
+            timed = timing.runs(ready, number, len(groups), found.refused)
             found.runs |= {key: run for key, run in timed.items() if key not in found.runs}
     found.notes += [*opened.notes, *_notes(config)]
     return found
@@ -116,7 +123,7 @@ def _of_files(timing: "_Timing", request: SpeedRequest, progress: Progress) -> _
     progress("measuring this machine's bounds", 0.0)
     limits = bounds(["float32"], environment.torch_device())
     found = _Found(file.id, None, str(file.facts["architecture"]), limits, refused=refused, notes=list(file.notes))
-    found.runs |= timing.runs(ready, 0, 1)
+    found.runs |= timing.runs(ready, 0, 1, refused)
     return found
 
 
@@ -133,22 +140,32 @@ def _must_fit_context(request: SpeedRequest, longest: int | None) -> None:
 class _Timing:
     def __init__(self, request: SpeedRequest, joules: Callable[[], float | None], progress: Progress) -> None:
         self._request, self._joules, self._progress = request, joules, progress
+        self.others, self.notes = Others(), list[str]()
         self._places = [(batch, depth) for batch in request.batches for depth in request.depths]
 
-    def runs(self, ready: list[Made], group: int, groups: int) -> dict[str, Run]:
-        """Of these models, the reference first."""
+    def runs(self, ready: list[Made], group: int, groups: int, refused: dict[str, str]) -> dict[str, Run]:
+        """Of these models, the reference first; ``refused`` takes those that there is no time for."""
         writers = {one.key: one.writer for one in ready}
-        flops = {place: ready[0].writer.flops(*place) for place in self._places}
-        taken = turns(
-            writers,
-            self._places,
-            self._request.new_tokens,
-            self._request.rounds,
-            SECONDS / groups,
-            joules=self._joules,
-            told=lambda share: self._progress("writing in turns", (group + share) / groups),
-        )
-        beside = taken[ready[0].key]
+        with self.others:
+            turned = turns(
+                writers,
+                self._places,
+                self._request.new_tokens,
+                self._request.rounds,
+                SECONDS / groups,
+                joules=self._joules,
+                told=lambda phase, share: self._progress(phase, (group + share) / groups),
+            )
+        if group == 0:
+            self._places = list(turned.places)  # ratios in every group are at places of the first
+            self.notes += _shortened(turned, self._request)
+        for key, seconds in turned.left.items():
+            refused[key] = (
+                f"One round of it would take about {seconds_text(seconds)}, and all share {seconds_text(SECONDS)}. "
+                "Time it with fewer others, shorter prompts or smaller batches."
+            )
+        beside = turned.taken[ready[0].key]
+        flops = {depth: ready[0].writer.flops(1, depth) for _, depth in turned.places}  # each sequence by itself
         return {
             one.key: Run(
                 precision=one.precision,
@@ -157,8 +174,8 @@ class _Timing:
                 stored_bytes=one.writer.stored_bytes,
                 read_bytes=one.writer.read_bytes,
                 points=tuple(
-                    _point(place, own, beside[place], writers[one.key].cache_bytes(*place), flops[place])
-                    for place, own in taken[one.key].items()
+                    _point(place, own, beside[place], one.writer.cache_bytes(*place), place[0] * flops[place[1]])
+                    for place, own in turned.taken[one.key].items()
                 ),
                 decoding_seconds=_median_seconds(one.decode) if one.decode else None,
                 call=one.call,
@@ -167,7 +184,23 @@ class _Timing:
                 compile_seconds=one.compile_seconds,
             )
             for one in ready
+            if one.key in turned.taken
         }
+
+
+def _shortened(turned: Turned, request: SpeedRequest) -> Iterator[str]:
+    """What was left out to end in time."""
+    if turned.new_tokens < request.new_tokens:
+        yield (
+            f"Only {turned.new_tokens} tokens were written a turn in place of {request.new_tokens}, so that all are "
+            f"timed within {seconds_text(SECONDS)}."
+        )
+    if turned.without:
+        listed = ", ".join(f"{batch:,} × {depth:,} tokens" for batch, depth in turned.without)
+        yield (
+            f"{listed} would have taken longer than {seconds_text(SECONDS)}: give fewer precisions, or that depth and "
+            "batch alone."
+        )
 
 
 def _point(place: Place, own: Taken, reference: Taken, cache: int, flops: int) -> Point:
@@ -193,8 +226,8 @@ def _rate(tokens: int, seconds: Spread) -> Spread:
 
 @torch.inference_mode()
 def _median_seconds(call: Callable[[], object]) -> float:
-    taken = []
-    for _ in range(6):
+    taken = list[float]()
+    while len(taken) < 6 and (len(taken) < 2 or sum(taken) < LONG):
         started = time.perf_counter()
         call()
         if torch.cuda.is_available():

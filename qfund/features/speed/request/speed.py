@@ -217,7 +217,9 @@ class Run:
 @dataclass(frozen=True, slots=True)
 class Speed:
     """What was found. ``runs`` begin with the reference; ``refused``: what could not be run → why and what to do;
-    ``energy`` says what counted it, or why nothing did."""
+    ``energy`` says what counted it, or why nothing did. While models were timed, threads ``waited`` for a core such a
+    share of the time that they wanted one, and ``stolen`` of all cores' time went to other machines on the same host;
+    None where nothing told."""
 
     request: SpeedRequest
     qfund: str
@@ -230,7 +232,14 @@ class Speed:
     energy: str
     seconds: float
     notes: tuple[str, ...] = ()
+    waited: float | None = None
+    stolen: float | None = None
 
     @property
     def reference(self) -> Run:
         return self.runs[0]
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Batch and depth that matter most: the fewest sequences, after the longest prompt that was timed with them."""
+        return min(((point.batch, point.depth) for point in self.reference.points), key=lambda at: (at[0], -at[1]))

@@ -6,7 +6,20 @@ from pathlib import Path
 
 from qfund.commandline import measuring, texts
 from qfund.commandline.comparing import CHAT, LIBRARIES, LIKE_LLAMA_CPP, REFERENCE, UNTIL_DECIDED, amounts
-from qfund.commandline.options import ALSO, FILE, JSON, KV, MODEL, REVISION, STORING, names, precision, reference
+from qfund.commandline.options import (
+    ALSO,
+    FILE,
+    JSON,
+    KEPT,
+    KV,
+    MODEL,
+    REVISION,
+    STORING,
+    caches,
+    names,
+    precision,
+    reference,
+)
 from qfund.commandline.progress import Shown, say
 from qfund.commandline.table import Command, Exclusive, Option
 from qfund.core.errors import StoreError
@@ -36,7 +49,7 @@ def _run(options: Namespace) -> None:
         stride=options.stride,
         scoring=options.scoring.lower(),
         files=tuple(options.file or ()),
-        kv=names(options.kv),
+        kv=caches(options),
         imatrix=options.imatrix,
         texts=() if options.text_folder is None else texts.read_folder(options.text_folder),
     )
@@ -103,6 +116,7 @@ COMMAND = Command(
         ),
         FILE,
         KV,
+        *KEPT,
         Option(
             "--imatrix",
             "an importance matrix of this model (llama-imatrix; GGUF or .dat): candidates that are GGUF types are made "

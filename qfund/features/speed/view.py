@@ -14,6 +14,7 @@ from qfund.features.speed.request.causes import PREFILL
 from qfund.features.speed.request.gpus import estimated, per_million
 from qfund.features.speed.request.speed import RUNNERS, Speed
 from qfund.ui import columns, downloads, folding, pickers, progress
+from qfund.ui.drawn import once
 from qfund.ui.services import Answer
 from qfund.ui.states import literal, told
 
@@ -81,8 +82,8 @@ def _choices(asked: Asked) -> tuple[Asked, bool]:
             reference = pickers.reference("speed_reference")
             precisions = pickers.precisions("Precisions", "speed_precisions", width=480)
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            depths = _numbers("Prompts (tokens)", "depths", _DEPTHS)
-            batches = _numbers("Sequences at once", "batches", _BATCHES)
+            depths = pickers.several("Prompts (tokens)", "speed_depths", _DEPTHS, 4, 260)
+            batches = pickers.several("Sequences at once", "speed_batches", _BATCHES, 4, 260)
             with st.popover("Options", icon=":material/tune:"):
                 backends = st.pills(
                     "Only these backends",
@@ -120,22 +121,19 @@ def _choices(asked: Asked) -> tuple[Asked, bool]:
     )
 
 
-def _numbers(title: str, name: str, offered: tuple[int, ...]) -> tuple[int, ...]:
-    found = st.multiselect(
-        title,
-        pickers.several_amounts(f"speed_{name}", offered),
-        key=f"speed_{name}",
-        max_selections=4,
-        select_all=False,
-        width=260,
-        persist_state="session",
-    )
-    return tuple(sorted(found))
-
-
 def _result(answer: Answer, asked: Asked) -> None:
     found: Speed = answer.result
     batch, depth = _point(found)
+    once(answer, f"speeds at {batch} x {depth}", lambda result: _at(result, batch, depth))
+    asked = _elsewhere(found, asked, batch, depth)
+    ADDRESS.show(asked)
+    st.caption(literal(" ".join(words.notes(found))))
+    st.caption(f"Measured on {literal(found.environment.cpu)}, {found.environment.device}, {found.created[:10]}.")
+    downloads.take_along(answer, "speed", ADDRESS.complete(asked), shell(asked))
+
+
+def _at(found: Speed, batch: int, depth: int) -> None:
+    """What was measured at one point, and why."""
     st.header(literal(words.headline(found, batch, depth)), anchor=False)
     if said := words.busy(found):
         st.warning(literal(said), icon=":material/timer:")
@@ -158,11 +156,6 @@ def _result(answer: Answer, asked: Asked) -> None:
     _why(found, batch, depth)
     for sentence in words.refused(found):
         st.caption(f":gray[{literal(sentence)}]")
-    asked = _elsewhere(found, asked, batch, depth)
-    ADDRESS.show(asked)
-    st.caption(literal(" ".join(words.notes(found))))
-    st.caption(f"Measured on {literal(found.environment.cpu)}, {found.environment.device}, {found.created[:10]}.")
-    downloads.take_along(answer, "speed", ADDRESS.complete(asked), shell(asked))
 
 
 def _point(found: Speed) -> tuple[int, int]:

@@ -108,7 +108,7 @@ def draw(asked: Asked) -> tuple[Asked, bool]:
             precisions=precisions or asked.precisions,
             view=str(view or "swaps"),
             part=str(part),
-            tokens=int(tokens or 2048),
+            tokens=tokens,
             revision=revision,
             also=also,
             gradient=bool(gradient),
@@ -151,7 +151,7 @@ def _limit(asked: Asked) -> Asked:
         try:
             return replace(asked, size=budgets.parse_budget(typed))
         except InvalidSpec as error:
-            st.caption(literal(f":red[{error.message} {error.remedy}]"))
+            st.caption(f":red[{literal(f'{error.message} {error.remedy}')}]")
             return asked
     if asked.limit == "gpu":
         gpu = st.selectbox(
@@ -163,7 +163,7 @@ def _limit(asked: Asked) -> Asked:
             persist_state="session",
         )
         context = pickers.tokens("Context", "layers_context", CONTEXTS, 160)
-        return replace(asked, gpu=str(gpu), context=int(context or asked.context))
+        return replace(asked, gpu=str(gpu), context=context)
     (low, high), times = RANGES[asked.limit], 100 if asked.limit == "changed" else 1
     value = st.number_input(
         {"bits": "Bits per weight", "kl": "Nat", "changed": "Percent"}[asked.limit],

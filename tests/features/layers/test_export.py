@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from safetensors import safe_open
 
 from qfund.cli import main
 from qfund.commandline.parser import parse
@@ -86,6 +87,27 @@ def mix(model: str, rows: tuple[str, ...], reference: str) -> Recipe:
         for number, name in enumerate(found.recipe.modules)
     }
     return replace(found, recipe=replace(found.recipe, modules=modules))
+
+
+def test_stacks_of_experts_are_read_again_bit_for_bit(tmp_path: Path) -> None:
+    """As files name them, one by one; beside linear layers in another precision. No reader takes two for experts."""
+    made = mix("mixtral", ("int8", "int4"), "fp32")
+    experts = {name for name in made.recipe.modules if name.endswith("experts")}
+    assert len(experts) == 2
+
+    def given(*rows: str) -> Recipe:
+        taken = dict(zip(sorted(experts), rows, strict=True))
+        return replace(made, recipe=replace(made.recipe, modules=made.recipe.modules | taken))
+
+    written = exported(given("int8", "int8"), tmp_path / "new")
+    assert written.equal and written.difference == 0
+    with safe_open(tmp_path / "new" / "model.safetensors", "pt") as file:
+        assert "model.layers.1.block_sparse_moe.experts.3.w2.weight_packed" in file.keys()  # noqa: SIM118
+    for rows in (("int8", "int4"), ("int8", "fp32")):
+        with pytest.raises(UnsupportedModel, match="take one precision for all of them"):
+            exported(given(*rows), tmp_path / "not")
+    with pytest.raises(UnsupportedModel, match=r"experts is a \w+; torchao .* Export it by compressed-tensors"):
+        exported(given("int8", "int8"), tmp_path / "not", method="torchao")
 
 
 @pytest.mark.parametrize("method", ["compressed-tensors", "torchao"])

@@ -122,8 +122,8 @@ def _apart(model: Any, state: dict[str, Tensor], stacks: Sequence[str]) -> tuple
     there = {f"{name}.{key}" for name in stacks for key, _ in model.get_submodule(name).named_parameters(recurse=False)}
     if left := sorted(there & found.keys()):
         raise UnsupportedModel(
-            f"The files of this model hold experts one above the other ({left[0]}), which those who read {METHOD} do not "
-            "unpack.",
+            f"The files of this model hold experts one above the other ({left[0]}), which those who read {METHOD} do "
+            "not unpack.",
             "Leave them in the reference, or export as text.",
         )
     names = [name.removesuffix(".weight") for name in found if re.fullmatch(EXPERTS[3:], name) and name not in state]

@@ -119,15 +119,16 @@ def _apart(model: Any, state: dict[str, Tensor], stacks: Sequence[str]) -> tuple
     from transformers.core_model_loading import revert_weight_conversion
 
     found: dict[str, Tensor] = revert_weight_conversion(model, dict(state))
-    there = {f"{name}.{key}" for name in stacks for key, _ in model.get_submodule(name).named_parameters(recurse=False)}
-    if left := sorted(there & found.keys()):
+    names = [name for name in found if re.fullmatch(EXPERTS[3:], name) and name not in state and found[name].dim() == 2]
+    held = [tensor for name in stacks for tensor in model.get_submodule(name).parameters(recurse=False)]
+    if sum(found[name].numel() for name in names) != sum(tensor.numel() for tensor in held if tensor.dim() == 3):
         raise UnsupportedModel(
-            f"The files of this model hold experts one above the other ({left[0]}), which those who read {METHOD} do "
+            f"The files of this model hold experts one above the other ({stacks[0]}), which those who read {METHOD} do "
             "not unpack.",
             "Leave them in the reference, or export as text.",
         )
-    names = [name.removesuffix(".weight") for name in found if re.fullmatch(EXPERTS[3:], name) and name not in state]
-    return names, {name: tensor.contiguous().clone() for name, tensor in found.items()}
+    whole = {name: tensor.contiguous().clone() for name, tensor in found.items()}
+    return [name.removesuffix(".weight") for name in names], whole
 
 
 def _settings(row: str) -> dict[str, object]:

@@ -114,7 +114,12 @@ def test_stacks_of_experts_are_read_again_bit_for_bit(tmp_path: Path) -> None:
 
 def test_experts_that_files_hold_as_one_are_refused() -> None:
     """Under another name in the files, so that nothing would tell that they stayed as they were."""
-    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes: dict[str, Any] = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     made = GraniteMoeForCausalLM(
         GraniteMoeConfig(vocab_size=32, num_key_value_heads=2, num_local_experts=2, num_experts_per_tok=1, **sizes)
     )

@@ -12,6 +12,7 @@ from qfund.core.errors import UnsupportedModel
 from qfund.core.intervals import Vector
 from qfund.features.compare.measure import tokens
 from qfund.features.compare.measure.drift import Drift
+from qfund.features.compare.request.spec import DRIFT, MAP
 from qfund.models.comparison.logits import Logits
 from qfund.models.comparison.positions import Candidate, Comparison
 from qfund.models.inputs import Batch
@@ -33,14 +34,22 @@ class Gathered:
         worst: which positions go towards the token map in full.
     """
 
-    def __init__(self, task: Task, batches: Sequence[Batch], names: Sequence[str], more: Sequence[str] = ()) -> None:
-        """``names`` are the candidates'; ``more`` of ways that are compared too, but in no map of tokens."""
+    def __init__(
+        self,
+        task: Task,
+        batches: Sequence[Batch],
+        names: Sequence[str],
+        more: Sequence[str] = (),
+        without: Sequence[str] = (),
+    ) -> None:
+        """``names`` are the candidates'; ``more`` of ways that are compared too, but in no map of tokens; ``without``
+        as in ``request.spec.Spec``."""
         self.comparison = Comparison({name: Candidate() for name in (*names, *more)})
         self.drift = Drift()
         self.vocabulary = 0
         self.batches = batches
         self.worst = tokens.Worst(len(names))
-        self._task, self._names = task, names
+        self._task, self._names, self._without = task, names, without
         self._parts: dict[int, Logits] = {}
 
     def of(self, name: str) -> Candidate:
@@ -48,7 +57,7 @@ class Gathered:
         return self.comparison.reference if name == REFERENCE else self.comparison.candidates[name]
 
     def block(self, name: str, way: Way, batch: int, hidden: Tensor) -> None:
-        if hidden.dim() != 3 or way.singly or way.in_pieces:
+        if DRIFT in self._without or hidden.dim() != 3 or way.singly or way.in_pieces:
             return
         if way.name == REFERENCE:
             self.drift.reference(name, batch, hidden)
@@ -102,8 +111,8 @@ class Gathered:
 
     def _choose(self, divergences: Mapping[str, Vector]) -> NDArray[np.int64]:
         """Which of the next positions go towards the token map in full; who has left says nothing of them."""
-        if not divergences.keys() & set(self._names):
-            return self.worst.choose([])
+        if MAP in self._without or not divergences.keys() & set(self._names):
+            return np.arange(0)
         nothing = np.full(len(next(iter(divergences.values()))), np.nan)
         return self.worst.choose([divergences.get(name, nothing) for name in self._names])
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from qfund.engine.tables import TABLES
 
 #: The steps, the first one first.
-REVISIONS = ("results", "jobs", "owners")
+REVISIONS = ("results", "jobs", "owners", "turns")
 _TABLE = "qfund_revision"
 
 

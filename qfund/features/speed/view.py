@@ -76,7 +76,9 @@ def draw() -> None:
 def _choices(asked: Asked) -> tuple[Asked, bool]:
     with st.container(border=True, key="speed_choices", gap="small"):
         with st.container(horizontal=True):
-            model = pickers.model("speed_model", catalog.EXAMPLE)
+            model = pickers.model(
+                "speed_model", catalog.EXAMPLE, more=" Or a GGUF file, which llama.cpp runs without its original."
+            )
             reference = pickers.reference("speed_reference")
             precisions = pickers.precisions("Precisions", "speed_precisions", width=480)
         with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -162,7 +164,7 @@ def _point(found: Speed) -> tuple[int, int]:
     if len(places) == 1:
         return places[0]
     titles = {f"{batch:,} × {depth:,} tokens": (batch, depth) for batch, depth in places}
-    usual = words.looked_at(found)
+    usual = found.place
     chosen = st.segmented_control(
         "Look at",
         list(titles),
@@ -220,10 +222,13 @@ def _elsewhere(found: Speed, asked: Asked, batch: int, depth: int) -> Asked:
 
 def shell(asked: Asked) -> str:
     """``qfund speed pydoc-llama --precision …``."""
-    line = ["qfund", "speed", asked.model, "--precision", *asked.precisions, "--reference", asked.reference]
-    line += ["--backend", *asked.backends] if asked.backends else []
+    line = ["qfund", "speed", asked.model]
+    if not asked.request.alone:
+        line += ["--precision", *asked.precisions, "--reference", asked.reference]
+        line += ["--backend", *asked.backends] if asked.backends else []
+        line += ["--revision", asked.revision] if asked.revision else []
     line += [word for file in asked.files for word in ("--file", file)]
     line += ["--depth", *map(str, asked.depths), "--batch", *map(str, asked.batches)]
     line += ["--gpu", asked.gpu] if asked.gpu else []
     line += ["--price", f"{asked.price:g}"] if asked.price else []
-    return shlex.join([*line, *(["--revision", asked.revision] if asked.revision else [])])
+    return shlex.join(line)

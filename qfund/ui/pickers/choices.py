@@ -175,7 +175,8 @@ def caches(
         select_all=False,
         wrap=True,
         width=width,
-        help=f"{explained} Keys and values apart: type q8_0/q4_0.".strip(),
+        help=f"{explained} Keys and values apart: type q8_0/q4_0. First and recent tokens kept as "
+        "computed: type q8_0:first4:window64.".strip(),
         persist_state="session",
     )
     return tuple(map(str, found))

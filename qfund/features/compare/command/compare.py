@@ -6,7 +6,20 @@ from pathlib import Path
 
 from qfund.commandline import measuring, texts
 from qfund.commandline.comparing import CHAT, LIBRARIES, LIKE_LLAMA_CPP, REFERENCE, UNTIL_DECIDED, amounts
-from qfund.commandline.options import ALSO, FILE, JSON, KV, MODEL, REVISION, STORING, names, precision, reference
+from qfund.commandline.options import (
+    ALSO,
+    FILE,
+    JSON,
+    KEPT,
+    KV,
+    MODEL,
+    REVISION,
+    STORING,
+    caches,
+    names,
+    precision,
+    reference,
+)
 from qfund.commandline.progress import Shown, say
 from qfund.commandline.table import Command, Exclusive, Option
 from qfund.core.errors import QfundError, StoreError
@@ -36,8 +49,9 @@ def _run(options: Namespace) -> None:
         stride=options.stride,
         scoring=options.scoring.lower(),
         files=tuple(options.file or ()),
-        kv=names(options.kv),
+        kv=caches(options),
         imatrix=options.imatrix,
+        without=names(options.without),
         texts=() if options.text_folder is None else texts.read_folder(options.text_folder),
     )
     if options.chat or options.reference_answers:
@@ -130,6 +144,7 @@ COMMAND = Command(
         ),
         FILE,
         KV,
+        *KEPT,
         Option(
             "--imatrix",
             "an importance matrix of this model (llama-imatrix; GGUF or .dat): candidates that are GGUF types are made "
@@ -151,6 +166,13 @@ COMMAND = Command(
         ALSO,
         LIBRARIES,
         UNTIL_DECIDED,
+        Option(
+            "--without",
+            f"leave these out, which saves time: {', '.join(f'{name} ({what})' for name, what in spec.PARTS.items())}",
+            "X",
+            default=[],
+            many=True,
+        ),
         *MARGINS,
         EVERYTHING,
         JSON,

@@ -21,7 +21,11 @@ TOKENS = (512, 1024, 2048, 4096, 16_384)
 CONTEXTS = (2048, 8192, 32_768, 131_072)
 #: How parts are offered.
 _PARTS = {"module": "single modules", "kind": "kinds of modules", "block": "blocks"}
-_BY = {"swaps": "single swaps", "gradient": "gradients: one pass, the model in memory"}
+_BY = {
+    "swaps": "single swaps",
+    "gradient": "gradients: one pass, the model in memory",
+    "injected": "modules' own errors: one pass, a poor guide",
+}
 _ALIKE = {"qkv": "queries, keys, values", "gate-up": "gate and up", "block": "all of a block", "kind": "each kind"}
 assert (set(_PARTS), set(_BY), set(_ALIKE)) == (set(PARTS), set(SCORES), set(ALIKE))
 

@@ -1,5 +1,6 @@
 """A rounded KV cache: bit for bit what libraries store, bytes as ``fits`` has them, and what is refused."""
 
+import importlib.util
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -94,6 +95,21 @@ def test_integers_by_hand() -> None:
     values[0, 3] = 2.5  # code 3.5, between 3 (2) and 4 (3): to the even one
     assert Rounder("int4")(values)[0, 3] == 3
     assert torch.equal(Rounder("int8")(torch.full((2, 64), 7.0)), torch.full((2, 64), 7.0))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("hqq") is None, reason="hqq is not installed")
+@pytest.mark.parametrize("name", ["int4", "int8"])
+def test_integers_are_nearly_as_close_as_those_that_hqq_improves(name: str) -> None:
+    """HQQ moves its zero-points after the same minimum and maximum to lessen the error: no code need be the same."""
+    from transformers.cache_utils import HQQQuantizedLayer
+
+    values = torch.randn(1, 3, 40, 64, generator=torch.Generator().manual_seed(3))
+    layer: Any = HQQQuantizedLayer(nbits=KV_FORMATS[name].bits, axis_key=1, axis_value=1)
+    layer.lazy_initialization(values, values)
+    theirs = layer._dequantize(layer._quantize(values, axis=1))
+    matrix = values[0].transpose(0, 1).reshape(40, -1)
+    mine = Rounder(name)(matrix).reshape(40, 3, 64).transpose(0, 1)[None]
+    assert 0.9 < float((mine - values).norm() / (theirs - values).norm()) < 1.15
 
 
 def test_kivi_groups_keys_along_a_channel() -> None:

@@ -14,6 +14,7 @@ from qfund.features.outputs import link, tables
 from qfund.features.outputs.measure.generate import generate
 from qfund.features.outputs.request.generation import Generation, GenerationRequest, checked
 from qfund.models.decoding.cache import rounding
+from qfund.precisions.caches import parts
 from tests.features.outputs.test_generate import PROMPT
 from tests.tiny import checkpoints
 from tests.ui.pages import FakeJobs, opened
@@ -43,17 +44,21 @@ def test_it_is_what_generate_writes_with_that_cache(found: Generation) -> None:
     assert list(found.examples[0].candidates["fp32+kv:fp8"].written.tokens) == theirs.tolist()
 
 
-def test_a_long_prompt_waits_as_if_it_were_written_token_by_token() -> None:
-    """Groups of 32 along the text, of a prompt that fills one and a part."""
+@pytest.mark.parametrize(
+    ("kv", "first", "window"), [("int4_kivi", 0, 32), ("q4_0:first4:window8", 4, 8)], ids=["kivi", "kept"]
+)
+def test_a_long_prompt_waits_as_if_it_were_written_token_by_token(kv: str, first: int, window: int) -> None:
+    """Groups of 32 along the text, of a prompt that fills one and a part; first and recent tokens as computed."""
     prompt = checkpoints.TEXT[:180]
-    asked = GenerationRequest("pydoc-llama", "fp32", ("bf16",), (prompt,), 6, kv=("kivi",))
+    asked = GenerationRequest("pydoc-llama", "fp32", ("bf16",), (prompt,), 6, kv=(kv,))
     (example,) = generate(asked).examples
-    tokens = example.candidates["fp32+kv:int4_kivi"].written.tokens
+    tokens = example.candidates[f"fp32+kv:{kv}"].written.tokens
     folder = "models/pydoc-llama"
     model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     ids = transformers.AutoTokenizer.from_pretrained(folder)(prompt, return_tensors="pt").input_ids
     assert ids.shape[1] > 36 and ids.shape[1] == example.prompt_tokens
-    cache, given, written = rounding(model.config, "int4_kivi", "int4_kivi", window=32), list(ids[0]), list[int]()
+    cache = rounding(model.config, *parts(kv), first, window)
+    given, written = list(ids[0]), list[int]()
     with torch.inference_mode():
         for token in given:
             logits = model(input_ids=token.view(1, 1), past_key_values=cache).logits[0, -1]

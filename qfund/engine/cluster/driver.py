@@ -52,6 +52,7 @@ class Driver:
         self._channel = channel
         self._module = module
         self._ray: Any = None
+        self._last: Any = None  # events of its last task
         self._machine = ""  # where its last job ran: what did it is still there, with its libraries
 
     def connect(self) -> Any:
@@ -126,7 +127,10 @@ class Driver:
             there = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
             options["scheduling_strategy"] = there(self._machine, soft=True, _spill_on_unavailable=True)
         task = ray.remote(max_retries=0, num_returns="streaming")(work).options(**options)
-        events = task.remote(order)
+        if self._last is not None:  # until that has given its place back, the next one would go elsewhere
+            with suppress(Exception):
+                ray.get(self._last.completed(), timeout=1.0)
+        self._last = events = task.remote(order)
         try:
             self._await(events, needs)
             for reference in events:

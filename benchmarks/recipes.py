@@ -2,10 +2,10 @@
 
 Single swaps, gradients and modules' own errors of all rows are measured once on each of a few texts; random sets of
 rows, budgets, groups of modules, texts and scores make as many recipes from them. One walk a text measures these on
-text that was not searched, beside every uniform precision, and one more on a third text. Printed are what recipes gain by
-budget, how many are measurably worse than the best uniform precision of no more bytes, how well the cheap ways rank
-modules, whether damages add up, and what each way takes as a multiple of one streamed comparison (processor time: the
-machine may be busy).
+text that was not searched, beside every uniform precision, and one more on a third text. Printed are what recipes
+gain by budget, how many are measurably worse than the best uniform precision of no more bytes, how well the cheap
+ways rank modules, whether damages add up, and what each way takes as a multiple of one streamed comparison (processor
+time: the machine may be busy).
 """
 
 import resource

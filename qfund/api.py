@@ -42,6 +42,7 @@ def compare(
     imatrix: str | PathLike[str] | None = None,
     progress: Callable[[str, float], None] | None = None,
     kv: str | Iterable[str] = (),
+    without: str | Iterable[str] = (),
 ) -> Report:
     """Compare candidate precisions of a model with a reference precision, in this process; nothing is stored.
 
@@ -71,6 +72,8 @@ def compare(
             them too.
         imatrix: an importance matrix (``llama-imatrix``), named likewise: candidates that are types of GGUF files are
             rounded as llama-quantize rounds with it.
+        without: what is not measured, to save time: ``"drift"`` along the blocks, the ``"map"`` of tokens, the
+            ``"noise"`` floor.
 
     Raises:
         qfund.core.errors.QfundError: with a message and a remedy.
@@ -97,6 +100,7 @@ def compare(
         texts=tuple(NamedText(name, content) for name, content in (texts or {}).items()),
         until=until,
         kv=(kv,) if isinstance(kv, str) else tuple(kv),
+        without=(without,) if isinstance(without, str) else tuple(without),
     )
     report: Report = compute(spec, progress=progress)
     return report

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
@@ -16,6 +17,7 @@ from qfund.core.units import bytes_text
 from qfund.models.environment import torch_device
 from qfund.stream import head
 from qfund.stream import units as stream_units
+from qfund.stream.ahead import Ahead
 from qfund.stream.disk import Disk
 from qfund.stream.frame import Frame, Slot
 from qfund.stream.passes import Pass, stops
@@ -36,7 +38,8 @@ class Listener(Protocol):
         """The hidden states after a block."""
 
     def output(self, batch: int, outputs: Mapping[str, Any]) -> None:
-        """What the model gave for a batch, by way."""
+        """What the model gave for a batch, by way. Where all weights stay in memory, ways that run a few batches only
+        come after the others, each by itself and with the first way's output once more."""
 
     def tile(self, batch: int, start: int, vocabulary: int, logits: Mapping[str, Any]) -> None:
         """In place of ``output``: logits [examples, positions, tile] of a batch from token ``start`` of the vocabulary
@@ -49,8 +52,10 @@ class Streamed:
     Attributes:
         walkers: one for each way, in their order.
         units: what is read, run and dropped together.
+        ahead: reads those of the next part where that is worth it.
         held: whether all weights stay in memory instead: then each batch goes through the whole model before the next,
-            no weight is read or quantised twice, and the hidden states of one batch are all that there is of them.
+            no weight is read or quantised twice, and the hidden states of one batch are all that there is of them. Of
+            ways that run a few batches only, one after the other is in memory.
         reader: of the first way's weights; counts the bytes that were read.
         quantized: makes the codes, and counts what was clipped.
     """
@@ -72,7 +77,7 @@ class Streamed:
             NotStreamable: weights are tied in some of the precisions only.
         """
         self._checkpoint, self._tiles = checkpoint, tiles
-        self.held = self._filled = False
+        self.held, self._full = False, set[Frame]()
         self._device = torch_device()
         by_source: dict[str, list[Way]] = {}
         for way in ways:
@@ -91,6 +96,15 @@ class Streamed:
         self.reader = self._first.reader
         self.quantized = Quantized(checkpoint, Disk())
         self._raw: tuple[Unit | None, dict[str, Tensor]] = (None, {})
+        self.ahead = Ahead(lambda unit: self.reader.read(self._any, unit), self._as_read)
+        parts = list(self.units.streamed.values())
+        #: What is read whole right after a part, in the model's order.
+        self._following = {
+            part.name: after for part, after in pairwise(parts) if after.kind in (BLOCK, stream_units.LAYER)
+        }
+
+    def _as_read(self, unit: Unit) -> int:
+        return self.reader.bytes(self._any, unit)
 
     def needs(self) -> dict[str, int]:
         """Bytes that each unit takes at its peak, without hidden states: what was read of it, one base dtype, and one
@@ -133,6 +147,7 @@ class Streamed:
                 "Choose fewer precisions or a smaller model, or raise QFUND_MODEL_BUDGET_GIB on a machine with more "
                 "memory.",
             )
+        self.ahead.room = budget - needed
 
     def run(
         self, batches: Sequence[Arguments], listener: Listener, progress: Progress = lambda phase, share: None
@@ -157,14 +172,14 @@ class Streamed:
                     stack.enter_context(stops(frame.model, self.units.streamed, passed, waiting=not self.held))
                 (self._hold if self.held else self._walk)(listener, progress)
         finally:
+            self.ahead.close()
             for walker in self.walkers:
                 walker.leave()
             self._raw = (None, {})
             for source in self._sources.values():
                 for frame in source.frames.values():
-                    if not (self.held and self._filled and frame in self._every_walked):
-                        for slot in frame.every_slot.values():
-                            slot.clear()
+                    if frame not in self._full or frame not in self._every_walked:
+                        self._empty(frame)
 
     @property
     def _every_unit(self) -> tuple[Unit, ...]:
@@ -194,27 +209,58 @@ class Streamed:
         return passed
 
     def _hold(self, listener: Listener, progress: Progress) -> None:
-        if not self._filled:
-            progress("reading the weights", 0.0)
-            held: dict[Frame, list[tuple[Slot, Tensor]]] = {}
-            for unit in self._every_unit:
-                for frame in self._filled_in_turn(unit):
-                    held.setdefault(frame, []).extend((slot, slot.tensor) for slot in frame.slots(unit))
-            for places in held.values():  # once more: loading a unit clears those elsewhere that are tied to it
-                owned = dict[str, Tensor]()
-                for slot, tensor in places:
-                    slot.put(owned.setdefault(slot.owner, tensor))
-            self._raw, self._filled = (None, {}), True
+        first, every = self.walkers[0].way.name, self.walkers
+        together = [walker for walker in every if walker.way.batches is None]
+        progress("reading the weights", 0.0)
+        self._fill_whole([walker for walker in every if walker in together or not _waits(walker, together)])
         count = len(self.walkers[0].passes)
         for batch in range(count):
             progress(f"running batch {batch + 1} of {count}", batch / count)
-            for walker in self.walkers:
-                for forward in walker.passes[batch] if batch < len(walker.passes) else ():
-                    walker.step(forward)
-            listener.output(batch, self._outputs(batch))
+            for walker in together:
+                walker.through(batch)
+            outputs = self._outputs(batch, together)
+            listener.output(batch, outputs)
+            outputs = {first: outputs[first]}
+            for walker in every:
+                if walker not in together and batch < len(walker.passes):
+                    self._fill_whole([walker])
+                    walker.through(batch)
+                    listener.output(batch, outputs | self._outputs(batch, [walker]))
+                    if walker.frame not in {other.frame for other in together}:
+                        self._empty(walker.frame)
+                    _give_back(sum(map(walker.frame.bytes, self._every_unit)))
+
+    def _fill_whole(self, walkers: list[Walker]) -> None:
+        """Let the frames of these hold all of their weights; where another one holds the same, those very tensors."""
+        for walker in walkers:
+            twin = next((frame for frame in self._full if _alike(frame, walker.frame)), None)
+            if twin is not None and walker.frame not in self._full:
+                for name, slot in walker.frame.every_slot.items():
+                    slot.put(twin.every_slot[name].tensor)
+                self._full.add(walker.frame)
+        every, held = self.walkers, dict[Frame, list[tuple[Slot, Tensor]]]()
+        self.walkers = [walker for walker in walkers if walker.frame not in self._full]
+        try:
+            for unit in self._every_unit if self.walkers else ():
+                for frame in self._filled_in_turn(unit):
+                    held.setdefault(frame, []).extend((slot, slot.tensor) for slot in frame.slots(unit))
+        finally:
+            self.walkers = every
+        for frame, places in held.items():  # once more: loading a unit clears those elsewhere that are tied to it
+            owned = dict[str, Tensor]()
+            for slot, tensor in places:
+                slot.put(owned.setdefault(slot.owner, tensor))
+            self._full.add(frame)
+        self._raw = (None, {})
+
+    def _empty(self, frame: Frame) -> None:
+        for slot in frame.every_slot.values():
+            slot.clear()
+        self._full.discard(frame)
 
     def _walk(self, listener: Listener, progress: Progress) -> None:
         steps, done = len(self.units.streamed) + 1, set[str]()
+        self.ahead.start()
         progress("reading what stays in memory", 0.0)
         self._fill_all(self.units.resident)
         for walker in self.walkers:
@@ -224,6 +270,7 @@ class Streamed:
             (forward.at for walker in self.walkers for forward in walker.every_pass if forward.at), None
         ):
             done.add(unit.name)
+            self.ahead.only(unit)
             progress(f"running {unit.name}", len(done) / steps)
             if unit.kind == HEAD and all(
                 forward.at is unit for walker in self.walkers for forward in walker.every_pass
@@ -232,10 +279,10 @@ class Streamed:
                 return
             self._through(unit)
         for batch in range(len(self.walkers[0].passes)):
-            listener.output(batch, self._outputs(batch))
+            listener.output(batch, self._outputs(batch, self.walkers))
 
-    def _outputs(self, batch: int) -> dict[str, Any]:
-        return {walker.way.name: walker.output(batch) for walker in self.walkers if batch < len(walker.passes)}
+    def _outputs(self, batch: int, walkers: Iterable[Walker]) -> dict[str, Any]:
+        return {walker.way.name: walker.output(batch) for walker in walkers if batch < len(walker.passes)}
 
     def _waiting(self, unit: Unit, frame: Frame) -> Iterable[tuple[Walker, Pass]]:
         walkers = (walker for walker in self.walkers if walker.frame is frame)
@@ -283,8 +330,10 @@ class Streamed:
     def _filled_in_turn(self, unit: Unit) -> Iterator[Frame]:
         """Every frame, as soon as it holds the unit; one base dtype of one source is in memory at a time."""
         for source in self._sources.values():
+            if not (walked := self._by_dtype(source)):
+                continue
             raw = self._read(source, unit)
-            for dtype, frames in self._by_dtype(source).items():
+            for dtype, frames in walked.items():
                 base = source.reader.load(source.loaders[dtype], unit, raw)
                 for frame in frames:
                     frame.fill(unit, self._tensors(frame, unit, base))
@@ -298,7 +347,8 @@ class Streamed:
             return source.reader.read(source.any, unit)
         if self._raw[0] is not unit:
             self._raw = (None, {})
-            self._raw = unit, source.reader.read(source.any, unit)
+            self._raw = unit, self.ahead.take(unit)
+            self.ahead.begin(self._following.get(unit.name))
         return self._raw[1]
 
     def _tensors(self, frame: Frame, unit: Unit, base: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -342,7 +392,7 @@ class Streamed:
                     walker.step(forward)
                     if forward.at is not None:
                         raise NotStreamable(f"it goes on to {forward.at.name} after its head")
-            listener.output(batch, self._outputs(batch))
+            listener.output(batch, self._outputs(batch, self.walkers))
 
     def _in_parts(self, unit: Unit) -> bool:
         """Whether a head is so large that its logits are made a part of the vocabulary at a time."""
@@ -350,6 +400,20 @@ class Streamed:
             return False
         weight = next(slot for slot in self._any.slots(unit) if slot.key == "weight")
         return weight.empty.numel() > head.WHOLE and not any(frame.quantized(unit) for frame in self._every_walked)
+
+
+def _alike(one: Frame, other: Frame) -> bool:
+    """Whether two frames hold the same weights: they differ in their attention at most."""
+    return one.checkpoint.id == other.checkpoint.id and one.row == other.row
+
+
+def _waits(walker: Walker, before: Iterable[Walker]) -> bool:
+    """Whether its weights can come after those of others: what loads a dtype holds none of it in the end."""
+    frames = [other.frame for other in before]
+    return any(_alike(frame, walker.frame) for frame in frames) or all(
+        frame.row.dtype != walker.frame.row.dtype or frame.checkpoint.id != walker.frame.checkpoint.id
+        for frame in frames
+    )
 
 
 def _give_back(size: int) -> None:

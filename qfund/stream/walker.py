@@ -114,6 +114,11 @@ class Walker:
             why = " ".join(str(error).split())[:300]
             raise NotStreamable(f"it stopped with {type(error).__name__}: {why}", self.way.name) from error
 
+    def through(self, batch: int) -> None:
+        """Let its forwards of a batch go through a model that holds all weights, and so stops nowhere."""
+        for forward in self.passes[batch]:
+            self.step(forward)
+
     def answer(self, forward: Pass, unit: Unit, output: Tensor) -> None:
         """Let a forward go on from a linear layer that gives ``output`` without being run.
 

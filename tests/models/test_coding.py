@@ -61,8 +61,8 @@ def test_of_the_wide_weights_one_is_there_at_a_time(monkeypatch: pytest.MonkeyPa
             return tensor
 
     class File:
-        def __init__(self, *given: Any) -> None:
-            self._file = original(*given)
+        def __init__(self, path: Any, framework: str) -> None:
+            self._file = original(path, framework=framework)
 
         def __enter__(self) -> Any:
             return self

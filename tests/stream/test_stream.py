@@ -400,6 +400,7 @@ def test_a_file_that_is_cut_while_it_is_read(tmp_path: Path) -> None:
     _, batches = opened("llama")
     found = checkpoint.read(folder)
     walked = Streamed(found, [Way("fp32", PRECISIONS["fp32"])])
+    walked.ahead.room = 0
     path = folder / "model.safetensors"
 
     def progress(phase: str, share: float) -> None:
@@ -422,6 +423,7 @@ def test_pieces_of_a_weight_are_quantized_as_the_whole(
     name: str, two_threads: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pieces, "PIECE", 3 * 128)
+    monkeypatch.setattr(pieces, "_DECODED", 3 * 128)
     row = PRECISIONS[name]
     quantizer = quantizer_of(row)
     assert quantizer is not None
@@ -434,6 +436,11 @@ def test_pieces_of_a_weight_are_quantized_as_the_whole(
         for key, tensor in stored.items():
             assert tensor.dtype == expected[key].dtype
             assert torch.equal(tensor.view(torch.uint8), expected[key].view(torch.uint8))
+        shape = values.shape[0], values.shape[1]
+        assert torch.equal(
+            pieces.dequantize(quantizer, stored, shape, values.dtype),
+            quantizer.dequantize(stored, shape, values.dtype),
+        )
 
 
 def test_a_weight_that_is_not_finite_is_named() -> None:

@@ -39,7 +39,7 @@ def _typed(**values: object) -> AppTest:
 )
 def test_numbers_are_typed_as_people_write_them(values: dict[str, object], counted: str) -> None:
     at = _typed(**values)
-    assert at.text[0].value == counted and not at.caption and not at.exception
+    assert at.text[0].value == counted and not at.markdown and not at.exception
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_numbers_are_typed_as_people_write_them(values: dict[str, object], count
 )
 def test_what_is_no_number_is_said_and_the_one_before_counts(values: dict[str, object], said: str) -> None:
     at = _typed(**values)
-    assert said in at.caption[0].value.replace("\\", "")
+    assert said in at.markdown[0].value.replace("\\", "")
     assert at.text[0].value == f"4096 {5 if 'batch' in values else None} (16,)"
 
 

@@ -82,31 +82,35 @@ class Comparison:
         targets: Tensor | None = None,
         choose: Choose | None = None,
         chunks: Tensor | None = None,
+        again: bool = False,
     ) -> None:
         """Compare logits [positions, outputs] of the reference and of candidates, by name.
 
         ``targets`` [positions] holds the correct output, −100 for none; ``chunks`` [positions] the chunk of the input.
         Those positions that ``choose`` picks, given each candidate's KL divergences (NaN where not finite), also leave
-        their most likely outputs for the token map.
+        their most likely outputs for the token map. ``again``: these of the reference were taken before, beside others.
         """
         logits = self.logits(others, len(reference), targets, reference.device)
         logits.add(0, reference, others)
-        self.take(logits, choose, chunks)
+        self.take(logits, choose, chunks, again)
 
     def logits(self, names: Iterable[str], count: int, targets: Tensor | None, device: torch.device) -> Logits:
         """To be given the logits of ``count`` positions, a part of the vocabulary after the other."""
         return Logits(names, count, targets, device)
 
-    def take(self, found: Logits, choose: Choose | None = None, chunks: Tensor | None = None) -> None:
+    def take(
+        self, found: Logits, choose: Choose | None = None, chunks: Tensor | None = None, again: bool = False
+    ) -> None:
         """Add what was found at some positions; see ``add_logits``."""
         reference = found.reference
         targets = found.targets
         log_total = reference.log_total()
         correct = torch.zeros_like(reference.finite) if targets is None else targets >= 0
-        self.reference.nonfinite += int((~reference.finite).sum())
+        if not again:
+            self.reference.nonfinite += int((~reference.finite).sum())
         divergences: dict[str, Vector] = {}
         nll = log_total - reference.target
-        if targets is not None:
+        if targets is not None and not again:
             self.reference.add("nll_candidate", nll[reference.finite & correct])
             if chunks is not None:
                 self.reference.add("chunk_scored", chunks[reference.finite & correct])
@@ -149,7 +153,7 @@ class Comparison:
         for name, difference in found.differences.items():
             good = reference.finite & difference.distribution.finite
             _keep(self.candidates[name], difference.distribution, good, chosen, self.seen)
-        self.seen += len(reference.finite)
+        self.seen += 0 if again else len(reference.finite)
 
     def add_hidden(
         self, reference: Tensor, others: Mapping[str, Tensor], kind: str = "hidden", chunks: Tensor | None = None

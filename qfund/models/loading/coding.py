@@ -116,7 +116,7 @@ def _stored(checkpoint: Checkpoint, stack: ExitStack) -> dict[str, Any]:
         if name in checkpoint.tensors and name not in found:
             by_file.setdefault(path, []).append(name)
     for path, names in by_file.items():
-        file = stack.enter_context(safe_open(path, "pt"))
+        file = stack.enter_context(safe_open(path, framework="pt"))
         stored, _ = without_wrapper(file.keys())
         found |= {name: file.get_slice(stored[name]) for name in names}
     return found

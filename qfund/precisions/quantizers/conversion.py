@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from qfund.precisions.precision import GGUF, Precision
 from qfund.precisions.quantizers.absent import Absent, absent
-from qfund.precisions.quantizers.pieces import quantize
+from qfund.precisions.quantizers.pieces import dequantize, quantize
 from qfund.precisions.quantizers.plan import Plan, View, Weight, columns_of, plan_of, quantizers
 from qfund.precisions.quantizers.quantizer import Product, Quantizer, dtype_name, product_of
 
@@ -158,7 +158,7 @@ def _replace(
     def read(self: Any) -> Tensor:
         if any(isinstance(tensor, Absent) for tensor in held(self).values()):
             return absent(torch.empty(shape, dtype=dtype, device="meta"))
-        return view.unflat(quantizer.dequantize(held(self), matrix, dtype), shape).to(self.computes_in or dtype)
+        return view.unflat(dequantize(quantizer, held(self), matrix, dtype), shape).to(self.computes_in or dtype)
 
     def cast(self: Any, change: Callable[[Tensor], Tensor], *more: Any) -> Any:
         """A model's code may cast a layer as it runs (routers of experts to float32): the weight is read in that dtype,

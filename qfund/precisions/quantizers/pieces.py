@@ -1,6 +1,7 @@
-"""A weight quantised in pieces, on all cores: temporaries are of a piece and not of the weight."""
+"""A weight quantised, and back, in pieces: temporaries are of a piece and not of the weight."""
 
 import functools
+from collections.abc import Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from threading import Barrier
 
@@ -9,10 +10,12 @@ from torch import Tensor
 
 from qfund.core.errors import CorruptCheckpoint
 from qfund.precisions.quantizers.plan import LINEAR, View
-from qfund.precisions.quantizers.quantizer import Quantizer
+from qfund.precisions.quantizers.quantizer import Quantizer, Shape
 
 #: Weights of one piece: its temporaries stay in a core's cache.
 PIECE = 256 * 1024
+#: Weights that are decoded at once, which torch spreads over the cores.
+_DECODED = 1024**2
 
 
 def quantize(name: str, tensor: Tensor, view: View, quantizer: Quantizer) -> tuple[dict[str, Tensor], int]:
@@ -38,6 +41,25 @@ def quantize(name: str, tensor: Tensor, view: View, quantizer: Quantizer) -> tup
         raise
     joined = {key: torch.cat([stored[key] for stored, _ in pieces]) for key in pieces[0][0]}
     return joined, sum(clipped for _, clipped in pieces)
+
+
+def dequantize(quantizer: Quantizer, stored: Mapping[str, Tensor], shape: Shape, dtype: torch.dtype) -> Tensor:
+    """What the quantiser's own ``dequantize`` gives, bit for bit, some rows after the others where it takes each by
+    itself: a forward then has no temporaries of a weight's size beside the weight."""
+    rows, columns = shape
+    step = max(1, _DECODED // max(1, columns))
+    if step >= rows or not quantizer.by_rows(columns) or not all(_in_rows(held, rows) for held in stored.values()):
+        return quantizer.dequantize(stored, shape, dtype)
+    found = torch.empty(shape, dtype=dtype)
+    for start in range(0, rows, step):
+        end = min(start + step, rows)
+        part = {key: held[start * len(held) // rows : end * len(held) // rows] for key, held in stored.items()}
+        found[start:end] = quantizer.dequantize(part, (end - start, columns), dtype)
+    return found
+
+
+def _in_rows(stored: Tensor, rows: int) -> bool:
+    return stored.device.type == "cpu" and stored.dim() > 0 and len(stored) % rows == 0
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ from qfund.ui.pickers.counts import amount as amount
 from qfund.ui.pickers.counts import amounts as amounts
 from qfund.ui.pickers.counts import count as count
 from qfund.ui.pickers.counts import counted as counted
-from qfund.ui.pickers.counts import said as said
 from qfund.ui.pickers.counts import several as several
 from qfund.ui.pickers.counts import tokens as tokens
+from qfund.ui.pickers.counts import typed as typed
 from qfund.ui.pickers.counts import wrong as wrong

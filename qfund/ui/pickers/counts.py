@@ -3,7 +3,8 @@
 An address has the plain number. What is no such number is said under the box, and what it held before counts on.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
 import streamlit as st
 
@@ -53,17 +54,16 @@ def count(
     typed = st.session_state[key]
     if not isinstance(typed, str):  # of a link
         st.session_state[key] = "" if typed is None else str(typed)
-    st.text_input(
-        heading,
-        key=key,
-        width=width or "stretch",
-        max_chars=20,
-        help=explained,
-        placeholder=placeholder,
-        persist_state="session",
-    )
-    if said := wrong(st.session_state[key], least, most):
-        st.caption(f":red[{literal(said)}]")
+    with _under(wrong(st.session_state[key], least, most), width):
+        st.text_input(
+            heading,
+            key=key,
+            width=width or "stretch",
+            max_chars=20,
+            help=explained,
+            placeholder=placeholder,
+            persist_state="session",
+        )
     return counted(key, least, most, held)
 
 
@@ -74,9 +74,12 @@ def amount(key: str, offered: Collection[int]) -> int:
     found = state[key]
     if type(found) is str and not wrong(found, 1, MOST):
         found = parse_count(found)
+    held = state.get(f"{key}_held", min(offered))
     if type(found) is not int or found < 1:
         state[f"{key}_wrong"] = wrong(found, 1, MOST)
-        found = state.get(f"{key}_held", min(offered))
+        found = held
+    elif found != held:
+        state.pop(f"{key}_wrong", None)
     if found != state[key]:
         state[key] = found
     state[f"{key}_held"] = found
@@ -88,45 +91,57 @@ def amounts(key: str, offered: Collection[int]) -> list[int]:
     return sorted({*offered, amount(key, offered)})
 
 
-def said(key: str) -> None:
-    """Under such a box: what has just been typed is no number."""
-    if problem := st.session_state.pop(f"{key}_wrong", None):
-        st.caption(f":red[{literal(problem)}]")
+@contextmanager
+def _under(problem: str | None, width: int | None) -> Iterator[None]:
+    """A box, and under it what is wrong with what was typed."""
+    if not problem:
+        yield
+        return
+    with st.container(width=width or "stretch", gap="xsmall"):
+        yield
+        st.markdown(f":small[:red[{literal(problem)}]]")
+
+
+@contextmanager
+def typed(key: str, width: int) -> Iterator[None]:
+    """Around a box of ``amounts`` that may be typed into: said under it until another number is chosen."""
+    with _under(st.session_state.get(f"{key}_wrong"), width):
+        yield
 
 
 def tokens(heading: str, key: str, offered: Collection[int], width: int, explained: str | None = None) -> int:
     """How many tokens: a select box of ``amounts``, in which any other may be typed."""
-    found = st.selectbox(
-        heading,
-        amounts(key, offered),
-        format_func=lambda count: f"{count:,} tokens",
-        key=key,
-        width=width,
-        help=f"{explained or ''} Any number may be typed: 6144, 6k.".strip(),
-        accept_new_options=True,
-        persist_state="session",
-    )
-    said(key)
+    options = amounts(key, offered)
+    with typed(key, width):
+        found = st.selectbox(
+            heading,
+            options,
+            format_func=lambda count: f"{count:,} tokens",
+            key=key,
+            width=width,
+            help=f"{explained or ''} Any number may be typed: 6144, 6k.".strip(),
+            accept_new_options=True,
+            persist_state="session",
+        )
     return int(found or min(offered))
 
 
 def several(heading: str, key: str, offered: Collection[int], most: int, width: int) -> tuple[int, ...]:
     """As ``tokens``, for at most ``most`` numbers."""
-    typed = st.session_state[key]
-    problems = [problem for value in typed if (problem := wrong(value, 1, MOST))]
-    held = [parse_count(str(value)) for value in typed if not wrong(value, 1, MOST)]
-    if held != typed:
+    given = st.session_state[key]
+    problems = [problem for value in given if (problem := wrong(value, 1, MOST))]
+    held = [parse_count(str(value)) for value in given if not wrong(value, 1, MOST)]
+    if held != given:
         st.session_state[key] = held = list(dict.fromkeys(held))
-    found = st.multiselect(
-        heading,
-        sorted({*offered, *(value for value in held if value)}),
-        key=key,
-        max_selections=most,
-        accept_new_options=True,
-        select_all=False,
-        width=width,
-        persist_state="session",
-    )
-    for problem in problems:
-        st.caption(f":red[{literal(problem)}]")
+    with _under(" ".join(problems), width):
+        found = st.multiselect(
+            heading,
+            sorted({*offered, *(value for value in held if value)}),
+            key=key,
+            max_selections=most,
+            accept_new_options=True,
+            select_all=False,
+            width=width,
+            persist_state="session",
+        )
     return tuple(sorted(int(value) for value in found))

@@ -51,6 +51,7 @@ def _run(options: Namespace) -> None:
         files=tuple(options.file or ()),
         kv=caches(options),
         imatrix=options.imatrix,
+        without=names(options.without),
         texts=() if options.text_folder is None else texts.read_folder(options.text_folder),
     )
     if options.chat or options.reference_answers:
@@ -165,6 +166,13 @@ COMMAND = Command(
         ALSO,
         LIBRARIES,
         UNTIL_DECIDED,
+        Option(
+            "--without",
+            f"leave these out, which saves time: {', '.join(f'{name} ({what})' for name, what in spec.PARTS.items())}",
+            "X",
+            default=[],
+            many=True,
+        ),
         *MARGINS,
         EVERYTHING,
         JSON,

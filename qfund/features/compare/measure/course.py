@@ -15,7 +15,7 @@ from qfund.features.compare.measure.rounds import Rounds
 from qfund.features.compare.measure.runs import Outcome
 from qfund.features.compare.request.decision import decide
 from qfund.features.compare.request.report import NoiseRun, Report
-from qfund.features.compare.request.spec import Spec
+from qfund.features.compare.request.spec import NOISE, Spec
 from qfund.models.cache import model_cache
 from qfund.models.comparison.positions import Candidate
 from qfund.models.inputs import Prepared
@@ -113,6 +113,8 @@ class Course:
 
     def _noise_to_measure(self) -> tuple[noises.Noise, ...]:
         """What is to be run together with the first round; of a large model that has several, after it."""
+        if NOISE in self.spec.without:
+            return ()
         batches, file = self.prepared.batches, self.files.get(self.spec.reference)
         found = self.opened.as_read
         self._varied = noises.ways(self.spec.reference, found, batches, file.checkpoint if file else None)

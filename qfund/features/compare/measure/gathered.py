@@ -12,6 +12,7 @@ from qfund.core.errors import UnsupportedModel
 from qfund.core.intervals import Vector
 from qfund.features.compare.measure import tokens
 from qfund.features.compare.measure.drift import Drift
+from qfund.features.compare.request.spec import DRIFT, MAP
 from qfund.models.comparison.logits import Logits
 from qfund.models.comparison.positions import Candidate, Comparison
 from qfund.models.inputs import Batch
@@ -33,22 +34,32 @@ class Gathered:
         worst: which positions go towards the token map in full.
     """
 
-    def __init__(self, task: Task, batches: Sequence[Batch], names: Sequence[str], more: Sequence[str] = ()) -> None:
-        """``names`` are the candidates'; ``more`` of ways that are compared too, but in no map of tokens."""
+    def __init__(
+        self,
+        task: Task,
+        batches: Sequence[Batch],
+        names: Sequence[str],
+        more: Sequence[str] = (),
+        without: Sequence[str] = (),
+    ) -> None:
+        """``names`` are the candidates'; ``more`` of ways that are compared too, but in no map of tokens; ``without``
+        as in ``request.spec.Spec``."""
         self.comparison = Comparison({name: Candidate() for name in (*names, *more)})
         self.drift = Drift()
         self.vocabulary = 0
         self.batches = batches
         self.worst = tokens.Worst(len(names))
-        self._task, self._names = task, names
+        self._task, self._names, self._without = task, names, without
+        self._more = frozenset(more)
         self._parts: dict[int, Logits] = {}
+        self._taken: Batch | None = None
 
     def of(self, name: str) -> Candidate:
         """What was found of a candidate, or of the ``REFERENCE`` itself."""
         return self.comparison.reference if name == REFERENCE else self.comparison.candidates[name]
 
     def block(self, name: str, way: Way, batch: int, hidden: Tensor) -> None:
-        if hidden.dim() != 3 or way.singly or way.in_pieces:
+        if DRIFT in self._without or hidden.dim() != 3 or way.name in self._more or way.in_pieces:
             return
         if way.name == REFERENCE:
             self.drift.reference(name, batch, hidden)
@@ -57,17 +68,19 @@ class Gathered:
 
     def output(self, batch: int, outputs: Mapping[str, Any]) -> None:
         self.drift.done(batch)
+        again, self._taken = self.batches[batch] is self._taken, self.batches[batch]
         found = {name: self._tensor(output) for name, output in outputs.items()}
         reference = found.pop(REFERENCE)
         if self._task.gives == "hidden states":
             self._hidden(batch, reference, found, outputs)
         elif self._task.gives == "labels":
-            self.comparison.add_logits(reference, found, chunks=self.batches[batch].chunks)
+            self.comparison.add_logits(reference, found, chunks=self.batches[batch].chunks, again=again)
         else:
             self.vocabulary = reference.shape[-1]
             chosen, targets = self._positions(batch, reference)
             rows = {name: _rows(part, chosen) for name, part in found.items()}
-            self.comparison.add_logits(_rows(reference, chosen), rows, targets, self._choose, self._of(batch, chosen))
+            own, places = _rows(reference, chosen), self._of(batch, chosen)
+            self.comparison.add_logits(own, rows, targets, self._choose, places, again)
 
     def tile(self, batch: int, start: int, vocabulary: int, logits: Mapping[str, Any]) -> None:
         self.vocabulary = vocabulary
@@ -102,8 +115,8 @@ class Gathered:
 
     def _choose(self, divergences: Mapping[str, Vector]) -> NDArray[np.int64]:
         """Which of the next positions go towards the token map in full; who has left says nothing of them."""
-        if not divergences.keys() & set(self._names):
-            return self.worst.choose([])
+        if MAP in self._without or not divergences.keys() & set(self._names):
+            return np.arange(0)
         nothing = np.full(len(next(iter(divergences.values()))), np.nan)
         return self.worst.choose([divergences.get(name, nothing) for name in self._names])
 

@@ -20,7 +20,7 @@ from qfund.features.compare.measure.part import part
 from qfund.features.compare.measure.runs import Outcome, Run
 from qfund.features.compare.request.costs import Costs
 from qfund.features.compare.request.report import SCHEMA, CacheFacts, FileFacts, PrecisionResult, Report, Saturation
-from qfund.features.compare.request.spec import DEFAULT_TOKENS, Spec
+from qfund.features.compare.request.spec import DEFAULT_TOKENS, MAP, Spec
 from qfund.models import environment, multimodal
 from qfund.models.comparison.positions import Candidate, Comparison
 from qfund.models.inputs import Prepared
@@ -87,7 +87,7 @@ class Reporting:
             input=replace(prepared.facts, notes=notes),
             reference=reference,
             results=tuple(results),
-            tokens=tokens.token_map(prepared, _asked(comparison, spec), task),
+            tokens=None if MAP in spec.without else tokens.token_map(prepared, _asked(comparison, spec), task),
             seconds=seconds,
             whole=outcome.whole,
             noise=course.noise,

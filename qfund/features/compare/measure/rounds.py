@@ -55,9 +55,9 @@ class Rounds:
         self._after = self._begun = None
         self.begin()
 
-    def gathered(self, task: Task, more: Sequence[str] = ()) -> Gathered:
+    def gathered(self, task: Task, more: Sequence[str] = (), without: Sequence[str] = ()) -> Gathered:
         """What was gathered before, to be gone on with."""
-        found = Gathered(task, self.batches, self.names, more)
+        found = Gathered(task, self.batches, self.names, more, without)
         if self._begun:
             self._begun.into(found)
         return found

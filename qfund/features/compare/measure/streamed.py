@@ -81,7 +81,7 @@ def measure_streamed(
     walk = Streamed(found, ways, spec.also, layers, tiles)
     walk.must_fit(budget)
     walk.hold_where_small(min(budget, HELD))
-    outcome = Outcome(rounds.gathered(task, [row.way.name for row in noise]), noise=tuple(noise))
+    outcome = Outcome(rounds.gathered(task, [row.way.name for row in noise], spec.without), noise=tuple(noise))
     outcome.gathered.drift.whole = walk.held
     every, few = walk.walkers, {row.way.name for row in noise}
     walkers = {walker.way.name: walker for walker in every[: len(names)]}

@@ -55,7 +55,7 @@ def measure_whole(
     if len(grouped) > 1:
         rounds.at_once()
     rounds.begin()
-    outcome = Outcome(rounds.gathered(task), whole=why)
+    outcome = Outcome(rounds.gathered(task, (), spec.without), whole=why)
     left = len(batches) - rounds.done
     steps, done = sum((1 + len(group)) * (1 + left) for group in grouped), 0
 
@@ -68,7 +68,7 @@ def measure_whole(
         names = {REFERENCE: spec.reference, **{name: name for name in group}}
         held = {way: files[weights_of(name)] for way, name in names.items() if weights_of(name) in files}
         rows = {way: held[way].row if way in held else row_of(name) for way, name in names.items()}
-        gathered = outcome.gathered if len(grouped) == 1 else Gathered(task, batches, group)
+        gathered = outcome.gathered if len(grouped) == 1 else Gathered(task, batches, group, (), spec.without)
         with ExitStack() as stack:
             models: dict[str, LoadedModel] = {}
             for name, row in rows.items():

@@ -15,7 +15,7 @@ from qfund.drawing.numbers import cosine_text
 from qfund.drawing.phrases import label, listed, plural, unoriginal
 from qfund.features.compare.request.margin import Margin as Margin
 from qfund.features.compare.request.noise_floor import noise_floor
-from qfund.features.compare.request.report import PrecisionResult, Report, by_chance
+from qfund.features.compare.request.report import PrecisionResult, Report, by_chance, predicts_tokens
 from qfund.features.compare.request.simultaneous import simultaneous
 
 #: What a decision can be: the damage is none that could be told from noise; inside the margin; beyond it; not known
@@ -214,7 +214,7 @@ def _phrase(report: Report, finding: Finding) -> str:
     signed = finding.metric == "perplexity_ratio"
     if finding.metric == "hidden_cosine":
         return _cosine_phrase(damage, margin)
-    language = report.input.source != "pictures" or report.tokens is not None
+    language = report.input.source != "pictures" or predicts_tokens(report)
     classes = "classifier" in report.model.task and language
     what = {
         "perplexity_ratio": "perplexity",

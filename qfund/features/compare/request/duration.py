@@ -15,7 +15,7 @@ from qfund.features.compare.request.decision import Decision
 from qfund.features.compare.request.margin import Margin
 from qfund.features.compare.request.report import Report
 from qfund.features.compare.request.simultaneous import GROWTH
-from qfund.features.compare.request.spec import MAX_TOKENS, Spec
+from qfund.features.compare.request.spec import MAX_TOKENS, NOISE, Spec
 from qfund.precisions.caches import kv_of
 from qfund.precisions.files import row_of
 from qfund.precisions.precision import STORED
@@ -110,6 +110,7 @@ def estimate(spec: Spec, size: Size, before: Iterable[Costs]) -> Duration:
     token = forward + (len(ways) - 1) * costs.comparing * widened
     walk = costs.reading * grown * len(ways) / costs.ways
     noise = 0.0 if known and grown == 1 else grown * (costs.noise or _NOISES * _forward(costs, spec.reference))
+    noise = 0.0 if NOISE in spec.without else noise
     tokens = spec.max_tokens * max(1, len(spec.texts))
     if spec.text is not None:
         tokens = min(tokens, max(2, len(spec.text) // 3))

@@ -33,6 +33,7 @@ QUERY_NAMES = frozenset(
         "quantized",
         "kv",
         "imatrix",
+        "without",
     }.union(_NUMBERS, _STRINGS)
 )
 
@@ -66,6 +67,8 @@ def to_query(spec: Spec) -> dict[str, list[str]]:
         query["kv"] = list(spec.kv)
     if spec.imatrix:
         query["imatrix"] = [spec.imatrix]
+    if spec.without:
+        query["without"] = list(spec.without)
     if spec.texts:
         query["file"] = [named.name for named in spec.texts]
         query["content"] = [named.text for named in spec.texts]
@@ -87,7 +90,7 @@ def from_query(query: Mapping[str, Iterable[str]], default: Spec) -> tuple[Spec,
         problems.append(f"The link has version {version!r}; this qfund reads version {LINK_VERSION} and did its best.")
     spec = default
     if "p" in given:  # a link that names precisions names everything: what it does not say is as it always was
-        spec = replace(spec, stride=None, scoring=ALL, texts=(), until=None, files=(), kv=(), imatrix=None)
+        spec = replace(spec, stride=None, scoring=ALL, texts=(), until=None, files=(), kv=(), imatrix=None, without=())
     elif given.get("text"):
         spec = replace(spec, texts=())
     if files := [file for file in given.get("quantized", ()) if file]:
@@ -143,6 +146,9 @@ def from_query(query: Mapping[str, Iterable[str]], default: Spec) -> tuple[Spec,
         if ignored := [name for name in also if name not in ALSO]:
             problems.append(f"Ignored unknown {', '.join(repr(name[:40]) for name in ignored)} of also= in the link.")
         spec = replace(spec, also=tuple(name for name in ALSO if name in also))
+    for name in filter(None, given.get("without", ())):
+        spec, problem = _with(spec, "without", (*spec.without, name), "without")
+        problems += problem
     if "libraries" in given or "p" in given:
         spec = replace(spec, libraries=(given.get("libraries") or ["0"])[-1] == "1")
     return spec, problems

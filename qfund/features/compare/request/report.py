@@ -15,7 +15,7 @@ from qfund.core.metrics.renewed import renewed as renewed_fidelity
 from qfund.core.model import ModelFacts
 from qfund.core.tensors import DtypeShare, LeftModule, TensorRow
 from qfund.features.compare.request.costs import Costs
-from qfund.features.compare.request.spec import Spec
+from qfund.features.compare.request.spec import MAP, Spec
 from qfund.inputs.facts import InputFacts
 
 #: Raised whenever the meaning or the shape of a stored report changes; another schema is recomputed, never misread.
@@ -347,6 +347,12 @@ def by_chance(report: Report) -> bool:
     """Whether the reference predicts no better than who thinks every token equally likely."""
     own = report.reference.fidelity.get("perplexity")
     return own is not None and 0 < _CHANCE * report.model.vocabulary <= own.value
+
+
+def predicts_tokens(report: Report) -> bool:
+    """Whether what is compared are predictions of tokens; their map may have been left out."""
+    other = any(kind in report.model.task for kind in ("classifier", "encoder"))
+    return report.tokens is not None or (MAP in report.spec.without and not other)
 
 
 def renewed(report: Report) -> Report:

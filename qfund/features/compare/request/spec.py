@@ -21,6 +21,14 @@ MAX_CONTEXT = 131_072
 DEFAULT_CANDIDATES = ("bf16", "fp16", "int8")
 DEFAULT_TOKENS = 16_384
 
+DRIFT, MAP, NOISE = "drift", "map", "noise"
+#: What a comparison may do without: no metric needs any of them, but without the noise no verdict knows its floor.
+PARTS = {
+    DRIFT: "the error of the hidden states along the blocks",
+    MAP: "the text token by token",
+    NOISE: "what the reference differs from itself by",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Spec:
@@ -51,6 +59,7 @@ class Spec:
             itself, and what is not named here, caches as it computes.
         imatrix: an importance matrix (``llama-imatrix``), a path or ``owner/name@revision:file`` of the Hub: candidates
             that are types of GGUF files are rounded as llama-quantize rounds with it.
+        without: what is not measured, names of ``PARTS``: each takes its time.
     """
 
     model: str
@@ -69,6 +78,7 @@ class Spec:
     files: tuple[str, ...] = field(default=(), metadata=LATER)
     kv: tuple[str, ...] = field(default=(), metadata=LATER)
     imatrix: str | None = field(default=None, metadata=LATER)
+    without: tuple[str, ...] = field(default=(), metadata=LATER)
 
     def __post_init__(self) -> None:
         take_usual_reference(self)
@@ -94,7 +104,7 @@ def checked(spec: Spec) -> Spec:
     """The same comparison in its one canonical form: names known, candidates in table order without repeats.
 
     Raises:
-        UnknownName: a precision that is not in the table.
+        UnknownName: a precision that is not in the table, or a part that is not in ``PARTS``.
         InvalidSpec: a value out of range.
     """
     spec = canonical(spec)
@@ -109,7 +119,11 @@ def checked(spec: Spec) -> Spec:
     spec = _with_importance(spec)
     if spec.until is not None:
         margin.checked(spec.until)
-    return replace(spec, texts=tuple(sorted(spec.texts, key=lambda named: named.name)), kv=checked_kv(spec.kv))
+    for name in spec.without:
+        look_up(PARTS, name, "part to leave out")
+    without = tuple(name for name in PARTS if name in spec.without)
+    texts = tuple(sorted(spec.texts, key=lambda named: named.name))
+    return replace(spec, texts=texts, kv=checked_kv(spec.kv), without=without)
 
 
 def _with_importance(spec: Spec) -> Spec:

@@ -34,26 +34,26 @@ def draw(spec: Spec) -> None:
     """The widget, for what has been chosen otherwise."""
     state = st.session_state
     model, amount = state[_DRAWN]
-    if state["choice_model"] != model and state[_KEY] == amount:  # nobody has said how much another one shall read
-        state[_KEY] = UNTIL
-    state[_DRAWN] = state["choice_model"], state[_KEY]
-    size, before, most = _size(spec), costs(), int(state[_MOST])
     chosen = _many()
+    if state["choice_model"] != model and chosen == amount:  # nobody has said how much another one shall read
+        chosen = state[_KEY] = UNTIL
+    state[_DRAWN] = state["choice_model"], chosen
+    size, before, most = _size(spec), costs(), int(state[_MOST])
     quick = [] if size is None else [duration.quick(replace(spec, until=None), size, before)]
     amounts = sorted({*AMOUNTS[::2], *quick, *([] if chosen == UNTIL else [int(chosen)])})
-    st.selectbox(
-        "How much of it",
-        [UNTIL, *amounts],
-        format_func=lambda many: _label(replace(spec, max_tokens=many or most), many == UNTIL, size, before),
-        key=_KEY,
-        width=220,
-        help="Until decided: a first verdict soon, and read on only for candidates whose verdict is open. Or "
-        "at most so many tokens of the text (of each file), from its start: smaller errors, longer wait. Times are of "
-        "this machine. Any number may be typed: 6144, 6k.",
-        accept_new_options=True,
-        persist_state="session",
-    )
-    pickers.said(_KEY)
+    with pickers.typed(_KEY, 220):
+        st.selectbox(
+            "How much of it",
+            [UNTIL, *amounts],
+            format_func=lambda many: _label(replace(spec, max_tokens=many or most), many == UNTIL, size, before),
+            key=_KEY,
+            width=220,
+            help="Until decided: a first verdict soon, and read on only for candidates whose verdict is open. Or "
+            "at most so many tokens of the text (of each file), from its start: smaller errors, longer wait. Times "
+            "are of this machine. Any number may be typed: 6144, 6k.",
+            accept_new_options=True,
+            persist_state="session",
+        )
 
 
 def _many() -> int:

@@ -10,7 +10,7 @@ from qfund.core.text import decoded, unmarked
 from qfund.features.compare.link import MAX_TEXT, usual_reference
 from qfund.features.compare.request import usual
 from qfund.features.compare.request.examples import EXAMPLE
-from qfund.features.compare.request.spec import DEFAULT_CANDIDATES, MAX_TOKENS, Spec, checked, like_llama_cpp
+from qfund.features.compare.request.spec import DEFAULT_CANDIDATES, MAX_TOKENS, PARTS, Spec, checked, like_llama_cpp
 from qfund.features.compare.view import amount, files
 from qfund.inputs.texts import ALL, ANSWERS, SCORINGS, SECOND_HALF, WRITTEN, NamedText
 from qfund.precisions.precision import FLOAT, GGUF, MEANING, Precision
@@ -25,7 +25,7 @@ EVALUATION = "Evaluation text"
 
 _KEYS = (
     *("model", "reference", "precisions", "source", "text", "texts", "tokens"),
-    *("context", "scoring", "stride", "revision", "also", "libraries", "quantized", "kv", "imatrix"),
+    *("context", "scoring", "stride", "revision", "also", "libraries", "quantized", "kv", "imatrix", "without"),
 )
 #: Characters of all files together that this page takes; the command line takes more.
 MAX_FILES = 400_000
@@ -86,6 +86,7 @@ def seed(spec: Spec) -> None:
         "quantized": "\n".join(spec.files),
         "kv": list(spec.kv),
         "imatrix": spec.imatrix or "",
+        "without": list(spec.without),
     }
     for name, value in values.items():
         st.session_state[f"choice_{name}"] = value
@@ -299,6 +300,16 @@ def _options() -> None:
             "Most quantisers leave both in the base's dtype: errors in the output head go straight to the logits, and "
             "embeddings are looked up, not multiplied. Where they share one weight, one takes the other along.",
         )
+        st.pills(
+            "Leave out",
+            list(PARTS),
+            selection_mode="multi",
+            format_func=str.capitalize,
+            key="choice_without",
+            help=f"To save time: {'; '.join(f'{name}: {what}' for name, what in PARTS.items())}. Metrics and "
+            "verdicts stay as they are, but without noise nothing is called no measurable difference.",
+            persist_state="session",
+        )
         st.toggle(
             "Run the libraries too and time everything",
             key="choice_libraries",
@@ -338,6 +349,7 @@ def _without_amount() -> Spec:
         files=pickers.named_files("choice_quantized"),
         kv=tuple(map(str, state["choice_kv"] or ())),
         imatrix=str(state["choice_imatrix"] or "").strip() or None,
+        without=tuple(map(str, state["choice_without"] or ())),
     )
 
 

@@ -10,7 +10,7 @@ import streamlit as st
 from qfund.features.compare.link import show_margin, shown_margin
 from qfund.features.compare.request.decision import Margin
 from qfund.features.compare.request.link import MARGINS
-from qfund.features.compare.request.report import Report
+from qfund.features.compare.request.report import Report, predicts_tokens
 from qfund.ui import pickers
 
 _BEGAN_AT = "margin_began_at"  # the margin that the widgets began at
@@ -27,7 +27,7 @@ def draw(report: Report) -> Margin:
             value = getattr(margin, field)
             state[f"margin_{name}"] = None if value is None else round(times * value, 6)
         state[_BEGAN_AT] = margin
-    labels = report.tokens is None and not any("perplexity_ratio" in row.fidelity for row in report.results)
+    labels = not predicts_tokens(report) and not any("perplexity_ratio" in row.fidelity for row in report.results)
     top = f"top {'class' if labels else 'token'}"
     titles = {
         "ppl": (

@@ -3,7 +3,8 @@
 import streamlit as st
 
 from qfund.drawing import phrases
-from qfund.features.compare.request.report import Report
+from qfund.features.compare.request.report import Report, predicts_tokens
+from qfund.features.compare.request.spec import MAP, PARTS
 from qfund.features.compare.tables import tokens
 from qfund.features.compare.view import token_map
 from qfund.ui.drawn import once
@@ -12,6 +13,9 @@ from qfund.ui.services import Answer
 
 def draw(found: Answer) -> None:
     report: Report = found.result
+    if report.tokens is None and predicts_tokens(report):
+        st.info(f"{PARTS[MAP].capitalize()} was left out, as asked. Choose so under Options.")
+        return
     if report.tokens is None:
         task = f"{'An' if report.model.task[:1] in 'aeiou' else 'A'} {report.model.task}"
         st.info(f"{task} predicts no tokens, so there is no text to colour.")

@@ -18,6 +18,7 @@ def shell(spec: Spec, margin: Margin | None = None) -> str:
     words += [word for file in spec.files for word in ("--file", file)]
     words += ["--kv", *spec.kv] if spec.kv else []
     words += ["--imatrix", spec.imatrix] if spec.imatrix else []
+    words += ["--without", *spec.without] if spec.without else []
     words += ["--max-tokens", str(spec.max_tokens)]
     if spec.context is not None:
         words += ["--context", str(spec.context)]
@@ -77,6 +78,8 @@ def python(spec: Spec) -> str:
         arguments.append(f"kv={list(spec.kv)!r}")
     if spec.imatrix:
         arguments.append(f"imatrix={spec.imatrix!r}")
+    if spec.without:
+        arguments.append(f"without={list(spec.without)!r}")
     if spec.scoring != ALL:
         arguments.append(f"scoring={spec.scoring!r}")
     if spec.texts:

@@ -9,7 +9,7 @@ from qfund.core.estimate import Estimate
 from qfund.core.units import bytes_text, number_text
 from qfund.drawing.numbers import cosine_text, interval_text, value_text
 from qfund.drawing.phrases import label, listed, plural, unbroken
-from qfund.features.compare.request.report import PrecisionResult, Report, by_chance
+from qfund.features.compare.request.report import PrecisionResult, Report, by_chance, predicts_tokens
 from qfund.features.compare.request.simultaneous import simultaneous
 from qfund.features.compare.words.footprints import conversion_phrase
 from qfund.features.compare.words.stored import upcast_from
@@ -110,7 +110,7 @@ def _output_phrases(report: Report, result: PrecisionResult) -> tuple[str, ...]:
     if largest is not None and largest.value == 0:
         outputs = "logits" if "max_abs_logit_diff" in found else "hidden states"
         return (f"exactly the same {outputs}",)
-    language = "perplexity_ratio" in found or report.tokens is not None
+    language = "perplexity_ratio" in found or predicts_tokens(report)
     place = "picture" if report.input.source == "pictures" and not language else "position"
     phrases = []
     if "top1_agreement" in found:

@@ -6,6 +6,7 @@ from qfund.core.units import seconds_text
 from qfund.drawing.numbers import count_text
 from qfund.drawing.phrases import against, label, listed, plural, when
 from qfund.features.compare.request.report import Report
+from qfund.features.compare.request.spec import PARTS
 from qfund.features.compare.words import rounds
 from qfund.features.compare.words.stored import stored_names, upcast_from
 from qfund.inputs.texts import SECOND_HALF
@@ -54,6 +55,8 @@ def notes(report: Report) -> tuple[str, ...]:
     also = also_phrase(report.spec.also, [report.reference.precision, *(row.precision for row in report.results)])
     refused = (f"{label(name)} is left out: {why}" for name, why in report.refused.items())
     found = (*rounds.notes(report), *refused, *report.input.notes, *([f"{also}."] if also else []))
+    if report.spec.without:
+        found = (*found, f"Left out, as asked: {listed([PARTS[name] for name in report.spec.without])}.")
     if upcast_from(report) is None:
         return found
     stored, reference = listed(stored_names(report)), label(report.reference.precision)

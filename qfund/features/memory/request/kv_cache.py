@@ -144,7 +144,9 @@ def _layers(fields: Config) -> tuple[list[str], list[int | None]]:
         return ["full_attention" if window is None else "sliding_attention"] * layers, [window] * layers
     if windows is None:
         windows = [fields.need("sliding_window") if name in _WINDOWED else None for name in types]
-    return list(types), list(windows)
+    # A window that is no number of tokens is told as any other field is.
+    named = (Config({"sliding_window": window}, fields.kind) for window in windows)
+    return list(types), [each.find("sliding_window") for each in named]
 
 
 def _keys_and_values(fields: Config) -> tuple[str, int, int]:

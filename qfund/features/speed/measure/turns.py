@@ -98,7 +98,7 @@ def turns(
         for at, place in enumerate(made.places):
             share = (number + at / len(made.places)) / rounds
             left = (clock() - measuring) / share * (1 - share) if 0 < share < 1 else 0.0
-            told(f"writing in turns{_about(min(left, seconds))}", min(1.0, 0.1 + 0.9 * share))
+            told(f"writing in turns{_about(min(left, started + seconds - clock()))}", min(1.0, 0.1 + 0.9 * share))
             for name in reversed(order) if number % 2 else order:
                 taken = _once(writers[name], place, made.new_tokens, clock, joules)
                 held = found[name][place]

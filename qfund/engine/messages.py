@@ -23,7 +23,9 @@ class Warm(msgspec.Struct, frozen=True, tag="warm"):
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    pass
+    """``machine``: of a cluster, by its name there."""
+
+    machine: str = ""
 
 
 class Waiting(msgspec.Struct, frozen=True, tag="waiting"):

@@ -52,6 +52,8 @@ class Driver:
         self._channel = channel
         self._module = module
         self._ray: Any = None
+        self._last: Any = None  # events of its last task
+        self._machine = ""  # where its last job ran: what did it is still there, with its libraries
 
     def connect(self) -> Any:
         """Ray, connected.
@@ -106,7 +108,7 @@ class Driver:
                     if isinstance(event, messages.Done | messages.Failed):
                         return  # whatever becomes of the machine now: what is sent from here on is the next job's
             except _Gone:
-                continue
+                self._machine = ""
         raise EngineError(
             f"The machines of the cluster that ran this job are gone, {HANDED} in turn.",
             "If it was the job that ended them, choose a smaller model or fewer tokens; otherwise start it again.",
@@ -120,12 +122,23 @@ class Driver:
         ray = self._ray
         gone = ray.exceptions
         self._channel.send(messages.Waiting(f"waiting for a machine with {needs}", again))
-        task = ray.remote(max_retries=0, num_returns="streaming")(work).options(**needs.options())
-        events = task.remote(order)
+        options = needs.options()
+        if self._machine:
+            there = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+            options["scheduling_strategy"] = there(self._machine, soft=True, _spill_on_unavailable=True)
+        task = ray.remote(max_retries=0, num_returns="streaming")(work).options(**options)
+        if self._last is not None:  # until that has given its place back, the next one would go elsewhere
+            with suppress(Exception):
+                ray.get(self._last.completed(), timeout=1.0)
+        self._last = events = task.remote(order)
         try:
             self._await(events, needs)
             for reference in events:
-                yield messages.event(ray.get(reference))
+                event = messages.event(ray.get(reference))
+                if isinstance(event, messages.Ready):
+                    self._machine = event.machine
+                else:
+                    yield event
         except gone.OutOfMemoryError as error:
             raise OutOfBudget(
                 "The memory of the machine that ran this job ran out.",

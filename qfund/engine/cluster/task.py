@@ -47,7 +47,8 @@ class Order:
 
 
 def work(order: Order) -> Iterator[bytes]:
-    """The worker's events, a line each; the last one is ``done`` or ``failed``."""
+    """Where it runs, and the worker's events, a line each; the last one is ``done`` or ``failed``."""
+    yield messages.line(messages.Ready(_machine()))
     if order.version != VERSION:
         error = EngineError(
             f"A machine of the cluster has qfund {VERSION}, and this server {order.version}.", "Install the same one."
@@ -67,6 +68,11 @@ def work(order: Order) -> Iterator[bytes]:
         if not killed:
             return
         yield messages.line(messages.Progress("Started again: the worker was killed", 0.0))
+
+
+def _machine() -> str:
+    ray = sys.modules.get("ray")
+    return str(ray.get_runtime_context().get_node_id()) if ray is not None and ray.is_initialized() else ""
 
 
 def _attempt(order: Order, attempt: int) -> Generator[bytes, None, bool]:

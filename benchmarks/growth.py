@@ -28,11 +28,11 @@ NAMES = ("bf16", "int8", "int4", "fp16")
 
 @dataclass(frozen=True)
 class Case:
-    blocks: int = 8
-    width: int = 512
-    tokens: int = 1024
+    blocks: int = 4
+    width: int = 256
+    tokens: int = 512
     precisions: int = 2
-    vocabulary: int = 8192
+    vocabulary: int = 4096
 
     @property
     def block(self) -> int:
@@ -74,9 +74,9 @@ class Case:
 def rows(name: str) -> list[Case]:
     """A table: one thing grows, all else stays."""
     values: Mapping[str, tuple[int, ...]] = {
-        "blocks": (4, 8, 16, 32),
-        "width": (256, 512, 1024, 2048),
-        "tokens": (512, 1024, 2048, 4096),
+        "blocks": (2, 4, 8, 16),
+        "width": (128, 256, 512, 1024),
+        "tokens": (256, 512, 1024, 2048),
         "precisions": (1, 2, 4),
         "vocabulary": (2048, 8192, 32_768, 131_072),
     }

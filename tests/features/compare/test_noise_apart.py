@@ -6,6 +6,7 @@ from qfund.features.compare.measure import streamed
 from qfund.features.compare.measure.compare import compare
 from qfund.features.compare.request.spec import Spec
 from qfund.stream import streamed as walks
+from qfund.stream.walker import Walker
 from tests.tiny.checkpoints import folder
 
 TEXT = "one two three four five six seven eight nine ten eleven twelve " * 6
@@ -17,7 +18,7 @@ def test_it_is_what_a_walk_over_the_weights_gives(name: str, monkeypatch: pytest
     at_once: list[int] = []
     outputs = walks.Streamed._outputs
 
-    def counted(self: walks.Streamed, batch: int, walkers: list[walks.Walker]) -> dict[str, object]:
+    def counted(self: walks.Streamed, batch: int, walkers: list[Walker]) -> dict[str, object]:
         at_once.append(len(walkers))
         return outputs(self, batch, walkers)
 

@@ -8,6 +8,7 @@ from qfund.commandline import measuring, texts
 from qfund.commandline.comparing import CHAT, LIBRARIES, LIKE_LLAMA_CPP, REFERENCE, UNTIL_DECIDED, amounts
 from qfund.commandline.options import ALSO, FILE, JSON, KV, MODEL, REVISION, STORING, names, precision, reference
 from qfund.commandline.progress import Shown, say
+from qfund.commandline.results import Results
 from qfund.commandline.table import Command, Exclusive, Option
 from qfund.core.errors import StoreError
 from qfund.features.compare.command import writing
@@ -86,10 +87,9 @@ def _shown(request: spec.Spec, options: Namespace) -> Shown:
 def _before() -> list[Costs]:
     """What earlier comparisons took; nothing where the store refuses, as is told elsewhere."""
     from qfund.engine.kinds import KINDS
-    from qfund.engine.store import Store
 
     try:
-        return [line.costs for line in Store().listed(KINDS["compare"]) if line.costs]
+        return [line.costs for line in Results().listed(KINDS["compare"]) if line.costs]
     except StoreError:
         return []
 

@@ -1,5 +1,5 @@
 """What a forward or a load takes of the memory of its process, by plain transformers: of qfund its quantisers alone are
-called here.
+called here, and the load that quantises as it reads, which is held against the kernel's mark too.
 
 Each runs in a fresh process (forked from one that has only imported torch and transformers), so that nothing is left
 of another. The kernel's own high-water mark (``VmHWM``) misses nothing between two samples. Linux only.
@@ -56,17 +56,21 @@ def load_growth(folder: str, precision: str, way: str, tokens: int) -> tuple[int
 
     safetensors reads into private memory, so that the kernel's mark is of memory that is needed.
     """
+    from qfund.checkpoints import checkpoint
+    from qfund.models.loading import coding
     from qfund.precisions.quantizers.conversion import quantize_model
     from qfund.precisions.table import PRECISIONS
 
     transformers.utils.logging.set_verbosity_error()
-    modeling_utils.__dict__["safe_open"] = _Private
+    modeling_utils.__dict__["safe_open"] = coding.__dict__["safe_open"] = _Private
     row = PRECISIONS[precision]
     config = transformers.AutoConfig.from_pretrained(folder)
     kind = getattr(transformers, config.architectures[0])
 
     def load(folder: str) -> list[Any]:
-        direct = way in ("direct", "quantised-direct", "torchao-direct")
+        if way == "quantised-direct":
+            return [coding.coded(checkpoint.read(Path(folder)), row, (), torch.device("cpu"))[0]]
+        direct = way in ("direct", "torchao-direct")
         options: dict[str, Any] = {"dtype": getattr(torch, row.dtype) if direct else torch.float32}
         if way == "torchao-direct":
             from qfund.precisions import backends

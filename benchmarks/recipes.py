@@ -1,10 +1,11 @@
 """Recipes beside uniform precisions:  python -m benchmarks.recipes [MODEL] [SEARCHES]
 
-Single swaps and gradients of all rows are measured once on each of a few texts; random sets of rows, budgets, groups of
-modules, texts and scores make as many recipes from them. One walk a text measures these on text that was not searched,
-beside every uniform precision, and one more on a third text. Printed are what recipes gain by budget, how many are
-measurably worse than the best uniform precision of no more bytes, how well the cheap ways rank modules, whether damages
-add up, and what each way takes as a multiple of one streamed comparison (processor time: the machine may be busy).
+Single swaps, gradients and modules' own errors of all rows are measured once on each of a few texts; random sets of
+rows, budgets, groups of modules, texts and scores make as many recipes from them. One walk a text measures these on
+text that was not searched, beside every uniform precision, and one more on a third text. Printed are what recipes
+gain by budget, how many are measurably worse than the best uniform precision of no more bytes, how well the cheap
+ways rank modules, whether damages add up, and what each way takes as a multiple of one streamed comparison (processor
+time: the machine may be busy).
 """
 
 import resource
@@ -23,12 +24,12 @@ from qfund.features.compare.request.spec import Spec
 from qfund.features.layers import tables
 from qfund.features.layers.measure.choosing import Choosing, choosing
 from qfund.features.layers.measure.gradient import scores
-from qfund.features.layers.measure.injected import layers
+from qfund.features.layers.measure.injected import layers, noise
 from qfund.features.layers.measure.opening import Opening, opening
-from qfund.features.layers.measure.searched import mean, paired, split
+from qfund.features.layers.measure.searched import in_nat, mean, paired, split
 from qfund.features.layers.measure.swapped import mixes, swaps
 from qfund.features.layers.request.modules import LayersRequest
-from qfund.features.layers.request.recipe import RecipeRequest
+from qfund.features.layers.request.recipe import SCORES, RecipeRequest
 from qfund.features.layers.request.solver import solve
 from qfund.features.layers.request.swaps import PARTS, SwapsRequest, additivity
 from qfund.precisions import backends
@@ -90,7 +91,16 @@ def searched(part: Opening, offers: Mapping[tuple[str, ...], Choosing]) -> Searc
         "swaps": {key: mean(seen[mix.name]) for key, mix in named.items()},
         "gradient": {key: sum(foretold[name, key[1]] for name in key[0]) for key in named},
     }
-    return Searched(damages, {row: mean(seen[mix.name]) for row, mix in uniform.items()}, test, third)
+    costs = {row: mean(seen[mix.name]) for row, mix in uniform.items()}
+    own = noise(search, (), quiet)
+    damages["injected"] = {  # each grouping by itself: its shares are of what a precision costs everywhere
+        key: damage
+        for offer in offers.values()
+        for key, damage in in_nat(
+            {key: sum(own[name, key[1]] for name in key[0]) for key in offer.singles}, costs
+        ).items()
+    }
+    return Searched(damages, costs, test, third)
 
 
 def one(offer: Choosing, seen: Searched, found: Found) -> Found | None:
@@ -126,13 +136,13 @@ def gains(model: str, count: int) -> None:
         (number, Found(alike, ROWS, score, bits, Mix(f"{score} {number} {alike} {bits}"), ""))
         for number in range(TEXTS)
         for alike in ALIKE[:2]
-        for score in ("swaps", "gradient")
+        for score in SCORES
         for bits in BUDGETS
     ]
     usual = len(asked)
     while len(asked) < usual + count:
         rows = tuple(sorted(random.sample(ROWS, random.randint(2, len(ROWS))), key=ROWS.index))
-        alike, score = random.choice(ALIKE), random.choice(("swaps", "gradient"))
+        alike, score = random.choice(ALIKE), random.choice(list(SCORES))
         found = Found(alike, rows, score, round(random.uniform(3.5, 7), 2), Mix(f"random {len(asked)}"), "")
         number = random.randrange(TEXTS)
         if one(offers[alike], texts[number], found):

@@ -79,7 +79,7 @@ def _beside_llama_bench(path: Path, bench: str) -> None:
     line = [bench, "-m", str(path), "-t", threads, "-o", "json", "-r", "5"]
     ratios: dict[str, list[float]] = {"a prompt": [], "writing": []}
     for _ in range(_ROUNDS):
-        own = turns({"": writer}, [(1, _DEPTH)], _NEW, 5, 60.0)[""][1, _DEPTH]
+        own = turns({"": writer}, [(1, _DEPTH)], _NEW, 5, 60.0).taken[""][1, _DEPTH]
         theirs = [
             float(json.loads(subprocess.run([*line, *what], capture_output=True, check=True).stdout)[0]["avg_ts"])
             for what in (["-p", str(_DEPTH), "-n", "0"], ["-p", "0", "-n", str(_NEW), "-d", str(_DEPTH)])
@@ -92,7 +92,9 @@ def _beside_llama_bench(path: Path, bench: str) -> None:
 
 def _taken(writers: dict[str, ModelWriter], prompt: bool = False) -> dict[str, list[float]]:
     found = turns(writers, [(1, _DEPTH)], _NEW, _ROUNDS, 60.0)
-    return {name: places[1, _DEPTH].prefill if prompt else places[1, _DEPTH].step for name, places in found.items()}
+    return {
+        name: places[1, _DEPTH].prefill if prompt else places[1, _DEPTH].step for name, places in found.taken.items()
+    }
 
 
 def _steps(title: str, writers: dict[str, ModelWriter], prompt: bool = False) -> None:

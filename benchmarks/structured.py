@@ -51,7 +51,7 @@ def made(width: int, layers: int, folder: Path) -> int:
         max_position_embeddings=256,
         bos_token_id=0,
         eos_token_id=0,
-        tie_word_embeddings=True,
+        tie_word_embeddings=False,  # else a token's own logit grows with the width until nothing else counts
     )
     torch.manual_seed(SEED)
     model = LlamaForCausalLM(config)
@@ -71,7 +71,8 @@ def made(width: int, layers: int, folder: Path) -> int:
                 else:
                     weight *= gain / (2 * layers) ** 0.5
                 module.weight.copy_(weight)
-        model.model.embed_tokens.weight.normal_(std=1.0)
+        for table in (model.model.embed_tokens, model.lm_head):
+            table.weight.normal_(std=1.0)
         model.model.norm.weight.fill_(3.3 / width**0.5)  # about 2 nat of entropy, as trained ones have
     model.save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json"):

@@ -67,8 +67,9 @@ def compare(
             report of what was read, after each round (``qfund.core.progress``).
         files: quantised files or folders of the model, candidates too: paths, or ``owner/name@revision:file`` of the
             Hub. With ``precisions=()`` they are the only ones; one of them may be the ``reference``.
-        kv: caches to round keys and values to, ``"q8_0"`` or apart ``"q8_0/q4_0"`` (``precisions.caches``): the
-            reference and every candidate with each of them too.
+        kv: caches to round keys and values to, ``"q8_0"`` or apart ``"q8_0/q4_0"``, or with tokens that stay as
+            computed ``"q8_0:first4:window64"`` (``precisions.caches``): the reference and every candidate with each of
+            them too.
         imatrix: an importance matrix (``llama-imatrix``), named likewise: candidates that are types of GGUF files are
             rounded as llama-quantize rounds with it.
         without: what is not measured, to save time: ``"drift"`` along the blocks, the ``"map"`` of tokens, the

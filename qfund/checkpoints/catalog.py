@@ -3,10 +3,12 @@
 import os
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from qfund.checkpoints import checkpoint, sentences
 from qfund.checkpoints.headers import shortened
+from qfund.checkpoints.identity import content_id
 from qfund.core.errors import InvalidSpec, ModelNotFound, UnsupportedModel
 from qfund.core.names import unknown
 from qfund.core.request import Request
@@ -142,6 +144,23 @@ def must_be_allowed(kind: str) -> None:
         )
 
 
+def _identified(folder: Path) -> str:
+    """The id of a folder, whose headers are read and checked once as long as no file of it changes.
+
+    Raises:
+        QfundError: as ``checkpoint.read``.
+    """
+    try:
+        return _checked(folder, content_id(folder))
+    except OSError:
+        return checkpoint.read(folder).id  # which says what is wrong
+
+
+@lru_cache(maxsize=64)
+def _checked(folder: Path, content: str) -> str:
+    return checkpoint.read(folder).id
+
+
 def identity(request: Request) -> str:
     """What identifies the model's content and the device it runs on, for keys of jobs and stored results. No torch.
 
@@ -152,7 +171,7 @@ def identity(request: Request) -> str:
     if source.folder is None:
         where = f"hub:{source.name}@{source.revision or 'main'} on {device()}"
     else:
-        where = f"{checkpoint.read(source.folder).id} on {device()}"
+        where = f"{_identified(source.folder)} on {device()}"
     files, importance = getattr(request, "files", ()), getattr(request, "imatrix", None)
     if not files and not importance:
         return where

@@ -175,6 +175,11 @@ def read_config(folder: Path) -> dict[str, Any]:
             "Name the folder that save_pretrained() wrote: config.json beside *.safetensors.",
         )
     config = read_json(folder / "config.json")
+    if isinstance(named := config.get("architectures"), str) and named:
+        raise UnsupportedModel(
+            f'The "architectures" in the config.json of {folder} are a text; transformers writes a list of names.',
+            f'Write "architectures": ["{shortened(named)}"].',
+        )
     if not isinstance(config.get("architectures"), list) or not config["architectures"]:
         raise not_a_model(folder_at(folder, config)) or UnsupportedModel(
             f"The config.json in {folder} names no architecture, so the model's head is unknown.",

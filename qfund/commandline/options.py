@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from qfund.commandline.table import Option
+from qfund.core.errors import InvalidSpec
 from qfund.core.units import parse_count
-from qfund.precisions.caches import KV_CHOICES
+from qfund.precisions.caches import KV_CHOICES, keeping
 from qfund.precisions.request import ALSO as KINDS_OF_MODULES
 from qfund.precisions.request import reference_of
 from qfund.precisions.table import PRECISIONS
@@ -24,7 +25,8 @@ FILE = Option(
 KV = Option(
     "--kv",
     f"round keys and values where they are cached, a row for each precision and cache: {', '.join(KV_CHOICES)}; "
-    "keys and values apart as q8_0/q4_0 (default: cached as computed)",
+    "keys and values apart as q8_0/q4_0, with tokens kept as computed as q8_0:first4:window64 (default: cached as "
+    "computed)",
     "K",
     default=[],
     many=True,
@@ -88,6 +90,35 @@ def count(text: str) -> int:
         return int(text.encode("ascii")) if found is None else found
     except ValueError:
         raise ArgumentTypeError(f"{text!r} is no whole number such as 8192 or 8k") from None
+
+
+#: What all caches of a request keep that say nothing themselves; ``caches`` reads it.
+KEPT = (
+    Option("--first", "first tokens that stay as computed in every --kv (default: 0)", "N", count, 0),
+    Option(
+        "--window",
+        "recent tokens that stay as computed until there are so many, transformers' residual_length (default: 0)",
+        "N",
+        count,
+        0,
+    ),
+)
+
+
+def caches(options: Namespace) -> tuple[str, ...]:
+    """Of ``KV`` and ``KEPT``.
+
+    Raises:
+        InvalidSpec: tokens are kept of no cache, or fewer than none.
+    """
+    named = names(options.kv)
+    for what in ("first", "window"):
+        if (value := getattr(options, what)) and (value < 0 or not named):
+            raise InvalidSpec(
+                f"--{what} is {value:,}" + (", and no --kv is named." if value > 0 else "."),
+                "Give tokens to keep as computed, from 0 on, beside the caches that are rounded (--kv).",
+            )
+    return tuple(keeping(name, options.first, options.window) for name in named)
 
 
 def share(text: str) -> float:

@@ -54,7 +54,11 @@ def _shade(color: str, round_: int) -> str:
 
 def _muted(color: str) -> str:
     """Halfway to grey."""
-    return "#" + "".join(f"{(one + two) // 2:02X}" for one, two in zip(_rgb(color), _rgb(OTHER), strict=True))
+    return _between(color, OTHER)
+
+
+def _between(one: str, other: str) -> str:
+    return "#" + "".join(f"{sum(parts) // 2:02X}" for parts in zip(_rgb(one), _rgb(other), strict=True))
 
 
 def precision_color(name: str) -> str:
@@ -62,7 +66,7 @@ def precision_color(name: str) -> str:
     its own."""
     name = weights_of(name)
     if is_file(name):
-        return PALETTE[zlib.crc32(name.encode()) % len(PALETTE)]
+        return _FILES[zlib.crc32(name.encode()) % len(_FILES)]
     return _SHADES.get(name, OTHER)
 
 
@@ -121,6 +125,8 @@ def _luminance(color: str) -> float:
 
 
 _SHADES = _shades()
+#: Of quantised files, by their names: no precision has one of them.
+_FILES = tuple(_between(color, PALETTE[(place + 2) % 10]) for place, color in enumerate(PALETTE))
 
 
 def family_color(family: str) -> str:

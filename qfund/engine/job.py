@@ -10,6 +10,7 @@ from qfund.core.request import Request
 from qfund.engine.kinds import kind_of
 
 if TYPE_CHECKING:
+    from qfund.engine.jobs import Jobs
     from qfund.engine.lane import Lane
 
 State = Literal["queued", "running", "done", "failed", "cancelled", "lost"]
@@ -103,6 +104,7 @@ class Record:
         quick: whether it is of a kind that takes a moment and little memory.
         owners: who asked for it; they count until they leave it, whether they look or not.
         lane: where it runs or ran.
+        rests: the monotonic time until which it is not begun.
     """
 
     def __init__(self, job: Job, owner: Visitor = NOBODY) -> None:
@@ -110,6 +112,7 @@ class Record:
         self.quick = kind_of(job.request).quick
         self.owners = [owner]
         self.lane: Lane | None = None
+        self.rests = 0.0
         self._watching: dict[str, float] = {}  # id of a visitor → when seen last
         self._left: set[str] = set()
 
@@ -138,3 +141,26 @@ class Record:
 
     def seen_by(self, visitor: Visitor) -> Job:
         return replace(self.job, others=self.others(visitor), abandoned=visitor.id in self._left)
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Jobs as one visitor asks for them."""
+
+    _jobs: "Jobs"
+    _visitor: Visitor
+
+    def submit(self, request: Request) -> Job:
+        return self._jobs.submit(request, self._visitor)
+
+    def get(self, key: str) -> Job | None:
+        return self._jobs.get(key, self._visitor)
+
+    def wait(self, key: str, timeout: float | None = None) -> Job | None:
+        return self._jobs.wait(key, timeout)
+
+    def cancel(self, key: str) -> bool:
+        return self._jobs.cancel(key, self._visitor)
+
+    def warm(self) -> None:
+        self._jobs.warm()

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qfund.core.errors import Cancelled, EngineError, QfundError
@@ -15,7 +15,7 @@ from qfund.engine import Identify, keep, key_of, settings, unfinished
 from qfund.engine import cluster as clusters
 from qfund.engine.cluster import Cluster
 from qfund.engine.durations import Durations, until_free
-from qfund.engine.job import NOBODY, Job, Record, State, Visitor
+from qfund.engine.job import NOBODY, Desk, Job, Record, State, Visitor
 from qfund.engine.kinds import kind_of
 from qfund.engine.lane import Lane, Worker
 from qfund.engine.process import Process
@@ -80,7 +80,9 @@ class Jobs:
         self._time_limit = given.time_limit if time_limit is None else time_limit
         self._identify = identify
         self._ledger = ledger
-        self._watch = Watch(store, self.resume)
+        self._watch = Watch(store, self.resume, self._look_around)
+        self._claims = ledger.turns_over_all(self._unlike) if ledger is not None else None
+        self._called = False  # whether this server may do what waits at another one
         #: Called with each job that is over, with the lock held: only for what counts.
         self.on_end: list[Callable[[Job], object]] = []
         self._untidy = 0.0
@@ -138,10 +140,14 @@ class Jobs:
             if there is not None and there.job.active:
                 there.join(visitor)
                 self.changed.notify_all()
-                return self._moment(there, visitor)
-            if admit:
-                self._turns(record).admit(visitor, elsewhere)
-            return None
+                moment = self._moment(there, visitor)
+            else:
+                if admit:
+                    self._turns(record).admit(visitor, elsewhere)
+                return None
+        if self._claims is not None and len(there.owners) > 1:  # it stays at this server, which knows who waits for it
+            self.note(there)
+        return moment
 
     def resume(self, key: str | None = None) -> bool:
         """Begin again what servers that are gone have left, of that key or all. False if there was nothing."""
@@ -201,7 +207,8 @@ class Jobs:
         job, left = written
         if left and self.resume(key):
             return self.get(key, visitor)
-        return replace(job, others=1)  # at work elsewhere, or over
+        places = self._claims.places if self._claims is not None else {}
+        return replace(job, others=1, position=places.get(key, 0))  # at work elsewhere, or over
 
     def wait(self, key: str, timeout: float | None = None) -> Job | None:
         """The job of that key when it has finished, or as it is after ``timeout`` seconds; None if it is not known
@@ -210,8 +217,12 @@ class Jobs:
         while True:
             with self.changed:
                 if (record := self._records.get(key)) is not None:
-                    self.changed.wait_for(lambda: not record.job.active, timeout and max(end - time.monotonic(), 0.0))
-                    return self._moment(record)
+                    self.changed.wait_for(
+                        lambda: not record.job.active or self._records.get(key) is not record,
+                        timeout and max(end - time.monotonic(), 0.0),
+                    )
+                    if self._records.get(key) is record or not record.job.active:
+                        return self._moment(record)
             job = self.get(key)
             if job is None or not job.active or time.monotonic() >= end:
                 return job
@@ -267,18 +278,49 @@ class Jobs:
 
     def due(self, lane: Lane) -> bool:
         if lane is self._second:
-            return bool(self._quick and (self._long.running or self._cluster))
-        return bool(self._long or (self._quick and not self._cluster))
+            return bool(self._quick.ready() and (self._long.running or self._cluster))
+        return bool(self._called or self._long.ready() or (self._quick.ready() and not self._cluster))
 
     def take(self, lane: Lane) -> Record | None:
-        if not self.due(lane):
-            return None
-        quick = lane is self._second or not self._cluster
-        record = (self._quick.take() if quick else None) or self._long.take()
-        if record is not None:
-            record.lane = lane
-            self._set(record, state="running", phase="Starting a worker", started=time.time())
-        return record
+        with self.changed:
+            if not self.due(lane):
+                return None
+            self._called = False
+            record = self._quick.take() if lane is self._second or not self._cluster else None
+            if record is None and self._claims is None:
+                record = self._long.take()
+            waiting = {each.job.key: each for each in self._long.ready()}
+        theirs, gone = self._claims.take(waiting) if record is None and self._claims is not None else (None, [])
+        with self.changed:
+            self._lose(gone)
+            if self.closed:
+                return None
+            if theirs is not None and theirs.job.active:
+                if theirs not in self._long:
+                    self._records.pop(theirs.job.key, None)
+                    self._records[theirs.job.key] = theirs
+                    self._long.add(theirs)
+                record = self._long.take(theirs)
+            elif record is None and self._claims is not None:  # the database does not know those, or does not answer
+                record = self._long.take()
+            if record is not None:
+                record.lane = lane
+                self._set(record, state="running", phase="Starting a worker", started=time.time())
+            return record
+
+    def _look_around(self) -> None:
+        """Let go of what other servers do that waited here, and call for what this one may do that waits there."""
+        if self._claims is None:
+            return
+        with self.changed:
+            waiting = self._long.order()
+        gone, more = self._claims.look(waiting)
+        with self.changed:
+            self._lose(gone)
+            if more and not self.closed and not len(self._long) and len(self._long.running) < len(self._lanes):
+                self._called = True
+                self._lanes[len(self._long.running)].start()
+                self.changed.notify_all()
 
     def limit(self, record: Record) -> float:
         return min(self._time_limit, settings.QUICK_TIME_LIMIT) if record.quick else self._time_limit
@@ -298,6 +340,21 @@ class Jobs:
         by = (self._ledger.beat if beat else self._ledger.write)(record)
         if by is not None and not self.cancel(record.job.key, by) and record.job.active:  # at another server
             self._ledger.revive(record)
+
+    def put_back(self, record: Record, rest: float) -> None:
+        with self.changed:
+            if record.job.active:
+                record.lane, record.rests = None, time.monotonic() + rest
+                self._turns(record).put_back(record)
+                self._set(record, state="queued", started=None)
+        self.note(record)
+        awake = threading.Timer(rest, self._wake)
+        awake.daemon = True
+        awake.start()
+
+    def _wake(self) -> None:
+        with self.changed:
+            self.changed.notify_all()
 
     def done(self, record: Record, result: Any) -> bool:
         job, late = record.job, False
@@ -338,6 +395,16 @@ class Jobs:
     def _turns(self, record: Record) -> Turns:
         return self._quick if record.quick else self._long
 
+    def _lose(self, gone: Sequence[Record]) -> None:
+        """Other servers have these."""
+        for record in gone:
+            if record in self._long:
+                self._long.remove(record)
+                if self._records.get(record.job.key) is record:
+                    del self._records[record.job.key]
+        if gone:
+            self.changed.notify_all()
+
     def _add(self, record: Record) -> None:
         """A new one to the queue."""
         self._records.pop(record.job.key, None)
@@ -360,7 +427,11 @@ class Jobs:
         running = [self._left(each) for each in turns.running]
         waiting = [self._durations.expect(each.job.request) for each in before]
         lanes = 1 if record.quick else len(self._lanes)
-        return replace(seen, position=len(before) + 1, wait=until_free(running, waiting, lanes))
+        position, wait = len(before) + 1, until_free(running, waiting, lanes)
+        if self._claims is not None and not record.quick:
+            over_all = self._claims.places.get(record.job.key, position)
+            position, wait = over_all, wait if over_all == position else None  # how long others' take is not known
+        return replace(seen, position=position, wait=wait)
 
     def _left(self, record: Record) -> float | None:
         """Seconds that one which runs will take."""
@@ -400,26 +471,3 @@ class Jobs:
 
 def _cancelled() -> Cancelled:
     return Cancelled("The job was cancelled.", "Start it again.")
-
-
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """Jobs as one visitor asks for them."""
-
-    _jobs: Jobs
-    _visitor: Visitor
-
-    def submit(self, request: Request) -> Job:
-        return self._jobs.submit(request, self._visitor)
-
-    def get(self, key: str) -> Job | None:
-        return self._jobs.get(key, self._visitor)
-
-    def wait(self, key: str, timeout: float | None = None) -> Job | None:
-        return self._jobs.wait(key, timeout)
-
-    def cancel(self, key: str) -> bool:
-        return self._jobs.cancel(key, self._visitor)
-
-    def warm(self) -> None:
-        self._jobs.warm()

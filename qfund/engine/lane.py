@@ -13,10 +13,15 @@ from qfund.core.units import bytes_text
 from qfund.engine import messages
 from qfund.engine.job import GONE_MACHINE, KILLED, Record, State
 from qfund.engine.kinds import kind_of
-from qfund.engine.process import Killed
+from qfund.engine.process import Killed, Starved
 
-#: How often a job is begun before it is given up: what has ended what did it again and again may go on doing so.
-ATTEMPTS = 3
+#: How often a job is handed to a cluster: what has ended what did it again and again may go on doing so.
+HANDED = 3
+#: Workers in turn that are killed before a job has begun in them.
+STILLBORN = 20
+#: Seconds that a job rests whose workers were killed twice, twice as long each time after that, and at most: others
+#: have their turn meanwhile.
+REST, LONGEST_REST = 0.25, 4.0
 #: Seconds between two looks at the time and the memory that a job takes.
 LOOK = 0.25
 #: Seconds that a worker without work is kept where it shall not stay warm.
@@ -42,7 +47,7 @@ class Worker(Protocol):
 
     def close(self) -> None: ...
 
-    def death(self) -> WorkerDied: ...
+    def death(self, memory: int = 0) -> WorkerDied: ...
 
 
 class Board(Protocol):
@@ -56,7 +61,7 @@ class Board(Protocol):
         """Locked. Whether there is a job for this lane."""
 
     def take(self, lane: "Lane") -> Record | None:
-        """Locked. The next one, which runs from now on."""
+        """The next one, which runs from now on."""
 
     def limit(self, record: Record) -> float:
         """Seconds that it may run."""
@@ -69,6 +74,9 @@ class Board(Protocol):
 
     def share(self, record: Record, so_far: Any) -> None:
         """The result of what has been done."""
+
+    def put_back(self, record: Record, rest: float) -> None:
+        """Let one that runs wait again, behind the others, and for ``rest`` seconds at least."""
 
     def done(self, record: Record, result: Any) -> bool:
         """Keep the result; False if somebody has ended the job meanwhile."""
@@ -144,12 +152,14 @@ class Lane:
                 )
                 if board.closed:
                     break
-                record = board.take(self)
-                self._warm_wanted = False
+                warm, self._warm_wanted = self._warm_wanted, False
             if not called:
                 self._discard()
                 continue
+            record = board.take(self)
             try:
+                if record is None and not warm:
+                    continue
                 if record is None:
                     self._ready().send(messages.Warm())
                 else:
@@ -161,7 +171,7 @@ class Lane:
                     self._fail(record, error)
         self._discard()
 
-    def _perform(self, record: Record) -> None:
+    def _perform(self, record: Record, stillborn: int = 0) -> None:
         worker = self._ready()
         if not record.job.active:  # cancelled meanwhile, and whoever did it may be ending this worker
             self._discard()
@@ -170,17 +180,23 @@ class Lane:
         threading.Thread(target=self._oversee, args=(record, over), name="qfund-limits", daemon=True).start()
         try:
             result, failed = self._follow(worker, record)
-        except _NeverBegan:
+        except _NeverBegan as never:
+            if stillborn >= STILLBORN:
+                raise never.death from never
             self._discard()
-            self._perform(record)  # by a fresh one, which will have done nothing before
+            self._perform(record, stillborn + 1)  # by a fresh one, which will have done nothing before
             return
         except WorkerDied as died:
-            tries = ATTEMPTS if self._hands_over else 2 if isinstance(died, Killed) else 1
-            if not record.job.active or record.job.attempts >= tries:
+            tries = died.tries if isinstance(died, Killed) else HANDED if self._hands_over else 1
+            attempts = record.job.attempts
+            if not record.job.active or attempts >= tries:
                 raise
             self._discard()
             self._again(record, GONE_MACHINE if self._hands_over else KILLED)
-            self._perform(record)
+            if attempts == 1:
+                self._perform(record)
+            else:
+                self._board.put_back(record, min(REST * 2 ** (attempts - 2), LONGEST_REST))
             return
         finally:
             over.set()
@@ -197,7 +213,7 @@ class Lane:
 
         Raises:
             WorkerDied: if it does not get to the end.
-            _NeverBegan: it had ended when the job came, by something that it did before.
+            _NeverBegan: it had ended when the job came, by something that it did before, or was killed until then.
         """
         begun, used, self._used = False, self._used, True
         try:
@@ -229,9 +245,10 @@ class Lane:
         except OSError as error:
             _log.warning("The worker is gone: %s", error)
         worker.end(patience=5.0)
-        if used and not begun and record.job.active:
-            raise _NeverBegan
-        raise worker.death()
+        death = worker.death(self._memory)
+        if not begun and record.job.active and (used or (isinstance(death, Killed) and not isinstance(death, Starved))):
+            raise _NeverBegan(death)
+        raise death
 
     def _again(self, record: Record, why: str = GONE_MACHINE) -> None:
         """What did it is gone, and it begins from the front."""
@@ -287,6 +304,9 @@ class Lane:
 
 class _NeverBegan(Exception):
     """A job that a worker was given and did not begin."""
+
+    def __init__(self, death: WorkerDied) -> None:
+        self.death = death
 
 
 def _timed_out(limit: float) -> TimedOut:

@@ -8,8 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from qfund.core.errors import WorkerDied
+from qfund.core.machine import memory_limit
 from qfund.engine import child, messages
 
+#: How often a job is begun before it is given up, where nothing tells that it is to blame for what ended it.
+ATTEMPTS = 8
 #: Seconds that a worker has to end by itself before it is killed.
 GRACE = 2.0
 
@@ -17,7 +20,15 @@ _REMEDY = "Start it again: a fresh worker takes over."
 
 
 class Killed(WorkerDied):
-    """By somebody else, most likely the system: the job may do as it is once there is memory."""
+    """By somebody else, so that the job may do as it is. ``tries``: how often one is begun whose workers end so."""
+
+    tries = ATTEMPTS
+
+
+class Starved(Killed):
+    """Most likely by the system, since memory ran out: it may be the job that took it, or there may be more soon."""
+
+    tries = 2
 
 
 class Process:
@@ -37,6 +48,7 @@ class Process:
     def __init__(
         self, command: Sequence[str], settings: Mapping[str, str] | None = None, folder: str | None = None
     ) -> None:
+        self._most, self._ended_before = 0, _ended_by_the_system()
         try:
             self._popen = subprocess.Popen(
                 list(command),
@@ -61,11 +73,14 @@ class Process:
     def memory(self) -> int:
         """Bytes that the worker and what it started hold now, without the files that they have mapped; 0 where the
         system does not tell."""
-        return sum(_held(pid) for pid in _family(self._popen.pid))
+        now = sum(_held(pid) for pid in _family(self._popen.pid))
+        self._most = max(self._most, now)
+        return now
 
     def send(self, request: messages.Request) -> None:
         """Raises ``OSError`` if the worker is gone."""
         assert self._popen.stdin is not None
+        self._most, self._ended_before = 0, _ended_by_the_system()
         self._popen.stdin.write(messages.line(request))
         self._popen.stdin.flush()
 
@@ -93,8 +108,8 @@ class Process:
                 if stream is not None:
                     stream.close()
 
-    def death(self) -> WorkerDied:
-        """Why an ended process ended, in words."""
+    def death(self, memory: int = 0) -> WorkerDied:
+        """Why an ended process ended, in words. ``memory``: bytes that it might take, where that was limited."""
         code = self._popen.returncode
         number = -code if code < 0 else code - 128  # a shell in between reports 128 + signal
         try:
@@ -102,9 +117,15 @@ class Process:
         except ValueError:
             return WorkerDied(f"The worker ended before it was done (exit code {code}).", f"See the log. {_REMEDY}")
         if name == "SIGKILL":
+            if _ended_by_the_system() > self._ended_before or self._most > (memory or memory_limit()) / 2:
+                return Starved(
+                    "The worker was killed (SIGKILL), most likely because the memory ran out.",
+                    "Choose a smaller model, a shorter context or fewer tokens, or a machine with more memory. "
+                    + _REMEDY,
+                )
             return Killed(
-                "The worker was killed (SIGKILL), most likely because the memory ran out.",
-                "Choose a smaller model, a shorter context or fewer tokens, or a machine with more memory. " + _REMEDY,
+                "The worker was killed (SIGKILL) again and again, and not for its memory as far as the system tells.",
+                f"See what ends processes on its machine. {_REMEDY}",
             )
         return WorkerDied(f"The worker died in the middle ({name}).", _REMEDY)
 
@@ -115,6 +136,16 @@ class Process:
                 os.killpg(self._popen.pid, number)
         elif self.alive():
             self._popen.terminate()
+
+
+def _ended_by_the_system() -> int:
+    """How many processes this machine's kernel has killed because memory ran out, in a container or altogether; 0 where
+    it does not tell."""
+    with suppress(OSError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
 
 
 def _family(pid: int) -> Iterator[int]:

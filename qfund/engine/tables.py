@@ -33,7 +33,7 @@ DOCUMENTS = sa.Table(
     sa.Column("document", _BLOB, nullable=False),
     sa.Column("own", sa.Boolean),
 )
-#: The latest job of each key (``qfund.engine.shared.ledger``).
+#: The latest job of each key (``qfund.engine.shared.ledger``); ``owners``: how many wait for it where it was asked for.
 JOBS = sa.Table(
     "qfund_jobs",
     TABLES,
@@ -52,6 +52,8 @@ JOBS = sa.Table(
     sa.Column("started", sa.Float(53)),
     sa.Column("finished", sa.Float(53)),
     sa.Column("error", sa.Text),
+    sa.Column("address", sa.String(64)),
+    sa.Column("owners", sa.Integer),
 )
 #: Who has asked for a result of what is their own, where visitors sign in: a hash, or nothing for somebody who had not.
 #: What has rows here is read by these alone (``qfund.ui.server.private``).

@@ -1,5 +1,6 @@
 """Whose turn it is: round and round among those who wait, however much each of them has asked for."""
 
+import time
 from collections.abc import Sequence
 
 from qfund.core.errors import QueueFull
@@ -55,11 +56,21 @@ class Turns:
             if record in records:
                 records.remove(record)
 
-    def take(self) -> Record | None:
-        """The next one, which runs from now on."""
-        if not self._waiting:
+    def put_back(self, record: Record) -> None:
+        """One that ran waits again, behind the others."""
+        self.remove(record)
+        self.add(record)
+
+    def ready(self) -> list[Record]:
+        """Those who wait and do not rest."""
+        return [record for record in self._waiting if record.rests <= time.monotonic()]
+
+    def take(self, record: Record | None = None) -> Record | None:
+        """The next one, or this one that waits; it runs from now on."""
+        ready = self.ready() if record is None else [record]
+        if not ready:
             return None
-        record = _next(self._waiting, self._served)
+        record = _next(ready, self._served)
         self._turn += 1
         self._served |= dict.fromkeys(_names(record), self._turn)
         self._waiting.remove(record)

@@ -1,9 +1,10 @@
 """How keys and values are cached: the formats, and names of precisions together with a cache. No torch."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from qfund.core.errors import InvalidSpec, UnknownName
+from qfund.core.errors import InvalidSpec, UsageError
 from qfund.core.names import look_up
 
 
@@ -62,6 +63,9 @@ PER_CHANNEL, GROUP = "int4_kivi", 32
 _ALIASES = {"fp8_e4m3": "fp8", "kivi": "int4_kivi"}
 #: Between the name of a precision (or of a file) and that of a cache.
 _WITH = "+kv:"
+#: What may follow the name of a cache: how many first and recent tokens stay as computed.
+_KEPT = re.compile(r"(?P<formats>.*?)(:first(?P<first>\d{1,9}))?(:window(?P<window>\d{1,9}))?", re.DOTALL)
+MOST_KEPT = 65_536
 
 
 #: Caches of one request: each is another row for every candidate.
@@ -83,21 +87,46 @@ def checked_kv(kv: Iterable[str]) -> tuple[str, ...]:
 
 def parts(kv: str) -> tuple[str, str]:
     """How keys and values are cached: ``"q8_0/q4_0"`` → ``("q8_0", "q4_0")``."""
-    keys, _, values = kv.partition("/")
+    keys, _, values = _read(kv)[0].partition("/")
     return keys, values or keys
 
 
+def kept(kv: str) -> tuple[int, int]:
+    """How many first and recent tokens stay as computed: ``"q8_0:first4:window64"`` → ``(4, 64)``."""
+    return _read(kv)[1:]
+
+
+def keeping(kv: str, first: int, window: int) -> str:
+    """The same cache that keeps so many first and recent tokens, where its name says no others."""
+    formats, *own = _read(kv)
+    numbers = zip(("first", "window"), own, (first, window), strict=True)
+    return formats + "".join(f":{name}{mine or given}" for name, mine, given in numbers if mine or given)
+
+
+def _read(kv: str) -> tuple[str, int, int]:
+    """Formats, first and recent tokens of a name."""
+    found = _KEPT.fullmatch(kv)
+    assert found is not None  # it matches whatever there is
+    return found["formats"], int(found["first"] or 0), int(found["window"] or 0)
+
+
 def canonical_kv(kv: str) -> str:
-    """``"FP8_E4M3/ q8_0"`` → ``"fp8/q8_0"``; one name where keys and values are cached alike.
+    """``"FP8_E4M3/ q8_0"`` → ``"fp8/q8_0"``; one name where keys and values are cached alike; ``:first4`` and
+    ``:window64`` behind it where they keep any.
 
     Raises:
         UnknownName: a format that cannot be chosen.
+        InvalidSpec: more tokens kept than any context has.
     """
     table = {name: KV_FORMATS[name] for name in KV_CHOICES}
-    names = [_ALIASES.get(name.strip().lower(), name.strip().lower()) for name in kv.split("/", 1)]
+    formats, first, window = _read(kv.strip().lower())
+    names = [_ALIASES.get(name.strip(), name.strip()) for name in formats.split("/", 1)]
     for name in names:
         look_up(table, name, "KV precision")
-    return "/".join(dict.fromkeys(names))
+    for what, value in (("first", first), ("window", window)):
+        if value > MOST_KEPT:
+            raise InvalidSpec(f"{what} is {value:,}.", f"Give a number of tokens from 0 to {MOST_KEPT:,}.")
+    return keeping("/".join(dict.fromkeys(names)), first, window)
 
 
 def known_kv(names: Iterable[str]) -> tuple[tuple[str, ...], list[str]]:
@@ -107,7 +136,7 @@ def known_kv(names: Iterable[str]) -> tuple[tuple[str, ...], list[str]]:
     for name in names:
         try:
             good.append(canonical_kv(name))
-        except UnknownName:
+        except UsageError:
             bad.append(name)
     return tuple(dict.fromkeys(good)), bad
 
@@ -119,15 +148,31 @@ def crossed(reference: str, names: Iterable[str], kv: Iterable[str]) -> tuple[st
 
 
 def title(kv: str) -> str:
-    """``"q8_0/q4_0"`` → ``"K q8_0, V q4_0"``."""
-    keys, values = parts(kv)
-    return keys if keys == values else f"K {keys}, V {values}"
+    """``"q8_0/q4_0"`` → ``"K q8_0, V q4_0"``; ``"q8_0:first4:window64"`` → ``"q8_0 but first 4, last 64"``."""
+    (keys, values), (first, window) = parts(kv), kept(kv)
+    but = ", ".join(f"{what} {count}" for what, count in (("first", first), ("last", window)) if count)
+    return (keys if keys == values else f"K {keys}, V {values}") + (f" but {but}" if but else "")
 
 
 def waits(kv: str, window: int = 0) -> int:
-    """Tokens that stay as computed until there are so many: the window that is asked for, or a group's worth where
-    keys are grouped along the text."""
+    """Tokens that stay as computed until there are so many: the window that its name or else the request asks for, or a
+    group's worth where keys are grouped along the text."""
+    window = kept(kv)[1] or window
     return max(window, GROUP) if parts(kv)[0] == PER_CHANNEL else window
+
+
+def must_round(kv: Iterable[str], longest: int) -> None:
+    """
+    Raises:
+        InvalidSpec: a cache that keeps all tokens of the longest context as computed.
+    """
+    for name in kv:
+        if any(kept(name)) and sum(kept(name)) >= longest:
+            raise InvalidSpec(
+                f"first + window is {sum(kept(name)):,}, and no context is longer than {longest:,} tokens: nothing "
+                "would be rounded.",
+                "Keep fewer tokens as computed, or give a longer context.",
+            )
 
 
 def with_cache(candidate: str, kv: str) -> str:

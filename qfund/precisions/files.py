@@ -80,7 +80,7 @@ def label_of(name: str) -> str:
     version's table lacks (of an older report) by its name."""
     if (kv := kv_of(name)) is not None:
         said = title(kv)
-        return f"{label_of(weights_of(name))}, {said if ' ' in said else f'KV {said}'}"
+        return f"{label_of(weights_of(name))}, {said if said.startswith('K ') else f'KV {said}'}"
     if name in PRECISIONS:
         return PRECISIONS[name].label
     return name.removeprefix(_PREFIX).removesuffix(".gguf").removesuffix(".json")

@@ -17,7 +17,7 @@ from qfund.checkpoints.checkpoint import Checkpoint, places
 from qfund.checkpoints.wild.packed_tensor import PackedTensor
 from qfund.core.errors import CorruptCheckpoint
 from qfund.models.match.ties import weight_names
-from qfund.stream import quantized
+from qfund.precisions.quantizers.pieces import pool
 from qfund.stream.frame import Frame, Slot
 from qfund.stream.units import BLOCK, Unit
 
@@ -165,7 +165,7 @@ class Reader:
             memory[place : place + last - first] = packed.decode(first, last)
 
         if len(pieces) > 1:
-            list(quantized.pool().map(decode, pieces))
+            list(pool().map(decode, pieces))
         else:
             for piece in pieces:
                 decode(piece)

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
@@ -16,6 +17,7 @@ from qfund.core.units import bytes_text
 from qfund.models.environment import torch_device
 from qfund.stream import head
 from qfund.stream import units as stream_units
+from qfund.stream.ahead import Ahead
 from qfund.stream.disk import Disk
 from qfund.stream.frame import Frame, Slot
 from qfund.stream.passes import Pass, stops
@@ -50,6 +52,7 @@ class Streamed:
     Attributes:
         walkers: one for each way, in their order.
         units: what is read, run and dropped together.
+        ahead: reads those of the next part where that is worth it.
         held: whether all weights stay in memory instead: then each batch goes through the whole model before the next,
             no weight is read or quantised twice, and the hidden states of one batch are all that there is of them. Of
             ways that run a few batches only, one after the other is in memory.
@@ -93,6 +96,15 @@ class Streamed:
         self.reader = self._first.reader
         self.quantized = Quantized(checkpoint, Disk())
         self._raw: tuple[Unit | None, dict[str, Tensor]] = (None, {})
+        self.ahead = Ahead(lambda unit: self.reader.read(self._any, unit), self._as_read)
+        parts = list(self.units.streamed.values())
+        #: What is read whole right after a part, in the model's order.
+        self._following = {
+            part.name: after for part, after in pairwise(parts) if after.kind in (BLOCK, stream_units.LAYER)
+        }
+
+    def _as_read(self, unit: Unit) -> int:
+        return self.reader.bytes(self._any, unit)
 
     def needs(self) -> dict[str, int]:
         """Bytes that each unit takes at its peak, without hidden states: what was read of it, one base dtype, and one
@@ -135,6 +147,7 @@ class Streamed:
                 "Choose fewer precisions or a smaller model, or raise QFUND_MODEL_BUDGET_GIB on a machine with more "
                 "memory.",
             )
+        self.ahead.room = budget - needed
 
     def run(
         self, batches: Sequence[Arguments], listener: Listener, progress: Progress = lambda phase, share: None
@@ -159,6 +172,7 @@ class Streamed:
                     stack.enter_context(stops(frame.model, self.units.streamed, passed, waiting=not self.held))
                 (self._hold if self.held else self._walk)(listener, progress)
         finally:
+            self.ahead.close()
             for walker in self.walkers:
                 walker.leave()
             self._raw = (None, {})
@@ -246,6 +260,7 @@ class Streamed:
 
     def _walk(self, listener: Listener, progress: Progress) -> None:
         steps, done = len(self.units.streamed) + 1, set[str]()
+        self.ahead.start()
         progress("reading what stays in memory", 0.0)
         self._fill_all(self.units.resident)
         for walker in self.walkers:
@@ -255,6 +270,7 @@ class Streamed:
             (forward.at for walker in self.walkers for forward in walker.every_pass if forward.at), None
         ):
             done.add(unit.name)
+            self.ahead.only(unit)
             progress(f"running {unit.name}", len(done) / steps)
             if unit.kind == HEAD and all(
                 forward.at is unit for walker in self.walkers for forward in walker.every_pass
@@ -331,7 +347,8 @@ class Streamed:
             return source.reader.read(source.any, unit)
         if self._raw[0] is not unit:
             self._raw = (None, {})
-            self._raw = unit, source.reader.read(source.any, unit)
+            self._raw = unit, self.ahead.take(unit)
+            self.ahead.begin(self._following.get(unit.name))
         return self._raw[1]
 
     def _tensors(self, frame: Frame, unit: Unit, base: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -56,7 +56,8 @@ def _phase(job: Job) -> str:
     again = f"{job.again} · " if job.attempts > 1 else ""
     if job.state == "queued":
         wait = f" · its turn in about {_rough(job.wait)}" if job.wait else ""
-        return f"{again}Waiting: number {job.position} in the queue{wait}"
+        place = f": number {job.position} in the queue" if job.position else ""
+        return f"{again}Waiting{place}{wait}"
     phase = literal(job.phase) or "Starting"
     left = job.left(time.time())
     return f"{again}{phase[:1].upper()}{phase[1:]} · {job.share:.0%}" + (f" · {_rough(left)} left" if left else "")

@@ -96,8 +96,8 @@ def jobs() -> Desk:
 
 
 def owner() -> str:
-    """Whose page is drawn, where they have signed in; a program never has."""
-    return login.user() if ASKING.get() is None else private.ANYBODY
+    """Whose page is drawn, where they have signed in, or whose key a program has shown."""
+    return login.user() if ASKING.get() is None else PERSON.get()
 
 
 def _claim(key: str, kind: Kind) -> None:
@@ -139,6 +139,9 @@ def warm_up() -> None:
 #: Who asks where no page is drawn: a program, of ``qfund.ui.server.api``.
 ASKING: ContextVar[Visitor | None] = ContextVar("asking", default=None)
 
+#: In whose name it asks, where it has shown a key of somebody who has signed in.
+PERSON: ContextVar[str] = ContextVar("person", default=private.ANYBODY)
+
 #: How often a result that was looked for was held in memory, stored, shipped, or not there.
 FOUND: Counter[str] = Counter()
 
@@ -160,9 +163,12 @@ def visitor() -> Visitor:
     # A page that is run without a server has stand-ins for both.
     known = cookie if isinstance(cookie, str) and cookie else context.session_id
     known = f"user {signed}" if (signed := login.user()) else known
-    return Visitor(
-        hashlib.sha256(known.encode(errors="replace")).hexdigest()[:16], address if isinstance(address, str) else None
-    )
+    return named(known, address if isinstance(address, str) else None)
+
+
+def named(known: str, address: str | None) -> Visitor:
+    """A visitor who is known by that, of which only a hash is kept."""
+    return Visitor(hashlib.sha256(known.encode(errors="replace")).hexdigest()[:16], address)
 
 
 def prepare_worker() -> None:

@@ -56,7 +56,8 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def arrive(chromium: Browser, server: Server) -> Iterator[Arrive]:
-    """Opens pages; whatever they do, none calls another host or raises an error."""
+    """Opens pages; whatever they do, none calls another host, needs what the server's policy refuses, or raises an
+    error."""
     contexts = []
     visits = []
 
@@ -74,4 +75,5 @@ def arrive(chromium: Browser, server: Server) -> Iterator[Arrive]:
         context.close()
     for visit in visits:
         assert not visit.foreign, "a page called another host"
+        assert not visit.refused
         assert not visit.errors

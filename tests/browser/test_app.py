@@ -1,22 +1,10 @@
-"""What a person sees of every page: on a telephone, in the dark, and as the first request to a server."""
+"""What a person sees of a page that is the first request to a server."""
 
 import pytest
 from playwright.sync_api import expect
 
 from qfund.features.compare.request.spec import Spec
 from tests.browser.visit import Arrive, Server, link
-
-
-@pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (390, False), (390, True)])
-def test_every_page_and_section_is_drawn_in_every_light_and_width(arrive: Arrive, width: int, dark: bool) -> None:
-    visit = arrive(width=width, dark=dark).open().drawn()
-    visit.heading("pydoc-llama: FP32")
-    for section in ("Token by token", "Memory", "Data", "Fidelity"):
-        visit.section(section).fits()
-    for path, title in (("/precisions", "Precisions"), ("/sweep", "Sweep"), ("/saved", "Saved"), ("/guide", "Guide")):
-        visit.open(path).drawn()
-        expect(visit.page.get_by_role("heading", name=title, exact=True)).to_be_visible()
-        visit.fits()
 
 
 @pytest.mark.parametrize(

@@ -54,9 +54,12 @@ def measured(page: Page, server: Server) -> None:
     expect(page.get_by_text("Take it with you")).to_be_visible()
 
 
-def api(server: Server) -> int:
+def api(server: Server, key: str = "") -> int:
+    asked = urllib.request.Request(f"{server.url}/api/v1/compare/{key_of(MINE)}")
+    if key:
+        asked.add_header("Authorization", f"Bearer {key}")
     try:
-        with urllib.request.urlopen(f"{server.url}/api/v1/compare/{key_of(MINE)}") as answer:
+        with urllib.request.urlopen(asked) as answer:
             return int(answer.status == 200 and "result" in json.load(answer))
     except urllib.error.HTTPError as error:
         return error.code
@@ -75,6 +78,9 @@ def test_what_somebody_signed_in_measures_of_their_own_text_is_theirs_alone(chro
         expect(arrive(context, server, link(MINE)).get_by_text("Not measured yet")).to_be_visible()
     assert api(server) == 404
     saved.get_by_role("button", name="Anna Alder").click()
+    saved.get_by_role("button", name="Key for programs").click()
+    key = saved.get_by_text("qfund_").text_content()
+    assert key and api(server, key.strip()) == 1
     saved.get_by_role("button", name="Sign out").click()
     expect(saved.get_by_role("button", name="Sign in")).to_be_visible()
     expect(arrive(anna, server, "/saved").get_by_text("Nothing saved yet")).to_be_visible()

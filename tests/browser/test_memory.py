@@ -2,7 +2,6 @@
 
 import re
 
-import pytest
 from playwright.sync_api import expect
 
 from tests.browser.visit import Arrive, Server
@@ -26,11 +25,3 @@ def test_memory_from_a_cold_link_to_another_context(arrive: Arrive, fresh: Serve
     for section in ("Sizes, explained", "Loading", "Modules", "Data"):
         visit.section(section)
     visit.sees("qfund fits pydoc-llama --budget 16GiB --context 1024")
-
-
-@pytest.mark.parametrize("width", [390, 1440])
-def test_memory_never_scrolls_sideways(arrive: Arrive, width: int) -> None:
-    visit = arrive(width=width, dark=width == 390).open("/memory").drawn()
-    expect(visit.page.get_by_test_id("stTabs")).to_be_visible()
-    for section in ("Sizes, explained", "Loading", "Modules", "Data", "Will it fit?"):
-        visit.section(section).fits()

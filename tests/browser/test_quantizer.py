@@ -2,7 +2,6 @@
 
 import re
 
-import pytest
 from playwright.sync_api import Locator, expect
 
 from qfund.features.compare.request.examples import EXAMPLE
@@ -93,20 +92,3 @@ def test_bits_are_turned_over(arrive: Arrive) -> None:
     page.get_by_role("textbox", name="Number").fill("66246")
     page.get_by_role("textbox", name="Number").press("Enter")
     expect(page.get_by_test_id("stCode").filter(has_text="FP16")).to_contain_text(re.compile(r"FP16\s+inf"))
-
-
-@pytest.mark.parametrize(("width", "dark"), [(1280, True), (390, False)])
-@pytest.mark.parametrize(
-    "path", ["/quantiser?bits=3", "/quantiser?source=model&per=g32&bits=4", "/formats?format=fp64"]
-)
-def test_pages_fit_every_width(arrive: Arrive, path: str, width: int, dark: bool) -> None:
-    visit = arrive(width=width, dark=dark).open(path).drawn()
-    expect(visit.page.get_by_test_id("stMetric").nth(0)).to_be_visible()
-    visit.fits()
-    assert not visit.page.get_by_test_id("stException").count()
-    for section in ("What each can hold", "Where real weights fall") if path.startswith("/formats") else ():
-        visit.section(section)
-        # The chart of the section before may still be there, hidden.
-        visit.sees(visit.page.get_by_test_id("stPlotlyChart"))
-        visit.drawn().fits()
-    assert (visit.query().get("section") == ["weights"]) == path.startswith("/formats")

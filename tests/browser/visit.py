@@ -40,10 +40,16 @@ class Visit:
     server: Server
     foreign: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.page.on("request", lambda request: self._requested(request.url))
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("console", lambda line: self._said(line.text))
+
+    def _said(self, line: str) -> None:
+        if "Content Security Policy" in line:
+            self.refused.append(line)
 
     def _requested(self, url: str) -> None:
         parts = urlsplit(url)

@@ -44,6 +44,7 @@ from qfund.core.progress import Streaming
 from qfund.core.request import Request
 from qfund.engine import compute, keep, key_of, messages
 from qfund.engine import jobs as engine_jobs
+from qfund.engine import lane as engine_lane
 from qfund.engine import process as engine_process
 from qfund.engine.jobs import Job, Jobs
 from qfund.engine.kinds import KINDS, kind_of
@@ -412,15 +413,50 @@ def test_a_worker_killed_from_outside(bench: Bench) -> None:
     job, after = jobs.submit(spec("wait")), jobs.submit(spec("after"))
     first = running(jobs, job)
     os.kill(first, signal.SIGKILL)
-    until(lambda: running(jobs, job) != first)  # memory may have been short for a moment: once more
+    until(lambda: running(jobs, job) != first)
     again = jobs.get(job.key)
     assert again is not None and again.attempts == 2 and again.again == "Started again: its worker was killed"
-    os.kill(running(jobs, job), signal.SIGKILL)
+    os.kill(second := running(jobs, job), signal.SIGKILL)
+    assert finished(jobs, after).state == "done"  # twice in the middle: those who wait come first
+    until(lambda: running(jobs, job) not in (first, second))
+    bench.open_gate()
+    done = finished(jobs, job)
+    assert done.state == "done" and done.attempts == 3
+
+
+def test_a_job_whose_worker_is_killed_whenever_it_runs_is_given_up_and_no_other_waits_for_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_lane, "REST", 0.0)
+    jobs = bench.jobs()
+    job, after = jobs.submit(spec("die 9")), jobs.submit(spec("after"))
     failed = finished(jobs, job)
-    assert failed.state == "failed" and isinstance(failed.error, WorkerDied)
+    assert failed.state == "failed" and isinstance(failed.error, WorkerDied) and "SIGKILL" in failed.error.message
+    assert failed.attempts == engine_process.ATTEMPTS == 8 and "not for its memory" in failed.error.message
+    assert finished(jobs, after).state == "done"
+    assert [word for word in bench.log() if word != "start"] == ["die"] * 2 + ["after"] + ["die"] * 6
+
+
+def test_a_job_that_took_all_memory_is_begun_twice(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed = iter(range(100))  # more than there were
+    monkeypatch.setattr(engine_process, "_ended_by_the_system", lambda: next(killed))
+    jobs = bench.jobs()
+    failed = finished(jobs, jobs.submit(spec("die 9")))
+    assert failed.attempts == 2 and isinstance(failed.error, WorkerDied)
     assert "SIGKILL" in failed.error.message and "memory ran out" in failed.error.message
     assert "smaller model" in failed.error.remedy
-    assert finished(jobs, after).state == "done"
+
+
+def test_a_worker_that_held_more_than_half_of_its_memory_ran_out_of_it() -> None:
+    process = Process([sys.executable, "-c", "held = bytearray(b'1' * (1 << 26)); print(flush=True); input()"])
+    assert process._popen.stdout is not None and process._popen.stdout.readline()
+    assert process.memory() > 1 << 26
+    os.kill(process.pid, signal.SIGKILL)
+    process.end(patience=PATIENCE)
+    little, much = process.death(1 << 40), process.death(1 << 26)
+    process.close()
+    assert isinstance(little, engine_process.Killed) and isinstance(much, engine_process.Starved)
+    assert (little.tries, much.tries) == (8, 2)
 
 
 @pytest.mark.parametrize(
@@ -433,7 +469,8 @@ def test_a_worker_killed_from_outside(bench: Bench) -> None:
         ("leave 0", "0"),
     ],
 )
-def test_a_worker_that_dies_says_how(bench: Bench, text: str, words: str) -> None:
+def test_a_worker_that_dies_says_how(bench: Bench, text: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_lane, "REST", 0.0)
     jobs = bench.jobs()
     job = finished(jobs, jobs.submit(spec(text)))
     assert isinstance(job.error, WorkerDied)

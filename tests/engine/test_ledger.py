@@ -11,7 +11,7 @@ from qfund.core.errors import CorruptCheckpoint
 from qfund.engine.job import Visitor
 from qfund.engine.jobs import Desk, Jobs
 from qfund.engine.kinds import KINDS
-from qfund.engine.lane import ATTEMPTS
+from qfund.engine.process import ATTEMPTS
 from qfund.engine.shared import ledger as engine_ledger
 from qfund.engine.shared import servers
 from qfund.engine.shared.ledger import Ledger
@@ -89,7 +89,9 @@ def test_a_job_that_ended_the_server_again_and_again_is_said_to_be_lost(shared: 
     assert not after.resume()
     lost = after.get(job.key)
     assert lost is not None and lost.state == "lost" and lost.error is not None
-    assert "in the middle of this job, 3 times" in lost.error.message and "start it again" in lost.error.remedy
+    assert (
+        f"in the middle of this job, {ATTEMPTS} times" in lost.error.message and "start it again" in lost.error.remedy
+    )
     again = after.submit(spec("wait"))
     assert again.active and again.attempts == 1
     running(after, again)

@@ -64,7 +64,8 @@ def test_whoever_asked_for_a_job_ends_it_at_any_server_and_nobody_else_does(shar
     assert two.cancel(job.key, ANNE)
     assert isinstance(finished(one, job).error, Cancelled)
     assert (seen := two.get(job.key)) is not None and seen.state == "cancelled"
-    assert finished(one, after).state == "done" and state(shared, job.key) == "cancelled"
+    until(lambda: state(shared, after.key) == "done")  # by whichever
+    assert state(shared, job.key) == "cancelled"
 
 
 def test_a_job_that_others_wait_for_goes_on_when_it_is_left_at_another_server(shared: Bench) -> None:
@@ -82,7 +83,7 @@ def test_a_job_that_others_wait_for_goes_on_when_it_is_left_at_another_server(sh
 def test_a_visitors_places_are_counted_over_all_servers(shared: Bench) -> None:
     one, two = server(shared, places=2), server(shared, places=2)
     running(one, one.submit(spec("wait"), ANNE))
-    one.submit(spec("second"), ANNE)
+    one.submit(spec("wait", 2), ANNE)  # here or there
     with pytest.raises(QueueFull, match="2 of your jobs"):
         two.submit(spec("third"), ANNE)
     assert two.submit(spec("third"), BOB).active
@@ -101,8 +102,9 @@ def test_what_a_server_on_a_machine_that_is_gone_had_is_done_by_another_one_unas
     until(lambda: (found := two.get(job.key)) is not None and found.attempts == 2 and found.state == "running")
     running(two, job)
     shared.open_gate()
-    assert finished(two, job).state == finished(two, second).state == "done"
-    assert shared.log() == ["start", "wait", "start", "wait", "second"]
+    assert finished(two, job).state == "done"
+    until(lambda: state(shared, second.key) == "done")
+    assert shared.log()[:2] == ["start", "wait"] and sorted(shared.log()[2:]) == ["second", "start", "wait"]
 
 
 def test_a_database_that_is_killed_in_the_middle_loses_nothing(shared: Bench) -> None:

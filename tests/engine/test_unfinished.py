@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from qfund.core.progress import Progress, Sharing
-from qfund.engine import compute, key_of, unfinished
+from qfund.engine import compute, key_of, lane, unfinished
 from qfund.engine.jobs import Job
 from qfund.engine.kinds import KINDS
 from qfund.engine.store import Store
@@ -41,7 +41,10 @@ def test_what_is_told_is_there_while_it_works_and_gone_when_it_is_done(bench: Be
 
 
 @pytest.mark.parametrize("way", ["cancel", "time limit", "kill"])
-def test_whatever_ends_it_leaves_what_was_told(way: str, bench: Bench, store: MemoryStore) -> None:
+def test_whatever_ends_it_leaves_what_was_told(
+    way: str, bench: Bench, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane, "REST", 0.0)
     text = f"sofar die {signal.SIGKILL.value}" if way == "kill" else "sofar stubborn"
     job = running(bench, text, **({"time_limit": 3.0} if way == "time limit" else {}))
     (jobs,) = bench.made

@@ -1,6 +1,7 @@
 """Bytes: what is stored, what was foretold, and what transformers and plain arithmetic say of the same models."""
 
 import math
+from collections.abc import Callable
 from copy import deepcopy
 from functools import lru_cache
 from typing import Any
@@ -13,7 +14,7 @@ from transformers.pytorch_utils import Conv1D
 from qfund.checkpoints import checkpoint
 from qfund.core.errors import NothingConverted
 from qfund.models import footprint, loading, skeleton
-from qfund.models.loading import load
+from qfund.models.loading import coding, load
 from qfund.precisions.precision import GGUF, MEANING, STORED, Precision
 from qfund.precisions.quantizers.plan import Plan, plan_conversion
 from qfund.precisions.table import PRECISIONS, unavailable
@@ -63,14 +64,19 @@ def test_a_cast_takes_what_transformers_counts(name: str, precision: str) -> Non
 @pytest.fixture
 def read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests of one checkpoint: it is read once in each dtype, and copies of the model are converted."""
-    original, models = loading.read, dict[str, Any]()
 
-    def read(found: checkpoint.Checkpoint, dtype: str) -> Any:
-        if dtype not in models:
-            models[dtype] = original(found, dtype)
-        return deepcopy(models[dtype])
+    def once(original: Callable[[checkpoint.Checkpoint, str], Any]) -> Callable[[checkpoint.Checkpoint, str], Any]:
+        models = dict[str, Any]()
 
-    monkeypatch.setattr(loading, "read", read)
+        def made(found: checkpoint.Checkpoint, dtype: str) -> Any:
+            if dtype not in models:
+                models[dtype] = original(found, dtype)
+            return deepcopy(models[dtype])
+
+        return made
+
+    monkeypatch.setattr(loading, "read", once(loading.read))
+    monkeypatch.setattr(coding, "frame", once(loading.frame))
 
 
 @pytest.mark.parametrize("name", NAMES)

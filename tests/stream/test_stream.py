@@ -31,13 +31,13 @@ from qfund.features.compare.request.spec import Spec
 from qfund.models import footprint, inputs, loading, tasks
 from qfund.models.forward import arguments, arithmetic
 from qfund.models.skeleton import Skeletons
-from qfund.precisions.quantizers import conversion
+from qfund.precisions.quantizers import pieces
 from qfund.precisions.quantizers.plan import LINEAR
 from qfund.precisions.quantizers.quantizer import quantizer_of
 from qfund.precisions.table import PRECISIONS
-from qfund.stream import head, quantized, reader, units
+from qfund.stream import head, reader, units
 from qfund.stream.disk import Disk
-from qfund.stream.quantized import Job, Quantized, quantize
+from qfund.stream.quantized import Quantized
 from qfund.stream.streamed import Streamed
 from qfund.stream.units import BLOCK, EMBEDDING, HEAD
 from qfund.stream.walker import NotStreamable, UnknownTail, Way
@@ -126,7 +126,7 @@ def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Also where the suite runs in as many processes as there are cores, each with one."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
-    monkeypatch.setattr(quantized, "pool", functools.cache(quantized.pool.__wrapped__))
+    monkeypatch.setattr(pieces, "pool", functools.cache(pieces.pool.__wrapped__))
     yield
     torch.set_num_threads(before)
 
@@ -400,6 +400,7 @@ def test_a_file_that_is_cut_while_it_is_read(tmp_path: Path) -> None:
     _, batches = opened("llama")
     found = checkpoint.read(folder)
     walked = Streamed(found, [Way("fp32", PRECISIONS["fp32"])])
+    walked.ahead.room = 0
     path = folder / "model.safetensors"
 
     def progress(phase: str, share: float) -> None:
@@ -421,19 +422,25 @@ def test_runs_of_numbers(numbers: set[int]) -> None:
 def test_pieces_of_a_weight_are_quantized_as_the_whole(
     name: str, two_threads: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qfund.stream.quantized._PIECE", 3 * 128)
+    monkeypatch.setattr(pieces, "PIECE", 3 * 128)
+    monkeypatch.setattr(pieces, "_DECODED", 3 * 128)
     row = PRECISIONS[name]
     quantizer = quantizer_of(row)
     assert quantizer is not None
     weight = torch.randn(20, 128, generator=torch.Generator().manual_seed(1)).to(getattr(torch, row.dtype))
     weight[7] *= 300
     for values in (weight, weight[:, :70].contiguous()):
-        stored, clipped = quantize(Job("w", LINEAR, values, quantizer))
-        expected, count = conversion.quantize("w", values, LINEAR, quantizer)
+        stored, clipped = pieces.quantize("w", values, LINEAR, quantizer)
+        expected, count = pieces.at_once("w", values, LINEAR, quantizer)
         assert clipped == count and stored.keys() == expected.keys()
         for key, tensor in stored.items():
             assert tensor.dtype == expected[key].dtype
             assert torch.equal(tensor.view(torch.uint8), expected[key].view(torch.uint8))
+        shape = values.shape[0], values.shape[1]
+        assert torch.equal(
+            pieces.dequantize(quantizer, stored, shape, values.dtype),
+            quantizer.dequantize(stored, shape, values.dtype),
+        )
 
 
 def test_a_weight_that_is_not_finite_is_named() -> None:
@@ -442,7 +449,7 @@ def test_a_weight_that_is_not_finite_is_named() -> None:
     quantizer = quantizer_of(PRECISIONS["int8"])
     assert quantizer is not None
     with pytest.raises(CorruptCheckpoint, match=r"1 of the 1,048,576 values of layer\.weight are NaN or infinite"):
-        quantize(Job("layer.weight", LINEAR, weight, quantizer))
+        pieces.quantize("layer.weight", weight, LINEAR, quantizer)
 
 
 class TestDisk:
@@ -450,13 +457,13 @@ class TestDisk:
         """A walk that keeps codes on this disk, and the weights that it had to quantise."""
         found, batches = opened("llama")
         made: list[str] = []
-        original = quantize
+        original = pieces.quantize
 
-        def counted(job: Job) -> Any:
-            made.append(job.name)
-            return original(job)
+        def counted(name: str, *weight: Any) -> Any:
+            made.append(name)
+            return original(name, *weight)
 
-        monkeypatch.setattr("qfund.stream.quantized.quantize", counted)
+        monkeypatch.setattr(pieces, "quantize", counted)
         walked, heard = Streamed(found, ways(found, ("mxfp4", "int4", "fp8_e4m3"))), Heard()
         walked.quantized = Quantized(found, disk)
         walked.run(batches, heard)

@@ -28,7 +28,7 @@ from qfund.engine.cluster import needs as resources
 from qfund.engine.cluster.needs import Needs
 from qfund.engine.cluster.task import Order, work
 from qfund.engine.kinds import KINDS
-from qfund.engine.lane import ATTEMPTS
+from qfund.engine.lane import HANDED
 from qfund.engine.worker import Channel, failure_of, leave
 from qfund.version import VERSION
 
@@ -89,7 +89,7 @@ class Driver:
         wanted = resources.of(kind, request)
         needs = resources.placed(wanted, self._nodes())
         given = {name: os.environ[name] for name in _CARRIED if name in os.environ}
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in range(1, HANDED + 1):
             if attempt > 1:
                 with suppress(OutOfBudget):  # the machine that would do may come back
                     needs = resources.placed(wanted, self._nodes())
@@ -108,7 +108,7 @@ class Driver:
             except _Gone:
                 continue
         raise EngineError(
-            f"The machines of the cluster that ran this job are gone, {ATTEMPTS} in turn.",
+            f"The machines of the cluster that ran this job are gone, {HANDED} in turn.",
             "If it was the job that ended them, choose a smaller model or fewer tokens; otherwise start it again.",
         )
 

@@ -14,7 +14,7 @@ from qfund.core.errors import EngineError, ModelNotFound, OutOfBudget
 from qfund.core.machine import public
 from qfund.core.units import bytes_text
 from qfund.engine import messages, settings
-from qfund.engine.process import Killed, Process
+from qfund.engine.process import ATTEMPTS, Killed, Process
 from qfund.version import VERSION
 
 #: Seconds between two looks at the memory that the worker takes.
@@ -62,15 +62,15 @@ def work(order: Order) -> Iterator[bytes]:
         )
         yield messages.line(messages.failure(unseen))
         return
-    for last in (False, True):  # a worker that is killed has another one in its place, once
-        killed = yield from _attempt(order, last)
+    for attempt in range(1, ATTEMPTS + 1):  # a worker that is killed has another one in its place
+        killed = yield from _attempt(order, attempt)
         if not killed:
             return
         yield messages.line(messages.Progress("Started again: the worker was killed", 0.0))
 
 
-def _attempt(order: Order, last: bool) -> Generator[bytes, None, bool]:
-    """One worker's events. Whether it was killed by somebody else, which is told if it was the ``last`` one."""
+def _attempt(order: Order, attempt: int) -> Generator[bytes, None, bool]:
+    """One worker's events. Whether it was killed by somebody else and another one may try; else that is told."""
     process, used = _take(order)
     limit, over = min(order.memory, settings.read().memory), threading.Event()
     spent: list[OutOfBudget] = []
@@ -96,8 +96,8 @@ def _attempt(order: Order, last: bool) -> Generator[bytes, None, bool]:
                 sound = not getattr(event, "spent", False)
                 return False
         process.end(patience=5.0)
-        death = spent[0] if spent else process.death()
-        if not last and (isinstance(death, Killed) or (used and not begun)):
+        death = spent[0] if spent else process.death(limit)
+        if attempt < (death.tries if isinstance(death, Killed) else 2 if used and not begun else 1):
             return True
         yield messages.line(messages.failure(death))
         return False

@@ -8,7 +8,8 @@ same transaction (``Store.put``), so nothing that was finished is done again.
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,11 +17,11 @@ import msgspec
 import sqlalchemy as sa
 
 from qfund.core.errors import EngineError, QfundError, StoreError
-from qfund.engine import messages
+from qfund.engine import messages, migrations
 from qfund.engine.job import Job, Record, Visitor
 from qfund.engine.kinds import KINDS, kind_of
-from qfund.engine.lane import ATTEMPTS
-from qfund.engine.shared import servers
+from qfund.engine.process import ATTEMPTS
+from qfund.engine.shared import claims, servers
 from qfund.engine.store import now, up_since, upsert
 from qfund.engine.tables import JOBS
 
@@ -89,7 +90,7 @@ class Ledger:
             self._written[job.key] = time.monotonic()
             if not job.active:
                 self._written.pop(job.key, None)
-            values = {name: value for name, value in row.items() if name not in ("key", "request", "beat")}
+            values = {name: value for name, value in row.items() if name not in ("key", "request", "beat", "address")}
             here, mine = JOBS.c.key == job.key, JOBS.c.server == self._server
             active = mine & JOBS.c.state.in_(_ACTIVE)
 
@@ -123,6 +124,47 @@ class Ledger:
             upsert(connection, JOBS, self._row(record) | {"beat": now(connection)})
 
         self._try(lambda: self._store.write(change))
+
+    def turns_over_all(self, unlike: Callable[[Job], QfundError | None]) -> claims.Claims | None:
+        """Turns over all servers; None where this one has its database for itself."""
+        return claims.Claims(self, unlike) if self._store.shared else None
+
+    def in_turn(self) -> list[tuple[Job, Visitor, str]]:
+        """Jobs that no server has begun, the next one first, by whom, and at which server; ``visitors`` of each is how
+        many wait for it there."""
+
+        def look(connection: sa.Connection) -> list[tuple[Job, Visitor, str]]:
+            found = []
+            for row in claims.in_turn(connection, now(connection)) if migrations.done(connection) else ():
+                with suppress(KeyError, msgspec.DecodeError, QfundError):
+                    job = replace(_job(row), visitors=row["owners"] or 1)
+                    found.append((job, Visitor(row["visitor"]), row["server"]))
+            return found
+
+        return self._try(lambda: self._store.read(look)) or []
+
+    def mine(self, server: str) -> bool:
+        return server == self._server
+
+    def begin(self, key: str, server: str) -> bool | None:
+        """Have one that waits at ``server`` for this server, which begins it; False if it waits there no more, None if
+        the database does not tell."""
+
+        def change(connection: sa.Connection) -> bool:
+            still = (JOBS.c.key == key) & (JOBS.c.server == server) & (JOBS.c.state == "queued")
+            begun = {"server": self._server, "started": time.time(), "beat": now(connection)}
+            return connection.execute(sa.update(JOBS).where(still, JOBS.c.started.is_(None)).values(begun)).rowcount > 0
+
+        return self._try(lambda: self._store.write(change))
+
+    def elsewhere(self, keys: Iterable[str]) -> set[str]:
+        """Those of ``keys`` that another server has."""
+        wanted = sa.select(JOBS.c.key).where(JOBS.c.key.in_(list(keys)), JOBS.c.server != self._server)
+
+        def look(connection: sa.Connection) -> set[str]:
+            return set(connection.execute(wanted).scalars())
+
+        return self._try(lambda: self._store.read(look)) or set()
 
     def cancel(self, key: str, visitor: Visitor, error: QfundError) -> bool:
         """Ask the server that has the job to end it, if it is this visitor's; whether it is and waits or runs."""
@@ -218,6 +260,8 @@ class Ledger:
             "started": job.started,
             "finished": job.finished,
             "error": None if job.error is None else _written_error(job.error),
+            "address": claims.address_of(record.owners[0] if record.owners else Visitor()),
+            "owners": len(record.owners),
         }
 
     def _try(self, act: Callable[[], Found]) -> Found | None:

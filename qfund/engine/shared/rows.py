@@ -14,7 +14,7 @@ from qfund.core.request import holds_own
 #: Version of the tables; ``Kind.schema`` is that of the documents in them.
 SCHEMA = 1
 #: The steps from the tables of earlier versions to today's (``qfund.engine.migrations``), the first one first.
-REVISIONS = ("results", "jobs", "owners")
+REVISIONS = ("results", "jobs", "owners", "turns")
 #: Seconds that a writer waits for another one.
 BUSY = 20.0
 

@@ -13,7 +13,7 @@ from qfund.core.feature import Kind
 if TYPE_CHECKING:
     from qfund.engine.store import Store
 
-#: Seconds between two tries, and between two looks for what others have left.
+#: Seconds between two tries and two looks around, and between two looks for what others have left.
 AGAIN, LOOK = 2.0, 15.0
 #: Seconds that a server which is shut down goes on trying.
 LAST = 5.0
@@ -28,11 +28,13 @@ class Watch:
 
     Args:
         resume: begins again what servers that are gone have left.
+        look_around: sees what others wait for or have taken.
     """
 
-    def __init__(self, store: "Store", resume: Callable[[], object]) -> None:
+    def __init__(self, store: "Store", resume: Callable[[], object], look_around: Callable[[], object]) -> None:
         self._store = store
         self._resume = resume
+        self._look_around = look_around
         self._changed = threading.Condition()
         self._closed = False
         self._held: dict[str, tuple[Kind, Any, Callable[[], object]]] = {}
@@ -64,12 +66,17 @@ class Watch:
             self._thread.join()
 
     def _run(self) -> None:
+        resumed = time.monotonic()
         while not self._closed:
             with self._changed:
                 if not self._closed:
-                    self._changed.wait(AGAIN if self._held else LOOK)
-            if self._keep_all() and not self._closed:
+                    self._changed.wait(min(AGAIN, LOOK))
+            if not self._keep_all() or self._closed:
+                continue
+            if time.monotonic() - resumed >= LOOK:
                 self._resume()
+                resumed = time.monotonic()
+            self._look_around()
         end = time.monotonic() + LAST
         while not self._keep_all() and time.monotonic() < end:
             time.sleep(AGAIN / 4)

@@ -79,8 +79,9 @@ In the first two, norms and biases (whatever has one dimension) keep FP32, as in
 """
 
 
+@st.cache_resource(show_spinner=False)
 def draw() -> None:
-    """The whole view."""
+    """The whole view, which is the same for everybody."""
     st.markdown(
         "qfund runs one model in several precisions on the same input and compares every output with the reference's. "
         "Nothing is estimated where it can be counted, and nothing is filled in where it could not be measured."

@@ -8,10 +8,9 @@ import msgspec
 
 from qfund import engine
 from qfund.commandline import measuring
-from qfund.commandline.options import JSON, MODEL, REVISION, STORING, count, names
+from qfund.commandline.options import JSON, KEPT, MODEL, REVISION, STORING, caches, count, names
 from qfund.commandline.table import Command, Exclusive, Option
 from qfund.commandline.tables import aligned
-from qfund.core.errors import InvalidSpec
 from qfund.core.units import bytes_text, number_text
 from qfund.drawing.numbers import interval_text
 from qfund.drawing.phrases import label
@@ -50,18 +49,13 @@ def _run(options: Namespace) -> None:
 
 def _together(options: Namespace, weights: tuple[str, ...]) -> None:
     """A comparison of all pairs, and which of them a budget takes."""
-    if options.first or options.window:
-        raise InvalidSpec(
-            "First tokens and a window are kept of one precision of weights at a time.",
-            "Leave --first and --window out, or name one --precision and no budget.",
-        )
     place = Hardware(_place(options), options.length, options.batch)
     budget = budgets.budget(place.budget)  # one that there is not is told before minutes are spent
     asked = Spec(
         model=options.model,
         reference=usual.reference(options.model, options.revision),
         precisions=weights,
-        kv=names(options.kv),
+        kv=caches(options),
         max_tokens=options.max_tokens,
         context=options.context,
         revision=options.revision,
@@ -99,8 +93,8 @@ COMMAND = Command(
         MODEL,
         Option(
             "--kv",
-            f"caches to measure: {', '.join(KV_CHOICES)}; keys and values apart as q8_0/q4_0 (default: "
-            f"{' '.join(DEFAULT_KV)})",
+            f"caches to measure: {', '.join(KV_CHOICES)}; keys and values apart as q8_0/q4_0; tokens kept of "
+            f"one alone as q8_0:first4:window64 (default: {' '.join(DEFAULT_KV)})",
             "K",
             default=list(DEFAULT_KV),
             many=True,
@@ -123,14 +117,7 @@ COMMAND = Command(
         Option("--batch", "sequences at once that the budget is for (default: 1)", "N", count, 1),
         Option("--max-tokens", f"tokens of text (default: {DEFAULT_TOKENS})", "N", count, DEFAULT_TOKENS),
         Option("--context", "tokens of a chunk (default: the model's, at most 512)", "N", count),
-        Option("--first", "first tokens that stay as computed (default: 0)", "N", count, 0),
-        Option(
-            "--window",
-            "recent tokens that stay as computed until there are so many, transformers' residual_length (default: 0)",
-            "N",
-            count,
-            0,
-        ),
+        *KEPT,
         REVISION,
         JSON,
         *STORING,
@@ -138,6 +125,7 @@ COMMAND = Command(
     examples=(
         "qfund kv pydoc-llama --kv int8 q4_0 int4_kivi",
         "qfund kv pydoc-llama --kv q8_0/q4_0 --first 4 --window 64",
+        "qfund kv pydoc-llama --kv q4_0 q4_0:first4 q4_0:window64",
         "qfund kv owner/name --precision int8 int4 --kv q8_0 q4_0 --gpu 4090 --length 32k",
     ),
 )

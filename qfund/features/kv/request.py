@@ -8,7 +8,7 @@ from qfund.core.estimate import Estimate
 from qfund.core.request import model_name
 from qfund.inputs.facts import InputFacts
 from qfund.inputs.texts import MAX_TEXT, OneText
-from qfund.precisions.caches import KV_CHOICES, canonical_kv, waits
+from qfund.precisions.caches import KV_CHOICES, MOST_KEPT, canonical_kv, kept, waits
 from qfund.precisions.precision import STORED
 from qfund.precisions.table import precision
 
@@ -24,7 +24,8 @@ class KvRequest(OneText):
     """What to measure.
 
     Attributes:
-        kv: names of ``KV_FORMATS``, one for keys and values alike (``"q8_0"``) or one each (``"q8_0/q4_0"``).
+        kv: names of ``KV_FORMATS``, one for keys and values alike (``"q8_0"``) or one each (``"q8_0/q4_0"``); with
+            what that one keeps (``"q8_0:first4:window64"``) in place of ``first`` and ``window`` for all.
         precision: of the weights, and so of what is computed; its unrounded cache is the reference.
         text, max_tokens, context, revision: as in a comparison.
         first: tokens at the beginning of the context that stay as computed (*attention sinks*).
@@ -43,9 +44,9 @@ class KvRequest(OneText):
     window: int = 0
     revision: str | None = None
 
-    def waits(self, row: str) -> int:
-        """The window of a row of ``kv``."""
-        return waits(row, self.window)
+    def keeps(self, row: str) -> tuple[int, int]:
+        """First tokens of a row of ``kv``, and its window: as its own name says, or else for all."""
+        return kept(row)[0] or self.first, waits(row, self.window)
 
 
 def checked(request: KvRequest) -> KvRequest:
@@ -70,8 +71,8 @@ def checked(request: KvRequest) -> KvRequest:
         raise InvalidSpec(f"The text has {len(request.text):,} characters.", f"Give at most {MAX_TEXT:,}.")
     for name in ("first", "window"):
         value = getattr(request, name)
-        if not 0 <= value <= MAX_TOKENS:
-            raise InvalidSpec(f"{name} is {value:,}.", f"Give a number of tokens from 0 to {MAX_TOKENS:,}.")
+        if not 0 <= value <= MOST_KEPT:
+            raise InvalidSpec(f"{name} is {value:,}.", f"Give a number of tokens from 0 to {MOST_KEPT:,}.")
     return replace(request, model=model_name(request.model), kv=rows, revision=request.revision or None)
 
 

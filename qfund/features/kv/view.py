@@ -15,7 +15,7 @@ from qfund.features.kv.link import ADDRESS, PRECISIONS, Asked
 from qfund.features.kv.request import Kv
 from qfund.precisions.caches import KV_CHOICES, known_kv
 from qfund.ui import columns, downloads, folding, pickers, progress, shell
-from qfund.ui.services import Answer
+from qfund.ui.drawn import once
 from qfund.ui.states import literal, told
 
 #: Caches that the link to Compare takes along: each is another row for every precision.
@@ -62,7 +62,8 @@ def draw() -> None:
     )
     if found is not None:
         folding.fold("kv_choices")
-        _result(found, draft)
+        once(found, f"kv {draft}", lambda result: _result(result, draft))
+        downloads.take_along(found, "kv", ADDRESS.complete(draft), line(draft))
 
 
 def _choices(asked: Asked) -> tuple[Asked, bool]:
@@ -75,10 +76,13 @@ def _choices(asked: Asked) -> tuple[Asked, bool]:
             tokens = pickers.tokens(
                 "Text", "kv_tokens", _TOKENS, 150, "Of the model's evaluation text, from its start."
             )
-            first = _number("First tokens kept", "first", "The first tokens of the context stay as computed.")
-            window = _number(
+            first = _kept(
+                "First tokens kept", "kv_first", asked.first, "The first tokens of the context stay as computed."
+            )
+            window = _kept(
                 "Recent tokens kept",
-                "window",
+                "kv_window",
+                asked.window,
                 "Recent tokens stay as computed until there are so many, and are rounded together: transformers' "
                 "residual_length.",
             )
@@ -88,26 +92,15 @@ def _choices(asked: Asked) -> tuple[Asked, bool]:
     kv, bad = known_kv(names)
     if bad:
         st.warning(literal(f"No KV precision: {', '.join(bad)}. Available: {', '.join(KV_CHOICES)}."))
-    changed = replace(asked, model=model, precision=precision, kv=kv or asked.kv, tokens=int(tokens or 4096))
+    changed = replace(asked, model=model, precision=precision, kv=kv or asked.kv, tokens=tokens)
     return replace(changed, first=first, window=window, revision=revision), pressed
 
 
-def _number(title: str, name: str, explained: str) -> int:
-    found = st.number_input(
-        title,
-        min_value=0,
-        max_value=65_536,
-        step=1,
-        key=f"kv_{name}",
-        width=170,
-        help=explained,
-        persist_state="session",
-    )
-    return int(found or 0)
+def _kept(title: str, key: str, held: int, explained: str) -> int:
+    return pickers.count(title, key, held, least=0, most=65_536, width=170, explained=explained, placeholder="0") or 0
 
 
-def _result(answer: Answer, asked: Asked) -> None:
-    found: Kv = answer.result
+def _result(found: Kv, asked: Asked) -> None:
     st.header(literal(words.headline(found)), anchor=False)
     for sentence in words.refused(found):
         st.warning(literal(sentence))
@@ -146,7 +139,6 @@ def _result(answer: Answer, asked: Asked) -> None:
     )
     st.caption(literal(" ".join([*words.notes(found), *found.notes])))
     st.caption(f"{label(found.request.precision)} weights · {found.environment.cpu} · {found.created[:10]}")
-    downloads.take_along(answer, "kv", ADDRESS.complete(asked), line(asked))
 
 
 def line(asked: Asked) -> str:

@@ -4,7 +4,7 @@ from qfund.core.units import bytes_text, number_text
 from qfund.drawing.numbers import interval_text
 from qfund.drawing.phrases import listed
 from qfund.features.kv.request import Kv, KvRow
-from qfund.precisions.caches import PER_CHANNEL, parts, title
+from qfund.precisions.caches import PER_CHANNEL, kept, parts, title
 from qfund.precisions.table import PRECISIONS
 
 #: Of next tokens that stay, what the headline asks of a cache.
@@ -97,10 +97,16 @@ def notes(found: Kv) -> list[str]:
         said.append(looked)
     if (least := chosen(found)) and (along := depth(least)):
         said.insert(0, along)
-    waiting = [title(row.kv) for row in found.rows if parts(row.kv)[0] == PER_CHANNEL and not row.problem]
-    if waiting and found.request.window < found.request.waits(PER_CHANNEL):
+    waiting = [
+        title(row.kv)
+        for row in found.rows
+        if parts(row.kv)[0] == PER_CHANNEL
+        and not row.problem
+        and (kept(row.kv)[1] or found.request.window) < found.request.keeps(row.kv)[1]
+    ]
+    if waiting:
         said.append(
-            f"{listed(waiting)} keeps up to {found.request.waits(PER_CHANNEL)} recent tokens as computed until they "
+            f"{listed(waiting)} keeps up to {found.request.keeps(PER_CHANNEL)[1]} recent tokens as computed until they "
             "fill a group, which is part of why it does well."
         )
     if found.request.first:

@@ -131,6 +131,8 @@ def _read_size(short: str, values: list[str]) -> Meant:
         return None, [f"Ignored {short}={last(values)[:40]!r}: no amount of memory."]
 
 
+#: What bounds a recipe → the choices that say how much.
+_BOUNDS = {name: ("gpu", "context") if name == "gpu" else (name,) for name in LIMITS}
 _ALIKE = names("alike", ALIKE)
 _NAMES = tuple(name for name, row in PRECISIONS.items() if row.family != STORED)
 _PARAMETERS = {
@@ -157,8 +159,15 @@ _PARAMETERS = {
 
 
 def to_query(asked: Asked) -> Query:
-    """Query parameters that name every choice."""
-    return parameters.to_query(asked, _PARAMETERS)
+    """Query parameters that name every choice, but bounds of a recipe that bound nothing and are as they come."""
+    query, usual = parameters.to_query(asked, _PARAMETERS), Asked()
+    bounding = _BOUNDS[asked.limit] if asked.view == "recipe" else ()
+    idle = {name for names in _BOUNDS.values() for name in names if name not in bounding}
+    return {
+        short: values
+        for short, values in query.items()
+        if (field := _PARAMETERS[short].field) not in idle or getattr(asked, field) != getattr(usual, field)
+    }
 
 
 def from_query(query: Mapping[str, list[str]]) -> tuple[Asked, list[str]]:

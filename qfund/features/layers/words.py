@@ -228,9 +228,8 @@ def foretold(found: Recipe) -> str:
     kl, request = found.recipe.kl, found.request
     assert kl is not None
     kept = "" if request.kl is None else f", which {_holds(kl, request.kl)} the {number_text(request.kl)} nat asked for"
-    how = "gradients" if request.by == "gradient" else "single swaps"
     said = (
-        f"Predicted from {how} {number_text(found.recipe.predicted)} nat, measured "
+        f"Predicted from {recipe.FROM[request.by]} {number_text(found.recipe.predicted)} nat, measured "
         f"{interval_text('kl_mean', kl)}{kept}."
     )
     if request.changed is None or found.recipe.changed is None:

@@ -8,10 +8,11 @@ import pandas as pd
 import streamlit as st
 
 from qfund.checkpoints import catalog
-from qfund.drawing import axes, palette, phrases
+from qfund.drawing import axes, phrases
 from qfund.features.compare import link
 from qfund.features.compare.figures import damage as damage_figures
 from qfund.features.compare.request.examples import EVERY_PRECISION, EXAMPLE
+from qfund.features.compare.request.report import Report
 from qfund.features.compare.tables import damage as damage_tables
 from qfund.features.compare.tables.metrics import overview
 from qfund.features.compare.words.report import notes, provenance
@@ -38,9 +39,18 @@ def draw() -> None:
     if not names:
         st.caption("No precision is of this family and on this base.")
         return
-    _chart(names, rows)
+    found = services.look_up(EVERY_PRECISION, whole=False)
+    if found.result is None:
+        empty(
+            "Not measured yet",
+            "Here stands what every precision did to pydoc-llama, once `python -m training.measured` has measured it.",
+            ":material/stacked_line_chart:",
+        )
+    else:
+        once(found, f"bits against damage of {rows}", lambda result: _chart(result, names))
     _formats(names, rows)
-    _measured(names)
+    if found.result is not None:
+        once(found, f"measured of {rows}", lambda result: _measured(result, names))
 
 
 def _filtered() -> tuple[list[str], str]:
@@ -70,29 +80,21 @@ def _filtered() -> tuple[list[str], str]:
     return names, "_".join((*families, base or _BASES[0]))
 
 
-def _chart(names: list[str], rows: str) -> None:
-    found = services.look_up(EVERY_PRECISION, whole=False)
-    if found.result is None:
-        empty(
-            "Not measured yet",
-            "Here stands what every precision did to pydoc-llama, once `python -m training.measured` has measured it.",
-            ":material/stacked_line_chart:",
-        )
-        return
-    frame = once(found, "bits against damage", damage_tables.bits_against_damage)
+def _chart(found: Report, names: list[str]) -> None:
+    frame = damage_tables.bits_against_damage(found)
     shown = frame[frame["precision"].isin(names) & (frame["value"] > 0)]
     if shown.empty:
         return
     with st.container(key="wide"):
         st.plotly_chart(
-            once(found, f"bits against damage of {rows}", lambda _: damage_figures.bits_against_damage(shown)),
+            damage_figures.bits_against_damage(shown),
             config=axes.CONFIG,
             key="bits_against_damage",
             alt="Bits per weight of every precision against its KL divergence from FP32, on pydoc-llama",
         )
     st.caption(
-        f"{found.result.spec.model} in every precision: further left is smaller, further down is closer to "
-        f"{phrases.label(found.result.reference.precision)}. The line joins those that no other beats on both. "
+        f"{found.spec.model} in every precision: further left is smaller, further down is closer to "
+        f"{phrases.label(found.reference.precision)}. The line joins those that no other beats on both. "
         "Open marks have the rest of the model in BF16."
     )
 
@@ -103,7 +105,7 @@ def _formats(names: list[str], rows: str) -> None:
     frame = table[table["name"].isin(names)].reset_index(drop=True)
     place = st.container(horizontal=True, vertical_alignment="center")
     event = st.dataframe(
-        frame.style.apply(_grayed, axis=1),
+        frame,
         hide_index=True,
         column_config=_COLUMNS,
         column_order=list(_COLUMNS),
@@ -122,10 +124,6 @@ def _formats(names: list[str], rows: str) -> None:
         st.caption(f":material/block: {literal(' '.join(reasons))}")
 
 
-def _grayed(row: "pd.Series[str]") -> list[str]:
-    return ["" if row["here"] == "yes" else f"color: {palette.OTHER}"] * len(row)
-
-
 def _compare(chosen: list[str], device: str) -> None:
     st.header("What each of them is", anchor=False, width="content")
     runnable = tuple(name for name in chosen if not unavailable(PRECISIONS[name], device))
@@ -142,13 +140,10 @@ def _compare(chosen: list[str], device: str) -> None:
         st.caption(f":material/block: without {literal(left_out)}, not run here")
 
 
-def _measured(names: list[str]) -> None:
-    found = services.look_up(EVERY_PRECISION, whole=False)
-    if found.result is None:
-        return
-    frame = once(found, "every precision", overview)
+def _measured(found: Report, names: list[str]) -> None:
+    frame = overview(found)
     labels = {phrases.label(name) for name in names}
-    st.header(f"What they did to {found.result.spec.model}", anchor=False)
+    st.header(f"What they did to {found.spec.model}", anchor=False)
     shown = frame[frame["Precision"].isin(labels)]
     st.dataframe(
         columns.told(shown, "KL"),
@@ -159,7 +154,7 @@ def _measured(names: list[str]) -> None:
         key="measured",
         alt="Memory, bits per weight, KL divergence, top-1 agreement and perplexity of every precision",
     )
-    st.caption(literal(" ".join((f"{provenance(found.result)}.", *notes(found.result)))))
+    st.caption(literal(" ".join((f"{provenance(found)}.", *notes(found)))))
 
 
 def _text(title: str, explained: str | None = None, **more: Any) -> Any:

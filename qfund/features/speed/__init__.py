@@ -19,6 +19,7 @@ FEATURE = Feature(
             result=f"{_AT}.request.speed:Speed",
             measure=f"{_AT}.measure.speed:speed",
             check=f"{_AT}.request.speed:checked",
+            identify=f"{_AT}.request.speed:identity",
         ),
     ),
     commands={"speed": "time reading and writing in every precision and backend, and say why some are slower"},

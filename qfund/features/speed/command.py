@@ -54,7 +54,7 @@ COMMAND = Command(
         Option(
             "--file",
             "a GGUF file of this model, timed as llama.cpp runs it here: a path, or owner/name:file of the Hub; can be "
-            "given again",
+            "given again. MODEL may be such a file too, which is then timed without its original",
             "F",
             default=[],
             again=True,
@@ -96,6 +96,7 @@ COMMAND = Command(
     examples=(
         "qfund speed pydoc-llama --precision bf16 int8 int4",
         "qfund speed ./my-model --precision bf16 --file ./my-model-Q4_K_M.gguf",
+        "qfund speed ./my-model-Q4_K_M.gguf --file ./my-model-Q8_0.gguf",
         "qfund speed pydoc-llama --precision int8 --backend torchao --batch 1 8 --gpu h100 --price 2.5",
     ),
     notes=f"GPUs: {', '.join(GPUS)}.",
@@ -104,7 +105,7 @@ COMMAND = Command(
 
 def text(found: Speed, gpu: str | None = None, price: float | None = None) -> str:
     """The sentence, a table for each point, causes, and what was worked out for elsewhere."""
-    batch, depth = words.looked_at(found)
+    batch, depth = found.place
     lines = [f"{found.request.model}: {words.headline(found, batch, depth)}"]
     for point in found.reference.points:
         lines += ["", f"{point.batch:,} × {point.depth:,} tokens:", *aligned(_table(found, point.batch, point.depth))]

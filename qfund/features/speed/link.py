@@ -1,7 +1,7 @@
 """What the page Speed is asked for as one value, and that value as the address of the page."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qfund.checkpoints import catalog
 from qfund.core import parameters
@@ -45,6 +45,11 @@ class Asked:
 
     @property
     def request(self) -> SpeedRequest:
+        """Of a GGUF file alone without what only an original has."""
+        if (only := SpeedRequest(self.model, (), files=self.files)).alone:
+            return replace(
+                only, depths=self.depths, batches=self.batches, new_tokens=self.new_tokens, rounds=self.rounds
+            )
         return SpeedRequest(
             model=self.model,
             precisions=self.precisions,

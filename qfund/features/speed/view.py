@@ -14,6 +14,7 @@ from qfund.features.speed.request.causes import PREFILL
 from qfund.features.speed.request.gpus import estimated, per_million
 from qfund.features.speed.request.speed import RUNNERS, Speed
 from qfund.ui import columns, downloads, folding, pickers, progress
+from qfund.ui.drawn import once
 from qfund.ui.services import Answer
 from qfund.ui.states import literal, told
 
@@ -75,12 +76,14 @@ def draw() -> None:
 def _choices(asked: Asked) -> tuple[Asked, bool]:
     with st.container(border=True, key="speed_choices", gap="small"):
         with st.container(horizontal=True):
-            model = pickers.model("speed_model", catalog.EXAMPLE)
+            model = pickers.model(
+                "speed_model", catalog.EXAMPLE, more=" Or a GGUF file, which llama.cpp runs without its original."
+            )
             reference = pickers.reference("speed_reference")
             precisions = pickers.precisions("Precisions", "speed_precisions", width=480)
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            depths = _numbers("Prompts (tokens)", "depths", _DEPTHS)
-            batches = _numbers("Sequences at once", "batches", _BATCHES)
+            depths = pickers.several("Prompts (tokens)", "speed_depths", _DEPTHS, 4, 260)
+            batches = pickers.several("Sequences at once", "speed_batches", _BATCHES, 4, 260)
             with st.popover("Options", icon=":material/tune:"):
                 backends = st.pills(
                     "Only these backends",
@@ -118,22 +121,19 @@ def _choices(asked: Asked) -> tuple[Asked, bool]:
     )
 
 
-def _numbers(title: str, name: str, offered: tuple[int, ...]) -> tuple[int, ...]:
-    found = st.multiselect(
-        title,
-        pickers.several_amounts(f"speed_{name}", offered),
-        key=f"speed_{name}",
-        max_selections=4,
-        select_all=False,
-        width=260,
-        persist_state="session",
-    )
-    return tuple(sorted(found))
-
-
 def _result(answer: Answer, asked: Asked) -> None:
     found: Speed = answer.result
     batch, depth = _point(found)
+    once(answer, f"speeds at {batch} x {depth}", lambda result: _at(result, batch, depth))
+    asked = _elsewhere(found, asked, batch, depth)
+    ADDRESS.show(asked)
+    st.caption(literal(" ".join(words.notes(found))))
+    st.caption(f"Measured on {literal(found.environment.cpu)}, {found.environment.device}, {found.created[:10]}.")
+    downloads.take_along(answer, "speed", ADDRESS.complete(asked), shell(asked))
+
+
+def _at(found: Speed, batch: int, depth: int) -> None:
+    """What was measured at one point, and why."""
     st.header(literal(words.headline(found, batch, depth)), anchor=False)
     if said := words.busy(found):
         st.warning(literal(said), icon=":material/timer:")
@@ -156,11 +156,6 @@ def _result(answer: Answer, asked: Asked) -> None:
     _why(found, batch, depth)
     for sentence in words.refused(found):
         st.caption(f":gray[{literal(sentence)}]")
-    asked = _elsewhere(found, asked, batch, depth)
-    ADDRESS.show(asked)
-    st.caption(literal(" ".join(words.notes(found))))
-    st.caption(f"Measured on {literal(found.environment.cpu)}, {found.environment.device}, {found.created[:10]}.")
-    downloads.take_along(answer, "speed", ADDRESS.complete(asked), shell(asked))
 
 
 def _point(found: Speed) -> tuple[int, int]:
@@ -169,7 +164,7 @@ def _point(found: Speed) -> tuple[int, int]:
     if len(places) == 1:
         return places[0]
     titles = {f"{batch:,} × {depth:,} tokens": (batch, depth) for batch, depth in places}
-    usual = words.looked_at(found)
+    usual = found.place
     chosen = st.segmented_control(
         "Look at",
         list(titles),
@@ -227,10 +222,13 @@ def _elsewhere(found: Speed, asked: Asked, batch: int, depth: int) -> Asked:
 
 def shell(asked: Asked) -> str:
     """``qfund speed pydoc-llama --precision …``."""
-    line = ["qfund", "speed", asked.model, "--precision", *asked.precisions, "--reference", asked.reference]
-    line += ["--backend", *asked.backends] if asked.backends else []
+    line = ["qfund", "speed", asked.model]
+    if not asked.request.alone:
+        line += ["--precision", *asked.precisions, "--reference", asked.reference]
+        line += ["--backend", *asked.backends] if asked.backends else []
+        line += ["--revision", asked.revision] if asked.revision else []
     line += [word for file in asked.files for word in ("--file", file)]
     line += ["--depth", *map(str, asked.depths), "--batch", *map(str, asked.batches)]
     line += ["--gpu", asked.gpu] if asked.gpu else []
     line += ["--price", f"{asked.price:g}"] if asked.price else []
-    return shlex.join([*line, *(["--revision", asked.revision] if asked.revision else [])])
+    return shlex.join(line)

@@ -12,21 +12,13 @@ from qfund.features.speed.request.speed import LLAMA, OWN, TORCH, Point, Run, Sp
 
 #: Wider than this, relative to its median, an interval says that the machine did something else too.
 STEADY = 0.06
+#: Others took more than this share of the time: they are named.
+WAITED = 0.05
 
 
 def name(run: Run) -> str:
     """``INT8 (torchao)``; a plain cast by its label alone."""
     return label(run.precision) + ("" if run.backend == TORCH else f" ({run.backend})")
-
-
-def looked_at(found: Speed, batch: int | None = None, depth: int | None = None) -> tuple[int, int]:
-    """The batch and depth that sentences are about: those given where they were measured, else the smallest batch at
-    the greatest depth."""
-    request = found.request
-    return (
-        batch if batch in request.batches else min(request.batches),
-        depth if depth in request.depths else max(request.depths),
-    )
 
 
 def headline(found: Speed, batch: int, depth: int) -> str:
@@ -35,6 +27,12 @@ def headline(found: Speed, batch: int, depth: int) -> str:
     reference = found.reference.at(batch, depth)
     rate = f"{number_text(reference.decode.median)} tokens/s"
     others = [(run, run.at(batch, depth)) for run in found.runs[1:]]
+    if not others:
+        share, _ = shares(found, found.reference, reference)
+        return (
+            f"{name(found.reference)} writes {spread_text(reference.decode)} tokens/s here, {share} of what the "
+            f"memory's bandwidth allows ({where}); the first token is there after {first_text(reference)}."
+        )
     faster = [(run, point) for run, point in others if point.decode_ratio.low > 1]
     if not faster:
         slower = sum(point.decode_ratio.high < 1 for _, point in others)
@@ -84,22 +82,36 @@ def bounds(found: Speed) -> str:
 
 
 def busy(found: Speed) -> str | None:
-    """That times scatter, and how much the machine had to do; None where they are steady."""
+    """That times scatter, and how much the machine had to do; None where they are steady and nothing else ran."""
     points = [point for run in found.runs for point in run.points]
     widths = sorted((point.decode.high - point.decode.low) / point.decode.median for point in points)
     middle = widths[len(widths) // 2]
+    taken = _taken_by_others(found)
     if middle <= STEADY:
-        return None
-    load, cores = found.bounds.load, found.bounds.cores
-    why = ""
-    if load is not None and load > cores / 2:
-        why = f" {load:.1f} processes wanted its {cores} cores before this began."
-    elif load is not None:
-        why = " Little else ran that this system tells of; a virtual machine may share its cores with others."
+        return f"A busy machine. {taken}Times are longer than they would be alone." if taken else None
     return (
-        f"Times scatter: the intervals are {100 * middle:.0f} % of their medians wide, half of them wider."
-        f"{why} Ratios are taken within rounds and hold better than the speeds."
+        f"Times scatter: the intervals are {100 * middle:.0f} % of their medians wide, half of them wider. "
+        f"{taken or _before(found)}Ratios are taken within rounds and hold better than the speeds."
     )
+
+
+def _taken_by_others(found: Speed) -> str:
+    """Empty where it was little, or nothing told."""
+    said = []
+    if found.waited is not None and found.waited > WAITED:
+        said.append(f"threads waited {100 * found.waited:.0f} % of the time that they wanted a core")
+    if found.stolen is not None and found.stolen > WAITED:
+        said.append(f"other machines on the same host took {100 * found.stolen:.0f} % of the cores' time")
+    return f"While it was timed, {' and '.join(said)}. " if said else ""
+
+
+def _before(found: Speed) -> str:
+    load, cores = found.bounds.load, found.bounds.cores
+    if load is None:
+        return ""
+    if load > cores / 2:
+        return f"{load:.1f} processes wanted its {cores} cores before this began. "
+    return "Little else ran that this system tells of; a virtual machine may share its cores with others. "
 
 
 def notes(found: Speed) -> Iterator[str]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from qfund.core.units import bytes_text
 from qfund.drawing.phrases import label, plural
-from qfund.features.compare.words.findings import SIGNED, VERDICTS, between, number
+from qfund.features.compare.words.findings import SIGNED, VERDICTS, between, number, unchanged
 from qfund.features.compare.words.rounds import rough
 from qfund.features.sweep.request.plan import Planned, Total
 from qfund.features.sweep.request.ranking import Failed, Line, Pick
@@ -46,6 +46,8 @@ def damage(line: Line | None) -> str:
         return "–"
     finding = line.finding
     name, unit = _METRICS[finding.metric]
+    if small := unchanged(finding):
+        return f"{name} {small}"
     signed = finding.metric in SIGNED
     seen = between(finding, signed)
     return f"{name} {number(finding, finding.estimate.value, signed)}{unit}" + (f" ({seen})" if seen else "")

@@ -1,6 +1,7 @@
 """A text read at once, or in pieces, with a cache that rounds what is written to it."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.errors import UnsupportedModel
 from qfund.models.decoding.cache import beginning_at, rounding
 from qfund.models.tasks import Task
-from qfund.precisions.caches import parts, waits
+from qfund.precisions.caches import kept, parts, waits
 
 
 def must_cache(found: Checkpoint, task: Task) -> None:
@@ -26,6 +27,13 @@ def must_cache(found: Checkpoint, task: Task) -> None:
         )
 
 
+def in_turns(total: int, first: int, window: int) -> list[tuple[int, int]]:
+    """Where the pieces of a text begin and end: with a window the first tokens that stay as computed, and then as many
+    at a time as wait to be rounded together; all at once without."""
+    begins = dict.fromkeys((0, *range(first, total, window))) if window else (0,)
+    return list(pairwise((*begins, total)))
+
+
 def rounded(config: Any, given: Mapping[str, Any], kv: str) -> tuple[DynamicCache, list[dict[str, Any]]]:
     """A cache that rounds like ``kv``, and the arguments of the forwards, one after the other, that read with it.
 
@@ -36,11 +44,10 @@ def rounded(config: Any, given: Mapping[str, Any], kv: str) -> tuple[DynamicCach
     Raises:
         UnsupportedModel: a cache that cannot be rounded, named.
     """
-    total, window = given["input_ids"].shape[1], waits(kv)
-    cache = rounding(config, *parts(kv), window=window, total=total)
-    if window in range(1, total):
-        begins = range(0, total, window)
-        return cache, [_piece(given, cache, begin, min(begin + window, total)) for begin in begins]
+    total, first, window = given["input_ids"].shape[1], kept(kv)[0], waits(kv)
+    cache = rounding(config, *parts(kv), first, window, total)
+    if len(pieces := in_turns(total, first, window)) > 1:
+        return cache, [_piece(given, cache, *piece) for piece in pieces]
     return cache, [dict(given) | {"past_key_values": cache, "use_cache": True}]
 
 

@@ -16,8 +16,9 @@ from transformers.generation import logits_process as processors
 
 from qfund.core.errors import UnsupportedModel
 from qfund.models.decoding.cache import rounding
+from qfund.models.decoding.reading import in_turns
 from qfund.models.forward import arithmetic, explained
-from qfund.precisions.caches import parts, waits
+from qfund.precisions.caches import kept, parts, waits
 from qfund.precisions.precision import Precision
 
 
@@ -53,8 +54,8 @@ class Writer:
             named = self._settings.decoder_start_token_id
             self._ids = torch.tensor([[named if isinstance(named, int) else start]], device=model.device)
             self._fixed = self._encoded(prompt)
-        self._waits = waits(kv) if kv else 0
-        self._cache: Any = rounding(model.config, *parts(kv), window=self._waits) if kv else None
+        self._first, self._waits = (kept(kv)[0], waits(kv)) if kv else (0, 0)
+        self._cache: Any = rounding(model.config, *parts(kv), self._first, self._waits) if kv else None
         self._new = self._ids  # what the model has not read yet
         begin = self._ids.shape[1]
         self._processors = _processors(self._settings, begin, begin + limit, model.device)
@@ -70,7 +71,7 @@ class Writer:
         """[vocabulary] in float32, after what the checkpoint's own settings change (suppressed tokens become −∞)."""
         decodes = bool(self._fixed)
         arguments = dict(self._fixed)
-        if self._waits and self._new.shape[1] > self._waits:
+        if self._new.shape[1] > 1:
             self._read_ahead()
         arguments["decoder_input_ids" if decodes else "input_ids"] = self._new
         if not decodes and "attention_mask" in self._accepted:
@@ -96,13 +97,13 @@ class Writer:
 
     def _read_ahead(self) -> None:
         """All but the last tokens of a prompt, as many at a time as wait to be rounded together."""
-        done, (*before, self._new) = 0, self._new.split(self._waits, 1)
-        for piece in before:
-            done += piece.shape[1]
-            arguments = {"input_ids": piece, "past_key_values": self._cache, "use_cache": True}
+        prompt, pieces = self._new, in_turns(self._new.shape[1], self._first, self._waits)
+        for begin, end in pieces[:-1]:
+            arguments = {"input_ids": prompt[:, begin:end], "past_key_values": self._cache, "use_cache": True}
             if "attention_mask" in self._accepted:
-                arguments["attention_mask"] = torch.ones_like(self._ids[:, :done])
+                arguments["attention_mask"] = torch.ones_like(self._ids[:, :end])
             self._run(self._model, arguments)
+        self._new = prompt[:, pieces[-1][0] :]
 
     def take(self, token: int) -> None:
         """Go on with this token."""

@@ -5,18 +5,21 @@ architecture runs unmodified (also where a parent reads ``child.weight`` itself)
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from qfund.core.errors import CorruptCheckpoint
 from qfund.precisions.precision import GGUF, Precision
 from qfund.precisions.quantizers.absent import Absent, absent
+from qfund.precisions.quantizers.pieces import dequantize, quantize
 from qfund.precisions.quantizers.plan import Plan, View, Weight, columns_of, plan_of, quantizers
 from qfund.precisions.quantizers.quantizer import Product, Quantizer, dtype_name, product_of
+
+#: Takes what was read of a weight, by the name of one of its places.
+Take = Callable[[str, Tensor], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,34 @@ def quantize_model(model: nn.Module, row: Precision, also: Iterable[str] = ()) -
     return _convert(model, row, also, quantize)
 
 
+@torch.no_grad()
+def quantize_as_read(
+    model: nn.Module, row: Precision, also: Iterable[str], read: Callable[[Collection[str], Take], None]
+) -> Conversion:
+    """Convert a model whose weights are on the meta device as ``quantize_model`` does, each as soon as it is read.
+
+    ``read`` is given the names of all that will be converted, and a function that takes what was read of one of these.
+    It fills the model with all else, and may leave to the end what it cannot give by itself.
+
+    Raises:
+        NothingConverted, CorruptCheckpoint: as ``quantize_model``.
+    """
+    made: dict[str, tuple[dict[str, Tensor], int]] = {}
+
+    def begin(chosen: Mapping[str, tuple[Weight, Quantizer]]) -> None:
+        def take(name: str, tensor: Tensor) -> None:
+            first, quantizer = chosen[name]
+            if first.name not in made:  # what is tied may be stored several times
+                made[first.name] = quantize(first.name, tensor, first.view, quantizer)
+
+        read(chosen.keys(), take)
+
+    def put(name: str, parameter: Tensor, view: View, quantizer: Quantizer) -> tuple[dict[str, Tensor], int]:
+        return made.pop(name) if name in made else quantize(name, parameter, view, quantizer)
+
+    return _convert(model, row, also, put, begin)
+
+
 def convert_empty(model: nn.Module, row: Precision, also: Iterable[str] = ()) -> Conversion:
     """Convert a model whose weights are on the meta device as ``quantize_model`` does: what is stored is there too,
     tied places share it, and nothing is known to be clipped.
@@ -72,14 +103,18 @@ def _convert(
     row: Precision,
     also: Iterable[str],
     make: Callable[[str, Tensor, View, Quantizer], tuple[dict[str, Tensor], int]],
+    begin: Callable[[Mapping[str, tuple[Weight, Quantizer]]], None] = lambda chosen: None,
 ) -> Conversion:
-    """Put what ``make`` gives (as ``quantize`` does) in the place of every weight of the row's plan."""
+    """Put what ``make`` gives (as ``quantize`` does) in the place of every weight of the row's plan; before that,
+    ``begin`` is told of all places: the first one of the same weight, and what quantises it."""
     product = product_of(row)
     plan = plan_of(model, row, also)
     chosen = quantizers(model, row, plan.groups)
     notes = tuple(_notes(model, plan, row, chosen))
+    pairs = list(zip(plan.groups, chosen, strict=True))
+    begin({weight.name: (group[0], quantizer) for group, quantizer in pairs for weight in group})
     saturated: dict[str, int] = {}
-    for group, quantizer in zip(plan.groups, chosen, strict=True):
+    for group, quantizer in pairs:
         first = group[0]
         parameter: nn.Parameter = getattr(model.get_submodule(first.module), first.key)
         stored, clipped = make(first.name, parameter, first.view, quantizer)
@@ -87,27 +122,8 @@ def _convert(
             _replace(model.get_submodule(weight.module), weight, parameter, quantizer, product, stored)
         if clipped:
             saturated[first.name] = clipped
-    by_name = {group[0].name: quantizer for group, quantizer in zip(plan.groups, chosen, strict=True)}
+    by_name = {group[0].name: quantizer for group, quantizer in pairs}
     return Conversion(plan, saturated, notes, by_name)
-
-
-@torch.no_grad()
-def quantize(name: str, parameter: Tensor, view: View, quantizer: Quantizer) -> tuple[dict[str, Tensor], int]:
-    """What is stored of the weight ``name``, and how many of its values were clipped.
-
-    Raises:
-        CorruptCheckpoint: a value is NaN or infinite, which no scale can hold.
-    """
-    matrix = view.flat(parameter.detach())
-    # An extreme is NaN where any value is: one pass, where ``isfinite`` takes several.
-    if matrix.numel() and not all(extreme.isfinite() for extreme in torch.aminmax(matrix)):
-        count = int((~matrix.isfinite()).sum())
-        raise CorruptCheckpoint(
-            f"{count:,} of the {matrix.numel():,} values of {name} are NaN or infinite: no scale can hold them.",
-            "Check the checkpoint, or compare float casts only.",
-        )
-    stored = {key: tensor.contiguous() for key, tensor in quantizer.quantize(matrix).items()}
-    return stored, quantizer.saturated(matrix, stored)
 
 
 def parts_of(weight: str, shape: torch.Size, dtype: torch.dtype, view: View, quantizer: Quantizer) -> dict[str, Part]:
@@ -142,7 +158,7 @@ def _replace(
     def read(self: Any) -> Tensor:
         if any(isinstance(tensor, Absent) for tensor in held(self).values()):
             return absent(torch.empty(shape, dtype=dtype, device="meta"))
-        return view.unflat(quantizer.dequantize(held(self), matrix, dtype), shape).to(self.computes_in or dtype)
+        return view.unflat(dequantize(quantizer, held(self), matrix, dtype), shape).to(self.computes_in or dtype)
 
     def cast(self: Any, change: Callable[[Tensor], Tensor], *more: Any) -> Any:
         """A model's code may cast a layer as it runs (routers of experts to float32): the weight is read in that dtype,

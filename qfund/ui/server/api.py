@@ -1,6 +1,5 @@
 """``/api/v1``: a report read, asked for, and followed by programs. Requests are the documents that a worker is sent."""
 
-import hashlib
 import math
 import os
 import re
@@ -16,10 +15,11 @@ from starlette.routing import Route
 from qfund.core.errors import ModelNotFound, QfundError, QueueFull, UnknownName
 from qfund.core.feature import Kind, lazily
 from qfund.core.names import look_up
-from qfund.engine.job import Job, Visitor
+from qfund.engine.job import Job
 from qfund.engine.kinds import KINDS, kind_of
 from qfund.ui import services
-from qfund.ui.server import openapi
+from qfund.ui.server import login, openapi, private
+from qfund.ui.server.private import ANYBODY
 from qfund.ui.server.rates import Rate
 
 _KEY = re.compile("[0-9a-f]{32}")
@@ -87,23 +87,46 @@ def _address(request: Request) -> str:
     return request.client.host if request.client else ""
 
 
-async def _work(request: Request, rate: Rate, act: Callable[[Kind], Response]) -> Response:
-    """``act`` in a thread, as the program that calls; whatever is wrong is told."""
+async def _work(request: Request, rate: Rate, act: Callable[[], Response]) -> Response:
+    """``act`` in a thread, as the program that calls or as whose key it shows; whatever is wrong is told."""
     address = _address(request)
     if wait := rate.wait(address):
         body = {"error": "TooOften", "message": "Your network has asked too often.", "remedy": "Ask again later."}
         return _json(body, 429, **{"retry-after": str(math.ceil(wait))})
-    services.ASKING.set(Visitor(hashlib.sha256(f"program {address}".encode()).hexdigest()[:16], address or None))
+    scheme, _, shown = request.headers.get("authorization", "").partition(" ")
+    ours = scheme.lower() == "bearer" and shown.strip().startswith("qfund_")  # others are for a proxy in between
+    person = login.person_of(shown.strip()) if ours else ANYBODY
+    if person is None:
+        body = {"error": "NoKey", "message": "This key opens nothing here, or no longer.", "remedy": "Make a new one."}
+        return _json(body, 401, **{"www-authenticate": "Bearer"})
+    known = f"user {person}" if person != ANYBODY else f"program {address}"
+    services.ASKING.set(services.named(known, address or None))
+    services.PERSON.set(person)
     try:
-        kind = look_up(KINDS, request.path_params["kind"], "kind of job")
-        return await anyio.to_thread.run_sync(act, kind)
+        return await anyio.to_thread.run_sync(act)
     except QfundError as error:
         return _problem(error)
 
 
+def _kind(request: Request) -> Kind:
+    return look_up(KINDS, request.path_params["kind"], "kind of job")
+
+
+def _mine() -> Response:
+    if services.owner() == ANYBODY:
+        body = {"error": "NoKey", "message": "Nobody is signed in.", "remedy": "Send a key of yours as a bearer token."}
+        return _json(body, 401, **{"www-authenticate": "Bearer"})
+    found = private.listed(services.store(), services.owner())
+    return _json({"results": [row | {"url": f"/api/v1/{row['kind']}/{row['key']}"} for row in found]})
+
+
 async def _get(request: Request) -> Response:
     key = request.path_params["key"]
-    return await _work(request, _looks, lambda kind: _read(kind, key))
+    return await _work(request, _looks, lambda: _read(_kind(request), key))
+
+
+async def _list(request: Request) -> Response:
+    return await _work(request, _looks, _mine)
 
 
 async def _post(request: Request) -> Response:
@@ -120,7 +143,7 @@ async def _post(request: Request) -> Response:
                     return _json(body, 413)
     except (TimeoutError, ClientDisconnect):
         return _json({"error": "InvalidSpec", "message": "The request took too long.", "remedy": ""}, 408)
-    return await _work(request, _asks, lambda kind: _ask(kind, bytes(document)))
+    return await _work(request, _asks, lambda: _ask(_kind(request), bytes(document)))
 
 
 async def _described(request: Request) -> Response:
@@ -131,6 +154,7 @@ async def _described(request: Request) -> Response:
 ROUTES = (
     [
         Route("/api/v1/openapi.json", _described),
+        Route("/api/v1/mine", _list),
         Route("/api/v1/{kind}", _post, methods=["POST"]),
         Route("/api/v1/{kind}/{key}", _get),
     ]

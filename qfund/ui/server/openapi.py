@@ -53,7 +53,7 @@ def document() -> dict[str, Any]:
                 "operationId": f"ask_{kind.name.replace('-', '_')}",
                 "summary": f"Ask for: {kind.name}",
                 "requestBody": {"required": True, "content": {"application/json": {"schema": asked}}},
-                "responses": _answers(given, "200", "202", "400", "404", "408", "413", "415", "422", "429"),
+                "responses": _answers(given, "200", "202", "400", "401", "404", "408", "413", "415", "422", "429"),
             }
         }
         paths[f"/api/v1/{kind.name}/{{key}}"] = {
@@ -61,12 +61,32 @@ def document() -> dict[str, Any]:
                 "operationId": f"read_{kind.name.replace('-', '_')}",
                 "summary": f"Read what is known of: {kind.name}",
                 "parameters": [{"name": "key", "in": "path", "required": True, "schema": {"type": "string"}}],
-                "responses": _answers(given, "200", "404", "429"),
+                "responses": _answers(given, "200", "401", "404", "429"),
             }
         }
+    row = {name: {"type": "string"} for name in ("kind", "key", "url")} | {"created": {"type": "number"}}
+    listed = {"type": "array", "items": {"type": "object", "required": list(row), "properties": row}}
+    mine = _answers({}, "200", "401", "429")
+    mine["200"] = {
+        "description": "The latest first.",
+        "content": {"application/json": {"schema": {"type": "object", "properties": {"results": listed}}}},
+    }
+    paths["/api/v1/mine"] = {
+        "get": {
+            "operationId": "list_mine",
+            "summary": "Results of what somebody who has signed in asked for of their own",
+            "security": [{"person": []}],
+            "responses": mine,
+        }
+    }
+    person = {"type": "http", "scheme": "bearer", "description": "A key that a person who has signed in has made."}
     return {
         "openapi": "3.1.0",
         "info": {"title": "qfund", "version": VERSION, "description": "What lower precision costs a neural network."},
         "paths": paths,
-        "components": {"schemas": components | {"Problem": _PROBLEM}},
+        "security": [{}, {"person": []}],
+        "components": {
+            "securitySchemes": {"person": person},
+            "schemas": components | {"Problem": _PROBLEM},
+        },
     }

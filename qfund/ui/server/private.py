@@ -7,8 +7,9 @@ asked for the very same; somebody else who does measures it for themselves, and 
 
 import sqlalchemy as sa
 
+from qfund.engine.kinds import KINDS
 from qfund.engine.store import Store, upsert
-from qfund.engine.tables import OWNERS
+from qfund.engine.tables import DOCUMENTS, OWNERS, REPORTS
 
 #: Of whoever was not signed in: what they asked for is read by all who have its link.
 ANYBODY = ""
@@ -48,6 +49,26 @@ def claim(store: Store, key: str, *names: str) -> None:
             upsert(connection, OWNERS, {"id": f"{key} {owner}", "key": key, "owner": owner})
 
     store.write(change)
+
+
+def listed(store: Store, owner: str) -> list[dict[str, object]]:
+    """Results of what ``owner`` has asked for while signed in, the latest first: kind, key, seconds since the epoch.
+
+    Raises:
+        StoreError: the database refuses.
+    """
+    (report,) = (name for name, kind in KINDS.items() if kind.listed)
+    mine = sa.select(OWNERS.c.key).where(OWNERS.c.owner == owner)
+
+    def look(connection: sa.Connection) -> list[dict[str, object]]:
+        if not sa.inspect(connection).has_table(OWNERS.name):
+            return []
+        reports = sa.select(sa.literal(report).label("kind"), REPORTS.c.key, REPORTS.c.created)
+        documents = sa.select(DOCUMENTS.c.kind, DOCUMENTS.c.key, DOCUMENTS.c.created)
+        both = sa.union_all(reports.where(REPORTS.c.key.in_(mine)), documents.where(DOCUMENTS.c.key.in_(mine)))
+        return [dict(row) for row in connection.execute(both.order_by(sa.desc("created"))).mappings()]
+
+    return store.read(look) or []
 
 
 def reads(names: frozenset[str] | None, visitor: str) -> bool:

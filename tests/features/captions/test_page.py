@@ -105,7 +105,7 @@ def test_what_is_chosen_reaches_the_engine_by_a_click_only(opened: Open, jobs: F
     at.selectbox(key="captions_reference").set_value("bf16")
     at.multiselect(key="captions_precisions").set_value(["nf4", "int8", "fp16"])
     at.selectbox(key="captions_samples").set_value(24)
-    at.number_input(key="captions_tokens").set_value(12).run()
+    at.text_input(key="captions_tokens").set_value("12").run()
     assert not jobs.submitted and "These choices are not the captions shown below" in texts(at)
     at.button(key="caption").click().run()
     wanted = CaptionRequest("shapes-blip", ("fp16", "int8", "nf4"), "bf16", 24, (), 12)

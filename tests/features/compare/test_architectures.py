@@ -751,6 +751,7 @@ def test_what_is_not_supported_says_so_by_name(tmp_path: Path, architecture: str
             "quantization_config is left over",
         ),
         ({"model_type": "llama"}, "names no architecture"),
+        ({"model_type": "llama", "architectures": "LlamaModel"}, r'Write "architectures": \["LlamaModel"\]'),
         ({"architectures": [], "model_type": "llama"}, "names no architecture"),
         ({"architectures": ["LlamaForCausalLM"], "model_type": "no-such-type"}, "cannot read this config.json"),
         (

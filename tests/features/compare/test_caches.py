@@ -27,14 +27,15 @@ from qfund.features.kv.request import KvRequest
 from qfund.features.memory.measure.fits import fits
 from qfund.features.memory.request import sizing
 from qfund.features.memory.request.fits import FitsRequest, Workload
-from qfund.precisions.caches import kv_of, weights_of, with_cache
+from qfund.precisions.caches import keeping, kv_of, weights_of, with_cache
 from qfund.precisions.files import label_of
 from tests.features.compare.pages import COMPARE, FakeJobs, board, section
 from tests.tiny import checkpoints
 from tests.ui.pages import Open
 
 MODEL, TEXT = "pydoc-llama", checkpoints.TEXT * 2
-CACHES = ("q8_0", "int4_kivi", "fp8", "q8_0/q4_0")
+KEPT = "q4_0:first4:window32"
+CACHES = ("q8_0", "int4_kivi", "fp8", "q8_0/q4_0", KEPT)
 #: Two chunks a batch, so that scales of one text's cache are none of another's.
 ASKED = Spec(MODEL, "fp32", ("int4",), text=TEXT, context=64, max_tokens=128, kv=CACHES)
 
@@ -65,6 +66,38 @@ def test_rows_of_the_reference_are_those_of_the_page_kv_cache(found: Report) -> 
         assert beside.cache.computed == alone.reference_bytes
 
 
+def test_tokens_that_stay_as_computed(found: Report) -> None:
+    """A name says what ``first`` and ``window`` of the page KV cache say for all rows; more of them are nearer to what
+    is computed, in more bytes; ``fits`` counts the most that there ever are."""
+    asked = KvRequest(MODEL, ("q4_0", "q4_0:first4", KEPT), text=TEXT, context=64, max_tokens=128)
+    plain, first, both = kv(asked).rows
+    (all_alike,) = kv(replace(asked, kv=("q4_0",), first=4, window=32)).rows
+    assert replace(all_alike, kv=KEPT) == both
+    beside = result_of(found, with_cache("fp32", KEPT))
+    assert plain.kl is not None and first.kl is not None and both.kl is not None and beside.cache is not None
+    assert plain.kl.value > first.kl.value > both.kl.value == pytest.approx(beside.fidelity["kl_mean"].value, rel=1e-4)
+    workload = Workload(2**40, context=64)
+    sized = fits(FitsRequest(MODEL, workload, ("fp32",)))
+    rows = sizing.rows_with(sized.shape, sized.weights, workload, ("q4_0:first4", KEPT))
+    small, large = (rows[with_cache("fp32", name)].kv_cache.bytes for name in ("q4_0:first4", KEPT))
+    assert plain.bytes < small == first.bytes < beside.cache.bytes == both.bytes < large
+    with pytest.raises(InvalidSpec, match="nothing would be rounded"):
+        kv(replace(asked, kv=("q4_0", "q4_0:first64")))
+
+
+def test_names_of_caches_that_keep_tokens() -> None:
+    names = ("kivi:first32", " Q8_0/q8_0:first4:window0", "fp8_e4m3:window64")
+    with pytest.raises(UnknownName, match="KV precision"):
+        checked(replace(ASKED, kv=("q8_0:last4",)))
+    with pytest.raises(InvalidSpec, match="window is 70,000"):
+        checked(replace(ASKED, kv=("q8_0:window70000",)))
+    spec = checked(replace(ASKED, kv=names))
+    assert spec.kv == ("int4_kivi:first32", "q8_0:first4", "fp8:window64")
+    assert from_query(to_query(spec), Spec("dummy")) == (spec, [])
+    assert label_of("int4+kv:q8_0/q4_0:first4:window64") == "INT4 g32, K q8_0, V q4_0 but first 4, last 64"
+    assert keeping("q8_0:first4", 8, 64) == "q8_0:first4:window64" and keeping("q8_0", 0, 0) == "q8_0"
+
+
 def test_memory_is_weights_and_cache(found: Report) -> None:
     plain, rounded = result_of(found, "int4"), result_of(found, "int4+kv:q8_0")
     assert plain.cache is not None and rounded.cache is not None
@@ -90,7 +123,7 @@ def test_whole_models_cache_alike(found: Report, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(
         "qfund.features.compare.measure.streamed.streamed_or_why_not", lambda *_: "it shall be loaded whole"
     )
-    whole = compare(replace(ASKED, kv=("int4_kivi", "fp8")))
+    whole = compare(replace(ASKED, kv=("int4_kivi", KEPT)))
     assert whole.whole is not None
     for row in whole.results:
         other = result_of(found, row.precision)
@@ -177,9 +210,15 @@ def test_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="0"):
         cli.main(["kv", model, "--precision", "bf16", "fp16", "--kv", "fp16", "--budget", "1GiB", *rest])
     assert "One budget for weights and cache, 1GiB" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["kv", model, "--kv", "fp16", "--budget", "1GiB", "--first", "4", "--window", "5", *rest])
+    assert "KV fp16 but first 4, last 5" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="2"):
-        cli.main(["kv", model, "--budget", "1GiB", "--first", "4", *rest])
-    assert "Leave --first" in capsys.readouterr().err
+        cli.main(["compare", model, "--first", "4", *rest])
+    assert "no --kv is named" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["compare", model, "--kv", "fp16", "--first", "16", *rest])
+    assert "nothing would be rounded" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         cli.main(["compare", model, "--kv", "int5", *rest])
     assert "Unknown KV precision 'int5'" in capsys.readouterr().err

@@ -58,6 +58,8 @@ def test_figures_have_no_background_and_no_zoom_by_finger(report: Report) -> Non
 
 def test_a_precision_has_one_color_everywhere(report: Report) -> None:
     assert [palette.precision_color(name) for name in ("fp32", "bf16", "fp16", "int8")] == list(palette.PALETTE[:4])
+    files = {palette.precision_color(f"file:model-{number}.gguf") for number in range(64)}
+    assert len(files) == 10 and not files & {palette.precision_color(name) for name in PRECISIONS}
     drawn_alike = {(palette.precision_color(name), palette.is_variant(name)) for name in PRECISIONS}
     assert len(drawn_alike) == len(PRECISIONS), "a variant has its row's colour, and an open mark"
     drawn = every(report)

@@ -83,7 +83,7 @@ def test_a_link_reaches_the_choices_of_texts_and_positions_and_goes_back(
     opened: Open, jobs: FakeJobs, spec: Spec
 ) -> None:
     at = opened(to_query(spec))
-    assert at.number_input(key="choice_stride").value == spec.stride
+    assert at.text_input(key="choice_stride").value == ("" if spec.stride is None else str(spec.stride))
     assert at.selectbox(key="choice_scoring").value == spec.scoring
     assert at.selectbox(key="choice_source").value == (choices.OWN_FILES if spec.texts else choices.EVALUATION)
     if spec.texts:
@@ -94,11 +94,9 @@ def test_a_link_reaches_the_choices_of_texts_and_positions_and_goes_back(
 
 def test_positions_are_chosen_and_llama_cpps_by_one_button(opened: Open, jobs: FakeJobs) -> None:
     at = opened()
-    at.number_input(key="choice_stride").set_value(9)
+    at.text_input(key="choice_stride").set_value("9")
     at.button(key="like_llama_cpp").click().run()
-    assert (
-        at.selectbox(key="choice_scoring").value == SECOND_HALF and at.number_input(key="choice_stride").value is None
-    )
+    assert at.selectbox(key="choice_scoring").value == SECOND_HALF and at.text_input(key="choice_stride").value == ""
     at.button(key="compare").click().run()
     assert jobs.submitted == [like_llama_cpp(examples.EXAMPLE)]
     assert at.query_params["scoring"] == "second-half"
@@ -129,7 +127,7 @@ def test_what_is_stored_is_shown_at_once(opened: Open, jobs: FakeJobs, store: St
     at.selectbox(key="choice_reference").set_value("bf16")
     at.multiselect(key="choice_precisions").set_value(["fp32", "int8"])
     at.selectbox(key="choice_tokens").set_value(1024)
-    at.number_input(key="choice_context").set_value(2)
+    at.text_input(key="choice_context").set_value("2")
     at.button(key="compare").click().run()
     assert not jobs.submitted
     assert "dummy: BF16 against FP32 and INT8 weight-only" in texts(at)
@@ -417,8 +415,9 @@ def test_the_answer_says_whether_it_fits_where_somebody_runs_it(opened: Open, st
     at.selectbox(key="hardware_budget").set_value("h100").run()
     assert "fits your H100 with" in texts(at) and at.query_params["budget"] == "h100"
     assert at.query_params["length"] == "64" and not jobs.submitted, "another place to run measures nothing"
-    at.number_input(key="hardware_batch").set_value(60_000).run()
-    at.number_input(key="hardware_context").set_value(4_000_000).run()
+    at.text_input(key="hardware_batch").set_value("60,000").run()
+    at.text_input(key="hardware_context").set_value("3.5m").run()
+    assert at.query_params["length"] == str(3_670_016) and at.text_input(key="hardware_context").value == "3.5m"
     assert "Nothing within your margin fits: BF16, the smallest, lacks" in texts(at)
 
 

@@ -1,5 +1,6 @@
 """A comparison in rounds: what is told after each, what a stop keeps, and that the end is that of one go."""
 
+from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,8 +12,13 @@ import pytest
 from qfund import engine
 from qfund.cli import main
 from qfund.core.errors import Cancelled
+from qfund.engine import unfinished
+from qfund.engine.kinds import kind_of
+from qfund.engine.store import Store
+from qfund.features.compare.command.compare import _soon
 from qfund.features.compare.measure import kept
 from qfund.features.compare.measure.compare import compare
+from qfund.features.compare.request import duration
 from qfund.features.compare.request.decision import Margin, decide
 from qfund.features.compare.request.invariants import consistent
 from qfund.features.compare.request.pairs import paired
@@ -199,3 +205,20 @@ def test_a_command_that_is_stopped_prints_what_there_is(
     told = capsys.readouterr()
     assert "So far: " in told.out and "of 4,096 tokens" in told.out
     assert "goes on from there" in told.err
+
+
+def test_the_command_reads_a_slow_model_in_short_chunks_and_goes_on_with_those_that_it_began_with(
+    monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    # 1.1 · 10⁹ weights at 174 GFLOP/s: 12.6 ms a token and way. 2,048 tokens in three ways take 80 s and more.
+    monkeypatch.setattr(duration, "size_of", lambda spec: duration.Size(1_100_000_000, 32_000, 256))
+    monkeypatch.setattr(duration, "_speed", lambda: 174e9)
+    asked = Spec("dummy", precisions=("int8", "int4"), until=Margin())
+    given = Namespace(context=None, stride=None, no_store=False, fresh=False)
+    short = _soon(asked, given)
+    assert short == replace(asked, context=128)
+    assert duration.estimate(short, duration.size_of(short) or pytest.fail(), []).first < duration.MINUTE
+    assert _soon(replace(asked, context=256), Namespace(**vars(given) | {"context": 256})).context == 256
+    unfinished.keep(Store(), kind_of(asked), engine.key_of(asked), make_report(asked))
+    assert _soon(asked, given) == asked, "the same command goes on from there"
+    assert _soon(asked, Namespace(**vars(given) | {"fresh": True})) == short

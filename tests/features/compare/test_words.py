@@ -11,13 +11,13 @@ from qfund.core.intervals import t_quantile
 from qfund.core.metrics.histogram import Histogram
 from qfund.core.tensors import DtypeShare, LeftModule
 from qfund.drawing import numbers, phrases
-from qfund.features.compare.request.decision import Margin, decide
+from qfund.features.compare.request.decision import Finding, Margin, decide
 from qfund.features.compare.request.listing import Headline
 from qfund.features.compare.request.report import LibraryRun, PrecisionResult, Range, Report, Saturation
 from qfund.features.compare.request.simultaneous import simultaneous
 from qfund.features.compare.request.spec import Spec
 from qfund.features.compare.words import candidates as candidates_words
-from qfund.features.compare.words import damage, footprints, headlines, libraries
+from qfund.features.compare.words import damage, findings, footprints, headlines, libraries
 from qfund.features.compare.words import report as report_words
 from qfund.inputs.facts import TextFacts
 from qfund.inputs.texts import SECOND_HALF
@@ -111,6 +111,22 @@ def test_a_few_positions_claim_no_change_of_perplexity(n: int, se: float | None)
     assert text.startswith("perplexity × 1.0200") and text.endswith(f"(too few positions to judge: {n})")
     enough = Estimate(1.02, 0.001, candidates_words.ENOUGH, "", 1.01, 1.03, 10)
     assert "too few" not in candidates_words.perplexity_phrase(enough)
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "said"),
+    [
+        (-2.39e-8, -4e-8, 1e-9, "less than 0.001 %"),
+        (9e-6, 8e-6, 9.9e-6, "less than 0.001 %"),
+        (-2.39e-8, -4e-8, 1.1e-5, ""),  # the interval reaches further
+        (0.0, 0.0, 0.0, ""),  # exactly the same
+    ],
+)
+def test_a_perplexity_has_no_power_of_ten_in_a_sentence(value: float, low: float, high: float, said: str) -> None:
+    finding = Finding("perplexity_ratio", Estimate(value, 1e-9, 99, "share", low, high, 9), 0.01, None, "within")
+    assert findings.unchanged(finding) == said
+    assert not said or findings.phrase(finding) == f"no change of perplexity: {said}"
+    assert findings.unchanged(replace(finding, metric="top1_agreement")) == ""
 
 
 def test_a_cosine_below_one_is_never_called_one() -> None:

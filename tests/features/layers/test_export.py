@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 import yaml
+from safetensors import safe_open
+from transformers import GraniteMoeConfig, GraniteMoeForCausalLM
 
 from qfund.cli import main
 from qfund.commandline.parser import parse
 from qfund.core.errors import InvalidSpec, QfundError, UnsupportedModel
 from qfund.features.layers import words
 from qfund.features.layers.measure.exported import exported
+from qfund.features.layers.measure.packed import packed, stacked
 from qfund.features.layers.measure.searched import recipe as measure
 from qfund.features.layers.request import scripts
 from qfund.features.layers.request.exports import Integers, integers, must_hold
@@ -86,6 +89,43 @@ def mix(model: str, rows: tuple[str, ...], reference: str) -> Recipe:
         for number, name in enumerate(found.recipe.modules)
     }
     return replace(found, recipe=replace(found.recipe, modules=modules))
+
+
+def test_stacks_of_experts_are_read_again_bit_for_bit(tmp_path: Path) -> None:
+    """As files name them, one by one; beside linear layers in another precision. No reader takes two for experts."""
+    made = mix("mixtral", ("int8", "int4"), "fp32")
+    experts = {name for name in made.recipe.modules if name.endswith("experts")}
+    assert len(experts) == 2
+
+    def given(*rows: str) -> Recipe:
+        taken = dict(zip(sorted(experts), rows, strict=True))
+        return replace(made, recipe=replace(made.recipe, modules=made.recipe.modules | taken))
+
+    written = exported(given("int8", "int8"), tmp_path / "new")
+    assert written.equal and written.difference == 0
+    with safe_open(tmp_path / "new" / "model.safetensors", "pt") as file:
+        assert "model.layers.1.block_sparse_moe.experts.3.w2.weight_packed" in file.keys()  # noqa: SIM118
+    for rows in (("int8", "int4"), ("int8", "fp32")):
+        with pytest.raises(UnsupportedModel, match="take one precision for all of them"):
+            exported(given(*rows), tmp_path / "not")
+    with pytest.raises(UnsupportedModel, match=r"experts is a \w+; torchao .* Export it by compressed-tensors"):
+        exported(given("int8", "int8"), tmp_path / "not", method="torchao")
+
+
+def test_experts_that_files_hold_as_one_are_refused() -> None:
+    """Under another name in the files, so that nothing would tell that they stayed as they were."""
+    sizes: dict[str, Any] = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+    made = GraniteMoeForCausalLM(
+        GraniteMoeConfig(vocab_size=32, num_key_value_heads=2, num_local_experts=2, num_experts_per_tok=1, **sizes)
+    )
+    (name,) = [name for name, module in made.named_modules() if stacked(module)]
+    with pytest.raises(UnsupportedModel, match="experts one above the other"):
+        packed(made, {name: "int8"})
 
 
 @pytest.mark.parametrize("method", ["compressed-tensors", "torchao"])

@@ -140,6 +140,14 @@ def test_no_precisions_fall_back_and_a_bad_link_is_told(opened: Open) -> None:
     assert "no number of bits" in texts(pages.opened("pages/layers.py", {"bits": ["nan"]}))
 
 
+def test_a_link_names_the_bound_that_bounds() -> None:
+    assert not to_query(Asked()).keys() & {"bits", "size", "gpu", "ctx", "kl", "changed"}, "swaps have none"
+    on_a_gpu = to_query(Asked(view="recipe", limit="gpu"))
+    assert (on_a_gpu["gpu"], on_a_gpu["ctx"]) == (["rtx-4090"], ["8192"])
+    assert not on_a_gpu.keys() & {"bits", "size", "kl", "changed"}
+    assert to_query(Asked(view="recipe", kl=0.5))["kl"] == ["0.5"], "what somebody chose goes along"
+
+
 @given(
     st.builds(
         Asked,

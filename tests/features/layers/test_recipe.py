@@ -17,9 +17,11 @@ from qfund.core.estimate import Estimate
 from qfund.features.layers import tables, words
 from qfund.features.layers.measure import searched
 from qfund.features.layers.measure.choosing import choosing
+from qfund.features.layers.measure.injected import layers, noise
 from qfund.features.layers.measure.opening import opening
 from qfund.features.layers.measure.searched import recipe as measure
 from qfund.features.layers.request import recipe, solver
+from qfund.features.layers.request.modules import LayersRequest
 from qfund.features.layers.request.recipe import Recipe, RecipeRequest
 from qfund.features.layers.request.solver import Choice, smallest, solve
 from qfund.models import footprint, loading
@@ -160,6 +162,29 @@ def test_gradients_find_nearly_what_swaps_find(found: Recipe) -> None:
     assert "Predicted from gradients" in words.foretold(by)
     assert by.recipe.predicted == pytest.approx(found.recipe.predicted, rel=0.5)
     assert by.recipe.kl and found.recipe.kl and by.recipe.kl.value == pytest.approx(found.recipe.kl.value, rel=0.3)
+
+
+def test_own_errors_are_shares_of_what_a_precision_costs_everywhere(found: Recipe) -> None:
+    """A poor guide, and said to be one; what was measured holds all the same."""
+    by = measure(replace(found.request, by="injected"))
+    recipe.consistent(by)
+    assert "Predicted from modules' own errors" in words.foretold(by)
+    assert any("say little of what the model's outputs lose" in note for note in by.notes)
+    for mine, theirs in zip(by.uniform, found.uniform, strict=True):  # the same on the test text, whoever searches
+        assert mine.kl == theirs.kl
+    asked = replace(found.request, max_tokens=64)
+    own = noise(opening(asked, lambda phase, share: None), (), lambda phase, share: None)
+    page = layers(LayersRequest(asked.model, asked.precisions, text=asked.text, context=asked.context, max_tokens=64))
+    for module in page.modules:
+        for row, injected in module.injected.items():
+            assert own[module.name, row] == pytest.approx(injected.relative_l2**2, rel=1e-9)
+    errors: dict[tuple[tuple[str, ...], str], float] = {
+        (("a",), "int4"): 0.3,
+        (("b",), "int4"): 0.1,
+        (("a",), "int2"): 0.0,
+    }
+    by_hand = searched.in_nat(errors, {"int4": 2.0, "int2": 1.0})
+    assert list(by_hand.values()) == pytest.approx([1.5, 0.5, 0.0])
 
 
 def test_search_and_test_text_are_apart(found: Recipe) -> None:

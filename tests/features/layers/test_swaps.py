@@ -42,12 +42,13 @@ class Telling:
     """A progress whose results are kept, ended once ``left`` walks were begun."""
 
     def __init__(self, left: int | None = None, fresh: bool = False) -> None:
-        self.left, self.fresh, self.phases = left, fresh, list[str]()
+        self.left, self.fresh, self.phases, self.shares = left, fresh, list[str](), list[float]()
 
     def __call__(self, phase: str, share: float) -> None:
         assert 0 <= share <= 1
         if phase == "reading what stays in memory":
             self.phases.append(phase)
+            self.shares.append(share)
             if len(self.phases) - 1 == self.left:
                 raise KeyboardInterrupt
 
@@ -59,10 +60,11 @@ def test_what_is_ended_loses_one_walk(found: Swaps, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("QFUND_HOME", str(tmp_path))
     monkeypatch.setattr(swapped, "WALK", 1)
     monkeypatch.setattr(swapped, "FEWEST", 1)
+    ended, rest = Telling(left=2), Telling()
     with pytest.raises(KeyboardInterrupt):
-        measure(found.request, Telling(left=2))
-    rest = Telling()
+        measure(found.request, ended)
     assert measure(found.request, rest).swaps == found.swaps and len(rest.phases) == 1
+    assert ended.shares[0] == 0 < ended.shares[1] < ended.shares[2] == rest.shares[0]  # it goes on where that was
     again, anew, unkept = Telling(), Telling(fresh=True), list[str]()
     whole = measure(found.request, again)
     assert (whole.swaps, whole.together, whole.control) == (found.swaps, found.together, 0.0) and not again.phases

@@ -100,6 +100,12 @@ def test_mistral_7b_is_capped_at_its_window() -> None:
     assert _per_config(config, 1, 4096) == _per_config(config, 1, 32_768) == 131_072 * 4096
 
 
+@pytest.mark.parametrize("window", [-1, 0])
+def test_a_window_of_no_tokens_is_told_as_such(window: int) -> None:
+    with pytest.raises(UnsupportedModel, match=f"mistral says sliding_window = {window}, which is no positive"):
+        cache_of(fields_of(transformers.MistralConfig(sliding_window=window)))
+
+
 def test_t5_caches_what_it_wrote_and_what_it_read() -> None:
     config = transformers.T5Config(d_model=512, d_kv=64, num_layers=6, num_heads=8)
     assert _per_config(config, 1, 100) == 2 * 6 * (2 * 8 * 64) * 100 * 2

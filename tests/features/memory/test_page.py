@@ -131,7 +131,7 @@ def test_a_bad_link_is_told_until_something_is_chosen(opened: Open, link: dict[s
     assert told in at.warning[0].value.replace("\\", "")
     at.run()
     assert told in at.warning[0].value.replace("\\", ""), "a rerun is no answer"
-    at.number_input(key="memory_batch").set_value(7).run()
+    at.text_input(key="memory_batch").set_value("7").run()
     assert at.query_params["batch"] in ("7", ["7"])
     at.run()
     assert not at.warning
@@ -141,7 +141,7 @@ def test_a_slider_moves_the_bars_and_starts_no_job(opened: Open, jobs: FakeJobs)
     at = opened(Asked(budget="16GiB"))
     asked = list(jobs.submitted)
     before = at.dataframe[0].value
-    at.select_slider(key="memory_context").set_value(8192).run()
+    at.selectbox(key="memory_context").set_value(8192).run()
     after = at.dataframe[0].value
     assert jobs.submitted == asked
     # 2 layers × 16 elements × 4 bytes a token.

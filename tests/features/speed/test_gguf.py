@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from qfund import cli
 from qfund.checkpoints import checkpoint
 from qfund.checkpoints.wild.table import open_file
-from qfund.core.errors import InvalidSpec, ModelNotFound, UnsupportedModel
-from qfund.features.speed import link, tables, words
+from qfund.core.errors import InvalidInput, InvalidSpec, ModelNotFound, UnsupportedModel
+from qfund.engine import key_of
+from qfund.features.speed import link, tables, view, words
 from qfund.features.speed.measure import bounds, compiled, gguf
 from qfund.features.speed.measure.gguf import GgufWriter
 from qfund.features.speed.measure.speed import speed
@@ -81,6 +83,50 @@ def test_a_file_is_timed_beside_its_original(file: Path, monkeypatch: pytest.Mon
     assert all(point.decode.low > 0 and point.rounds == 2 for point in run.points)
     assert prefill_share(found.bounds, run, run.points[0]) is None
     assert len(tables.points(found)) == 4 and any("fp16" in note for note in words.notes(found))
+
+
+@HERE
+def test_a_file_is_timed_without_its_original(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """As the reference of other files; operations as torch counts those of the original."""
+    for name, value in (("_SIDES", (64,)), ("_BYTES", 2**20), ("_SECONDS", 0.001)):
+        monkeypatch.setattr(bounds, name, value)
+    other = tmp_path / "other.gguf"
+    other.write_bytes(file.read_bytes())
+    asked = SpeedRequest(str(file), depths=(4,), batches=(1, 2), new_tokens=2, rounds=2)
+    one, two = speed(asked), speed(replace(asked, files=(str(other),)))
+    assert [run.precision for run in one.runs] == [one.request.reference] == ["file:tiny-F32.gguf"]
+    assert [words.name(run) for run in two.runs] == ["tiny-F32 (llama.cpp)", "other (llama.cpp)"]
+    assert two.runs[0].points[0].decode_ratio.median == 1.0 and one.architecture == "llama"
+    assert words.headline(one, 1, 4).startswith("tiny-F32 (llama.cpp) writes ")
+    model = read(checkpoint.read(FOLDER), "float32")
+    original = ModelWriter(model, PRECISIONS["fp32"], model.config.vocab_size)
+    for point in one.runs[0].points:
+        assert point.flops == original.flops(point.batch, point.depth)
+    with pytest.raises(SystemExit, match="0"):
+        options = ["--depth", "4", "--batch", "1", "--new-tokens", "1", "--rounds", "1", "--gpu", "h100"]
+        cli.main(["speed", str(file), *options, "--quiet", "--no-store"])
+    assert "tiny-F32 (llama.cpp) on h100, estimated" in capsys.readouterr().out
+    with pytest.raises(InvalidInput, match="the model reads at most"):
+        speed(replace(asked, depths=(60_000,)))
+
+
+def test_a_file_alone_has_no_precisions(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = SpeedRequest(str(file))
+    assert checked(checked(alone)) == checked(alone) and checked(alone).reference == "file:tiny-F32.gguf"
+    assert key_of(alone) == key_of(checked(alone)) != key_of(replace(alone, rounds=7))
+    for wrong in ({"precisions": ("int8",)}, {"reference": "bf16"}, {"backends": ("torch",)}, {"revision": "main"}):
+        with pytest.raises(InvalidSpec, match="is a GGUF file: llama"):
+            checked(replace(alone, **wrong))
+    shown = link.Asked(str(file), precisions=("int8",), revision="main", depths=(4,))
+    assert shown.request.alone and checked(shown.request).depths == (4,)
+    assert "--precision" not in view.shell(shown) and "--revision" not in view.shell(shown)
+    monkeypatch.setattr(gguf, "installed", lambda: False)
+    with pytest.raises(UnsupportedModel, match="pip install llama-cpp-python"):
+        speed(alone)
+    with pytest.raises(ModelNotFound, match="no file or folder"):
+        key_of(SpeedRequest("./none.gguf"))
 
 
 def test_without_the_library_it_says_what_to_install(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

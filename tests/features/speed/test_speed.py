@@ -17,6 +17,8 @@ from qfund.engine import key_of, shipped
 from qfund.features.memory.request.budgets import GPUS
 from qfund.features.speed import figures, link, tables, words
 from qfund.features.speed.measure import bounds, energy
+from qfund.features.speed.measure import speed as measure
+from qfund.features.speed.measure.others import Others
 from qfund.features.speed.measure.speed import speed
 from qfund.features.speed.measure.turns import turns
 from qfund.features.speed.measure.writing import ModelWriter
@@ -61,7 +63,7 @@ class _Writer:
 def test_turns_begin_with_another_model_and_warm_up_first() -> None:
     clock = _Clock()
     writers = {"a": _Writer(clock, "a", 0.1, 1.0), "b": _Writer(clock, "b", 0.2, 3.0)}
-    found = turns(writers, [(1, 5), (2, 5)], 4, 2, math.inf, clock, joules=lambda: clock.spent)
+    found = turns(writers, [(1, 5), (2, 5)], 4, 2, math.inf, clock, joules=lambda: clock.spent).taken
     assert clock.calls[:4] == ["b 1x5", "a 1x5", "b 2x5", "a 2x5"]  # the round that warms up
     assert clock.calls[4:] == ["a 1x5", "b 1x5", "a 2x5", "b 2x5", "a 1x5", "b 1x5", "a 2x5", "b 2x5"]
     assert found["b"][2, 5].prefill == pytest.approx([2.0, 2.0])
@@ -71,8 +73,57 @@ def test_turns_begin_with_another_model_and_warm_up_first() -> None:
 
 def test_no_round_begins_when_time_is_up_but_one_is_measured() -> None:
     clock = _Clock()
-    found = turns({"a": _Writer(clock, "a", 0.0, 1.0)}, [(1, 1)], 2, 9, 1.0, clock)
+    found = turns({"a": _Writer(clock, "a", 0.0, 1.0)}, [(1, 1)], 2, 9, 1.0, clock).taken
     assert len(found["a"][1, 1].step) == 1 and not found["a"][1, 1].joules
+
+
+def test_what_takes_too_long_is_less() -> None:
+    """A prompt of a takes 1 s a token, a step 1 s: at 1 × 5 with 16 steps 2 × 5 + 17 s; b is ten times as slow."""
+    clock = _Clock()
+    quick = {"a": _Writer(clock, "a", 1.0, 1.0)}
+    slow = quick | {"b": _Writer(clock, "b", 10.0, 10.0)}
+    assert turns(quick, [(1, 5)], 16, 1, 60.0, clock).new_tokens == 16
+    fewer = turns(quick, [(1, 5), (1, 7)], 16, 1, 60.0, clock)  # 2 × 12 + 2 × 5 s
+    assert (fewer.new_tokens, fewer.without, fewer.left) == (4, (), {})
+    assert len(fewer.taken["a"][1, 7].step) == 1
+    less = turns(quick, [(1, 7), (1, 5)], 16, 1, 30.0, clock)
+    assert less.places == ((1, 5),) and less.without == ((1, 7),)
+    assert less.taken["a"].keys() == {(1, 5)}
+    alone = turns(slow, [(1, 5)], 16, 1, 60.0, clock)
+    assert alone.names == ("a",) and alone.left == {"b": pytest.approx(150.0)} and "b" not in alone.taken
+    never = turns({"b": slow["b"], "a": quick["a"]}, [(1, 5)], 16, 1, 1.0, clock)
+    assert never.names == ("b",) and len(never.taken["b"][1, 5].step) == 1  # the reference is always measured
+
+
+def test_what_took_too_long_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "SECONDS", 0.0)
+    asked = SpeedRequest(
+        str(checkpoints.folder("llama")),
+        ("bf16",),
+        backends=("torch",),
+        depths=(4, 8),
+        batches=(1,),
+        new_tokens=8,
+        rounds=2,
+    )
+    found = speed(asked)
+    assert [run.precision for run in found.runs] == ["fp32"] and found.place == (1, 4)
+    assert "One round of it would take about" in found.refused["bf16 by torch"]
+    assert any("Only 4 tokens were written" in note for note in found.notes)
+    assert any("1 × 8 tokens would have taken longer" in note for note in found.notes)
+    assert words.headline(found, *found.place).startswith("FP32 writes ")
+
+
+def test_a_busy_machine_is_told_by_how_long_threads_waited() -> None:
+    found = make_speed(run("bf16", "torch", point(150, 1500), point(600, 1500, batch=4)))
+    assert words.busy(replace(found, waited=0.04, stolen=0.04)) is None
+    said = str(words.busy(replace(found, waited=0.4, stolen=0.08)))
+    assert "threads waited 40 % of the time" in said and "other machines on the same host took 8 %" in said
+    with Others() as counted:
+        sum(range(100_000))
+    waited, stolen = counted.shares
+    assert all(share is None or 0 <= share <= 1 for share in (waited, stolen))
+    assert msgspec.json.decode(msgspec.json.encode(replace(found, waited=0.4)), type=Speed).waited == 0.4
 
 
 def test_shares_of_bounds_by_hand() -> None:

@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
@@ -20,7 +22,7 @@ from qfund.engine.store import Store
 from qfund.features.compare.request.spec import Spec
 from qfund.features.memory.request.plan import PlanRequest
 from qfund.ui import server, services
-from qfund.ui.server import api, metrics, openapi
+from qfund.ui.server import api, login, metrics, openapi
 from qfund.ui.server.rates import Rate
 from tests.features.compare.reports import make_report
 from tests.ui import pages
@@ -81,6 +83,45 @@ def test_a_key_leads_to_nothing_under_another_kind(client: TestClient, store: St
     store.put(KINDS["compare"], key, make_report(_SPEC))
     assert client.get(f"/api/v1/compare/{key}").status_code == 200
     assert client.get(f"/api/v1/plan/{key}").status_code == 404
+
+
+def test_who_shows_a_key_is_answered_as_who_made_it_and_nobody_else_sees_what_is_theirs(
+    client: TestClient, jobs: FakeJobs, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anna, bert = "a" * 32, "b" * 32
+    monkeypatch.setattr(login, "get_secrets_auth_section", lambda: {"cookie_secret": "of all servers"})
+    every: Any = SimpleNamespace(
+        submit=lambda request, visitor: jobs.submit(request), get=lambda key, *visitor: jobs.get(key)
+    )
+    monkeypatch.setattr(services, "jobs", lambda: services.Signed(every, services.visitor()))
+    monkeypatch.setattr(services, "every_job", lambda: every)
+    own = replace(_SPEC, text="mine")
+    url, keys = f"/api/v1/compare/{key_of(own)}", {who: login.key_for_programs(who) for who in (anna, bert)}
+
+    def shown(key: str, path: str = url) -> tuple[int, dict[str, Any]]:
+        answer = client.get(path, headers={"authorization": f"Bearer {key}"})
+        return answer.status_code, answer.json()
+
+    code, _ = _post(client, "compare", msgspec.json.encode(own), authorization=f"Bearer {keys[anna]}")
+    assert code == 202 and shown(keys[anna])[1]["state"] == "running"
+    assert shown(keys[bert])[0] == client.get(url).status_code == shown("hf_of_a_proxy")[0] == 404
+    jobs.known.clear()
+    store.put(KINDS["compare"], key_of(own), make_report(own))
+    assert shown(keys[anna])[1]["state"] == "done"
+    assert shown(keys[bert])[0] == client.get(url).status_code == 404
+    (row,) = shown(keys[anna], "/api/v1/mine")[1]["results"]
+    assert (row["kind"], row["key"], row["url"]) == ("compare", key_of(own), url)
+    assert shown(keys[bert], "/api/v1/mine") == (200, {"results": []})
+    assert client.get("/api/v1/mine").status_code == 401
+    forged = keys[bert].replace(bert, anna)
+    over = login.key_for_programs(anna, 0.0)
+    for key in (forged, over, f"{keys[anna]}0", "qfund_", "qfund____", "qfund_a_1e3_b", f"qfund_{anna}_99999999999_0"):
+        assert shown(key)[0] == 401
+    assert login.person_of("qfund_a_²_é") is None is login.person_of(f"qfund_{anna}_99999999999_é")
+    monkeypatch.setattr(login, "get_secrets_auth_section", lambda: {"cookie_secret": "another"})
+    assert shown(keys[anna])[0] == 401
+    monkeypatch.setattr(login, "get_secrets_auth_section", dict)
+    assert shown(keys[anna])[0] == 401 and login.person_of(login.key_for_programs(anna)) is None
 
 
 def test_a_failure_is_told(client: TestClient, jobs: FakeJobs) -> None:
@@ -151,12 +192,13 @@ def test_a_network_of_ipv6_is_one_address_and_a_minute_brings_new_ones(monkeypat
 
 def test_the_document_has_every_kind_and_every_reference_leads_somewhere(client: TestClient) -> None:
     found = client.get("/api/v1/openapi.json").json()
-    assert {f"/api/v1/{kind}" for kind in KINDS} | {f"/api/v1/{kind}/{{key}}" for kind in KINDS} == set(found["paths"])
+    paths = {f"/api/v1/{kind}{key}" for kind in KINDS for key in ("", "/{key}")}
+    assert paths | {"/api/v1/mine"} == set(found["paths"])
     text = json.dumps(openapi.document())
     names = {part.partition('"')[0] for part in text.split('"#/components/schemas/')[1:]}
     assert names <= set(found["components"]["schemas"])
     ids = [act["operationId"] for path in found["paths"].values() for act in path.values()]
-    assert len(ids) == len(set(ids)) == 2 * len(KINDS)
+    assert len(ids) == len(set(ids)) == 2 * len(KINDS) + 1
 
 
 def test_metrics_count_what_jobs_did(client: TestClient, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,11 +6,24 @@ from pathlib import Path
 
 from qfund.commandline import measuring, texts
 from qfund.commandline.comparing import CHAT, LIBRARIES, LIKE_LLAMA_CPP, REFERENCE, UNTIL_DECIDED, amounts
-from qfund.commandline.options import ALSO, FILE, JSON, KV, MODEL, REVISION, STORING, names, precision, reference
+from qfund.commandline.options import (
+    ALSO,
+    FILE,
+    JSON,
+    KEPT,
+    KV,
+    MODEL,
+    REVISION,
+    STORING,
+    caches,
+    names,
+    precision,
+    reference,
+)
 from qfund.commandline.progress import Shown, say
 from qfund.commandline.results import Results
 from qfund.commandline.table import Command, Exclusive, Option
-from qfund.core.errors import StoreError
+from qfund.core.errors import QfundError, StoreError
 from qfund.features.compare.command import writing
 from qfund.features.compare.command.printing import EVERYTHING, MARGINS, margin, text
 from qfund.features.compare.request import duration, report, spec, usual
@@ -37,7 +50,7 @@ def _run(options: Namespace) -> None:
         stride=options.stride,
         scoring=options.scoring.lower(),
         files=tuple(options.file or ()),
-        kv=names(options.kv),
+        kv=caches(options),
         imatrix=options.imatrix,
         without=names(options.without),
         texts=() if options.text_folder is None else texts.read_folder(options.text_folder),
@@ -48,7 +61,7 @@ def _run(options: Namespace) -> None:
         request = replace(spec.like_llama_cpp(request), stride=options.stride)
         request = request if options.max_tokens is None else replace(request, max_tokens=options.max_tokens)
     if options.until_decided:
-        request = replace(request, until=margin(options))
+        request = _soon(replace(request, until=margin(options)), options)
     writing.check(options)
     try:
         found = measuring.stored(request, options, _shown(request, options))
@@ -71,6 +84,31 @@ def _reference(options: Namespace) -> str:
     return usual.reference(options.model, options.revision)
 
 
+def _soon(request: spec.Spec, options: Namespace) -> spec.Spec:
+    """With chunks so short that a slow model's first verdict comes within about a minute, as on the page; where it was
+    measured or begun before, with those that it had then."""
+    if options.context or options.stride or (size := duration.size_of(request)) is None:
+        return request
+    looks = not (options.no_store or options.fresh)
+    if looks and (begun := next(filter(_begun, duration.chunkings(request, size)), None)):
+        return begun
+    return duration.with_short_chunks(request, size, [] if options.no_store else _before())
+
+
+def _begun(request: spec.Spec) -> bool:
+    from qfund.engine import key_of, shipped, unfinished
+    from qfund.engine.kinds import kind_of
+    from qfund.engine.store import Store
+
+    try:
+        request, store = spec.checked(request), Store()
+        kind, key = kind_of(request), key_of(request)
+        found = store.get(kind, key) or unfinished.find(store, kind, key) or shipped.find(request, key)
+    except QfundError:  # told where it is measured
+        return False
+    return found is not None
+
+
 def _shown(request: spec.Spec, options: Namespace) -> Shown:
     """Says how long it will take, and after each round what is decided."""
 
@@ -79,7 +117,9 @@ def _shown(request: spec.Spec, options: Namespace) -> Shown:
         if size is None:
             return ""
         took = duration.estimate(spec.checked(request), size, [] if options.no_store else _before())
-        return f"This takes {words.about(took, request.until is not None)}."
+        short = request.context if request.context != options.context else None
+        chunks = f" Read in chunks of {short} tokens, to say something soon (--context reads others)." if short else ""
+        return f"This takes {words.about(took, request.until is not None)}.{chunks}"
 
     return Shown(before, lambda found: words.verdicts(found, decide(found, margin(options))))
 
@@ -104,6 +144,7 @@ COMMAND = Command(
         ),
         FILE,
         KV,
+        *KEPT,
         Option(
             "--imatrix",
             "an importance matrix of this model (llama-imatrix; GGUF or .dat): candidates that are GGUF types are made "

@@ -25,7 +25,7 @@ from qfund.models.decoding.writing import greedy
 from qfund.models.opened import Opened
 from qfund.models.opened import opened as open_model
 from qfund.models.skeleton import predict
-from qfund.precisions.caches import kv_of
+from qfund.precisions.caches import kv_of, must_round
 from qfund.precisions.files import file_names, is_file
 from qfund.precisions.precision import Precision
 from qfund.precisions.table import PRECISIONS
@@ -47,6 +47,8 @@ def compare(spec: Spec, progress: Progress = lambda phase, share: None) -> Repor
     if spec.kv:
         must_cache(found, task)
     prepared = inputs.prepare(spec, opened.source, found, task, _writing(spec, opened, progress))
+    if spec.kv:
+        must_round(spec.kv, max(batch.arguments["input_ids"].shape[1] for batch in prepared.batches))
     refused, files = dict[str, str](), dict[str, File]()
     while True:
         try:

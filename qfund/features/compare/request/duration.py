@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 
 from qfund.checkpoints import catalog, checkpoint
 from qfund.core.errors import QfundError
@@ -101,7 +101,7 @@ def estimate(spec: Spec, size: Size, before: Iterable[Costs]) -> Duration:
     parameters, statistics by the vocabulary.
     """
     known = _nearest(size, before)
-    costs = known or _guess(size)
+    costs = known or _guess(size, catalog.device(), frozenset(filter(multiplies_in, _EMULATED)), _speed())
     grown = size.parameters / costs.parameters
     cached = (name for name in spec.candidates if kv_of(name) and name not in spec.precisions)
     ways = (spec.reference, *spec.precisions, *cached)
@@ -136,14 +136,17 @@ def quick(spec: Spec, size: Size, before: Sequence[Costs]) -> int:
 def with_short_chunks(spec: Spec, size: Size, before: Sequence[Costs]) -> Spec:
     """The same with chunks so short that a first verdict, which takes some of them, comes within about a minute: of a
     slow model whose chunks nobody has chosen."""
+    firsts = {asked: estimate(asked, size, before).first for asked in chunkings(spec, size)}
+    return next(
+        (asked for asked, first in firsts.items() if first <= 1.25 * MINUTE), min(firsts, key=firsts.__getitem__)
+    )
+
+
+def chunkings(spec: Spec, size: Size) -> list[Spec]:
+    """What ``with_short_chunks`` chooses among, the longest chunks first."""
     if spec.context is not None or spec.stride is not None or spec.texts:
-        return spec
-    asked = spec
-    for context in (size.context, 256, 128, 64):
-        asked = replace(spec, context=None if context == size.context else min(context, size.context))
-        if estimate(asked, size, before).first <= 1.25 * MINUTE:
-            break
-    return asked
+        return [spec]
+    return [spec, *(replace(spec, context=context) for context in (256, 128, 64) if context < size.context)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,23 +207,20 @@ def _forward(costs: Costs, name: str) -> float:
     return sum(chosen) / len(chosen)
 
 
-def _slower(dtype: str) -> float:
-    if catalog.device() == "cpu" and dtype in _EMULATED and not multiplies_in(dtype):
-        return _EMULATED[dtype]
-    return _SLOWER.get(dtype, 1.0)
-
-
-def _guess(size: Size) -> Costs:
-    token = 2 * size.parameters / _speed()
+@lru_cache(maxsize=32)
+def _guess(size: Size, device: str, native: frozenset[str], speed: float) -> Costs:
+    """``native``: narrow dtypes that the processor multiplies in; ``speed``: operations a second."""
+    token = 2 * size.parameters / speed
+    slower = _SLOWER | {dtype: times for dtype, times in _EMULATED.items() if device == "cpu" and dtype not in native}
     forward = {
-        row.name: token * _slower(row.dtype) * (_UNPACKED if row.quantizer else 1.0)
+        row.name: token * slower.get(row.dtype, 1.0) * (_UNPACKED if row.quantizer else 1.0)
         for row in PRECISIONS.values()
         if row.family != STORED
     }
     return Costs(
         cpu=cpu_name(),
         threads=0,
-        device=catalog.device(),
+        device=device,
         parameters=size.parameters,
         vocabulary=size.vocabulary,
         context=size.context,

@@ -28,7 +28,7 @@ def here(found: Speed, reference: str) -> bool:
 
 def fastest(found: Speed) -> Mapping[str, tuple[Run, Point]]:
     """By precision (or file) the backend that writes fastest, at the smallest batch after the longest prompt."""
-    batch, depth = min(found.request.batches), max(found.request.depths)
+    batch, depth = found.place
     best: dict[str, tuple[Run, Point]] = {}
     for run in found.runs[1:]:
         point = run.at(batch, depth)

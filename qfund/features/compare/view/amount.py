@@ -34,30 +34,41 @@ def draw(spec: Spec) -> None:
     """The widget, for what has been chosen otherwise."""
     state = st.session_state
     model, amount = state[_DRAWN]
-    if state["choice_model"] != model and state[_KEY] == amount:  # nobody has said how much another one shall read
-        state[_KEY] = UNTIL
-    state[_DRAWN] = state["choice_model"], state[_KEY]
+    chosen = _many()
+    if state["choice_model"] != model and chosen == amount:  # nobody has said how much another one shall read
+        chosen = state[_KEY] = UNTIL
+    state[_DRAWN] = state["choice_model"], chosen
     size, before, most = _size(spec), costs(), int(state[_MOST])
-    chosen = state[_KEY] if state[_KEY] == UNTIL else pickers.amount(_KEY, AMOUNTS)
     quick = [] if size is None else [duration.quick(replace(spec, until=None), size, before)]
     amounts = sorted({*AMOUNTS[::2], *quick, *([] if chosen == UNTIL else [int(chosen)])})
-    st.selectbox(
-        "How much of it",
-        [UNTIL, *amounts],
-        format_func=lambda many: _label(replace(spec, max_tokens=many or most), many == UNTIL, size, before),
-        key=_KEY,
-        width=220,
-        help="Until decided: a first verdict soon, and read on only for candidates whose verdict is open. Or "
-        "at most so many tokens of the text (of each file), from its start: smaller errors, longer wait. Times are of "
-        "this machine.",
-        persist_state="session",
-    )
+    with pickers.typed(_KEY, 220):
+        st.selectbox(
+            "How much of it",
+            [UNTIL, *amounts],
+            format_func=lambda many: _label(replace(spec, max_tokens=many or most), many == UNTIL, size, before),
+            key=_KEY,
+            width=220,
+            help="Until decided: a first verdict soon, and read on only for candidates whose verdict is open. Or "
+            "at most so many tokens of the text (of each file), from its start: smaller errors, longer wait. Times "
+            "are of this machine. Any number may be typed: 6144, 6k.",
+            accept_new_options=True,
+            persist_state="session",
+        )
+
+
+def _many() -> int:
+    """So many tokens, or ``UNTIL``."""
+    state = st.session_state
+    if state[_KEY] == UNTIL:
+        state[f"{_KEY}_held"] = UNTIL  # until a number is typed that there is
+        return UNTIL
+    return pickers.amount(_KEY, AMOUNTS)
 
 
 def chosen(spec: Spec) -> Spec:
     """``spec`` with what is chosen here."""
-    if st.session_state[_KEY] != UNTIL:
-        return replace(spec, max_tokens=pickers.amount(_KEY, AMOUNTS), until=None)
+    if (many := _many()) != UNTIL:
+        return replace(spec, max_tokens=many, until=None)
     return replace(
         spec, max_tokens=int(st.session_state[_MOST]), until=st.session_state[_MARGIN] or link.shown_margin()
     )

@@ -5,7 +5,7 @@ from dataclasses import replace
 import streamlit as st
 
 from qfund.checkpoints import catalog
-from qfund.core.errors import InvalidInput, QfundError
+from qfund.core.errors import InvalidInput, InvalidSpec, QfundError
 from qfund.core.text import decoded, unmarked
 from qfund.features.compare.link import MAX_TEXT, usual_reference
 from qfund.features.compare.request import usual
@@ -29,6 +29,8 @@ _KEYS = (
 )
 #: Characters of all files together that this page takes; the command line takes more.
 MAX_FILES = 400_000
+#: Tokens of a chunk, and between two.
+_LONGEST = 131_072
 _SCORED = {
     ALL: "Every position",
     SECOND_HALF: "The second half of each chunk",
@@ -247,28 +249,23 @@ def _rows(spec: Spec) -> list[Precision]:
 
 def _options() -> None:
     with st.popover("Options", icon=":material/tune:"):
-        st.number_input(
+        pickers.count(
             "Tokens in a chunk",
-            min_value=2,
-            max_value=131_072,
-            value=None,
-            step=1,
+            "choice_context",
+            None,
+            least=2,
+            most=_LONGEST,
             placeholder="the model's own, at most 512",
-            key="choice_context",
-            help="A text is read in chunks of this many tokens; nothing is carried from one to the next.",
-            persist_state="session",
+            explained="A text is read in chunks of this many tokens; nothing is carried from one to the next.",
         )
-        st.number_input(
+        pickers.count(
             "Stride in tokens",
-            min_value=1,
-            max_value=131_072,
-            value=None,
-            step=1,
+            "choice_stride",
+            None,
+            most=_LONGEST,
             placeholder="none: chunks do not overlap",
-            key="choice_stride",
-            help="A new chunk begins every so many tokens. Chunks then overlap, and what they share is context, scored "
-            "once: tokens are predicted from more context, and the comparison takes longer.",
-            persist_state="session",
+            explained="A new chunk begins every so many tokens. Chunks then overlap, and what they share is context, "
+            "scored once: tokens are predicted from more context, and the comparison takes longer.",
         )
         st.selectbox(
             "Score",
@@ -336,17 +333,17 @@ def draft() -> Spec:
 
 def _without_amount() -> Spec:
     state = st.session_state
-    context, stride, source = state["choice_context"], state["choice_stride"], state["choice_source"]
+    source = state["choice_source"]
     return Spec(
         model=str(state["choice_model"] or ""),
         reference=str(state["choice_reference"]),
         precisions=tuple(state["choice_precisions"]),
         text=unmarked(str(state["choice_text"])) if source == OWN_TEXT else None,
-        context=None if context is None else int(context),
+        context=pickers.counted("choice_context", 2, _LONGEST),
         revision=str(state["choice_revision"] or "").strip() or None,
         also=tuple(state["choice_also"] or ()),
         libraries=bool(state["choice_libraries"]),
-        stride=None if stride is None else int(stride),
+        stride=pickers.counted("choice_stride", 1, _LONGEST),
         scoring=str(state["choice_scoring"]),
         texts=tuple(state["choice_texts"]) if source == OWN_FILES else (),
         files=pickers.named_files("choice_quantized"),
@@ -362,6 +359,9 @@ def asked() -> Spec:
     Raises:
         QfundError: a choice that cannot be measured, with what to choose instead.
     """
+    for name, least in (("context", 2), ("stride", 1)):
+        if problem := pickers.wrong(st.session_state[f"choice_{name}"], least, _LONGEST):
+            raise InvalidSpec(problem, "Mend it under Options, or leave it empty.")
     spec = draft()
     if spec.text is not None:
         if not spec.text.strip():

@@ -20,18 +20,30 @@ _CANDIDATE = st.column_config.TextColumn(width=210)
 
 
 def draw(found: Answer) -> None:
-    report: Report = found.result
     every = st.toggle("All metrics", key="all_metrics")
-    frame = once(found, f"fidelity text {every}", lambda report: metrics_text(report, every))
+    if not once(found, f"fidelity {every}", lambda report: _table(report, every)):
+        return
+    charts = st.expander(
+        "How large the differences are, and how they grow from block to block",
+        icon=":material/show_chart:",
+        key="charts",
+        on_change="rerun",
+    )
+    if charts.open:
+        with charts:
+            _charts(found)
+
+
+def _table(report: Report, every: bool) -> bool:
+    """All metrics that there are; whether there are any."""
+    frame = metrics_text(report, every)
     if frame.empty:
         st.info(nothing_compared(report))
-        return
+        return False
     many = len(report.results) > phrases.FEW
     names = [result.precision for result in report.results]
     st.dataframe(
-        once(found, f"fidelity by precision {every}", lambda report: metrics_by_precision(report, every))
-        if many
-        else frame,
+        metrics_by_precision(report, every) if many else frame,
         hide_index=True,
         column_config={
             "Metric": st.column_config.TextColumn(pinned=True, width=225),
@@ -46,15 +58,7 @@ def draw(found: Answer) -> None:
         alt="Every metric of every candidate with its interval, the noise floor and its definition",
     )
     st.caption(how_sure(report))
-    charts = st.expander(
-        "How large the differences are, and how they grow from block to block",
-        icon=":material/show_chart:",
-        key="charts",
-        on_change="rerun",
-    )
-    if charts.open:
-        with charts:
-            _charts(found)
+    return True
 
 
 def _charts(found: Answer) -> None:

@@ -20,6 +20,8 @@ VERDICTS = {
 }
 #: Damage that can be negative: noise can make a perplexity better.
 SIGNED = frozenset({"perplexity_ratio"})
+#: Per cent of a perplexity that nobody asks about: said to be less than that.
+LEAST = 0.001
 
 
 def ends_of(finding: Finding) -> tuple[float, float]:
@@ -53,10 +55,18 @@ def between(finding: Finding, sign: bool = False) -> str:
     )
 
 
+def unchanged(finding: Finding) -> str:
+    """``less than 0.001 %``, where neither a perplexity's damage nor its interval is as much; else nothing."""
+    largest = times(finding) * max(map(abs, (*ends_of(finding), finding.estimate.value)))
+    return f"less than {LEAST:g} %" if finding.metric in SIGNED and 0 < largest < LEAST else ""
+
+
 def phrase(finding: Finding) -> str:
     """``0.4 % worse perplexity (0.1 to 0.7 %)``, and no claim that the interval does not bear."""
     low, high = ends_of(finding)
     value, seen = finding.estimate.value, between(finding, sign=low < 0)
+    if small := unchanged(finding):
+        return f"no change of perplexity: {small}"
     if finding.metric == "perplexity_ratio":
         if finding.estimate.low is not None and low <= 0 <= high:
             return f"no measurable change of perplexity ({seen or number(finding, value)} %)"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import DynamicCache
 
-from qfund.core.errors import InvalidSpec, UnsupportedModel
+from qfund.core.errors import UnsupportedModel
 from qfund.core.intervals import Vector
 from qfund.core.metrics.estimates import estimates
 from qfund.core.progress import Progress
@@ -22,10 +22,10 @@ from qfund.models import environment, inputs
 from qfund.models import opened as models
 from qfund.models.comparison.positions import Candidate, Comparison
 from qfund.models.decoding import cache as caches
-from qfund.models.decoding.reading import must_cache
+from qfund.models.decoding.reading import in_turns, must_cache
 from qfund.models.forward import arithmetic, explained
 from qfund.models.inputs import Batch
-from qfund.precisions.caches import parts
+from qfund.precisions.caches import keeping, must_round, parts
 from qfund.precisions.precision import Precision
 from qfund.precisions.table import PRECISIONS
 from qfund.version import VERSION
@@ -47,12 +47,7 @@ def kv(request: KvRequest, progress: Progress = lambda phase, share: None) -> Kv
     row = PRECISIONS[request.precision]
     chunks = [chunk for batch in prepared.batches for chunk in _chunks(batch)]
     longest = max(chunk.ids.shape[1] for chunk in chunks)
-    if request.first + request.window >= longest:
-        raise InvalidSpec(
-            f"first + window is {request.first + request.window:,}, and no context is longer than {longest:,} tokens: "
-            "nothing would be rounded.",
-            "Keep fewer tokens as computed, or give a longer context.",
-        )
+    must_round((keeping(name, request.first, request.window) for name in request.kv), longest)
     with opened.loaded((request.precision,), lambda phase: progress(phase, 0.0)) as (loaded,):
         run = _Run(loaded.model, row, request, longest)
         for number, chunk in enumerate(chunks):
@@ -109,7 +104,7 @@ class _Run:
 
     def chunk(self, chunk: _Chunk) -> None:
         plain: Any = DynamicCache(config=self._model.config)
-        reference = self._read(chunk.ids, plain, 0)[chunk.scored]
+        reference = self._read(chunk.ids, plain)[chunk.scored]
         if chunk.ids.shape[1] == self._longest:
             self.reference_bytes = sum(
                 layer.keys.nbytes + layer.values.nbytes
@@ -133,18 +128,13 @@ class _Run:
     def needles(self, ids: Tensor) -> None:
         """Passages in a text [1, tokens] asked for again, with the cache as computed (``""``) and with each other."""
         self._recalled[""], self.asked = recalled(
-            ids, lambda given: self._read(given, DynamicCache(config=self._model.config), 0)
+            ids, lambda given: self._read(given, DynamicCache(config=self._model.config))
         )
         for name in self._request.kv:
             if name not in self.problems:
-                window = self._request.waits(name)
 
-                def read(given: Tensor, name: str = name, window: int = window) -> Tensor:
-                    return self._read(
-                        given,
-                        caches.rounding(self._model.config, *parts(name), self._request.first, window),
-                        window,
-                    )
+                def read(given: Tensor, name: str = name) -> Tensor:
+                    return self._read(given, self._cache(name), *self._request.keeps(name))
 
                 self._recalled[name], _ = recalled(ids, read)
 
@@ -152,25 +142,22 @@ class _Run:
         return self._recalled[name] / self.asked if self.asked else None
 
     def _rounded(self, name: str, chunk: _Chunk) -> Tensor:
-        window = self._request.waits(name)
-        cache = caches.rounding(self._model.config, *parts(name), self._request.first, window)
-        found = self._read(chunk.ids, cache, window)
+        cache = self._cache(name)
+        found = self._read(chunk.ids, cache, *self._request.keeps(name))
         if chunk.ids.shape[1] == self._longest:
             self._bytes[name] = caches.sizes(cache).stored
         return found
 
+    def _cache(self, name: str) -> DynamicCache:
+        return caches.rounding(self._model.config, *parts(name), *self._request.keeps(name))
+
     @torch.inference_mode()
-    def _read(self, ids: Tensor, cache: DynamicCache, window: int) -> Tensor:
-        """Logits [tokens, vocabulary]. With a window, the first tokens that stay as computed are read together, and
-        then as many at a time as the window holds."""
-        first = self._request.first if window else 0
-        head = [ids[:, :first]] if 0 < first < ids.shape[1] else []
-        rest = ids[:, first:] if head else ids
-        pieces = [*head, *rest.split(window or rest.shape[1], 1)]
+    def _read(self, ids: Tensor, cache: DynamicCache, first: int = 0, window: int = 0) -> Tensor:
+        """Logits [tokens, vocabulary]."""
         found = []
         with explained(self._model, self._row), arithmetic(self._row):
-            for piece in pieces:
-                given = piece.to(self._model.device)
+            for begin, end in in_turns(ids.shape[1], first, window):
+                given = ids[:, begin:end].to(self._model.device)
                 found.append(self._model(input_ids=given, past_key_values=cache, use_cache=True).logits[0])
         return torch.cat(found)
 

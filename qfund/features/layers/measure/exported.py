@@ -17,10 +17,10 @@ from qfund.core.errors import InvalidSpec, QfundError, UnavailablePrecision, Uns
 from qfund.core.metrics.estimates import estimates
 from qfund.core.progress import Progress
 from qfund.features.layers.measure.opening import Opening, opening
-from qfund.features.layers.measure.packed import packed
+from qfund.features.layers.measure.packed import packed, stacked
 from qfund.features.layers.measure.searched import split
 from qfund.features.layers.measure.swapped import REFERENCE, Heard, mixed
-from qfund.features.layers.request.exports import METHOD, METHODS, Exported, must_hold
+from qfund.features.layers.request.exports import METHOD, Exported, must_hold
 from qfund.features.layers.request.recipe import Recipe
 from qfund.models import loading, meta
 from qfund.models.forward import explained, run
@@ -133,11 +133,11 @@ def _must_be_layers(model: nn.Module, modules: Mapping[str, str], method: str) -
     known = (nn.Linear, Conv1D) if method == "bitsandbytes" else (nn.Linear,)
     for name in modules:
         module = model.get_submodule(name)
-        if type(module) not in known:
-            others = [other for other in METHODS if type(module) is Conv1D and other == "bitsandbytes"]
+        if type(module) not in known and not (method == METHOD and stacked(module)):
+            other = "Export it by bitsandbytes, with nf4 or fp4. " if type(module) is Conv1D else ""
+            other = f"Export it by {METHOD}, with integers. " if stacked(module) else other
             raise UnsupportedModel(
-                f"{name} is a {type(module).__name__}; {method} holds plain linear layers only.",
-                f"Export it by {others[0]}, with nf4 or fp4. {AS_TEXT}" if others else AS_TEXT,
+                f"{name} is a {type(module).__name__}; {method} holds plain linear layers only.", f"{other}{AS_TEXT}"
             )
 
 

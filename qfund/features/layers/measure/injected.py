@@ -6,7 +6,7 @@ that the reference gave it. So errors do not add up along the model: what is see
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,7 +26,6 @@ from qfund.models import environment, footprint
 from qfund.models.cache import model_cache
 from qfund.models.forward import run
 from qfund.precisions.precision import Precision
-from qfund.precisions.table import PRECISIONS
 from qfund.stream.borrowing import Forward, borrowed
 from qfund.stream.mixed import Mixed
 from qfund.stream.walker import NotStreamable, Way
@@ -43,15 +42,7 @@ def layers(request: LayersRequest, progress: Progress = lambda phase, share: Non
     started = time.perf_counter()
     request = checked(request)
     opened = opening(request, progress)
-    errors = {(name, row): _Error() for row, names in opened.places.of.items() for name in names}
-    seen = {name: _Seen(place) for name, place in opened.places.every.items()}
-    try:
-        sizes, whole = _streamed(opened, request, errors, seen, progress), None
-    except NotStreamable as error:
-        for key in errors:
-            errors[key] = _Error()
-        seen = {name: _Seen(place) for name, place in opened.places.every.items()}
-        sizes, whole = _whole(opened, request, errors, seen, progress), str(error)
+    errors, seen, sizes, whole = _measured(opened, request.also, progress)
     foretold = scores(opened, progress) if request.gradient else {}
     return Layers(
         request=request,
@@ -69,6 +60,32 @@ def layers(request: LayersRequest, progress: Progress = lambda phase, share: Non
         whole=whole,
         notes=(*notes(opened), *_silent(seen)),
     )
+
+
+def noise(opened: Opening, also: Sequence[str], progress: Progress) -> Scores:
+    """Of every module in every precision that converts it: Σ(y′ − y)² / Σy² of its own output, 0 of modules that this
+    text does not run. It is in no unit of the model's outputs.
+
+    Raises:
+        QfundError: the model cannot be run.
+    """
+    errors, *_ = _measured(opened, also, progress)
+    return {key: error.noise / error.signal if error.signal else 0.0 for key, error in errors.items()}
+
+
+def _measured(
+    opened: Opening, also: Sequence[str], progress: Progress
+) -> tuple["Errors", dict[str, "_Seen"], "Sizes", str | None]:
+    """The pass; last why whole models were loaded, where they were."""
+    errors = {(name, row): _Error() for row, names in opened.places.of.items() for name in names}
+    seen = {name: _Seen(place) for name, place in opened.places.every.items()}
+    try:
+        return errors, seen, _streamed(opened, also, errors, seen, progress), None
+    except NotStreamable as error:
+        why = str(error)
+    errors = {key: _Error() for key in errors}
+    seen = {name: _Seen(place) for name, place in opened.places.every.items()}
+    return errors, seen, _whole(opened, errors, seen, progress), why
 
 
 Errors = dict[tuple[str, str], "_Error"]
@@ -183,13 +200,13 @@ def _first(output: Any) -> Tensor:
 
 
 def _streamed(
-    opened: Opening, request: LayersRequest, errors: Errors, seen: Mapping[str, _Seen], progress: Progress
+    opened: Opening, also: Sequence[str], errors: Errors, seen: Mapping[str, _Seen], progress: Progress
 ) -> Sizes:
     """
     Raises:
         NotStreamable: the model cannot be run part by part.
     """
-    walk = Mixed(opened.opened.as_read, Way(REFERENCE, opened.reference), opened.rows, also=request.also)
+    walk = Mixed(opened.opened.as_read, Way(REFERENCE, opened.reference), opened.rows, also=also)
     walk.must_fit(model_cache().budget)
     with _observed(walk.reference.model, walk.module_in, errors, seen):
         walk.run([batch.arguments for batch in opened.prepared.batches], _Deaf(), progress)
@@ -209,9 +226,7 @@ class _Deaf:
     def tile(self, batch: int, start: int, vocabulary: int, logits: Mapping[str, Any]) -> None: ...
 
 
-def _whole(
-    opened: Opening, request: LayersRequest, errors: Errors, seen: Mapping[str, _Seen], progress: Progress
-) -> Sizes:
+def _whole(opened: Opening, errors: Errors, seen: Mapping[str, _Seen], progress: Progress) -> Sizes:
     """Two whole models at a time: the reference, and a precision."""
     sizes: Sizes = {}
     for number, row in enumerate(opened.rows):
@@ -220,7 +235,7 @@ def _whole(
         def step(phase: str, share: float = number / len(opened.rows)) -> None:
             progress(phase, share)
 
-        with opened.opened.loaded((request.reference, row.name), step) as (reference, other):
+        with opened.opened.loaded((opened.reference.name, row.name), step) as (reference, other):
             step(f"running {row.label}")
 
             def module_in(name: str, _: str, model: Any = other.model, row: Precision = row) -> Forward:
@@ -230,10 +245,10 @@ def _whole(
             looked = {name: _Seen(record.place) for name, record in seen.items()} if number else seen
             with _observed(reference.model, module_in, asked, looked):
                 for batch in opened.prepared.batches:
-                    run(reference.model, batch, PRECISIONS[request.reference])
+                    run(reference.model, batch, opened.reference)
             for name, record in looked.items():
                 seen[name].ran |= record.ran
-            sizes[request.reference] = opened.places.sizes(reference.footprint)
+            sizes[opened.reference.name] = opened.places.sizes(reference.footprint)
             sizes[row.name] = opened.places.sizes(other.footprint)
     return sizes
 

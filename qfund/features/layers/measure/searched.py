@@ -3,7 +3,7 @@ precisions on another text."""
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -20,6 +20,7 @@ from qfund.core.units import bytes_text
 from qfund.features.compare.request import pairs
 from qfund.features.layers.measure.choosing import Choosing, Damages, choosing
 from qfund.features.layers.measure.gradient import scores
+from qfund.features.layers.measure.injected import noise
 from qfund.features.layers.measure.kept import Keeping
 from qfund.features.layers.measure.opening import Opening, notes, opening
 from qfund.features.layers.measure.swapped import changed, mixes
@@ -82,6 +83,11 @@ def recipe(request: RecipeRequest, progress: Progress = lambda phase, share: Non
     largest = max(row.bytes for row in uniform)
     least = offered.smallest
     steps = [least + (largest - least) * step // (FRONTIER - 1) for step in range(FRONTIER)]
+    if request.by == "injected":
+        said.append(
+            "Modules' own errors say little of what the model's outputs lose: prefer single swaps, or gradients where "
+            "the model fits in memory. What was measured on the test text holds whatever chose the recipe."
+        )
     frontier = [offered.mixture(choices, found) for step in steps if (found := solve(choices, step - offered.rest))]
     return Recipe(
         request=request,
@@ -110,10 +116,19 @@ def _damages(
     """What each group costs in each precision, in nat and in likeliest outputs where that is measured, and what every
     precision costs everywhere, on the search text."""
     everywhere, singles = offered.everywhere, offered.singles
-    if request.by == "gradient":
-        scored = scores(search, progress)
-        damages = {(group, row): math.fsum(scored[name, row] for name in group) for group, row in singles}
-        seen = mixes(search, list(everywhere.values()), request.also, progress, keeping).positions
+    if request.by != "swaps":
+
+        def cheap(phase: str, share: float) -> None:
+            progress(phase, share / 2)
+
+        def dear(phase: str, share: float) -> None:
+            progress(phase, 0.5 + share / 2)
+
+        scored = scores(search, cheap) if request.by == "gradient" else noise(search, request.also, cheap)
+        damages: Damages = {(group, row): math.fsum(scored[name, row] for name in group) for group, row in singles}
+        seen = mixes(search, list(everywhere.values()), request.also, dear, keeping).positions
+        if request.by == "injected":
+            damages = in_nat(damages, {row: mean(seen[mix.name]) for row, mix in everywhere.items()})
         moved = None
     else:
         every = [*singles.values(), *everywhere.values()]
@@ -121,6 +136,13 @@ def _damages(
         damages = {key: mean(seen[mix.name]) for key, mix in singles.items()}
         moved = {key: _moved(seen[mix.name]) for key, mix in singles.items()}
     return damages, moved, {row: mean(seen[mix.name]) for row, mix in everywhere.items()}
+
+
+def in_nat(damages: Damages, everywhere: Mapping[str, float]) -> Damages:
+    """Modules' own errors as a divergence: in each precision such shares of what that costs everywhere. So sums of one
+    precision are as measured, and how modules rank in it is theirs alone."""
+    sums = {row: math.fsum(damage for (_, own), damage in damages.items() if own == row) for row in everywhere}
+    return {(group, row): damage * everywhere[row] / (sums[row] or 1.0) for (group, row), damage in damages.items()}
 
 
 def _left_on_gpu(request: RecipeRequest, said: list[str]) -> int:

@@ -112,11 +112,10 @@ def mixes(
         )
     kept = keeping.of(opened, also) if keeping else None
     found, why = kept.get(asked) if kept else ({}, None)
-    parts = slices(opened, [mix for mix in asked if mix.name not in found])
-    for number, part in enumerate(parts):
+    for part in slices(opened, [mix for mix in asked if mix.name not in found]):
 
-        def told_of(phase: str, share: float, done: int = number) -> None:
-            progress(phase, (done + share) / len(parts))
+        def told_of(phase: str, share: float, done: int = len(found), new: int = len(part)) -> None:
+            progress(phase, (done + new * share) / len(asked))  # what was kept is done
 
         heard, why = _walked(opened, part, also, told_of)
         measured = {name: told(candidate.positions()) for name, candidate in heard.candidates.items()}

@@ -31,7 +31,10 @@ FUSED = {
 SCORES = {
     "swaps": "single swaps: each part in each precision, all else the reference",
     "gradient": "gradients: one backward pass per batch, with the whole model in memory in all precisions",
+    "injected": "modules' own errors: one streamed pass, the cheapest, and a poor guide to what outputs lose",
 }
+#: The same in a sentence that says what something was foretold from.
+FROM = {"swaps": "single swaps", "gradient": "gradients", "injected": "modules' own errors"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ class Mixture:
         precision: the name where all modules have one; None for a mix.
         modules: module → precision.
         bytes: of the whole model; ``bits`` per weight of these modules.
-        predicted: the sum of the damages of single swaps on the search text, in nat; ``kl`` is the mean KL divergence
+        predicted: the sum of the damages on the search text, in nat; ``kl`` is the mean KL divergence
             measured on the test text and ``changed`` the share of its positions with another likeliest output.
     """
 
@@ -151,7 +154,10 @@ def checked(request: RecipeRequest) -> RecipeRequest:
     if request.changed is not None and not 0 < request.changed < 1:
         raise InvalidSpec(f"{request.changed:g} of all positions may change.", "Give a share above 0, below 1: 0.02.")
     if request.changed is not None and request.by != "swaps":
-        raise InvalidSpec("Gradients do not foretell which likeliest outputs change.", "Give --kl, or --by swaps.")
+        raise InvalidSpec(
+            f"{FROM[request.by].capitalize()} do not foretell which likeliest outputs change.",
+            "Give --kl, or --by swaps.",
+        )
     if request.budget is not None and request.budget <= 0:
         raise InvalidSpec(f"The budget is {request.budget:,} bytes.", "Give an amount of memory: 3GiB.")
     if request.bits is not None and not (math.isfinite(request.bits) and 0 < request.bits <= 64):

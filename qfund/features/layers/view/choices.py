@@ -21,7 +21,11 @@ TOKENS = (512, 1024, 2048, 4096, 16_384)
 CONTEXTS = (2048, 8192, 32_768, 131_072)
 #: How parts are offered.
 _PARTS = {"module": "single modules", "kind": "kinds of modules", "block": "blocks"}
-_BY = {"swaps": "single swaps", "gradient": "gradients: one pass, the model in memory"}
+_BY = {
+    "swaps": "single swaps",
+    "gradient": "gradients: one pass, the model in memory",
+    "injected": "modules' own errors: one pass, a poor guide",
+}
 _ALIKE = {"qkv": "queries, keys, values", "gate-up": "gate and up", "block": "all of a block", "kind": "each kind"}
 assert (set(_PARTS), set(_BY), set(_ALIKE)) == (set(PARTS), set(SCORES), set(ALIKE))
 
@@ -104,7 +108,7 @@ def draw(asked: Asked) -> tuple[Asked, bool]:
             precisions=precisions or asked.precisions,
             view=str(view or "swaps"),
             part=str(part),
-            tokens=int(tokens or 2048),
+            tokens=tokens,
             revision=revision,
             also=also,
             gradient=bool(gradient),
@@ -147,7 +151,7 @@ def _limit(asked: Asked) -> Asked:
         try:
             return replace(asked, size=budgets.parse_budget(typed))
         except InvalidSpec as error:
-            st.caption(literal(f":red[{error.message} {error.remedy}]"))
+            st.caption(f":red[{literal(f'{error.message} {error.remedy}')}]")
             return asked
     if asked.limit == "gpu":
         gpu = st.selectbox(
@@ -159,7 +163,7 @@ def _limit(asked: Asked) -> Asked:
             persist_state="session",
         )
         context = pickers.tokens("Context", "layers_context", CONTEXTS, 160)
-        return replace(asked, gpu=str(gpu), context=int(context or asked.context))
+        return replace(asked, gpu=str(gpu), context=context)
     (low, high), times = RANGES[asked.limit], 100 if asked.limit == "changed" else 1
     value = st.number_input(
         {"bits": "Bits per weight", "kl": "Nat", "changed": "Percent"}[asked.limit],

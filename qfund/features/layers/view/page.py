@@ -19,6 +19,7 @@ from qfund.features.layers.request.recipe import Recipe
 from qfund.features.layers.request.swaps import Swaps
 from qfund.features.layers.view import choices
 from qfund.ui import columns, downloads, folding, progress, services
+from qfund.ui.drawn import once
 from qfund.ui.services import Answer
 from qfund.ui.states import literal, told
 
@@ -63,6 +64,21 @@ def _swaps(answer: Answer, asked: Asked) -> None:
     name = choices.look(asked, found.request.precisions)
     st.header(literal(words.swaps_headline(found, name)), anchor=False)
     ADDRESS.show(replace(asked, look=name))
+    alone = _alone(asked)
+    other = None if alone is None else alone.result
+    beside = "" if alone is None or other is None else f"{alone.key} {other.created}"
+    once(answer, f"swaps in {name} beside {beside}", lambda found: _swapped(found, name, other))
+
+
+def _alone(asked: Asked) -> Answer | None:
+    """What rounding does to the modules' own outputs, where that was measured too."""
+    try:
+        return services.look_up(asked.layers)
+    except QfundError:
+        return None
+
+
+def _swapped(found: Swaps, name: str, alone: Layers | None) -> None:
     frame = tables.swapped(found)
     st.plotly_chart(
         figures.heat_map(_in_order(frame, found), "kl", "KL (nat)"),
@@ -71,7 +87,7 @@ def _swaps(answer: Answer, asked: Asked) -> None:
         alt="KL divergence at the outputs for each part of the model in each precision",
     )
     st.markdown(literal(words.additivity(found, name)))
-    _forgiven(found, asked)
+    _forgiven(found, alone)
     st.caption(literal(" ".join(found.notes)))
     with st.expander("Numbers", icon=":material/table:"):
         st.dataframe(frame.drop(columns="precision"), hide_index=True, height=columns.HEIGHT, key="layers_swap_table")
@@ -83,19 +99,15 @@ def _in_order(frame: Any, found: Swaps) -> Any:
     return frame.sort_values("part", key=lambda parts: parts.map(order.index), kind="stable")
 
 
-def _forgiven(found: Swaps, asked: Asked) -> None:
+def _forgiven(found: Swaps, alone: Layers | None) -> None:
     """Injected against propagated errors, where both were measured."""
-    try:
-        other = services.look_up(asked.layers)
-    except QfundError:
-        return
-    if other.result is None:
+    if alone is None:
         st.caption(
             ":material/info: Measure “Each alone” with the same choices to see which errors the rest of the "
             "network forgives."
         )
         return
-    frame = tables.against(other.result, found)
+    frame = tables.against(alone, found)
     st.markdown("**What the network forgives, and what it amplifies**")
     st.plotly_chart(
         figures.forgiven(frame),
@@ -112,9 +124,8 @@ def _modules(answer: Answer, asked: Asked) -> None:
     name = choices.look(asked, found.request.precisions)
     st.header(literal(words.injected_headline(found, name)), anchor=False)
     ADDRESS.show(replace(asked, look=name))
-    frame = tables.injected(found)
     value, title = "relative_l2", "relative error"
-    if frame["score"].notna().any():
+    if any(row.score is not None for module in found.modules for row in module.injected.values()):
         value = st.segmented_control(
             "Show",
             list(_SHOWN),
@@ -124,14 +135,23 @@ def _modules(answer: Answer, asked: Asked) -> None:
             required=True,
         )
         title = "KL foretold (nat)" if value == "score" else title
+    once(answer, f"modules by {value}", lambda found: _heat_map(found, str(value), title))
+    names = [row.name for row in found.modules]
+    chosen = st.selectbox("Look into a module", names, key="layers_module", width=420)
+    once(answer, f"module {chosen}", lambda found: _module(found, str(chosen)))
+
+
+def _heat_map(found: Layers, value: str, title: str) -> None:
     st.plotly_chart(
-        figures.heat_map(frame, str(value), title),
+        figures.heat_map(tables.injected(found), value, title),
         config=axes.CONFIG,
         key=f"layers_{value}",
         alt=f"{title} of each module in each precision",
     )
-    names = [row.name for row in found.modules]
-    chosen = st.selectbox("Look into a module", names, key="layers_module", width=420)
+
+
+def _module(found: Layers, chosen: str) -> None:
+    """One of them, and all in numbers."""
     row = next(row for row in found.modules if row.name == chosen)
     st.markdown(literal(words.module_sentence(row)))
     left, right = st.columns(2, gap="medium")
@@ -151,11 +171,25 @@ def _modules(answer: Answer, asked: Asked) -> None:
             )
     st.caption(literal(" ".join(found.notes)))
     with st.expander("Numbers", icon=":material/table:"):
-        st.dataframe(frame.drop(columns="precision"), hide_index=True, height=columns.HEIGHT, key="layers_table")
+        frame = tables.injected(found).drop(columns="precision")
+        st.dataframe(frame, hide_index=True, height=columns.HEIGHT, key="layers_table")
 
 
 def _recipe(answer: Answer, asked: Asked) -> None:
     found: Recipe = answer.result
+    once(answer, "recipe", _found)
+    _other_tools(found, asked)
+    downloads.download(
+        f"The recipe ({recipes.label(found.recipe)})",
+        lambda: msgspec.json.encode(recipes.document(found)),
+        "recipe.json",
+        "application/json",
+        "download",
+        "layers_recipe",
+    )
+
+
+def _found(found: Recipe) -> None:
     st.header(literal(words.recipe_headline(found)), anchor=False)
     st.plotly_chart(
         figures.frontier(tables.mixtures(found), found.budget),
@@ -172,15 +206,6 @@ def _recipe(answer: Answer, asked: Asked) -> None:
             height=columns.HEIGHT,
             key="layers_assigned",
         )
-    _other_tools(found, asked)
-    downloads.download(
-        f"The recipe ({recipes.label(found.recipe)})",
-        lambda: msgspec.json.encode(recipes.document(found)),
-        "recipe.json",
-        "application/json",
-        "download",
-        "layers_recipe",
-    )
 
 
 def _other_tools(found: Recipe, asked: Asked) -> None:

@@ -184,7 +184,7 @@ def _writing(asked: Asked) -> None:
     except QfundError:
         found = None
     if found is not None:
-        batch, depth = speed_words.looked_at(found)
+        batch, depth = found.place
         said = [speed_words.headline(found, batch, depth), *speed_words.why(found, batch, depth)]
         st.markdown("\n".join(f"- {literal(sentence)}" for sentence in said))
         st.caption(literal(f"Measured on {found.environment.cpu}, {found.created[:10]}."))

@@ -197,11 +197,11 @@ def _missing(precision: str, way: str) -> str | None:
 def expected(way: str, full: Footprint, base: int, low: int) -> int:
     """Bytes that a way may need, generously: ``full`` in fp32, ``base`` before it is quantised, ``low`` at the end."""
     largest = _TEMPORARIES * max((row.bytes for row in full.tensors), default=0)
-    if way == "direct":
+    if way in ("direct", "quantised-direct"):
         return low + largest
     if way == "deepcopy":
         return 2 * full.bytes + max(low - full.bytes, 0) + largest
-    if way in ("quantised-direct", "torchao-direct"):
+    if way == "torchao-direct":
         return max(base, low) + largest
     return max(full.bytes, low, base) + largest
 

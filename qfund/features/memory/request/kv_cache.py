@@ -144,7 +144,9 @@ def _layers(fields: Config) -> tuple[list[str], list[int | None]]:
         return ["full_attention" if window is None else "sliding_attention"] * layers, [window] * layers
     if windows is None:
         windows = [fields.need("sliding_window") if name in _WINDOWED else None for name in types]
-    return list(types), list(windows)
+    # A window that is no number of tokens is told as any other field is.
+    named = (Config({"sliding_window": window}, fields.kind) for window in windows)
+    return list(types), [each.find("sliding_window") for each in named]
 
 
 def _keys_and_values(fields: Config) -> tuple[str, int, int]:
@@ -246,18 +248,28 @@ KV_OF = {"float64": "fp64", "float32": "fp32", "bfloat16": "bf16", "float16": "f
 
 
 def kv_bytes(
-    cache: Iterable[CacheLayers], batch: int, context: int, kv: KvFormat, values: KvFormat | None = None
+    cache: Iterable[CacheLayers],
+    batch: int,
+    context: int,
+    kv: KvFormat,
+    values: KvFormat | None = None,
+    kept: int = 0,
+    plain: KvFormat | None = None,
 ) -> int:
     """batch × tokens × layers × (keys + values) × bytes, and scales, after ``context`` tokens.
 
     A sliding window keeps its last tokens only. That is what a cache holds while a model writes token by token; right
     after a prompt longer than a window, transformers holds the whole prompt until the next token, which is counted
-    among the activations. ``values`` is the format of values where that is another than the keys'.
+    among the activations. ``values`` is the format of values where that is another than the keys'. ``kept`` tokens of
+    each sequence, the most that ever are, stay as they are computed, ``plain``.
     """
     total = 0
     for row in cache:
-        tokens = batch * row.tokens(context)
+        as_computed = min(kept, row.tokens(context))
+        tokens = batch * (row.tokens(context) - as_computed)
         total += row.layers * (kv.bytes(tokens * row.keys) + (values or kv).bytes(tokens * row.values))
+        if plain is not None:
+            total += row.layers * plain.bytes(batch * as_computed * (row.keys + row.values))
     return total
 
 

@@ -70,7 +70,7 @@ WAYS: dict[str, Way] = {
         ),
         Way(
             "quantised-direct",
-            "load in the precision's base, then quantise module by module with qfund's quantiser",
+            "load as qfund does: each weight is quantised with its quantiser as it is read, in the precision's base",
             "quantising as qfund does",
             _is_quantized,
         ),
@@ -78,7 +78,7 @@ WAYS: dict[str, Way] = {
             "quantise-after",
             "load in fp32, cast to the precision's base, then quantise with qfund's quantiser",
             "quantising after loading in fp32",
-            lambda row: _is_quantized(row) and row.dtype != "float32",  # on fp32 the way above is this one
+            lambda row: _is_quantized(row) and row.dtype != "float32",  # on fp32 it is what the deepcopy does
         ),
         Way(
             "torchao-direct",

@@ -21,7 +21,7 @@ from qfund.features.memory.request.fits import (
     row_in,
 )
 from qfund.features.memory.request.kv_cache import KV_OF, SIZES, Config, kv_bytes, state_bytes
-from qfund.precisions.caches import KV_FORMATS, KvFormat, parts, with_cache
+from qfund.precisions.caches import KV_FORMATS, KvFormat, kept, parts, with_cache
 from qfund.precisions.precision import STORED
 
 EXACT, ESTIMATE = "exact", "estimate"
@@ -64,9 +64,11 @@ def _parts(shape: Shape, weights: Weights, workload: Workload, context: int) -> 
     batch = workload.batch
     alive = activations_of(shape, dtype, workload.runtime).bytes(batch, context, workload.all_logits)
     alive += behind_windows(shape, batch, context, dtype) + weights.dequantised
+    kv, plain = workload.kv or KV_OF[dtype], KV_FORMATS[KV_OF[dtype]]
+    cache = kv_bytes(shape.cache, batch, context, *_formats(kv), sum(kept(kv)), plain)
     return {
         "weights": Amount(weights.bytes, EXACT),
-        "kv_cache": Amount(kv_bytes(shape.cache, batch, context, *_formats(workload.kv or KV_OF[dtype])), EXACT),
+        "kv_cache": Amount(cache, EXACT),
         "state": Amount(state_bytes(shape.states, batch, dtype), EXACT),
         "activations": Amount(alive, ESTIMATE),
         "runtime": Amount(RUNTIMES[workload.runtime].bytes, ESTIMATE),

@@ -60,24 +60,15 @@ def workload(asked: Asked) -> Asked:
             on_change=_recognize,
             persist_state="session",
         )
-        context = st.select_slider(
+        context = pickers.tokens(
             "Context",
-            pickers.amounts("memory_context", CONTEXTS),
-            format_func=lambda count: f"{count:,} tokens",
-            key="memory_context",
-            width=330,
-            help=f"Tokens of each sequence, prompt and answer together; a link may name any number to {MAX_CONTEXT:,}.",
-            persist_state="session",
+            "memory_context",
+            CONTEXTS,
+            180,
+            f"Tokens of each sequence, prompt and answer together, at most {MAX_CONTEXT:,}.",
         )
-        batch = st.number_input(
-            "Batch",
-            min_value=1,
-            max_value=MAX_BATCH,
-            step=1,
-            key="memory_batch",
-            width=130,
-            help="Sequences at once.",
-            persist_state="session",
+        batch = pickers.count(
+            "Batch", "memory_batch", asked.batch, most=MAX_BATCH, width=130, explained="Sequences at once."
         )
         kv = st.selectbox(
             "KV cache in",
@@ -91,8 +82,8 @@ def workload(asked: Asked) -> Asked:
     asked = replace(
         asked,
         budget=recognized(str(budget or MACHINE)),
-        context=int(context),
-        batch=int(batch or 1),
+        context=context,
+        batch=batch or 1,
         kv=None if kv == AS_COMPUTED else kv,
     )
     ADDRESS.show(asked)

@@ -142,15 +142,14 @@ def _text(asked: Asked) -> Asked:
         "answers are compared.",
         persist_state="session",
     )
-    tokens = st.selectbox(
+    tokens = pickers.tokens(
         "New tokens",
-        pickers.amounts("outputs_tokens", TOKENS),
-        key="outputs_tokens",
-        width=120,
-        help=f"At most so many after each prompt; a link may name any number to {MAX_NEW_TOKENS:,}.",
-        persist_state="session",
+        "outputs_tokens",
+        TOKENS,
+        140,
+        f"New tokens after each prompt, to {MAX_NEW_TOKENS:,}.",
     )
-    return replace(asked, new_tokens=int(tokens), prompts=None if source != OWN else (), chat=bool(chat))
+    return replace(asked, new_tokens=tokens, prompts=None if source != OWN else (), chat=bool(chat))
 
 
 def _drawing(asked: Asked) -> Asked:

@@ -15,23 +15,33 @@ from qfund.features.outputs.request.generation import TIE
 from qfund.features.outputs.view import data, margins
 from qfund.inputs import pictures
 from qfund.ui import cards, columns
+from qfund.ui.drawn import once
 from qfund.ui.services import Answer
 from qfund.ui.states import literal
 
 
 def draw(answer: Answer) -> None:
     found: Classes = answer.result
-    request = found.request
     st.caption(literal(f"{found.classes:,} classes: {READINGS[found.reading]}."))
     for note in found.notes:
         st.caption(f":material/info: {literal(note)}")
-    with st.grid(2 if len(request.precisions) in (1, 2, 4) else 3, min_column_width=280):
-        for name in request.precisions:
-            with st.container(border=True, gap="small", height="stretch"):
-                _card(found, name)
+    once(answer, "classes", _cards)
     if found.reading != SCORE:
         margins.draw(found, ("flips",))
     _item(found)
+    once(answer, "classes table", _table)
+    data.draw(answer, "Classes (CSV)", lambda: csv(tables.classes_table(found)))
+
+
+def _cards(found: Classes) -> None:
+    names = found.request.precisions
+    with st.grid(2 if len(names) in (1, 2, 4) else 3, min_column_width=280):
+        for name in names:
+            with st.container(border=True, gap="small", height="stretch"):
+                _card(found, name)
+
+
+def _table(found: Classes) -> None:
     st.dataframe(
         tables.classes_table(found),
         hide_index=True,
@@ -42,11 +52,10 @@ def draw(answer: Answer) -> None:
                 format="%.4f", help="Of any class's probability, against the reference's."
             ),
         },
-        height=columns.height(len(found.items) * (1 + len(request.precisions)), columns.ROWS),
+        height=columns.height(len(found.items) * (1 + len(found.request.precisions)), columns.ROWS),
         key="outputs_classes_table",
         alt="Every item in every precision with the class it is given",
     )
-    data.draw(answer, "Classes (CSV)", lambda: csv(tables.classes_table(found)))
 
 
 def _card(found: Classes, name: str) -> None:

@@ -22,6 +22,20 @@ from qfund.ui.states import literal
 def draw(answer: Answer) -> None:
     found: Embeddings = answer.result
     request = found.request
+    once(answer, "embeddings", _cards)
+    margins.draw(found, ("cos", "order", "rho") if request.pairs else ("cos", "order"))
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        once(answer, "rankings", _rankings)
+    with right:
+        _similarity(answer)
+    once(answer, "sentences", _sentences)
+    data.draw(answer, "Rankings (CSV)", lambda: csv(tables.rankings(found)))
+
+
+def _cards(found: Embeddings) -> None:
+    """What the vectors are, and a card for each precision."""
+    names = found.request.precisions
     st.caption(literal(f"{found.dimensions:,} dimensions: {found.what}, pooled by {found.pooling}."))
     if found.task not in ("text encoder", "encoder"):
         st.caption(
@@ -30,24 +44,25 @@ def draw(answer: Answer) -> None:
         )
     for note in found.notes:
         st.caption(f":material/info: {literal(note)}")
-    with st.grid(2 if len(request.precisions) in (1, 2, 4) else 3, min_column_width=280):
-        for name in request.precisions:
+    with st.grid(2 if len(names) in (1, 2, 4) else 3, min_column_width=280):
+        for name in names:
             with st.container(border=True, gap="small", height="stretch"):
                 _card(found, name)
     if told := [line.strip() for line in words.correlations(found) if line]:
         st.markdown("\n".join([literal(told[0]), "", *(f"- {literal(line)}" for line in told[1:])]))
-    margins.draw(found, ("cos", "order", "rho") if request.pairs else ("cos", "order"))
-    left, right = st.columns([3, 2], gap="medium")
-    with left:
-        st.markdown("**Places by nearness to the query**")
-        st.plotly_chart(
-            once(answer, "rankings", lambda found: figures.rankings(tables.rankings(found))),
-            config=axes.CONFIG,
-            key="outputs_rankings",
-            alt="The place of every sentence in each precision; lines that cross are places that changed",
-        )
-    with right:
-        _similarity(answer)
+
+
+def _rankings(found: Embeddings) -> None:
+    st.markdown("**Places by nearness to the query**")
+    st.plotly_chart(
+        figures.rankings(tables.rankings(found)),
+        config=axes.CONFIG,
+        key="outputs_rankings",
+        alt="The place of every sentence in each precision; lines that cross are places that changed",
+    )
+
+
+def _sentences(found: Embeddings) -> None:
     st.dataframe(
         tables.sentences(found),
         hide_index=True,
@@ -58,11 +73,11 @@ def draw(answer: Answer) -> None:
     )
     st.caption(
         literal(
-            f"Query: “{request.query}”. Sentences by the reference's order; each cell is the place and the cosine with "
-            "the query in that precision. Lines in colour are sentences that stand on another place somewhere."
+            f"Query: “{found.request.query}”. Sentences by the reference's order; each cell is the place and the "
+            "cosine with the query in that precision. Lines in colour are sentences that stand on another place "
+            "somewhere."
         )
     )
-    data.draw(answer, "Rankings (CSV)", lambda: csv(tables.rankings(found)))
 
 
 def _card(found: Embeddings, name: str) -> None:

@@ -24,9 +24,9 @@ def draw(answer: Answer) -> None:
     st.caption(literal(words.how_written(found)))
     for note in found.notes:
         st.caption(f":material/info: {literal(note)}")
-    _candidates(found)
+    once(answer, "candidates", _candidates)
     if len(found.counted) > 1:
-        _curves(answer)
+        once(answer, "curves", _curves)
     _example(answer)
     _tables(found)
     data.draw(answer, "Examples (CSV)", lambda: tables.generation_csv(found))
@@ -85,12 +85,12 @@ def _card(found: Generation, name: str) -> None:
     st.markdown(literal(words.candidate(found, name)))
 
 
-def _curves(answer: Answer) -> None:
+def _curves(found: Generation) -> None:
     left, right = st.columns(2, gap="medium")
     with left:
         st.markdown("**Still the same after n tokens**")
         st.plotly_chart(
-            once(answer, "survival", lambda found: figures.survival(tables.survival(found))),
+            figures.survival(tables.survival(found)),
             config=axes.CONFIG,
             key="outputs_survival",
             alt="Share of prompts whose text is still the reference's, token after token, one line a precision",
@@ -98,7 +98,7 @@ def _curves(answer: Answer) -> None:
     with right:
         st.markdown("**How the prompts end**")
         st.plotly_chart(
-            once(answer, "outcomes", lambda found: figures.outcomes(tables.outcomes(found))),
+            figures.outcomes(tables.outcomes(found)),
             config=axes.CONFIG,
             key="outputs_outcomes",
             alt="For each precision how many prompts never diverge, diverge at a tie, or by damage",
@@ -108,8 +108,11 @@ def _curves(answer: Answer) -> None:
 @st.fragment
 def _example(answer: Answer) -> None:
     """One prompt, chosen by its number or as the worst of a candidate."""
-    found: Generation = answer.result
-    name, number = _chosen(answer.key, found)
+    name, number = _chosen(answer.key, answer.result)
+    once(answer, f"example {number} of {name}", lambda found: _apart(found, name, number))
+
+
+def _apart(found: Generation, name: str, number: int) -> None:
     example = found.examples[number]
     row = example.candidates[name].divergence
     left, right = st.columns(2, gap="medium")
@@ -126,11 +129,7 @@ def _example(answer: Answer) -> None:
     else:
         st.markdown(literal(words.divergence(row, found.request.reference, name)))
         st.plotly_chart(
-            once(
-                answer,
-                f"alternatives {number} {name}",
-                lambda found: figures.alternatives(tables.alternatives(found, number, name)),
-            ),
+            figures.alternatives(tables.alternatives(found, number, name)),
             config=axes.CONFIG,
             key="outputs_alternatives",
             alt="Probabilities that both precisions gave to the likeliest tokens where they part",

@@ -12,7 +12,12 @@ import numpy as np
 from qfund.checkpoints.wild.quantized_file import QuantizedFile
 from qfund.core.errors import UnsupportedModel
 
-INSTALL = "llama-cpp-python is not installed. Install it with: pip install llama-cpp-python (or qfund[llama])"
+#: What is missing, and what to do about it.
+MISSING = (
+    "llama-cpp-python is not installed.",
+    "Install it with: pip install llama-cpp-python (or qfund[llama])",
+)
+INSTALL = " ".join(MISSING)
 
 
 def installed() -> bool:
@@ -58,9 +63,8 @@ class GgufWriter:
     def read_bytes(self) -> int:
         """All but the embeddings, of which a row is taken, unless the output head multiplies by the same weight."""
         names = self._file.tensors
-        head = any(name.startswith(("output.weight", "lm_head.")) for name in names)
-        embeddings = ("token_embd.", "model.embed_tokens.")
-        rows = sum(tensor.bytes for name, tensor in names.items() if name.startswith(embeddings))
+        head = any(name.startswith(_HEADS) for name in names)
+        rows = sum(tensor.bytes for name, tensor in names.items() if name.startswith(_EMBEDDINGS))
         return self.stored_bytes - rows if head else self.stored_bytes
 
     def begin(self, batch: int, depth: int) -> None:
@@ -75,11 +79,30 @@ class GgufWriter:
 
     def cache_bytes(self, batch: int, depth: int) -> int:
         """Of keys and values in fp16 after such prompts."""
-        library, model = self._library, self._model
-        head = library.llama_model_n_embd(model) // library.llama_model_n_head(model)
-        width: int = library.llama_model_n_head_kv(model) * head
-        layers: int = library.llama_model_n_layer(model)
+        width: int = self._library.llama_model_n_head_kv(self._model) * self._head_size
+        layers: int = self._library.llama_model_n_layer(self._model)
         return 2 * 2 * layers * batch * depth * width
+
+    def flops(self, batch: int, depth: int) -> int:
+        """Operations of reading such prompts, as ``ModelWriter`` counts them: every weight of two dimensions by every
+        token (of experts those that a token takes), the head by the last of each sequence, and attention without its
+        causal half."""
+        facts, body = self._file.facts, 0.0
+        taken = int(facts.get("num_experts_per_tok", 1)) / max(1, int(facts.get("num_experts", 1)))
+        for name, tensor in self._file.tensors.items():
+            if len(tensor.shape) > 1 and not name.startswith((*_EMBEDDINGS, *_HEADS)):
+                body += tensor.elements * (taken if "_exps." in name else 1)
+        head = self._library.llama_model_n_embd(self._model) * self._vocabulary
+        heads, layers = self._library.llama_model_n_head(self._model), self._library.llama_model_n_layer(self._model)
+        attention = 4 * layers * heads * self._head_size * depth**2
+        return int(batch * (2 * depth * body + 2 * head + attention))
+
+    @property
+    def _head_size(self) -> int:
+        """Some architectures' heads are no equal parts of the hidden size."""
+        library, model = self._library, self._model
+        said = self._file.facts.get("head_dim")
+        return int(said or library.llama_model_n_embd(model) // library.llama_model_n_head(model))
 
     def close(self) -> None:
         for context in self._contexts.values():
@@ -133,6 +156,8 @@ class GgufWriter:
         return int(np.ctypeslib.as_array(pointer, (self._vocabulary,)).argmax())
 
 
+#: As a file names them, and as its original does.
+_HEADS, _EMBEDDINGS = ("output.weight", "lm_head."), ("token_embd.", "position_embd.", "model.embed_tokens.")
 #: Tokens that may be written after a prompt: the most that a request asks for.
 _ROOM = 1024
 

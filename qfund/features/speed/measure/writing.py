@@ -4,13 +4,20 @@ import inspect
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from transformers import DynamicCache
 
 from qfund.core.errors import UnsupportedModel
 from qfund.models.counting import stored_bytes
 from qfund.models.forward import arithmetic, explained
 from qfund.precisions.precision import Precision
+
+_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+
+
+def _attention_flops(query: Any, key: Any, value: Any, *_: Any, **more: Any) -> int:
+    """Of shapes."""
+    return int(sdpa_flop_count(query, key, value))
 
 
 class ModelWriter:
@@ -33,12 +40,15 @@ class ModelWriter:
             self._options["logits_to_keep"] = 1
         self._cache: Any = None
         self._next = torch.empty(0)
+        self._cache_bytes = dict[tuple[int, int], int]()
 
     def begin(self, batch: int, depth: int) -> None:
         generator = torch.Generator().manual_seed(0)
         ids = torch.randint(self._vocabulary, (batch, depth), generator=generator)
         self._cache = self._new_cache(batch)
         self._run(ids.to(self._model.device))
+        parts = [getattr(layer, name, None) for layer in self._cache.layers for name in ("keys", "values")]
+        self._cache_bytes[batch, depth] = sum(part.nbytes for part in parts if isinstance(part, torch.Tensor))
 
     def step(self) -> None:
         self._run(self._next)
@@ -71,12 +81,13 @@ class ModelWriter:
 
     def cache_bytes(self, batch: int, depth: int) -> int:
         """Of keys and values after such prompts."""
-        self.begin(batch, depth)
-        parts = [getattr(layer, name, None) for layer in self._cache.layers for name in ("keys", "values")]
-        return sum(part.nbytes for part in parts if isinstance(part, torch.Tensor))
+        if (batch, depth) not in self._cache_bytes:
+            self.begin(batch, depth)
+        return self._cache_bytes[batch, depth]
 
     def flops(self, batch: int, depth: int) -> int:
-        """Operations of reading such prompts, as torch counts those of matrix products and attention."""
-        with FlopCounterMode(display=False) as counter:
+        """Operations of reading such prompts, as torch counts those of matrix products and attention, without its
+        causal half; of attention on a CPU too, of which torch by itself knows nothing."""
+        with FlopCounterMode(display=False, custom_mapping={_ATTENTION: _attention_flops}) as counter:
             self.begin(batch, depth)
         return int(counter.get_total_flops())

@@ -9,10 +9,17 @@ from qfund.features.speed.request.speed import Point, Run
 
 #: Name of ``GPUS`` → GB/s of memory, and TFLOP/s of dense products in fp16 or bf16 that are summed in fp32: data sheets
 #: and architecture papers (of consumer cards the tensor cores' half rate for fp32 sums; nothing with sparsity).
+#: Each was held against what its multiprocessors do a clock at the boost clock and its bus at its rate (a test has
+#: these), and against a page that prints it, read in November 2026: RTX 3060, 3080, 3090 and 4090, V100 and A100 40 GB
+#: the table of "Advanced AI GPU Benchmark" on the Hub; T4, V100, A100 the catalogue of gpu-runtime-predictor there;
+#: 4060, 4060 Ti and 4070 guru3d and thefpsreview (bandwidth); 4080 guru3d; 5080 and 5090 sipoch, spheron (838 sparse
+#: with fp16 sums: four times); L4 and L40S grokipedia and mullet.se; A10G baseten (bandwidth; the peak is AWS's and
+#: NVIDIA's own 70, where that catalogue has 62.5); A6000 3dstor-shop, 6000 Ada and PRO 6000 yottalabs and hmc-tech;
+#: H100 and A100 mikasenghaas's gist; H200 itkb.uw.cz; B200 hmc-tech.
 PUBLISHED: dict[str, tuple[float, float]] = {
     "rtx-4060": (272, 30.2),
     "rtx-3080": (760, 59.5),
-    "rtx-3060": (360, 25.6),
+    "rtx-3060": (360, 25.5),
     "rtx-4070": (504, 58.3),
     "t4": (320, 65),
     "v100-16gb": (900, 125),

@@ -3,11 +3,12 @@
 from dataclasses import dataclass, field, replace
 
 from qfund.checkpoints import catalog
+from qfund.checkpoints.wild import locating
 from qfund.core.environment import Environment
 from qfund.core.errors import InvalidSpec, UnavailablePrecision
 from qfund.core.estimate import Spread
 from qfund.core.names import look_up
-from qfund.core.request import LATER
+from qfund.core.request import LATER, model_name
 from qfund.precisions.backends import BACKENDS
 from qfund.precisions.files import file_names
 from qfund.precisions.precision import STORED
@@ -38,6 +39,7 @@ class SpeedRequest:
     """What to time.
 
     Attributes:
+        model: as everywhere; or a GGUF file alone, which llama.cpp runs, and others of ``files`` beside it.
         precisions, reference: names of the table.
         backends: names of ``RUNNERS``; none asks for all that run here.
         depths: tokens of the prompts, and so of the context at which writing begins.
@@ -59,6 +61,18 @@ class SpeedRequest:
     revision: str | None = None
     also: tuple[str, ...] = ()
     files: tuple[str, ...] = field(default=(), metadata=LATER)
+
+    @property
+    def alone(self) -> bool:
+        """Whether there are files, and no original that they were made from."""
+        return self.model.strip().endswith(".gguf")
+
+
+def identity(request: SpeedRequest) -> str:
+    """What identifies the model's content and where it runs: of files alone, theirs."""
+    if not request.alone:
+        return catalog.identity(request)
+    return f"{locating.identity(checked(request).files)} on {catalog.device()}"
 
 
 def checked(request: SpeedRequest) -> SpeedRequest:
@@ -84,7 +98,7 @@ def checked(request: SpeedRequest) -> SpeedRequest:
     _within("new_tokens", (request.new_tokens,), MAX_NEW)
     _within("rounds", (request.rounds,), MAX_ROUNDS)
     file_names(request.files)  # raises what is wrong with them
-    found = _canonical(request)
+    found = _of_files(request) if request.alone else _canonical(request)
     return replace(
         found,
         backends=tuple(name for name in RUNNERS if name in request.backends),
@@ -99,6 +113,26 @@ def _canonical(request: SpeedRequest) -> SpeedRequest:
     if not request.precisions:
         return replace(canonical(replace(request, precisions=(request.reference,))), precisions=())
     return canonical(request)
+
+
+def _of_files(request: SpeedRequest) -> SpeedRequest:
+    """With the file that stands for the model as the reference of the others."""
+    model = model_name(request.model)
+    files = tuple(dict.fromkeys((model, *request.files)))
+    reference = next(iter(file_names(files)))
+    changed = {
+        "precisions": request.precisions not in ((), DEFAULT_PRECISIONS),
+        "reference": request.reference not in ("fp32", reference),
+        "backend": not set(request.backends) <= {LLAMA},
+        "also": bool(request.also),
+        "revision": request.revision is not None,
+    }
+    if wrong := [name for name, is_wrong in changed.items() if is_wrong]:
+        raise InvalidSpec(
+            f"{model} is a GGUF file: llama.cpp alone runs it, so {' and '.join(wrong)} mean nothing.",
+            "Leave them out; or name the checkpoint that it was made from, and this with --file.",
+        )
+    return replace(request, model=model, reference=reference, precisions=(), files=files)
 
 
 def _within(what: str, values: tuple[int, ...], most: int) -> None:
@@ -183,7 +217,9 @@ class Run:
 @dataclass(frozen=True, slots=True)
 class Speed:
     """What was found. ``runs`` begin with the reference; ``refused``: what could not be run → why and what to do;
-    ``energy`` says what counted it, or why nothing did."""
+    ``energy`` says what counted it, or why nothing did. While models were timed, threads ``waited`` for a core such a
+    share of the time that they wanted one, and ``stolen`` of all cores' time went to other machines on the same host;
+    None where nothing told."""
 
     request: SpeedRequest
     qfund: str
@@ -196,7 +232,14 @@ class Speed:
     energy: str
     seconds: float
     notes: tuple[str, ...] = ()
+    waited: float | None = None
+    stolen: float | None = None
 
     @property
     def reference(self) -> Run:
         return self.runs[0]
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Batch and depth that matter most: the fewest sequences, after the longest prompt that was timed with them."""
+        return min(((point.batch, point.depth) for point in self.reference.points), key=lambda at: (at[0], -at[1]))

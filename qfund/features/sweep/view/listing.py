@@ -74,18 +74,16 @@ def _choices(asked: Asked) -> Asked:
         candidates = pickers.precisions(
             "Candidates", "sweep_candidates", explained="Of all models that name none themselves. Empty: what is usual."
         )
-        tokens = st.selectbox(
+        tokens = pickers.tokens(
             "Text",
-            pickers.amounts("sweep_tokens", (1024, 4096, DEFAULT_TOKENS)),
-            format_func=lambda count: f"{count:,} tokens",
-            key="sweep_tokens",
-            width=150,
-            help="Of each model's evaluation text, from its start.",
-            persist_state="session",
+            "sweep_tokens",
+            (1024, 4096, DEFAULT_TOKENS),
+            150,
+            "Of each model's evaluation text, from its start.",
         )
     if len(listed or "") > LONGEST:
         st.caption("The list is too long for a link: keep it as a file.")
-    return replace(asked, listed=listed or "", candidates=candidates, tokens=int(tokens or DEFAULT_TOKENS))
+    return replace(asked, listed=listed or "", candidates=candidates, tokens=tokens)
 
 
 def _items(asked: Asked) -> tuple[Item | Refused, ...]:

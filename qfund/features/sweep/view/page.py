@@ -23,6 +23,7 @@ from qfund.features.sweep.view.rows import table
 from qfund.precisions.caches import weights_of
 from qfund.precisions.table import PRECISIONS
 from qfund.ui import downloads, pickers, shell
+from qfund.ui.drawn import kept
 from qfund.ui.states import empty, failed, literal, told
 
 _SOURCES = {STORED: "All that is there", LIST: "A list of models"}
@@ -58,7 +59,7 @@ def draw() -> None:
     if not found:
         empty("Nothing to rank", "No comparison is there that these filters leave.", ":material/leaderboard:")
         return
-    _result(Swept.of(found), asked, there)
+    _result(Swept.of(found), asked, there, names)
 
 
 def _values(asked: Asked) -> dict[str, object]:
@@ -139,7 +140,15 @@ def _meant(line: Line, asked: Asked) -> bool:
     return SIZES[asked.least] <= line.parameters <= SIZES[asked.most]
 
 
-def _result(found: Swept, asked: Asked, there: dict[str, Saved]) -> None:
+def _result(found: Swept, asked: Asked, there: dict[str, Saved], names: dict[str, str] | None) -> None:
+    what = f"{asked} {names} {[(row.key, row.created) for row in there.values()]}"
+    kept("sweep", what, lambda: _ranked(found))
+    _every(found.lines, there)
+    st.caption(literal(words.NOTE))
+    _take_along(found, asked)
+
+
+def _ranked(found: Swept) -> None:
     st.header(literal(words.headline(found.picks)), anchor=False)
     table(tables.picked(found.picks), "sweep_picks")
     st.markdown("**Memory against damage, every candidate**")
@@ -153,9 +162,6 @@ def _result(found: Swept, asked: Asked, there: dict[str, Saved]) -> None:
         "Below the dashed line the damage is less than the margin; filled marks are certain to be. What is no damage, "
         f"or less than {figures.LEAST:g} of the margin, stands at the bottom."
     )
-    _every(found.lines, there)
-    st.caption(literal(words.NOTE))
-    _take_along(found, asked)
 
 
 def _every(lines: Sequence[Line], there: dict[str, Saved]) -> None:

@@ -1,6 +1,6 @@
 """The top of a report: what to run, in a sentence; the pictures; all candidates in the order in which to try them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
@@ -9,6 +9,7 @@ from qfund.drawing import phrases
 from qfund.features.compare import link
 from qfund.features.compare.request import duration
 from qfund.features.compare.request.decision import Decision, Margin, decide
+from qfund.features.compare.request.hardware import Hardware
 from qfund.features.compare.request.ranking import Ranked, chosen, hopeful, ranked
 from qfund.features.compare.request.report import PrecisionResult, Report
 from qfund.features.compare.request.spec import Spec
@@ -45,21 +46,15 @@ def _judged(found: Answer) -> None:
     link.rewrite()
     room = hardware.room(report, place)
     decisions = once(found, f"decisions {chosen_margin}", lambda whole: decide(whole, chosen_margin))
-    rows = ranked(report, decisions, room.rows)
-    reference = room.rows.get(report.reference.precision)
+    known = f"{chosen_margin} {place} {room.workload} {room.note}"  # all that the order and the words depend on
+    rows = once(found, f"ranked {known}", lambda whole: ranked(whole, decisions, room.rows))
     best = chosen(rows, report.reference)
     st.html(interval_strips.LOOKS)
-    said = literal(phrases.unbroken(words.sentence(report, rows, place, reference)))
-    if best is not None:
-        st.success(f"**{said}**", icon=":material/check_circle:")
-    elif any(row.decision.state == "inconclusive" for row in rows):
-        st.warning(f"**{said}**", icon=":material/hourglass_empty:")
-    else:
-        st.info(f"**{said}**", icon=":material/info:")
+    once(found, f"sentence {known}", lambda whole: _sentence(whole, rows, place, room))
     _beside(report, best or hopeful(rows), room)
     _decide(found, decisions, chosen_margin)
     pictures.draw(found, rows)
-    _candidates(found, rows, decisions, room)
+    _candidates(found, rows, decisions, room, known)
     speeds.draw(report)
     together.draw(report, room)
     left, right = st.columns(2, gap="medium")
@@ -67,6 +62,17 @@ def _judged(found: Answer) -> None:
         memory_against_damage(found, best.result.precision if best else None)
     with right:
         use_it.draw(report, rows)
+
+
+def _sentence(report: Report, rows: Sequence[Ranked], place: Hardware, room: Room) -> None:
+    best, reference = chosen(rows, report.reference), room.rows.get(report.reference.precision)
+    said = literal(phrases.unbroken(words.sentence(report, rows, place, reference)))
+    if best is not None:
+        st.success(f"**{said}**", icon=":material/check_circle:")
+    elif any(row.decision.state == "inconclusive" for row in rows):
+        st.warning(f"**{said}**", icon=":material/hourglass_empty:")
+    else:
+        st.info(f"**{said}**", icon=":material/info:")
 
 
 def _judgeable(report: Report) -> bool:
@@ -113,9 +119,22 @@ def _start(spec: Spec) -> None:
     st.rerun()
 
 
-def _candidates(found: Answer, rows: Sequence[Ranked], decisions: Sequence[Decision], room: Room) -> None:
-    report: Report = found.result
-    st.html(ranking.table(report, rows, room.rows.get(report.reference.precision), speeds.known(report)))
+def _candidates(found: Answer, rows: Sequence[Ranked], decisions: Sequence[Decision], room: Room, known: str) -> None:
+    timed = speeds.known(found.result)
+    verdicts = once(
+        found, f"candidates {known} {timed}", lambda report: _in_a_table(report, rows, decisions, room, timed)
+    )
+    told = st.expander("Each of them in words", icon=":material/notes:", key="in_words", on_change="rerun")
+    if told.open:
+        with told:
+            st.markdown("\n".join(_told(row.decision, verdicts[row.result.precision], row.result) for row in rows))
+
+
+def _in_a_table(
+    report: Report, rows: Sequence[Ranked], decisions: Sequence[Decision], room: Room, timed: Mapping[str, str]
+) -> dict[str, candidates.Verdict]:
+    """All of them, and what is said of each."""
+    st.html(ranking.table(report, rows, room.rows.get(report.reference.precision), timed))
     st.html(interval_strips.key(any(f.floor is not None for d in decisions for f in d.findings), len(decisions)))
     if room.rows:
         st.caption(literal(room.note))
@@ -124,10 +143,7 @@ def _candidates(found: Answer, rows: Sequence[Ranked], decisions: Sequence[Decis
         st.error("\n\n".join(map(literal, alarms)), icon=":material/warning:")
     if cautions := [caution for each in verdicts.values() for caution in each.cautions]:
         st.caption("\n\n".join(f":material/info: {literal(caution)}" for caution in cautions))
-    told = st.expander("Each of them in words", icon=":material/notes:", key="in_words", on_change="rerun")
-    if told.open:
-        with told:
-            st.markdown("\n".join(_told(row.decision, verdicts[row.result.precision], row.result) for row in rows))
+    return verdicts
 
 
 def _told(decision: Decision, told: candidates.Verdict, result: PrecisionResult) -> str:

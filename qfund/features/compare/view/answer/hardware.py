@@ -1,7 +1,7 @@
 """Where the model shall run: widgets, kept in the address, and what running each precision there takes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import streamlit as st
 
@@ -10,11 +10,12 @@ from qfund.features.compare.link import show_hardware, shown_hardware
 from qfund.features.compare.request.hardware import Hardware
 from qfund.features.compare.request.report import Report, measured
 from qfund.features.memory import link as memory
-from qfund.features.memory.request import fits, sizing
+from qfund.features.memory.request import budgets, fits, sizing
 from qfund.features.memory.request.budgets import GPUS, MACHINE, recognized
 from qfund.features.memory.request.fits import Fits, Row
 from qfund.precisions.table import PRECISIONS
-from qfund.ui import services
+from qfund.ui import pickers, services
+from qfund.ui.drawn import once
 
 _BEGAN_AT = "hardware_began_at"  # the hardware that the widgets began at
 EVERY = 1.0  # seconds between two looks at what is being sized
@@ -37,30 +38,20 @@ def draw() -> Hardware:
         help="This machine as far as its memory is free now, a GPU, or type an amount: 16GiB.",
         persist_state="session",
     )
-    context = st.number_input(
+    context = pickers.count(
         "Context",
-        min_value=1,
-        max_value=fits.MAX_CONTEXT,
-        value=None,
-        step=1,
-        placeholder="auto",
-        key="hardware_context",
+        "hardware_context",
+        place.context,
+        most=fits.MAX_CONTEXT,
         width=120,
-        help="Tokens of each sequence that the model shall hold, prompt and answer together. Empty: what it was made "
-        f"for, at most {fits.DEFAULT_CONTEXT:,}.",
-        persist_state="session",
+        explained="Tokens of each sequence that the model shall hold, prompt and answer together: 8192, 8k. Empty: "
+        f"what it was made for, at most {fits.DEFAULT_CONTEXT:,}.",
+        placeholder="auto",
     )
-    batch = st.number_input(
-        "Batch",
-        min_value=1,
-        max_value=fits.MAX_BATCH,
-        step=1,
-        key="hardware_batch",
-        width=100,
-        help="Sequences at once.",
-        persist_state="session",
+    batch = pickers.count(
+        "Batch", "hardware_batch", place.batch, most=fits.MAX_BATCH, width=100, explained="Sequences at once."
     )
-    place = Hardware(recognized(str(budget or MACHINE)), None if context is None else int(context), int(batch or 1))
+    place = Hardware(recognized(str(budget or MACHINE)), context, batch or 1)
     state[_BEGAN_AT] = place
     show_hardware(place)
     return place
@@ -103,8 +94,20 @@ def room(report: Report, place: Hardware) -> Room:
         spec.model, spec.revision, spec.also, names, place.budget, place.length(found.shape.trained), place.batch
     )
     workload = asked.workload()
-    rows = sizing.rows_with(found.shape, found.weights, workload, spec.kv)
+    if place.budget == MACHINE:
+        workload = replace(workload, budget=_free())
+    rows = once(
+        answer,
+        f"rows of {workload} with {spec.kv}",
+        lambda found: sizing.rows_with(found.shape, found.weights, workload, spec.kv),
+    )
     return Room(asked, rows, _said(workload), workload=workload)
+
+
+@st.cache_resource(ttl=10, show_spinner=False)
+def _free() -> int:
+    """Bytes of memory that this machine has left; it changes while somebody reads, and no more often is it said."""
+    return budgets.budget(MACHINE)
 
 
 def _said(workload: fits.Workload) -> str:

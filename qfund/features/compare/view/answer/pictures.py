@@ -4,6 +4,7 @@ They are drawings, the same that can be taken along: the first view waits for no
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import streamlit as st
@@ -21,17 +22,14 @@ from qfund.ui.services import Answer
 
 _ASSETS = Path(__file__).parent.parent / "assets"
 _WIDE = 372  # pixels: three stand beside each other
+_THREE = pictures.memory, pictures.dtypes, pictures.differences
 
 
 def draw(found: Answer, rows: Sequence[Ranked]) -> None:
     """Of many candidates the first of the ranking."""
     shown = pictures.first(found.result, rows)
     names = " ".join(result.precision for result in shown.results)
-    drawn = once(
-        found,
-        f"pictures {names}",
-        lambda _: (pictures.memory(shown, _WIDE), pictures.dtypes(shown, _WIDE), pictures.differences(shown, _WIDE)),
-    )
+    drawn = once(found, f"pictures {names}", lambda _: [Drawn.of(make(shown, _WIDE)) for make in _THREE])
     with st.container(key="pictures"):
         for column, picture in zip(st.columns(3, gap="medium"), drawn, strict=True):
             with column:
@@ -41,14 +39,27 @@ def draw(found: Answer, rows: Sequence[Ranked]) -> None:
                     continue
                 st.markdown(f"**{picture.title}**")
                 if picture.name == "differences":
-                    st.html(_means(shown))
+                    once(found, f"means {names}", lambda _: st.html(_means(shown)))
                 draw_one(picture)
     if len(shown.results) < len(rows):
         st.caption(f"Pictures of the first {len(shown.results)} of {len(rows)} candidates of the table.")
 
 
-def draw_one(picture: Picture) -> None:
-    component(_ASSETS, "picture")(data=picture.drawing.inline(), key=f"picture_{picture.name}")
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A picture as a page takes it."""
+
+    name: str
+    title: str
+    svg: str
+
+    @classmethod
+    def of(cls, picture: Picture | None) -> "Drawn | None":
+        return None if picture is None else cls(picture.name, picture.title, picture.drawing.inline())
+
+
+def draw_one(picture: Drawn) -> None:
+    component(_ASSETS, "picture")(data=picture.svg, key=f"picture_{picture.name}")
 
 
 def _means(shown: Report) -> str:

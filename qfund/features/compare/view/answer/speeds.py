@@ -5,11 +5,12 @@ from collections.abc import Mapping
 import streamlit as st
 
 from qfund.core.errors import QfundError
+from qfund.engine import key_of
 from qfund.features.compare.request import speeds
 from qfund.features.compare.request.report import Report
 from qfund.features.speed import words
 from qfund.features.speed.link import Asked, to_query
-from qfund.features.speed.request.speed import SpeedRequest
+from qfund.features.speed.request.speed import Speed, SpeedRequest
 from qfund.precisions.precision import STORED
 from qfund.precisions.table import PRECISIONS
 from qfund.ui import services, shell
@@ -22,7 +23,7 @@ def known(report: Report) -> Mapping[str, str]:
     own = speeds.asked(report.spec)
     for request in dict.fromkeys((own, SpeedRequest(own.model, reference=own.reference, revision=own.revision))):
         try:
-            found = services.look_up(request).result
+            found = _timed(key_of(request), request)
         except QfundError:
             continue
         if found is not None and speeds.here(found, report.reference.precision):
@@ -31,6 +32,13 @@ def known(report: Report) -> Mapping[str, str]:
                 name: f"{point.decode_ratio.median:.2f} × ({words.name(run)})" for name, (run, point) in best.items()
             }
     return {}
+
+
+@st.cache_resource(ttl=10, max_entries=64, show_spinner=False)
+def _timed(key: str, _request: SpeedRequest) -> Speed | None:
+    """What was measured; to find that nothing was takes longer than all else that a page looks up."""
+    found: Speed | None = services.look_up(_request).result
+    return found
 
 
 def draw(report: Report) -> None:

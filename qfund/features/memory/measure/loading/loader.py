@@ -14,7 +14,7 @@ from qfund.core.errors import NothingConverted
 from qfund.features.memory.measure.loading.phases import Phases
 from qfund.features.memory.request.load_peak import WAYS
 from qfund.models import prequantized, skeleton, tasks
-from qfund.models.loading import read
+from qfund.models.loading import coded, read
 from qfund.precisions import backends
 from qfund.precisions.precision import STORED
 from qfund.precisions.quantizers.conversion import quantize_model
@@ -75,9 +75,8 @@ class Loader:
         return [model, second]
 
     def _quantized_direct(self, phases: Phases) -> list[Any]:
-        model = self._read(phases, self.row.dtype)
-        self._quantize(phases, model)
-        return [model]
+        phases.enter("reading")
+        return [coded(self.found, self.row, (), self.device)[0]]
 
     def _quantize_after(self, phases: Phases) -> list[Any]:
         model = self._read(phases, "float32")

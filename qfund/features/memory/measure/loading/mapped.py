@@ -16,6 +16,7 @@ from transformers import modeling_utils
 
 from qfund.features.memory.measure.loading.messages import Moment
 from qfund.features.memory.measure.loading.phases import file_ranges, memory, within
+from qfund.models.loading import coding
 
 
 class Mapped:
@@ -54,9 +55,10 @@ class Mapped:
 
 
 def give(through: Callable[[Tensor], Tensor]) -> None:
-    """Let every tensor that transformers reads from a file of safetensors go ``through`` this first."""
+    """Let every tensor that is read from a file of safetensors, by transformers or by qfund's own way, go ``through``
+    this first."""
     modeling: Any = modeling_utils  # its imports are not meant to be used, let alone replaced
-    original = modeling.safe_open
+    original, ours = modeling.safe_open, vars(coding)
 
     class Slice:
         def __init__(self, found: Any) -> None:
@@ -88,4 +90,4 @@ def give(through: Callable[[Tensor], Tensor]) -> None:
         def get_tensor(self, name: str) -> Any:
             return through(self._file.get_tensor(name))
 
-    modeling.safe_open = File
+    modeling.safe_open = ours["safe_open"] = File

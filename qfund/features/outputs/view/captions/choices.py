@@ -93,21 +93,19 @@ def _asked(pictures: list[PictureFile]) -> Asked:
         reference=str(state["captions_reference"]),
         precisions=in_order(list(state["captions_precisions"])),
         samples=pickers.amount("captions_samples", SAMPLES),
-        tokens=int(state["captions_tokens"] or 1),
+        tokens=pickers.counted("captions_tokens", 1, MAX_TOKENS) or 1,
         pictures=tuple(GivenPicture(picture.name, picture.png) for picture in pictures),
     )
 
 
 def _options() -> None:
     with st.popover("Options", icon=":material/tune:"):
-        st.number_input(
+        pickers.count(
             "Longest caption, in tokens",
-            min_value=1,
-            max_value=MAX_TOKENS,
-            step=1,
-            key="captions_tokens",
-            help="A caption ends by itself; this is the most that is waited for.",
-            persist_state="session",
+            "captions_tokens",
+            None,
+            most=MAX_TOKENS,
+            explained="A caption ends by itself; this is the most that is waited for.",
         )
         pickers.revision("captions_revision")
 

@@ -95,33 +95,6 @@ def model(
     return found
 
 
-def amount(key: str, offered: Collection[int]) -> int:
-    """What a select box of whole numbers holds: one on offer, or what a link named; the first on offer in place of what
-    no such box could hold, since a browser may send any text."""
-    found = st.session_state[key]
-    if type(found) is not int or found < 1:
-        found = st.session_state[key] = min(offered)
-    return found
-
-
-def amounts(key: str, offered: Collection[int]) -> list[int]:
-    """The options of such a box."""
-    return sorted({*offered, amount(key, offered)})
-
-
-def tokens(heading: str, key: str, offered: Collection[int], width: int, explained: str | None = None) -> int | None:
-    """How many tokens: a select box of ``amounts``."""
-    return st.selectbox(
-        heading,
-        amounts(key, offered),
-        format_func=lambda count: f"{count:,} tokens",
-        key=key,
-        width=width,
-        help=explained,
-        persist_state="session",
-    )
-
-
 def bound(heading: str, key: str, most: float, step: float, explained: str) -> float | None:
     """One part of a margin, at most ``most``; None where the box is empty."""
     return st.number_input(
@@ -137,14 +110,6 @@ def bound(heading: str, key: str, most: float, step: float, explained: str) -> f
         width=168,
         persist_state="session",
     )
-
-
-def several_amounts(key: str, offered: Collection[int]) -> list[int]:
-    """As ``amounts``, of a box of which several are chosen."""
-    held = [value for value in st.session_state[key] if type(value) is int and value > 0]
-    if held != st.session_state[key]:
-        st.session_state[key] = held
-    return sorted({*offered, *held})
 
 
 def title(model: str) -> str:
@@ -210,7 +175,8 @@ def caches(
         select_all=False,
         wrap=True,
         width=width,
-        help=f"{explained} Keys and values apart: type q8_0/q4_0.".strip(),
+        help=f"{explained} Keys and values apart: type q8_0/q4_0. First and recent tokens kept as "
+        "computed: type q8_0:first4:window64.".strip(),
         persist_state="session",
     )
     return tuple(map(str, found))

@@ -1,0 +1,54 @@
+"""What else a machine did while something was timed, as Linux counts it."""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+_TASKS, _CORES = Path("/proc/self/task"), Path("/proc/stat")
+
+
+@dataclass(slots=True)
+class Others:
+    """Seconds over all blocks under ``with``: ``wanted`` that this process's threads ran or stood ready to, ``waited``
+    that they stood ready without a core; ``there`` of all cores, ``stolen`` that whoever runs this virtual machine took
+    of them. Nothing is counted where the system does not tell."""
+
+    wanted: float = 0.0
+    waited: float = 0.0
+    there: float = 0.0
+    stolen: float = 0.0
+    _before: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+
+    def __enter__(self) -> "Others":
+        self._before = _now()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        ran, waited, there, stolen = (now - before for now, before in zip(_now(), self._before, strict=True))
+        self.wanted += ran + max(0.0, waited)
+        self.waited += max(0.0, waited)  # threads that have ended take theirs along
+        self.there += there
+        self.stolen += stolen
+
+    @property
+    def shares(self) -> tuple[float | None, float | None]:
+        """``waited`` of what was wanted, and ``stolen`` of what was there; None where nothing counted them."""
+        waited = self.waited / self.wanted if _TASKS.exists() and self.wanted > 0 else None
+        return waited, self.stolen / self.there if _CORES.exists() and self.there > 0 else None
+
+
+def _now() -> tuple[float, float, float, float]:
+    waited = stolen = 0.0
+    try:
+        for task in _TASKS.glob("*/schedstat"):
+            waited += int(task.read_text().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        pass  # another system, or a thread that has just ended
+    cores = os.cpu_count() or 1
+    try:
+        with _CORES.open() as file:
+            stolen = int(file.readline().split()[8]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        pass
+    return time.process_time(), waited, cores * time.perf_counter(), stolen

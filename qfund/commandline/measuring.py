@@ -8,6 +8,7 @@ import msgspec
 
 from qfund import engine
 from qfund.commandline.progress import Quiet, Shown, say
+from qfund.commandline.results import Results
 from qfund.core.request import Request
 
 
@@ -44,9 +45,7 @@ def stored(request: Request, options: Namespace, shown: Shown | None = None) -> 
     """The same, kept and found again, as ``options.STORING`` says."""
     if options.no_store:
         return measured(request, options, shown, store=None, fresh=options.fresh)
-    from qfund.engine.store import Store  # slow to import
-
-    return measured(request, options, shown, store=Store(), fresh=options.fresh)
+    return measured(request, options, shown, store=Results(), fresh=options.fresh)
 
 
 def put(

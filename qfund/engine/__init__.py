@@ -21,7 +21,7 @@ from qfund.engine import unfinished
 from qfund.engine.kinds import kind_of
 
 if TYPE_CHECKING:
-    from qfund.engine.store import Store
+    from qfund.engine.shared.rows import Keeper
 
 Measure = Callable[[Any, Progress], Any]
 Identify = Callable[[Any], str]
@@ -54,7 +54,7 @@ def _written(request: Request) -> bytes:
 
 
 def keep(
-    store: "Store",
+    store: "Keeper",
     key: str,
     request: Request,
     result: Any,
@@ -83,7 +83,7 @@ def keep(
 def compute(
     request: Request,
     *,
-    store: "Store | None" = None,
+    store: "Keeper | None" = None,
     fresh: bool = False,
     progress: Progress | None = None,
     warn: Callable[[str], object] = warnings.warn,

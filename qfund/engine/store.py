@@ -8,31 +8,25 @@ calls, so a deleted, replaced or repaired database is seen at once; those to a s
 import os
 import sqlite3
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, StaticPool
 
 from qfund.core.errors import StoreError
-from qfund.core.feature import Kind, lazily
+from qfund.core.feature import Kind
 from qfund.core.home import home, make_room
-from qfund.core.request import holds_own
 from qfund.engine import migrations
+from qfund.engine.shared.rows import BUSY, lines_of, result_of, row_of
+from qfund.engine.shared.rows import SCHEMA as SCHEMA
 from qfund.engine.tables import DOCUMENTS, JOBS, META, OWNERS, REPORTS
 
-#: Version of the tables; ``Kind.schema`` is that of the documents in them.
-SCHEMA = 1
-#: Seconds that a writer waits for another one.
-BUSY = 20.0
 #: Seconds that a database server has to answer a call.
 CONNECT = 5
 
@@ -58,10 +52,7 @@ class Store:
             return connection.execute(wanted).scalar_one_or_none() if there else None
 
         document = self.read(find)
-        try:
-            return None if document is None else kind.read_result(zlib.decompress(document))
-        except (zlib.error, msgspec.DecodeError):
-            return None
+        return result_of(kind, document)
 
     def keys(self, kind: Kind) -> frozenset[str]:
         """Of all results of a listed kind that this version reads."""
@@ -70,31 +61,17 @@ class Store:
 
     def listed(self, kind: Kind, limit: int = 200) -> list[Any]:
         """A line for each of at most ``limit`` results that this version reads, newest first, without opening them."""
-        assert kind.listed is not None
         wanted = (
             sa.select(REPORTS.c.summary)
             .where(REPORTS.c.schema == kind.schema)
             .order_by(REPORTS.c.created.desc(), REPORTS.c.key)
             .limit(limit)
         )
-        line, found = lazily(kind.listed), []
-        for summary in self.read(lambda connection: connection.execute(wanted).scalars().all()) or ():
-            try:
-                found.append(msgspec.json.decode(summary, type=line))
-            except msgspec.DecodeError:
-                continue
-        return found
+        return lines_of(kind, self.read(lambda connection: connection.execute(wanted).scalars().all()) or ())
 
     def put(self, kind: Kind, key: str, result: Any) -> None:
         """Keep ``result`` under ``key``, in the place of an earlier one."""
-        asked = getattr(result, "request", None) or getattr(result, "spec", None)
-        own = asked is not None and holds_own(asked)
-        row = {"key": key, "schema": kind.schema, "document": zlib.compress(msgspec.json.encode(result)), "own": own}
-        if kind.listed:
-            line = msgspec.json.encode(lazily(kind.listed).of(key, result)).decode()
-            self._put(REPORTS, row | {"created": _timestamp(result.created), "summary": line})
-        else:
-            self._put(DOCUMENTS, row | {"created": time.time(), "kind": kind.name})
+        self._put(REPORTS if kind.listed else DOCUMENTS, row_of(kind, key, result))
 
     def delete(self, key: str) -> None:
         """Forget what is under ``key``, if there is anything."""
@@ -332,7 +309,7 @@ def upsert(connection: sa.Connection, table: sa.Table, row: dict[str, object]) -
     key = table.primary_key.columns[0]
     if connection.dialect.name in ("sqlite", "postgresql"):
         # One statement: in SQLite it takes the write lock at once, and so waits for another writer instead of failing.
-        insert = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
+        insert = (sqlite.insert if connection.dialect.name == "sqlite" else _postgresql_insert())(table)
         values = {name: value for name, value in row.items() if name != key.name}
         connection.execute(insert.values(row).on_conflict_do_update(index_elements=[key], set_=values))
         return
@@ -347,16 +324,15 @@ def upsert(connection: sa.Connection, table: sa.Table, row: dict[str, object]) -
                 raise
 
 
+def _postgresql_insert() -> Any:
+    from sqlalchemy.dialects import postgresql  # slow to import
+
+    return postgresql.insert
+
+
 def _use_wal(connection: sqlite3.Connection, _: object) -> None:
     # Where it fails (read-only, damaged, another process is doing it) the statement to come works or says why not.
     with suppress(sqlite3.Error):
         if connection.execute("PRAGMA journal_mode").fetchone()[0] == "delete":
             connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
-
-
-def _timestamp(created: str) -> float:
-    try:
-        return datetime.fromisoformat(created).timestamp()
-    except ValueError:
-        return time.time()

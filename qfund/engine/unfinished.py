@@ -12,16 +12,16 @@ from qfund.core.progress import Progress, Sharing, Streaming
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from qfund.engine.store import Store
+    from qfund.engine.shared.rows import Keeper
 
 
-def keep(store: "Store", kind: Kind, key: str, result: Any) -> None:
+def keep(store: "Keeper", kind: Kind, key: str, result: Any) -> None:
     """In place of an earlier one. A store that refuses is told of where the whole result is kept."""
     with suppress(StoreError):
         store.put(_apart(kind), _key(key), result)
 
 
-def find(store: "Store", kind: Kind, key: str) -> Any | None:
+def find(store: "Keeper", kind: Kind, key: str) -> Any | None:
     """What there is of the result that would be under ``key``.
 
     Raises:
@@ -30,7 +30,7 @@ def find(store: "Store", kind: Kind, key: str) -> Any | None:
     return store.get(_apart(kind), _key(key))
 
 
-def forget(store: "Store", key: str) -> None:
+def forget(store: "Keeper", key: str) -> None:
     """The whole is there.
 
     Raises:
@@ -51,7 +51,7 @@ def _key(key: str) -> str:
 class Keeping:
     """A progress that keeps what it is given, and gives it on. ``fresh``: nothing that was kept before is used."""
 
-    store: "Store"
+    store: "Keeper"
     kind: Kind
     key: str
     told: Progress

@@ -1,17 +1,16 @@
 """From the tables of any earlier qfund to today's, forwards and without loss, by Alembic.
 
 Each step is a file of ``versions``. One that only adds what an older qfund does not look at leaves the database
-readable to that; one that does not raises ``qfund.engine.store.SCHEMA`` besides.
+readable to that; one that does not raises ``qfund.engine.shared.rows.SCHEMA`` besides.
 """
 
 from pathlib import Path
 
 import sqlalchemy as sa
 
+from qfund.engine.shared.rows import REVISIONS as REVISIONS
 from qfund.engine.tables import TABLES
 
-#: The steps, the first one first.
-REVISIONS = ("results", "jobs", "owners", "turns")
 _TABLE = "qfund_revision"
 
 

@@ -21,6 +21,7 @@ from qfund.commandline.options import (
     reference,
 )
 from qfund.commandline.progress import Shown, say
+from qfund.commandline.results import Results
 from qfund.commandline.table import Command, Exclusive, Option
 from qfund.core.errors import QfundError, StoreError
 from qfund.features.compare.command import writing
@@ -126,10 +127,9 @@ def _shown(request: spec.Spec, options: Namespace) -> Shown:
 def _before() -> list[Costs]:
     """What earlier comparisons took; nothing where the store refuses, as is told elsewhere."""
     from qfund.engine.kinds import KINDS
-    from qfund.engine.store import Store
 
     try:
-        return [line.costs for line in Store().listed(KINDS["compare"]) if line.costs]
+        return [line.costs for line in Results().listed(KINDS["compare"]) if line.costs]
     except StoreError:
         return []
 

@@ -211,8 +211,10 @@ class Streamed:
     def _hold(self, listener: Listener, progress: Progress) -> None:
         first, every = self.walkers[0].way.name, self.walkers
         together = [walker for walker in every if walker.way.batches is None]
-        progress("reading the weights", 0.0)
-        self._fill_whole([walker for walker in every if walker in together or not _waits(walker, together)])
+        begun_with = [walker for walker in every if walker in together or not _waits(walker, together)]
+        if not self._full.issuperset(walker.frame for walker in begun_with):
+            progress("reading the weights", 0.0)
+            self._fill_whole(begun_with)
         count = len(self.walkers[0].passes)
         for batch in range(count):
             progress(f"running batch {batch + 1} of {count}", batch / count)

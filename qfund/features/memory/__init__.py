@@ -46,7 +46,7 @@ FEATURE = Feature(
             result="qfund.features.memory.request.load_peak:LoadPeaks",
             measure="qfund.features.memory.measure.load_peak:load_peak",
             check="qfund.features.memory.request.load_peak:checked",
-            schema=2,
+            schema=3,
         ),
     ),
     commands={

@@ -145,7 +145,7 @@ def test_a_phone_shows_the_answer_first_and_the_choices_behind_a_button(arrive: 
     expect(compare).to_be_hidden()
     page.get_by_role("button", name="Change").click()
     expect(compare).to_be_visible()
-    expect(page.get_by_role("spinbutton", name="Batch")).to_be_visible()
+    expect(page.get_by_role("textbox", name="Batch")).to_be_visible()
     visit.fits()
 
 

@@ -8,7 +8,7 @@ from tests.browser.visit import Arrive, Server
 
 
 def test_memory_from_a_cold_link_to_another_context(arrive: Arrive, fresh: Server) -> None:
-    """Headers at once, the exact plan from the worker, a bar that follows the slider, and a link that keeps it."""
+    """Headers at once, the exact plan from the worker, a bar that follows the context, and a link that keeps it."""
     visit = arrive(at=fresh).open("/memory?model=pydoc-llama&budget=16GiB&context=512").drawn()
     page = visit.page
     # The footprint of the shipped comparison: 8,133,248 bytes in BF16.
@@ -17,7 +17,9 @@ def test_memory_from_a_cold_link_to_another_context(arrive: Arrive, fresh: Serve
     expect(first).to_contain_text("best")
     visit.drawn()
     before = first.text_content()
-    page.get_by_role("slider", name="Context").press("ArrowRight")
+    context = page.get_by_role("combobox", name="Context")
+    context.fill("1k")
+    context.press("Enter")
     expect(first).not_to_have_text(before or "")
     page.wait_for_url(re.compile("context=1024"))
     page.reload()

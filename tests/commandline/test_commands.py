@@ -77,7 +77,7 @@ def test_the_readme_names_every_command() -> None:
         ("--verison", "Unknown option --verison. Did you mean: --version?"),
         ("compare dummy --precison bf16 int8", "Unknown option --precison. Did you mean: --precision?"),
         ("compare --precison bf16 int8 dummy", "Unknown option --precison. Did you mean: --precision?"),
-        ("compare dummy --fast", "Unknown option --fast. See `qfund compare --help`."),
+        ("compare dummy --quickly", "Unknown option --quickly. See `qfund compare --help`."),
         ("fits dummy --buget=3GiB", "Unknown option --buget. Did you mean: --budget?"),
         ("fits dummy --budget 3 --device cud", "Unknown device 'cud'. Did you mean: cuda? Available: cpu, cuda."),
         ("ls precision", "Unknown table 'precision'. Did you mean: precisions?"),

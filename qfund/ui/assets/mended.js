@@ -23,7 +23,8 @@ addEventListener("DOMContentLoaded", () => {
       for (const group of list.children) if (group.tagName === "DIV") group.role = "list";
     }
     for (const saved of document.querySelectorAll(".modebar-btn:only-child")) saved.after(asPng(saved));
-    for (const code of document.querySelectorAll("pre:not([tabindex]), .st-key-wide:not([tabindex])")) code.tabIndex = 0;
+    const wide = ["pre", ".katex-display", ".st-key-wide"].map((one) => `${one}:not([tabindex])`);
+    for (const scrolled of document.querySelectorAll(wide)) scrolled.tabIndex = 0;
   };
   let waiting = false;
   new MutationObserver(() => {

@@ -162,6 +162,7 @@ def test_the_open_menu_of_candidates_covers_no_button_and_none_moves(arrive: Arr
     for count in range(4, 12):
         menu.get_by_role("option").nth(1).click()
         expect(chips(visit)).to_have_count(count)
+    visit.drawn()
     assert compare.bounding_box() == before, "eleven candidates take two lines"
     page.keyboard.press("Escape")
     expect(menu).to_be_hidden()

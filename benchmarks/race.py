@@ -75,7 +75,7 @@ TWELVE = ("bf16", "fp16", "int8", "int8_g32", "int6", "int5", "int4", "int4_g64"
 _ASKED = (("ln_perplexity_ratio", math.log1p(Margin().perplexity or 0)), ("top1_agreement", Margin().tokens or 0))
 
 
-def findings(sums: ChunkSums, start: int, chunks: int, among: float) -> list[Finding]:
+def findings(sums: ChunkSums, start: int, chunks: int, among: int) -> list[Finding]:
     """Of one candidate, from the chunk ``start`` on; the perplexity's as a logarithm."""
     part, found = slice(start, start + chunks), []
     summed = Positions(**{field: np.array(values) for field, values in sums.sums.items()})

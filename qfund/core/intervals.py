@@ -201,7 +201,7 @@ def t_quantile(probability: float, freedom: int) -> float:
     return float(stdtrit(freedom, probability))
 
 
-def widened(value: float, low: float, high: float, blocks: int, comparisons: float) -> tuple[float, float]:
+def widened(value: float, low: float, high: float, blocks: int, comparisons: int) -> tuple[float, float]:
     """A 95 % interval from ``blocks`` blocks made wider for one of ``comparisons`` looked at (Bonferroni's
     adjustment): each side by the ratio of the two quantiles of t."""
     if comparisons <= 1 or blocks < 2:

@@ -8,10 +8,10 @@ from qfund.core.intervals import LEVEL, t_quantile
 from qfund.features.compare.request.decision import Finding
 
 #: With less, a candidate is left undecided.
-LEAST_CHANCE = 0.1
+LEAST_CHANCE = 1 / 8
 
 
-def chance(findings: Iterable[Finding], read: float, now: float, end: float, blocks: int) -> float:
+def chance(findings: Iterable[Finding], read: float, now: int, end: int, blocks: int) -> float:
     """How likely a verdict is when all is read, given what was seen in a share ``read`` of it.
 
     What will be found differs from what was by a normal error of variance se² · (1 − read): that of the rest, beside
@@ -42,5 +42,5 @@ def _below(value: float, limit: float, error: float) -> float:
     return NormalDist().cdf((limit - value) / error) if error else float(value < limit)
 
 
-def _quantile(comparisons: float, blocks: int) -> float:
+def _quantile(comparisons: int, blocks: int) -> float:
     return t_quantile(1 - (1 - LEVEL) / 2 / comparisons, blocks - 1)

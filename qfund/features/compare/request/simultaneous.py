@@ -12,9 +12,9 @@ from qfund.features.compare.request.report import PrecisionResult, Report
 #: By how much the tokens have grown between one look and the next: doubled, as many again are read by a candidate that
 #: would have been decided soon after the look before.
 GROWTH = 1.5
-#: Of the 5 %, what the looks share that are planned; and how many are at least, so that who reads on after a few has as
-#: much for more: 16,384 tokens in chunks of 256 are looked at as often.
-PLANNED, LOOKS = 0.95, 6
+#: Looks that are planned at least, so that who reads on after a few has as much for more: as many as 16,384 tokens in
+#: chunks of 256 take.
+LOOKS = 6
 #: Exponentials of a mean: their intervals are widened as that mean's, so that both say the same.
 _EXPONENTIAL = ("perplexity", "perplexity_ratio")
 
@@ -23,10 +23,12 @@ def simultaneous(report: Report, result: PrecisionResult) -> dict[str, Estimate]
     """A result's metrics with 95 % intervals that hold for all candidates of the report together, and at all looks at
     which it could have been left (Bonferroni).
 
-    The looks that are planned, until the last token that was asked for, share nearly all of the 5 % evenly; what is
-    left is for who reads on after them, whose look j has 1/(j(j + 1)) of it. These sum to all, however many looks
-    follow, so a candidate may be left as soon as its interval decides, and what is said then is wrong no more often
-    than what is said of a number of tokens chosen beforehand, whatever the dependence between looks. Looks come when
+    The looks that are planned, until the last token that was asked for, share half of the 5 % evenly, as many again
+    after them half of what is left, and so on: all of them together have no more, however many follow, so a candidate
+    may be left as soon as its interval decides, and what is said then is wrong no more often than what is said of a
+    number of tokens chosen beforehand, whatever the dependence between looks. Half, since so far out in their tails
+    intervals from ten blocks hold the truth of long-tailed values less often than they should; evenly, since with
+    1/(k(k + 1)) for look k most wrong verdicts are the first look's, and the last decides too little. Looks come when
     the tokens have grown by half, so there are few: this is the union bound over epochs that grow geometrically of
     S. Howard, A. Ramdas, J. McAuliffe and J. Sekhon ("Time-uniform, nonparametric, nonasymptotic confidence sequences",
     Annals of Statistics 49, 2021), over intervals that allow for dependent chunks, and with the part of each look
@@ -45,18 +47,16 @@ def simultaneous(report: Report, result: PrecisionResult) -> dict[str, Estimate]
     return found
 
 
-def comparisons(candidates: int, looks: int, planned: int) -> float:
+def comparisons(candidates: int, looks: int, planned: int) -> int:
     """How many intervals one of them counts for, at its last look; 0 looks where it was chosen beforehand. Of results
     that planned none, as older ones, look k has 1/(k(k + 1)) of the 5 %."""
     if not looks:
         return candidates
-    if looks <= planned:
-        return candidates * planned / PLANNED
-    later = looks - planned
-    return candidates * later * (later + 1) / (1 - PLANNED if planned else 1)
+    each: int = planned * 2 ** math.ceil(looks / planned) if planned else looks * (looks + 1)
+    return candidates * each
 
 
-def _widened(name: str, estimate: Estimate, candidates: float) -> Estimate:
+def _widened(name: str, estimate: Estimate, candidates: int) -> Estimate:
     if estimate.low is None or estimate.high is None:
         return estimate
     ends = estimate.value, estimate.low, estimate.high

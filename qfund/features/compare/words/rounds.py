@@ -24,12 +24,14 @@ def notes(report: Report) -> tuple[str, ...]:
     early = {result.precision: result.tokens for result in report.results if result.tokens is not None}
     if not early and not report.planned:
         return ()
-    states = {row.precision: row.state for row in decide(report, report.spec.until)}
-    open_ = {name: read for name, read in early.items() if states[name] == "inconclusive"}
+    every = {result.precision: result.tokens or report.input.tokens for result in report.results}
+    undecided = {row.precision for row in decide(report, report.spec.until) if row.state == "inconclusive"}
+    open_ = {name: read for name, read in every.items() if name in undecided and (name in early or report.planned)}
     told = _after({name: read for name, read in early.items() if name not in open_})
-    every = f"The other{'s' * (len(report.results) - len(early) > 1)}" if early else "All"
-    if len(early) < len(report.results):
-        told.append(f"{every} after {report.input.tokens:,}")
+    others = len(every.keys() - early.keys() - open_.keys())
+    if others:
+        who = "all" if others == len(every) else f"the other{'s' * (others > 1)}"
+        told.append(f"{who} after {report.input.tokens:,}")
     of = f" of {plural(report.planned, 'token')}" if report.planned else " tokens"
     decided = f"Read until it was decided: {listed(told)}{of}." if told else ""
     left = f"Left open, since the rest would hardly decide: {listed(_after(open_))} tokens." if open_ else ""

@@ -90,6 +90,7 @@ def findings(sums: ChunkSums, start: int, chunks: int, among: int) -> list[Findi
         low, high = widened(seen.value, low, high, seen.blocks, among)
         state = "outside" if low > margin else "within" if high < margin else "inconclusive"
         unit = "share" if statistic.share else ""
+        low, high = (max(low, 0.0), min(high, 1.0)) if unit else (low, high)
         found.append(Finding(name, Estimate(seen.value, None, 1, unit, low, high, seen.blocks), margin, None, state))
     return found
 

@@ -8,7 +8,7 @@ from qfund.core.intervals import LEVEL, t_quantile
 from qfund.features.compare.request.decision import Finding
 
 #: With less, a candidate is left undecided.
-LEAST_CHANCE = 1 / 8
+LEAST_CHANCE = 0.1
 
 
 def chance(findings: Iterable[Finding], read: float, now: int, end: int, blocks: int) -> float:
@@ -28,6 +28,8 @@ def chance(findings: Iterable[Finding], read: float, now: int, end: int, blocks:
         if damage.low is None or damage.high is None:
             return 1.0  # nobody knows
         above, below = damage.high - damage.value, damage.value - damage.low
+        if damage.unit == "share" and not damage.low:  # cut off at 0, so that it says nothing of errors
+            below = above
         quantile, last = _quantile(now, damage.blocks), _quantile(end, blocks)
         none_seen = damage.unit == "share" and damage.value == 0  # whose bound shrinks with n
         narrower = last / quantile * (read if none_seen else math.sqrt(read))

@@ -47,8 +47,8 @@ LIBRARIES = Option(
 )
 UNTIL_DECIDED = Option(
     "--until-decided",
-    "read on only for candidates of which it is not certain yet whether they are within the margin; at most "
-    "--max-tokens",
+    "read on only for candidates of which it is not certain yet whether they are within the margin, and may become so; "
+    "at most --max-tokens",
     flag=True,
 )
 REFERENCE = Option("--reference", "compare with this one (default: what the checkpoint is stored in)", "P")

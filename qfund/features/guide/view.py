@@ -41,9 +41,10 @@ _READING = """
   attention). A difference below it means nothing.
 - **Within your margin** is said only where the whole interval is, **outside** only where none of it is. Otherwise the
   comparison is **inconclusive**, and what more tokens would decide is worked out from errors that shrink with √n.
-- **Until decided** reads on only for candidates whose verdict is open. Looking again and again finds by chance what one
-  look would not, so such intervals are wider: they hold at all looks together, and of twenty comparisons about one at
-  most is decided wrongly. Candidates have then read differently far; two are compared on what both have read.
+- **Until decided** reads on only for candidates whose verdict is open. One is left open where all of the text
+  would hardly decide either: with less than one chance in ten. Looking again and again finds by chance what one look
+  would not, so such intervals are wider: they hold at all looks together, and of twenty comparisons about one at most
+  is decided wrongly. Candidates have then read differently far; two are compared on what both have read.
 - **Positions that are not finite** (NaN or infinity, mostly FP16 overflow) are counted, shown and left out of every
   average.
 - **Emulated** means that hardware made for the format would also multiply in it. The damage shown here comes from

@@ -24,6 +24,7 @@ from qfund.features.compare.request.invariants import consistent
 from qfund.features.compare.request.pairs import paired
 from qfund.features.compare.request.report import Report
 from qfund.features.compare.request.spec import Spec
+from qfund.features.compare.words.rounds import notes
 from tests.features.compare.reports import make_report
 from tests.tiny import checkpoints
 
@@ -151,6 +152,26 @@ def test_who_is_decided_leaves(in_one_go: Report) -> None:
         whole = next(row for row in in_one_go.results if row.precision == result.precision)
         assert result.fidelity["kl_mean"].n == read[result.precision]
         assert result.footprint_bytes == whole.footprint_bytes and result.looks >= 1
+
+
+def test_who_would_hardly_be_decided_is_left_open_until_more_is_asked_for() -> None:
+    first = compare(replace(ASKED, max_tokens=1024))
+    on_it = 1 - first.results[2].fidelity["top1_agreement"].value
+    until = replace(ASKED, max_tokens=2048, until=Margin(perplexity=None, tokens=on_it, cosine=None))
+    found = compare(until, Told())
+    consistent(found)
+    row = decide(found, until.until or Margin())[2]
+    assert row.state == "inconclusive" and row.more_tokens is None
+    assert (found.input.tokens, found.planned, found.results[2].looks) == (1024, 2048, 1), "nobody was read further"
+    assert notes(found) == (
+        "Read until it was decided: the others after 1,024 of 2,048 tokens.",
+        "Left open, since the rest would hardly decide: INT2 g32 after 1,024 tokens.",
+    )
+    same, more = Told(), Told()
+    compare(until, same)
+    assert not same.reports, "the same text would say the same"
+    compare(replace(until, max_tokens=4096), more)
+    assert more.reports[0].input.tokens == 1024, "what it has not read cannot be left out"
 
 
 def test_candidates_that_read_differently_far_are_paired_on_what_both_read() -> None:

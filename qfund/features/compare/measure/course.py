@@ -4,17 +4,19 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from qfund.core.intervals import MIN_BLOCKS
+from qfund.core.intervals import MIN_BLOCKS, MOST_BLOCKS
 from qfund.core.metrics.estimates import estimates
 from qfund.core.progress import Progress, Resumable, Sharing
 from qfund.features.compare.measure import noise as noises
 from qfund.features.compare.measure import streamed, whole
+from qfund.features.compare.measure.chance import LEAST_CHANCE, chance
 from qfund.features.compare.measure.files import Files
 from qfund.features.compare.measure.kept import Floor, Rest
 from qfund.features.compare.measure.rounds import Rounds
 from qfund.features.compare.measure.runs import Outcome
 from qfund.features.compare.request.decision import decide
 from qfund.features.compare.request.report import NoiseRun, Report
+from qfund.features.compare.request.simultaneous import comparisons
 from qfund.features.compare.request.spec import NOISE, Spec
 from qfund.models.cache import model_cache
 from qfund.models.comparison.positions import Candidate
@@ -90,26 +92,39 @@ class Course:
         return self.spec.until is not None and len(set(self.prepared.texts_of_chunks)) < 2
 
     def _after(self, rounds: Rounds, outcome: Outcome) -> Collection[str]:
-        """Tell and keep what there is; the candidates that are decided."""
+        """Tell and keep what there is; the candidates that leave."""
         going_on = rounds.done < len(rounds.batches)
         self._take_noise(outcome)
-        chunks = sum(len(batch.chunks) for batch in rounds.batches[: rounds.done])
-        looked_at = rounds.running if chunks >= MIN_BLOCKS else []
+        looked_at = rounds.running if rounds.chunks(rounds.done) >= MIN_BLOCKS else []
         for name in looked_at:
             rounds.looks[name] = rounds.looks.get(name, 0) + 1
         if going_on and isinstance(self.progress, Sharing):
             self.progress.so_far(self.reported(outcome, self, True))
         self._noise_alone()
-        decided: list[str] = []
+        leaving: list[str] = []
         if going_on and looked_at and self.races:
-            assert self.spec.until is not None
-            found = decide(self.reported(outcome, self, True), self.spec.until)
-            sure = {row.precision for row in found if row.state != "inconclusive"}
-            decided = [name for name in rounds.running if name in sure]
-        left = rounds.left | dict.fromkeys(decided, rounds.done)
+            leaving = self._leaving(self.reported(outcome, self, True))
         if self._keeps:
-            self._rest.keep(outcome.gathered, self.spec.candidates, outcome.runs, rounds.done, left, rounds.looks)
-        return decided
+            self._rest.keep(outcome.gathered, self.spec.candidates, outcome.runs, rounds.at(leaving))
+        return leaving
+
+    def _leaving(self, report: Report) -> list[str]:
+        """Those of the running candidates that are decided, and those that the rest would hardly decide."""
+        assert self.spec.until is not None
+        rounds, leaving = self.rounds, []
+        read = rounds.chunks(rounds.done) / rounds.chunks()
+        for row in decide(report, self.spec.until):
+            if row.precision not in rounds.running:
+                continue
+            if row.state == "inconclusive":
+                looks = rounds.looks[row.precision]
+                every = looks, looks + rounds.looks_after(rounds.done)
+                now, end = (comparisons(len(report.results), count, rounds.planned) for count in every)
+                if chance(row.findings, read, now, end, min(MOST_BLOCKS, rounds.chunks())) >= LEAST_CHANCE:
+                    continue
+                rounds.open.append(row.precision)
+            leaving.append(row.precision)
+        return leaving
 
     def _noise_to_measure(self) -> tuple[noises.Noise, ...]:
         """What is to be run together with the first round; of a large model that has several, after it."""

@@ -35,8 +35,8 @@ class _Candidate:
 
 @dataclass(frozen=True, slots=True)
 class _Notes:
-    """``batches``: digests of those that were taken. ``left``: after how many of them a candidate did, for the margin
-    ``until``."""
+    """``batches``: digests of those that were taken, of ``total``. ``left``: after how many of them a candidate did,
+    for the margin ``until``; ``open`` those that the rest of ``total`` would hardly have decided."""
 
     batches: tuple[str, ...]
     until: Margin | None
@@ -48,16 +48,28 @@ class _Notes:
     looked_at: int
     candidates: dict[str, _Candidate]
     runs: dict[str, Earlier]
+    planned: int = 0
+    open: tuple[str, ...] = ()
+    total: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
-    """Where a comparison begins that somebody stopped: after ``done`` batches; ``left`` says after how many
-    a candidate was decided."""
+class Place:
+    """How far a comparison is: after ``done`` batches; ``left`` says after how many a candidate was decided, or left
+    ``open``. ``looks`` of ``planned`` are over."""
 
     done: int
     left: dict[str, int]
     looks: dict[str, int]
+    planned: int
+    open: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """Where a comparison begins that somebody stopped."""
+
+    at: Place
     runs: dict[str, Earlier]
     _notes: _Notes
     _tensors: dict[str, Tensor] = field(repr=False)
@@ -95,7 +107,8 @@ class Rest:
         self._digests = tuple(map(digest, batches)) if self._disk.limit else ()
 
     def begun(self) -> Begun | None:
-        """Where to go on; None at the start, or where other batches were taken, or another margin decided who left."""
+        """Where to go on; None at the start, or where other batches were taken, or another margin decided who left, or
+        some left open of whom more is to be read now."""
         found = self._disk.read(self._key) if self._disk.limit else None
         if found is None:
             return None
@@ -108,18 +121,19 @@ class Rest:
             return None
         if done == len(self._digests):  # who asks for all of it once more means it
             return None
-        return Begun(done, notes.left, notes.looks, notes.runs, notes, found[0])
+        if notes.open and len(self._digests) > notes.total:
+            return None
+        at = Place(done, notes.left, notes.looks, notes.planned, notes.open)
+        return Begun(at, notes.runs, notes, found[0])
 
     def keep(
         self,
         gathered: Gathered,
         names: Iterable[str],
         runs: Mapping[str, Run],
-        done: int,
-        left: Mapping[str, int],
-        looks: Mapping[str, int],
+        at: Place,
     ) -> None:
-        """``done`` batches were taken."""
+        """What was gathered until there."""
         if not self._disk.limit:
             return
         tensors: dict[str, Tensor] = {}
@@ -130,16 +144,19 @@ class Rest:
             drift = gathered.drift.sums.get(name, {})
             candidates[name] = _Candidate(candidate.zeros, candidate.nonfinite, candidate.kept, drift)
         notes = _Notes(
-            batches=self._digests[:done],
-            until=self._until if left else None,
-            left=dict(left),
-            looks=dict(looks),
+            batches=self._digests[: at.done],
+            until=self._until if at.left else None,
+            left=dict(at.left),
+            looks=dict(at.looks),
             seen=gathered.comparison.seen,
             vocabulary=gathered.vocabulary,
             largest=gathered.worst.largest,
             looked_at=gathered.worst.seen,
             candidates=candidates,
             runs={name: earlier(run) for name, run in runs.items()},
+            planned=at.planned,
+            open=at.open,
+            total=len(self._digests),
         )
         self._disk.write(self._key, tensors, {"state": msgspec.json.encode(notes).decode()})
 

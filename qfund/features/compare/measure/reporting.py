@@ -60,7 +60,7 @@ class Reporting:
         for name in spec.candidates:
             result = _compared(_result(name, runs[name], self.predictions), outcome.gathered, name, prepared)
             if going_on or course.races:
-                result = replace(result, looks=rounds.looks.get(name, 0))
+                result = replace(result, looks=rounds.looks.get(name, 0), looks_planned=rounds.planned)
             if rounds.left.get(name, rounds.done) < rounds.done:
                 result = replace(result, tokens=part(course.prepared, rounds.left[name]).facts.tokens)
             results.append(result)

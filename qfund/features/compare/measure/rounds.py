@@ -13,9 +13,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from qfund.core.intervals import MIN_BLOCKS
 from qfund.core.progress import Progress
 from qfund.features.compare.measure.gathered import Gathered
-from qfund.features.compare.measure.kept import Begun
+from qfund.features.compare.measure.kept import Begun, Place
 from qfund.features.compare.measure.runs import Earlier, Outcome, Run, joined
-from qfund.features.compare.request.simultaneous import GROWTH
+from qfund.features.compare.request.simultaneous import GROWTH, LOOKS
 from qfund.models.inputs import Batch
 from qfund.models.tasks import Task
 
@@ -29,7 +29,8 @@ class Rounds:
     Attributes:
         done: batches that were taken, ``begun`` of them by somebody before; ``running`` are the candidates that go on,
             and ``left`` says after how many of them each of the others was decided.
-        looks: how often it was looked at whether a candidate shall go on.
+        looks: how often it was looked at whether a candidate shall go on, of ``planned`` times, as far as was known at
+            the start; ``open`` are those that left undecided, since the rest would hardly decide.
         reading: seconds that went into reading weights, in so many ``walks`` over them; ``comparing`` those of the
             statistics, ``noise`` those of the reference's noise, ``spent`` all of them and forwards.
     """
@@ -43,10 +44,10 @@ class Rounds:
 
     def begin(self) -> None:
         """At the start, or where somebody stopped."""
-        begun = self._begun
-        self.done = self.begun = begun.done if begun else 0
-        self.left = dict(begun.left) if begun else {}
-        self.looks = dict(begun.looks) if begun else {}
+        start = Place(0, {}, {}, max(LOOKS, self.looks_after(0)), ())
+        at = self._begun.at if self._begun else start
+        self.done = self.begun = at.done
+        self.left, self.looks, self.planned, self.open = dict(at.left), dict(at.looks), at.planned, list(at.open)
         self.running = [name for name in self.names if name not in self.left]
         self.reading, self.comparing, self.noise, self.spent, self.walks = 0.0, 0.0, 0.0, 0.0, 0
 
@@ -54,6 +55,11 @@ class Rounds:
         """All of it, from the start, and in one round."""
         self._after = self._begun = None
         self.begin()
+
+    def at(self, leaving: Collection[str]) -> Place:
+        """Where it is, once these have left."""
+        left = self.left | dict.fromkeys(leaving, self.done)
+        return Place(self.done, left, dict(self.looks), self.planned, tuple(self.open))
 
     def gathered(self, task: Task, more: Sequence[str] = (), without: Sequence[str] = ()) -> Gathered:
         """What was gathered before, to be gone on with."""
@@ -99,13 +105,28 @@ class Rounds:
     @property
     def end(self) -> int:
         """Batches that will have been taken after the next round."""
+        return self._end(self.done)
+
+    def _end(self, done: int) -> int:
         total = len(self.batches)
         if self._after is None:
             return total
         enough = _enough(self.batches)
-        if self.done < enough:  # something to look at soon, and then an interval
-            return min(1 if enough > 2 and not self.done else enough, total)
-        return min(math.ceil(GROWTH * self.done), total)
+        if done < enough:  # something to look at soon, and then an interval
+            return min(1 if enough > 2 and not done else enough, total)
+        return min(math.ceil(GROWTH * done), total)
+
+    def chunks(self, batches: int | None = None) -> int:
+        """In so many batches; None for all."""
+        return sum(len(batch.chunks) for batch in self.batches[:batches])
+
+    def looks_after(self, done: int) -> int:
+        """How often it will be looked at who goes on, after so many batches and until the last."""
+        looks = 0
+        while self._after and done < len(self.batches):
+            done = self._end(done)
+            looks += self.chunks(done) >= MIN_BLOCKS
+        return looks
 
 
 def _enough(batches: Sequence[Batch]) -> int:

@@ -43,7 +43,8 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """``more_tokens`` would decide, beyond those read, if what was seen goes on; None where that cannot be said."""
+    """``more_tokens`` would decide, beyond those read for this candidate, if what was seen goes on; None where that
+    cannot be said."""
 
     precision: str
     state: str
@@ -90,7 +91,7 @@ def _decision(report: Report, result: PrecisionResult, margin: Margin, floor: di
     if "outside" in states:
         return _told(report, result, "outside", tuple(findings), None)
     if "inconclusive" in states:
-        return _told(report, result, "inconclusive", tuple(findings), _more_tokens(report, findings))
+        return _told(report, result, "inconclusive", tuple(findings), _more_tokens(report, result, findings))
     if states <= {"indistinguishable"} and _like_noise(result, fidelity, floor):
         return _told(report, result, "indistinguishable", tuple(findings), None)
     return _told(report, result, "within" if findings else "inconclusive", tuple(findings), None)
@@ -125,25 +126,26 @@ def _like_noise(result: PrecisionResult, fidelity: dict[str, Estimate], floor: d
     return False
 
 
-def _more_tokens(report: Report, findings: list[Finding]) -> int | None:
+def _more_tokens(report: Report, result: PrecisionResult, findings: list[Finding]) -> int | None:
     """How many more would bring every undecided interval to one side of its margin, as errors shrink with √n."""
     facts, more = report.input, 0.0
+    read = facts.tokens if result.tokens is None else result.tokens
     for finding in findings:
         damage, margin = finding.estimate, max(finding.margin, finding.floor or 0.0)
         if finding.state != "inconclusive":
             continue
         if damage.low is None or damage.high is None:  # too few chunks
-            missing = MIN_BLOCKS * facts.context - facts.tokens
+            missing = MIN_BLOCKS * facts.context - read
             if damage.blocks or missing <= 0:
                 return None
             more = max(more, missing)
             continue
         gap = abs(margin - damage.value)
-        if not gap or not facts.tokens:
+        if not gap or not read:
             return None
         beyond = (damage.high if damage.value < margin else damage.low) - damage.value
         none_seen = damage.unit == "share" and damage.value == 0  # whose bound shrinks with n
-        more = max(more, facts.tokens * ((abs(beyond) / gap) ** (1 if none_seen else 2) - 1))
+        more = max(more, read * ((abs(beyond) / gap) ** (1 if none_seen else 2) - 1))
     return _rounded_up(more) if math.isfinite(more) else None
 
 

@@ -163,13 +163,17 @@ def more(report: Report, decisions: Sequence[Decision], margin: Margin, before: 
     where there are none.
 
     It is asked for with ``until``, so that who looked at the report before may look again: intervals allow for it, and
-    half as much again as without looking is read at most. What was read already is not read again.
+    half as much again as without looking is read at most. What was read already is not read again, unless a candidate
+    was left open before the others.
     """
     open_ = [row for row in decisions if row.state == "inconclusive"]
-    needed = max((row.more_tokens or 0 for row in open_), default=0)
-    if not needed:
-        return None
-    total = min(MAX_TOKENS, report.input.tokens + math.ceil(1.5 * needed))
+    early = {result.precision: result.tokens for result in report.results if result.tokens is not None}
+    needed = [
+        early.get(row.precision, report.input.tokens) + math.ceil(1.5 * row.more_tokens)
+        for row in open_
+        if row.more_tokens
+    ]
+    total = min(MAX_TOKENS, max(needed, default=0))
     if total <= report.input.tokens:
         return None
     spec = replace(report.spec, max_tokens=total, until=margin)
@@ -180,7 +184,8 @@ def more(report: Report, decisions: Sequence[Decision], margin: Margin, before: 
     whole, done = (
         estimate(replace(still, max_tokens=many), size, before).seconds for many in (total, report.input.tokens)
     )
-    return More(spec, total - report.input.tokens, max(0.0, whole - done))
+    anew = any(row.precision in early for row in open_)
+    return More(spec, total - report.input.tokens, whole if anew else max(0.0, whole - done))
 
 
 def _nearest(size: Size, before: Iterable[Costs]) -> Costs | None:

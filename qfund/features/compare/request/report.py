@@ -167,11 +167,11 @@ class PrecisionResult:
     the time of a forward as a ratio to the reference's, measured in turns where libraries were asked for.
     ``percentiles`` maps ``"kl"``, ``"kl_reverse"`` and ``"delta_p"`` to their values at ``metrics.PERCENTILES``.
     ``drift`` is the error of the hidden states after every block, in the order of execution.
-    ``tokens`` were read for this one, where it was decided before others were; None where as many as for the report.
-    ``looks`` is how often it was looked at whether to go on: intervals are widened to hold at all of these looks
-    (``request.simultaneous``); 0 where their number of tokens was chosen beforehand. ``file`` is set where the weights
-    are a quantised file's; its bytes are then those that the file's tensors take. ``cache`` is set where caches were
-    compared.
+    ``tokens`` were read for this one, where it left before others; None where as many as for the report.
+    ``looks`` is how often it was looked at whether to go on, of ``looks_planned`` until the last token: intervals are
+    widened to hold at all of these looks (``request.simultaneous``); 0 where their number of tokens was chosen
+    beforehand. ``file`` is set where the weights are a quantised file's; its bytes are then those that the file's
+    tensors take. ``cache`` is set where caches were compared.
     """
 
     precision: str
@@ -201,6 +201,7 @@ class PrecisionResult:
     drift: tuple[HiddenError, ...] = ()
     tokens: int | None = None
     looks: int = 0
+    looks_planned: int = 0
     file: FileFacts | None = None
     cache: CacheFacts | None = None
 

@@ -48,9 +48,9 @@ def draw(spec: Spec) -> None:
             format_func=lambda many: _label(replace(spec, max_tokens=many or most), many == UNTIL, size, before),
             key=_KEY,
             width=220,
-            help="Until decided: a first verdict soon, and read on only for candidates whose verdict is open. Or "
-            "at most so many tokens of the text (of each file), from its start: smaller errors, longer wait. Times "
-            "are of this machine. Any number may be typed: 6144, 6k.",
+            help="Until decided: a first verdict soon, and read on only for candidates whose verdict is open "
+            "and the rest may decide. Or at most so many tokens of the text (of each file), from its start: smaller "
+            "errors, longer wait. Times are of this machine. Any number may be typed: 6144, 6k.",
             accept_new_options=True,
             persist_state="session",
         )

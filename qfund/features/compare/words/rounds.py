@@ -3,7 +3,7 @@
 from qfund.core.units import seconds_text
 from qfund.drawing.numbers import count_text
 from qfund.drawing.phrases import label, listed, plural
-from qfund.features.compare.request.decision import Decision
+from qfund.features.compare.request.decision import Decision, decide
 from qfund.features.compare.request.duration import Duration, More
 from qfund.features.compare.request.report import Report
 
@@ -16,20 +16,34 @@ def so_far(report: Report) -> str:
 
 
 def notes(report: Report) -> tuple[str, ...]:
-    """That not all was read, of a report that is partial, or for whom others were read on."""
+    """That not all was read, of a report that is partial, or for whom others were read on; and who was left open."""
     if report.partial:
         return (f"So far: {so_far(report)}. Intervals are wider than of a number of tokens chosen beforehand.",)
-    early = [(result.tokens, label(result.precision)) for result in report.results if result.tokens is not None]
-    told = [
-        f"{listed([name for read, name in early if read == tokens])} after {tokens:,}"
-        for tokens in sorted({read for read, _ in early})
-    ]
-    if report.spec.until is None or not report.input.tokens or not (told or report.planned):
+    if report.spec.until is None or not report.input.tokens:
         return ()
-    every = f"The other{'s' * (len(report.results) - len(early) > 1)}" if told else "All"
-    whole = f"{every} after {report.input.tokens:,}" if len(early) < len(report.results) else ""
+    early = {result.precision: result.tokens for result in report.results if result.tokens is not None}
+    if not early and not report.planned:
+        return ()
+    every = {result.precision: result.tokens or report.input.tokens for result in report.results}
+    undecided = {row.precision for row in decide(report, report.spec.until) if row.state == "inconclusive"}
+    open_ = {name: read for name, read in every.items() if name in undecided and (name in early or report.planned)}
+    told = _after({name: read for name, read in early.items() if name not in open_})
+    others = len(every.keys() - early.keys() - open_.keys())
+    if others:
+        who = "all" if others == len(every) else f"the other{'s' * (others > 1)}"
+        told.append(f"{who} after {report.input.tokens:,}")
     of = f" of {plural(report.planned, 'token')}" if report.planned else " tokens"
-    return (f"Read until it was decided: {listed([*told, *filter(None, [whole])])}{of}.",)
+    decided = f"Read until it was decided: {listed(told)}{of}." if told else ""
+    left = f"Left open, since the rest would hardly decide: {listed(_after(open_))} tokens." if open_ else ""
+    return tuple(filter(None, (decided, left)))
+
+
+def _after(read: dict[str, int]) -> list[str]:
+    """``INT8 and NF4 after 2,048``, the soonest first."""
+    return [
+        f"{listed([label(name) for name, many in read.items() if many == tokens])} after {tokens:,}"
+        for tokens in sorted(set(read.values()))
+    ]
 
 
 def verdicts(report: Report, decisions: tuple[Decision, ...]) -> str:

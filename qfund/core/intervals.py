@@ -201,11 +201,16 @@ def t_quantile(probability: float, freedom: int) -> float:
     return float(stdtrit(freedom, probability))
 
 
+def quantile_among(comparisons: int, blocks: int) -> float:
+    """Of Student's t, for the ends of a 95 % interval from ``blocks`` blocks, one of ``comparisons`` (Bonferroni)."""
+    return t_quantile(1 - (1 - LEVEL) / 2 / comparisons, blocks - 1)
+
+
 def widened(value: float, low: float, high: float, blocks: int, comparisons: int) -> tuple[float, float]:
     """A 95 % interval from ``blocks`` blocks made wider for one of ``comparisons`` looked at (Bonferroni's
     adjustment): each side by the ratio of the two quantiles of t."""
     if comparisons <= 1 or blocks < 2:
         return low, high
     alone = t_quantile((1 + LEVEL) / 2, blocks - 1)
-    among = t_quantile(1 - (1 - LEVEL) / 2 / comparisons, blocks - 1)
+    among = quantile_among(comparisons, blocks)
     return value - (value - low) * among / alone, value + (high - value) * among / alone

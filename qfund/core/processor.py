@@ -2,6 +2,7 @@
 
 import os
 import platform
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -21,6 +22,14 @@ def multiplies_in(dtype: str) -> bool:
     """Whether it has instructions of its own for products in this dtype (torch's name); True where nobody can tell."""
     told = _told("flags", "Features")
     return told is None or dtype not in _MULTIPLIES or bool(_MULTIPLIES[dtype].intersection(told.split()))
+
+
+def delay(schedstat: Path) -> float:
+    """Seconds that a thread was ready to run and had no core, as Linux counts them in this file; 0 where it does not,
+    or the thread has ended."""
+    with suppress(OSError, ValueError, IndexError):
+        return int(schedstat.read_text().split()[1]) / 1e9
+    return 0.0
 
 
 def _told(*names: str) -> str | None:

@@ -13,12 +13,13 @@ from pathlib import Path
 
 from torch import Tensor
 
+from qfund.core.processor import delay
 from qfund.stream.units import Unit
 
 Tensors = dict[str, Tensor]
 #: Share of the time of a walk from which on waiting is worth the memory.
 WORTH = 0.05
-_DELAY = Path("/proc/thread-self/schedstat")
+_THIS_THREAD = Path("/proc/thread-self/schedstat")
 
 
 class Ahead:
@@ -83,7 +84,4 @@ class Ahead:
 
 def _clock() -> tuple[float, float, float]:
     """Seconds: of the clock, of all cores of this process, and that this thread was ready and had no core."""
-    delayed = 0.0
-    with suppress(OSError, ValueError, IndexError):
-        delayed = int(_DELAY.read_text().split()[1]) / 1e9
-    return time.perf_counter(), time.process_time(), delayed
+    return time.perf_counter(), time.process_time(), delay(_THIS_THREAD)

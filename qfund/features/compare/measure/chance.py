@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from statistics import NormalDist
 
-from qfund.core.intervals import LEVEL, t_quantile
+from qfund.core.intervals import quantile_among
 from qfund.features.compare.request.decision import Finding
 
 #: With less, a candidate is left undecided.
@@ -30,7 +30,7 @@ def chance(findings: Iterable[Finding], read: float, now: int, end: int, blocks:
         above, below = damage.high - damage.value, damage.value - damage.low
         if damage.unit == "share" and not damage.low:  # cut off at 0, so that it says nothing of errors
             below = above
-        quantile, last = _quantile(now, damage.blocks), _quantile(end, blocks)
+        quantile, last = quantile_among(now, damage.blocks), quantile_among(end, blocks)
         none_seen = damage.unit == "share" and damage.value == 0  # whose bound shrinks with n
         narrower = last / quantile * (read if none_seen else math.sqrt(read))
         error = max(above, below) / quantile * math.sqrt(1 - read)
@@ -42,7 +42,3 @@ def chance(findings: Iterable[Finding], read: float, now: int, end: int, blocks:
 def _below(value: float, limit: float, error: float) -> float:
     """How likely a value is to come out below a limit."""
     return NormalDist().cdf((limit - value) / error) if error else float(value < limit)
-
-
-def _quantile(comparisons: int, blocks: int) -> float:
-    return t_quantile(1 - (1 - LEVEL) / 2 / comparisons, blocks - 1)

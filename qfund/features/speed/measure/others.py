@@ -2,8 +2,11 @@
 
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from qfund.core.processor import delay
 
 _TASKS, _CORES = Path("/proc/self/task"), Path("/proc/stat")
 
@@ -39,16 +42,7 @@ class Others:
 
 
 def _now() -> tuple[float, float, float, float]:
-    waited = stolen = 0.0
-    try:
-        for task in _TASKS.glob("*/schedstat"):
-            waited += int(task.read_text().split()[1]) / 1e9
-    except (OSError, ValueError, IndexError):
-        pass  # another system, or a thread that has just ended
-    cores = os.cpu_count() or 1
-    try:
-        with _CORES.open() as file:
-            stolen = int(file.readline().split()[8]) / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, IndexError):
-        pass
+    waited, stolen, cores = sum(map(delay, _TASKS.glob("*/schedstat"))), 0.0, os.cpu_count() or 1
+    with suppress(OSError, ValueError, IndexError), _CORES.open() as file:
+        stolen = int(file.readline().split()[8]) / os.sysconf("SC_CLK_TCK")
     return time.process_time(), waited, cores * time.perf_counter(), stolen

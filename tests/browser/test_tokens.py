@@ -103,14 +103,19 @@ def test_tokens_that_are_not_finite_are_never_called_equal(arrive: Arrive, serve
     assert report.tokens is not None
     count = len(report.tokens.pieces)
     none = (None,) * count
-    nothing = disagreement(none, none, none, Alternatives(((),) * count, ((),) * count))
+    empty = Alternatives(((),) * count, ((),) * count)
+    candidates = {
+        "bf16": disagreement((0.5,) * count, (0.1,) * count, (True,) * count, empty),
+        "fp16": disagreement(none, none, none, empty),
+    }
     pieces = ("Return", "\ufffd", *report.tokens.pieces[2:])
-    tokens = replace(report.tokens, pieces=pieces, candidates=report.tokens.candidates | {"fp16": nothing})
+    tokens = replace(report.tokens, pieces=pieces, candidates=candidates)
     server.keep(spec, replace(report, tokens=tokens))
     page = arrive().open(link(spec)).drawn().page
     page.get_by_role("tab", name="Token by token").click()
-    expect(page.locator(".broken-key")).to_be_hidden()
     expect(page.locator(".text .t").nth(1).locator(".mark")).to_have_text("\ufffd")
+    expect(page.locator(".broken-key")).to_be_hidden()
+    expect(page.locator(".text .t.broken")).to_have_count(0)
     page.get_by_role("radio", name="FP16").click()
     expect(page.locator(".broken-key")).to_be_visible()
     expect(page.locator(".text .t.broken")).to_have_count(count - 1)

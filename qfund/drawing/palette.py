@@ -15,10 +15,10 @@ PALETTE = (
     "#CC79A7",
     "#E69F00",
     "#56B4E9",
-    "#882255",
+    "#AA3377",
     "#44AA99",
     "#999933",
-    "#661100",
+    "#8B5A2B",
 )
 OTHER = "#8A8F98"
 LIT = "#747B86"  # around what is chosen: no precision has it
@@ -114,7 +114,13 @@ def translucent(color: str, alpha: float) -> str:
 
 def ink(color: str) -> str:
     """Black or white, whichever is easier to read on a colour."""
-    return "black" if _luminance(color) > 0.179 else "white"
+    return "black" if contrast(color, "#000000") > contrast(color, "#FFFFFF") else "white"
+
+
+def contrast(one: str, other: str) -> float:
+    """Of two colours after WCAG: 1 where they are equal, 21 of black and white."""
+    dark, light = sorted(map(_luminance, (one, other)))
+    return (light + 0.05) / (dark + 0.05)
 
 
 def _luminance(color: str) -> float:

@@ -22,7 +22,8 @@ from qfund.features.compare.request.simultaneous import simultaneous
 #: from this many tokens; not to be asked, since outputs are not finite.
 STATES = ("indistinguishable", "within", "outside", "inconclusive", "broken")
 
-_MANY = 100_000_000  # tokens that nobody reads to decide this
+#: Tokens that nobody reads to decide this.
+TOO_MANY = 10_000_000
 
 #: A metric that a margin is set on → the margin's field.
 _JUDGED = {"perplexity_ratio": "perplexity", "top1_agreement": "tokens", "kl_mean": "kl", "hidden_cosine": "cosine"}
@@ -177,8 +178,8 @@ def _more_phrase(more: int | None, findings: tuple[Finding, ...]) -> str:
         return f"inconclusive: about {plural(more, 'more token')} are needed before anything can be said"
     if more is None:
         return "inconclusive, and no number of tokens is sure to decide"
-    if more > _MANY:
-        return f"inconclusive, and so near the margin that more than {_MANY:,} more tokens would be needed to decide"
+    if more > TOO_MANY:
+        return f"inconclusive, and so near the margin that more than {TOO_MANY:,} more tokens would be needed to decide"
     return f"inconclusive, about {plural(more, 'more token')} would decide"
 
 

@@ -4,13 +4,12 @@ from collections.abc import Sequence
 
 from qfund.core.units import bytes_text
 from qfund.drawing.phrases import label, plural, together
+from qfund.features.compare.request.decision import TOO_MANY
 from qfund.features.compare.request.hardware import Hardware
 from qfund.features.compare.request.ranking import GOOD, SAME_SIZE, Ranked, chosen, distance, hopeful
 from qfund.features.compare.request.report import PrecisionResult, Report
 from qfund.features.compare.words.findings import phrase
 from qfund.features.memory.request.fits import Row
-
-_MANY = 100_000_000  # tokens that nobody reads to decide
 
 
 def sentence(report: Report, rows: Sequence[Ranked], hardware: Hardware, reference: Row | None = None) -> str:
@@ -98,7 +97,7 @@ def _lacks(fit: Row, hardware: Hardware) -> str:
 def _more(row: Ranked, about: str = "") -> str:
     """How many more tokens would decide; nothing where that cannot be said."""
     more = row.decision.more_tokens
-    return f"{about}{plural(more, 'more token')} would decide" if more and more <= _MANY else ""
+    return f"{about}{plural(more, 'more token')} would decide" if more and more <= TOO_MANY else ""
 
 
 def why_not(row: Ranked, best: Ranked | None, reference: PrecisionResult) -> str:

@@ -2,6 +2,7 @@
 All of it by rule: of the names of folders and files, and of the rows."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -100,6 +101,17 @@ def test_names_are_given_once() -> None:
     assert {feature.name for feature in FEATURES} == {
         path.parent.name for path in (ROOT / "qfund/features").glob("*/__init__.py")
     }
+
+
+def test_browser_tests_wait_for_states_and_never_for_times() -> None:
+    for path in (ROOT / "tests/browser").glob("*.py"):
+        assert not re.search(r"\bsleep\(|wait_for_timeout|networkidle", path.read_text("utf-8")), name_of(path)
+
+
+def test_tests_bound_processor_time_and_never_what_a_clock_says() -> None:
+    """Beside other work a clock says more; who waits for something does so in tests/patience.py."""
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        assert not re.search(r"\b(?:perf_counter|monotonic)\(", path.read_text("utf-8")), name_of(path)
 
 
 def test_the_picture_of_the_house_is_drawn_from_the_code() -> None:

@@ -10,10 +10,8 @@ from tests.browser.visit import Arrive, Server, link
 @pytest.mark.parametrize(
     ("path", "title"),
     [
+        # Formats, Memory and Precisions begin so in files of their own; features/test_pages.py runs every page so.
         ("/saved", "Saved"),
-        ("/guide", "Guide"),
-        ("/precisions", "Precisions"),
-        ("/memory", "Memory"),
         ("/questions?q=footprint", "Questions"),
         (link(Spec("dummy", max_tokens=99)), "Compare"),
     ],

@@ -43,8 +43,10 @@ def dark(visit: Visit) -> Visit:
 @pytest.mark.parametrize("width", [1280, 390])
 def test_every_page_can_be_read_and_used_by_everybody(arrive: Arrive, width: int) -> None:
     found: dict[str, Any] = {}
+    visit = arrive(width=width)
     for path, sections in PAGES.items():
-        visit = arrive(width=width).open(path).drawn()
+        visit.page.emulate_media(color_scheme="light")
+        visit.open(path).drawn()
         assert not visit.page.get_by_test_id("stException").count()
         visit.fits()
         visit.page.evaluate(AXE)
@@ -53,5 +55,4 @@ def test_every_page_can_be_read_and_used_by_everybody(arrive: Arrive, width: int
         found[f"{path}, dark"] = broken(visit, COLOURS)
         for section in sections:
             visit.section(section).fits()
-        visit.page.close()
     assert not {path: rules for path, rules in found.items() if rules}

@@ -42,10 +42,10 @@ def test_a_jpeg_of_200_000_scans_is_refused_unread() -> None:
     data = _jpeg()
     scan = data[data.rindex(b"\xff\xda") : -2]
     long = data[:-2] + scan * ((picture_files.MAX_BYTES - len(data)) // len(scan)) + data[-2:]
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(InvalidInput, match="passes; at most 100"):
         picture_files.decode(long[: picture_files.MAX_BYTES], "a.jpg")
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_too_many_pixels_are_refused_by_the_header() -> None:

@@ -34,6 +34,9 @@ def _typed(**values: object) -> AppTest:
         ({"context": "128k"}, "131072 None (16,)"),
         ({"context": "6,144", "batch": "2k"}, "6144 2048 (16,)"),
         ({"batch": "64k"}, "4096 65536 (16,)"),
+        # Labels that a browser was shown before: what a box offers, and how long it takes, change meanwhile.
+        ({"context": "6,144 tokens"}, "6144 None (16,)"),
+        ({"context": "6,144 tokens · 7 seconds"}, "6144 None (16,)"),
         ({"depths": ["1k", 16, "1024"]}, "4096 None (16, 1024)"),
     ],
 )

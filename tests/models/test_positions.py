@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from qfund.core.intervals import Vector
 from qfund.core.metrics.estimates import estimates
-from qfund.models.comparison import logits as comparison_logits
 from qfund.models.comparison import positions as comparison_positions
+from qfund.models.comparison import tiles
 from qfund.models.comparison.positions import Candidate, Comparison
 
 
@@ -35,7 +35,7 @@ def softmax(logits: Vector) -> Vector:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_against_numpy(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparison_logits, "_TILE", 7 * 50)  # tiles that do not divide the positions
+    monkeypatch.setattr(tiles, "TILE", 7 * 50)  # tiles that do not divide the positions
     generator = torch.Generator().manual_seed(0)
     reference = torch.randn(40, 50, generator=generator) * 3
     other = (reference + torch.randn(40, 50, generator=generator) * 0.3).to(dtype)

@@ -15,6 +15,10 @@ def agreement(top: Tensor, values: Tensor, others: Tensor) -> tuple[Tensor, Tens
 
     Also the numbers of the positions where that is not decided: where one of them is as likely as an output else.
     """
+    later = torch.cat([values[:, 1:], others[:, None]], 1).flip(1).cummax(1).values.flip(1)
+    first = values > later
+    if not bool((values == later).any()):
+        return first.cumprod(1), torch.empty(0, dtype=torch.int64)
     best, number = others, torch.full_like(top[:, 0], -1)  # of what comes later, in the order of ``top``
     first, tied = torch.empty((2, *top.T.shape), dtype=torch.bool)
     for place in reversed(range(top.shape[1])):

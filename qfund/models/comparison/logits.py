@@ -37,6 +37,7 @@ class Distribution:
             return torch.full((count,), value, dtype=torch.float64)
 
         self.largest, self.offset, self.target = full(-torch.inf), full(-torch.inf), full(torch.nan)
+        self._largest, self._offset = self.largest.numpy(), self.offset.numpy()
         self._sums = np.zeros((2, count))
         self.total, self.square = map(torch.from_numpy, self._sums)
         self.top = torch.empty((count, 0), dtype=torch.int64, device=device)
@@ -65,19 +66,19 @@ class Distribution:
         return found
 
     def whole(self, logits: Tensor) -> None:
-        """All of the vocabulary, to be looked up in when somebody asks what was likely."""
+        """All of the vocabulary, to be looked up in when somebody asks what was likely. ``reach`` is told the largest of
+        each position."""
         self._logits = logits
-        self._reach(logits.amax(1))
 
     def likely(self, start: int, logits: Tensor) -> None:
         """Take a part of the vocabulary into ``top``."""
         if not start:
             values, self.top = most_likely(logits)
             self.top_logits = values.double()
-            self._reach(self.top_logits[:, 0])
+            self.reach(slice(None), self.top_logits[:, 0].cpu().numpy())
             return
         peaks = logits.amax(1)
-        self._reach(peaks)
+        self.reach(slice(None), peaks.double().cpu().numpy())
         # What came earlier has lower numbers, so that equal ones change nothing, and a stable sort keeps the order.
         few = self.top.shape[1] < TOP_K
         rows = slice(None) if few else (peaks > self.top_logits[:, -1]).nonzero()[:, 0]
@@ -99,12 +100,12 @@ class Distribution:
         values, numbers = most_likely(self._logits[places])
         return values.double().cpu(), numbers.cpu()
 
-    def _reach(self, peaks: Tensor) -> None:
-        """The largest logits of the next part."""
-        self.largest = torch.maximum(self.largest, peaks.double().cpu())
-        self._plain = self._plain and bool((self.largest.abs() <= _SAFE).all())
-        if self._plain:
-            self.offset.zero_()
+    def reach(self, rows: slice, peaks: Vector) -> None:
+        """The largest logits of the next part at some positions."""
+        np.maximum(self._largest[rows], peaks, out=self._largest[rows])
+        # Infinities and what is no number are not safe either.
+        if not (np.abs(self._largest[rows]) <= _SAFE).all():
+            self._plain = False
 
     def weigh(self, rows: slice, logits: Sheet, weights: Sheet) -> Vector | None:
         """Take a part [rows, part] of the vocabulary into ``total`` and ``square``: exp(logit − offset) of it goes to
@@ -112,9 +113,10 @@ class Distribution:
         shrunk = None
         total, square = self._sums[:, rows]
         if self._plain:
+            self._offset[rows] = 0.0
             torch.exp(logits.tensor, out=weights.tensor)
         else:
-            offset, reached = self.offset.numpy()[rows], self.largest.numpy()[rows]
+            offset, reached = self._offset[rows], self._largest[rows]
             now = np.where(np.abs(reached) <= _SAFE, 0.0, reached)
             # Infinities would give NaN here; such positions are left out in the end.
             shrunk = np.where(offset == now, 1.0, np.exp(offset - now))
@@ -141,13 +143,14 @@ class Difference:
         self._sums = np.zeros((5, count))
         self.forward, self.reverse, self.absolute, self.largest, self.square = map(torch.from_numpy, self._sums)
         self._same: Tensor | None = None
-        self._rest = torch.empty(0, dtype=torch.float64)
+        self._rest, self._likely = torch.empty(0, dtype=torch.float64), np.zeros(0)
 
     def begin(self, reference: Distribution, other: Tensor) -> None:
         """All of the vocabulary comes at once, and what the reference finds likely is known."""
         self.distribution.whole(other)
         self._same = other.gather(1, reference.top).double()
         self._rest = torch.empty(len(other), dtype=torch.float64)
+        self._likely = self._same.amax(1).cpu().numpy()
 
     def agreed(self, reference: Distribution) -> Tensor:
         """Whether the most likely outputs are the same in the same order, up to the first, the second, … of them:
@@ -166,8 +169,10 @@ class Difference:
         exact = tile.other.tensor.copy_(other)
         if self._same is not None:  # the largest of what the reference does not find likely
             top = reference.top[rows]
-            self._rest[rows] = exact.scatter_(1, top, -torch.inf).amax(1)
+            rest = exact.scatter_(1, top, -torch.inf).amax(1).cpu()
             exact.scatter_(1, top, self._same[rows])
+            self._rest[rows] = rest
+            self.distribution.reach(rows, np.maximum(rest.numpy(), self._likely[rows]))
         own_shrunk = self.distribution.weigh(rows, tile.other, tile.other_weights)
         forward, reverse, absolute, most, square = self._sums[:, rows]
         if shrunk is not None:

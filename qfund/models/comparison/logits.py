@@ -66,8 +66,7 @@ class Distribution:
         return found
 
     def whole(self, logits: Tensor) -> None:
-        """All of the vocabulary, to be looked up in when somebody asks what was likely. ``reach`` is told the largest of
-        each position."""
+        """All of the vocabulary, to be looked up in when somebody asks what was likely; ``reach`` is told the peaks."""
         self._logits = logits
 
     def likely(self, start: int, logits: Tensor) -> None:

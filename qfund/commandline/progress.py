@@ -13,6 +13,10 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+#: Seconds between results that are not finished: each takes a while to make, and nobody reads faster.
+_EVERY = 3.0
+
+
 class Shown:
     """Progress on standard error; in a terminal with the texts, token by token as they are made.
 
@@ -23,6 +27,7 @@ class Shown:
     def __init__(self, before: Callable[[], str] | None = None, so_far: Callable[[Any], str] | None = None) -> None:
         """``before`` gives a line for when work begins, ``so_far`` one of a result that is not finished."""
         self.unfinished: Any = None
+        self._shared = time.monotonic()
         self._before, self._so_far = before, so_far
         self._started: tuple[float, float] | None = None
         self._phase: str | None = None
@@ -51,8 +56,15 @@ class Shown:
         self._put(text[len(self._text) :])
         self._text = text
 
+    def due(self) -> bool:
+        return time.monotonic() - self._shared >= _EVERY
+
+    def keep(self, result: Any) -> None:
+        """Remember it as the last that is not finished."""
+        self.unfinished, self._shared = result, time.monotonic()
+
     def so_far(self, result: Any) -> None:
-        self.unfinished = result
+        self.keep(result)
         if self._so_far:
             self._line(self._so_far(result))
 
@@ -86,5 +98,8 @@ class Quiet:
 
     def __call__(self, phase: str, share: float) -> None: ...
 
+    def due(self) -> bool:
+        return self._shown.due()
+
     def so_far(self, result: Any) -> None:
-        self._shown.unfinished = result
+        self._shown.keep(result)

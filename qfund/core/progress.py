@@ -28,6 +28,19 @@ class Sharing(Protocol):
 
 
 @runtime_checkable
+class Patient(Sharing, Protocol):
+    """One that needs no result of each step: to make one takes time too."""
+
+    def due(self) -> bool:
+        """Whether it would have one now."""
+
+
+def wants(progress: Progress) -> bool:
+    """Whether a result that is not finished is worth making now."""
+    return isinstance(progress, Sharing) and (not isinstance(progress, Patient) or progress.due())
+
+
+@runtime_checkable
 class Resumable(Sharing, Protocol):
     """One whose results are kept, so that what was done may be kept too, for whoever goes on. ``fresh``: nothing that
     was kept before is used."""

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from qfund.core.intervals import Vector
 from qfund.core.metrics.estimates import estimates
-from qfund.models.comparison import logits as comparison_logits
 from qfund.models.comparison import positions as comparison_positions
+from qfund.models.comparison import tiles
 from qfund.models.comparison.positions import Candidate, Comparison
 
 
@@ -35,7 +35,7 @@ def softmax(logits: Vector) -> Vector:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_against_numpy(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparison_logits, "_TILE", 7 * 50)  # tiles that do not divide the positions
+    monkeypatch.setattr(tiles, "TILE", 7 * 50)  # tiles that do not divide the positions
     generator = torch.Generator().manual_seed(0)
     reference = torch.randn(40, 50, generator=generator) * 3
     other = (reference + torch.randn(40, 50, generator=generator) * 0.3).to(dtype)
@@ -159,12 +159,67 @@ def test_the_first_alternative_is_the_argmax_also_among_equals() -> None:
     assert all(row.probabilities == sorted(row.probabilities, reverse=True) for row in kept)
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.sampled_from([torch.float64, torch.float32, torch.bfloat16]))
+def test_agreement_in_order_against_sorting(seed: int, outputs: int, dtype: torch.dtype) -> None:
+    """Up to which rank the most likely outputs are the same, equal ones in the order of their numbers."""
+    generator = torch.Generator().manual_seed(seed)
+    reference = (torch.randn(20, outputs, generator=generator) * 3).round()
+    other = (reference + torch.randint(-1, 2, reference.shape, generator=generator) / 2).to(dtype)
+    other[0], other[1] = reference[0].to(dtype), 0.0
+    found = compared(reference, other).positions()
+    orders = [np.argsort(-values.double().numpy(), axis=-1, kind="stable")[:, :10] for values in (reference, other)]
+    agreed = np.logical_and.accumulate(orders[0] == orders[1], axis=-1)
+    assert outputs == 1 or (found.same_top1 is not None and found.same_top1.tolist() == agreed[:, 0].tolist())
+    assert outputs < 10 or (found.top_agreed is not None and found.top_agreed.tolist() == agreed.sum(-1).tolist())
+
+
+@pytest.mark.parametrize("shift", [0.0, 290.0, -310.0, 5000.0, -1e30])
+def test_logits_far_from_zero_are_the_same_distribution(shift: float) -> None:
+    """Their exponentials would be infinite or nothing."""
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randint(-4, 5, (6, 30), generator=generator).double()
+    other = logits + torch.randint(-1, 2, logits.shape, generator=generator)
+    near, far = compared(logits, other, torch.arange(6)), compared(logits + shift, other, torch.arange(6))
+    if shift == -1e30:  # a distribution over all that is left of the differences: nothing
+        far = compared(torch.full((6, 30), shift).double(), torch.zeros(6, 30).double(), torch.arange(6))
+        assert np.abs(np.array(far.vectors["kl"])).max() == 0.0
+        return
+    for name in ("kl", "kl_reverse", "nll_reference", "nll_candidate", "confidence", "delta_p"):
+        np.testing.assert_allclose(far.vectors[name], near.vectors[name], rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_threads_share_the_positions(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are, each position is taken once, and torch computes with as many as before."""
+    monkeypatch.setattr(tiles, "TILE", 64)
+    generator, before = torch.Generator().manual_seed(5), torch.get_num_threads()
+    reference = torch.randn(101, 20, generator=generator)
+    other = reference + torch.randn(101, 20, generator=generator) * 0.1
+    alone = compared(reference, other)
+    torch.set_num_threads(threads)
+    try:
+        shared = compared(reference, other)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert shared.vectors == alone.vectors
+    assert shared.counts.equal(alone.counts)
+
+
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.lists(st.integers(1, 39), unique=True, max_size=5), st.booleans())
-def test_parts_of_the_vocabulary_add_up(seed: int, cuts: list[int], rounded: bool) -> None:
-    """However the vocabulary is cut, the statistics are those of all logits at once, ties and infinities included."""
+@given(
+    st.integers(0, 2**32 - 1),
+    st.lists(st.integers(1, 39), unique=True, max_size=5),
+    st.booleans(),
+    st.sampled_from([1.0, 100.0, -100.0]),
+)
+def test_parts_of_the_vocabulary_add_up(seed: int, cuts: list[int], rounded: bool, scale: float) -> None:
+    """However the vocabulary is cut, the statistics are those of all logits at once, ties and infinities included, and
+    logits whose exponentials leave double precision."""
     generator = torch.Generator().manual_seed(seed)
     reference = torch.randn(7, 40, generator=generator) * 4
+    reference[5:] = reference[5:].sort(1).values * scale
     other = reference + torch.randn(7, 40, generator=generator) * 0.2
     if rounded:
         reference, other = reference.round(), other.round()

@@ -7,6 +7,7 @@ where either model gives a non-finite value are left out of every statistic and 
 from array import array
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 
 import numpy as np
 import torch
@@ -16,7 +17,8 @@ from torch import Tensor
 from qfund.core.intervals import Vector
 from qfund.core.metrics.histogram import Histogram
 from qfund.core.metrics.positions import TOP_K, Positions
-from qfund.models.comparison.logits import Distribution, Logits, count_by_code
+from qfund.models.comparison.logits import Distribution, Logits
+from qfund.models.comparison.tiles import TILE, count_by_code
 
 _LOW, _WIDTH, _BINS = -12.0, 0.1, 160  # the histogram: 1e-12 … 1e4 in tenths of a decade
 TOP = 5  # of the token map
@@ -54,10 +56,8 @@ class Candidate:
 
     def count(self, counts: Tensor) -> None:
         """Add to the histogram; ``counts`` are of |differences| in bfloat16, by their bits."""
-        values = torch.arange(len(counts), dtype=torch.int16).view(torch.bfloat16).double()
-        bins = ((values.log10() - _LOW) / _WIDTH).clamp(0, _BINS - 1).long()
         self.zeros += int(counts[0])
-        self.counts.index_add_(0, bins[1:], counts[1:])
+        self.counts.index_add_(0, _bins(len(counts))[1:], counts[1:])
 
     def positions(self) -> Positions:
         """What was accumulated; a vector that no output gave is None."""
@@ -91,7 +91,11 @@ class Comparison:
         their most likely outputs for the token map. ``again``: these of the reference were taken before, beside others.
         """
         logits = self.logits(others, len(reference), targets, reference.device)
-        logits.add(0, reference, others)
+        width = reference.shape[1]
+        for start in range(0, width, TILE):
+            part = slice(start, start + TILE)
+            rest = {name: other[:, part] for name, other in others.items()}
+            logits.add(start, reference[:, part], rest, whole=width <= TILE)
         self.take(logits, choose, chunks, again)
 
     def logits(self, names: Iterable[str], count: int, targets: Tensor | None, device: torch.device) -> Logits:
@@ -103,7 +107,8 @@ class Comparison:
     ) -> None:
         """Add what was found at some positions; see ``add_logits``."""
         reference = found.reference
-        targets = found.targets
+        targets = None if found.targets is None else found.targets.cpu()
+        chunks = None if chunks is None else chunks.cpu()
         log_total = reference.log_total()
         correct = torch.zeros_like(reference.finite) if targets is None else targets >= 0
         if not again:
@@ -129,13 +134,13 @@ class Comparison:
                 candidate.add("chunk", chunks[good])
             if found.outputs > 1:  # a single output is a score, and no distribution over anything
                 # Rounding may leave the last bits of a divergence below zero.
-                shift = (other.largest - reference.largest) + (other.total / reference.total).log()
+                shift = (other.offset - reference.offset) + (other.total / reference.total).log()
                 divergence = (difference.forward / reference.total + shift).clamp(min=0.0)
-                divergences[name] = divergence.masked_fill(~good, torch.nan).cpu().numpy()
+                divergences[name] = divergence.masked_fill(~good, torch.nan).numpy()
                 candidate.add("kl", divergence[good])
                 candidate.add("kl_reverse", (-difference.reverse / other.total - shift)[good].clamp(min=0.0))
-                candidate.add("confidence", (1 / reference.total)[good])
-                agreed = (other.top == reference.top).double().cumprod(1)
+                candidate.add("confidence", reference.confidence()[good])
+                agreed = difference.agreed(reference)
                 candidate.add("same_top1", agreed[good, 0])
                 if found.outputs >= TOP_K:
                     candidate.add("top_agreed", agreed.sum(1)[good])
@@ -145,7 +150,7 @@ class Comparison:
                 candidate.add("nll_reference", nll[scored])
                 candidate.add("nll_candidate", nll_other[scored])
                 candidate.add("delta_p", (-nll_other[scored]).exp() - (-nll[scored]).exp())
-                candidate.add("confidence_scored", (1 / reference.total)[scored])
+                candidate.add("confidence_scored", reference.confidence()[scored])
                 if chunks is not None:
                     candidate.add("chunk_scored", chunks[scored])
         chosen = choose(divergences) if choose else np.arange(0)
@@ -178,6 +183,13 @@ class Comparison:
                     candidate.add("chunk", chunks[good])
 
 
+@cache
+def _bins(codes: int) -> Tensor:
+    """[codes]: which bin of the histogram a number is in, by its bits in bfloat16."""
+    values = torch.arange(codes, dtype=torch.int16).view(torch.bfloat16).double()
+    return ((values.log10() - _LOW) / _WIDTH).clamp(0, _BINS - 1).long()
+
+
 def _cosine(reference: Tensor, other: Tensor, difference: Tensor) -> Tensor:
     """Of the squared lengths of two vectors and of their difference; 1 for two vectors of zeros."""
     product = (reference * other).sqrt()
@@ -188,7 +200,8 @@ def _keep(candidate: Candidate, found: Distribution, good: Tensor, chosen: NDArr
     """Keep the most likely outputs of the chosen positions, by their numbers; none where they are not finite."""
     if not len(chosen):
         return
-    places = torch.from_numpy(chosen).to(good.device)
-    probabilities = (found.top_logits[places, :TOP] - found.log_total()[places, None]).exp()
-    rows = zip(chosen, found.top[places, :TOP].tolist(), probabilities.tolist(), good[places].tolist(), strict=True)
+    places = torch.from_numpy(chosen)
+    values, top = found.most_likely(places)
+    probabilities = (values[:, :TOP] - found.log_total()[places, None]).exp()
+    rows = zip(chosen, top[:, :TOP].tolist(), probabilities.tolist(), good[places].tolist(), strict=True)
     candidate.kept |= {before + int(place): Kept(top, p) if fine else Kept([], []) for place, top, p, fine in rows}

@@ -4,6 +4,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -11,7 +12,10 @@ import pytest
 
 from qfund import engine
 from qfund.cli import main
+from qfund.commandline import progress
+from qfund.commandline.progress import Quiet, Shown
 from qfund.core.errors import Cancelled
+from qfund.core.progress import wants
 from qfund.engine import unfinished
 from qfund.engine.kinds import kind_of
 from qfund.engine.store import Store
@@ -243,3 +247,21 @@ def test_the_command_reads_a_slow_model_in_short_chunks_and_goes_on_with_those_t
     unfinished.keep(Store(), kind_of(asked), engine.key_of(asked), make_report(asked))
     assert _soon(asked, given) == asked, "the same command goes on from there"
     assert _soon(asked, Namespace(**vars(given) | {"fresh": True})) == short
+
+
+def test_a_command_has_no_result_made_of_each_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was told a moment ago waits: to make one takes time too. A progress that says nothing has all."""
+    now = [0.0]
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    shown = Shown()
+    for told in (shown, Quiet(shown)):
+        now[0] += 10
+        assert wants(told)
+        told.so_far("a result")
+        assert not wants(told)
+        now[0] += 2.9
+        assert not wants(told)
+    now[0] += 0.2
+    assert wants(shown)
+    assert wants(Told())
+    assert not wants(lambda phase, share: None)

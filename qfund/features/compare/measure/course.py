@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from qfund.core.intervals import MIN_BLOCKS, MOST_BLOCKS
 from qfund.core.metrics.estimates import estimates
-from qfund.core.progress import Progress, Resumable, Sharing
+from qfund.core.progress import Progress, Resumable, Sharing, wants
 from qfund.features.compare.measure import noise as noises
 from qfund.features.compare.measure import streamed, whole
 from qfund.features.compare.measure.chance import LEAST_CHANCE, chance
@@ -98,7 +98,7 @@ class Course:
         looked_at = rounds.running if rounds.chunks(rounds.done) >= MIN_BLOCKS else []
         for name in looked_at:
             rounds.looks[name] = rounds.looks.get(name, 0) + 1
-        if going_on and isinstance(self.progress, Sharing):
+        if going_on and wants(self.progress) and isinstance(self.progress, Sharing):
             self.progress.so_far(self.reported(outcome, self, True))
         self._noise_alone()
         leaving: list[str] = []

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from qfund.core.metrics.histogram import Histogram
 from qfund.features.layers.request.modules import Channel, Group, Values
-from qfund.models.comparison.logits import count_by_code
+from qfund.models.comparison.tiles import count_by_code
 
 _LOW, _WIDTH, _BINS = -8.0, 0.2, 60  # 1e-8 … 1e4 in fifths of a decade
 #: Neighbouring weights that share a scale in most formats.

@@ -23,7 +23,7 @@ from qfund.features.outputs.request.generation import (
 )
 from qfund.inputs import conversations, prompts
 from qfund.models import configs, environment, inputs
-from qfund.models.comparison.logits import most_likely
+from qfund.models.comparison.likely import most_likely
 from qfund.models.comparison.positions import TOP
 from qfund.models.decoding import writing
 from qfund.models.decoding.reading import must_cache

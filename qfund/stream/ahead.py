@@ -7,9 +7,9 @@ next part.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -31,10 +31,14 @@ class Ahead(Generic[Part, Made]):
         ahead: how many parts were there when they were needed, or on their way.
     """
 
-    def __init__(self, make: Callable[[Part], Made], size: Callable[[Part], int]) -> None:
+    def __init__(
+        self, make: Callable[[Part], Made], size: Callable[[Part], int], clock: Callable[[], float] = lambda: 0.0
+    ) -> None:
+        """``size``: bytes that a part takes that is made ahead; ``clock``: seconds that reading has waited
+        so far, whoever read."""
         self.room: int | None = None
         self.waited, self.ahead = 0.0, 0
-        self._make, self._size = make, size
+        self._make, self._size, self._clock = make, size, clock
         self._started = time.perf_counter()
         self._pool: ThreadPoolExecutor | None = None
         self._next: tuple[Part, Future[Made]] | None = None
@@ -59,9 +63,9 @@ class Ahead(Generic[Part, Made]):
             (_, coming), self._next = self._next, None
             self.ahead += 1
             return coming.result()
-        before, found = _clock(), self._make(part)
-        wall, working, delayed = (now - then for now, then in zip(_clock(), before, strict=True))
-        self.waited += max(0.0, wall - working - delayed)
+        before = self._clock()
+        found = self._make(part)
+        self.waited += self._clock() - before
         return found
 
     def begin(self, part: Part | None) -> None:
@@ -87,6 +91,18 @@ class Ahead(Generic[Part, Made]):
             self._pool = None
 
 
+@contextmanager
+def waiting() -> Iterator[list[float]]:
+    """A list that holds, after the block, the seconds for which it neither computed nor was ready and had no core."""
+    found = [0.0]
+    wall, working, delayed = _clock()
+    try:
+        yield found
+    finally:
+        now = _clock()
+        found[0] = max(0.0, now[0] - wall - (now[1] - working) - (now[2] - delayed))
+
+
 def _clock() -> tuple[float, float, float]:
-    """Seconds: of the clock, of all cores of this process, and that this thread was ready and had no core."""
-    return time.perf_counter(), time.process_time(), delay(_THIS_THREAD)
+    """Seconds: of the clock, of this thread, and for which it was ready and had no core."""
+    return time.perf_counter(), time.thread_time(), delay(_THIS_THREAD)

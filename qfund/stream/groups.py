@@ -32,10 +32,11 @@ def held(unit: Unit, frames: Iterable[Frame]) -> int:
 
 
 def grouped(unit: Unit, frames: Sequence[Frame], limit: int) -> list[Group]:
-    """The frames in few groups that each hold at most ``limit`` bytes, or one frame; each in the first group that has
-    room for it, so that the first frame is in the first group."""
+    """The frames in few groups that each hold at most ``limit`` bytes, or one frame. The first frame is the first of
+    the first group, and of the others the largest come first, and are the first to be run and dropped: what the codes
+    of a small one take while they are dequantised comes when a group holds least."""
     found: list[list[Frame]] = []
-    for frame in frames:
+    for frame in [*frames[:1], *sorted(frames[1:], key=lambda frame: -frame.bytes(unit))]:
         place = next((group for group in found if held(unit, [*group, frame]) <= limit), None)
         if place is None:
             found.append([frame])

@@ -19,6 +19,7 @@ from qfund.checkpoints.wild.packed_tensor import PackedTensor
 from qfund.core.errors import CorruptCheckpoint
 from qfund.models.match.ties import as_stored, weight_names
 from qfund.precisions.quantizers.pieces import pool
+from qfund.stream.ahead import waiting
 from qfund.stream.frame import Frame, Slot
 from qfund.stream.units import BLOCK, Unit
 
@@ -48,11 +49,12 @@ class Reader:
 
     Attributes:
         bytes_read: so far.
+        waited: seconds that reading waited for a disk, so far: neither computing nor ready and without a core.
     """
 
     def __init__(self, checkpoint: Checkpoint, frame: Frame) -> None:
         """``frame`` is any that is not converted: it tells which tensors of the checkpoint make which weights."""
-        self.bytes_read = 0
+        self.bytes_read, self.waited = 0, 0.0
         self._checkpoint = checkpoint
         self._places = places(checkpoint.folder)
         self._makes = weight_names(checkpoint.tensors, frame.model)
@@ -193,7 +195,9 @@ class Reader:
         if (packed := self._checkpoint.packed.get(key)) is not None:
             return self._decoded(packed, [(0, packed.rows)]).view(packed.shape)
         found = self.room(key)
-        self.bytes_read += self._fill(found, key, 0)
+        with waiting() as waited:
+            self.bytes_read += self._fill(found, key, 0)
+        self.waited += waited[0]
         return found
 
     def _decoded(self, packed: PackedTensor, runs: Sequence[tuple[int, int]]) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 from qfund.precisions.quantizers import pieces
 from qfund.precisions.quantizers.plan import LINEAR, View
 from qfund.precisions.quantizers.quantizer import Quantizer
+from qfund.stream.ahead import waiting
 from qfund.stream.reader import Reader
 
 
@@ -59,11 +60,12 @@ def fill(
     alone = shape[1:].numel() > pieces.PIECE
     quantize = pieces.quantize if alone else pieces.at_once
 
-    def piece(first: int) -> tuple[int, list[int]]:
+    def piece(first: int) -> tuple[int, float, list[int]]:
         with torch.inference_mode():
             last = min(first + step, shape[0])
             rows = casts[own][first:last] if own in casts else torch.empty((last - first, *shape[1:]), dtype=own)
-            read = reader.some(key, first, last, rows)
+            with waiting() as waited:
+                read = reader.some(key, first, last, rows)
             bases = {own: rows}
             for dtype, whole in casts.items():
                 if dtype != own:
@@ -75,11 +77,13 @@ def fill(
                 stored, count = quantize(code.name, code.view.flat(bases[code.dtype]), LINEAR, code.quantizer)
                 code.put(first, last, stored)
                 clipped.append(count)
-            return read, clipped
+            return read, waited[0], clipped
 
-    each: Callable[..., Iterable[tuple[int, list[int]]]] = map if alone else pieces.pool().map
-    for read, clipped in each(piece, range(0, shape[0], step)):
+    each: Callable[..., Iterable[tuple[int, float, list[int]]]] = map if alone else pieces.pool().map
+    threads = 1 if alone else torch.get_num_threads()
+    for read, waited_for, clipped in each(piece, range(0, shape[0], step)):
         reader.bytes_read += read
+        reader.waited += waited_for / threads
         for code, count in zip(codes, clipped, strict=True):
             code.clipped += count
     return casts

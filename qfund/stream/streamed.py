@@ -97,7 +97,7 @@ class Streamed:
         self.quantized = Quantized(Disk())
         #: Frames that hold a small part still.
         self._there: Group | None = None
-        self.ahead = Ahead(self._made, self._as_made)
+        self.ahead = Ahead(self._made, self._beside, lambda: sum(row.reader.waited for row in self._sources.values()))
         parts = list(self.units.streamed.values())
         #: What is read whole right after a part, in the model's order.
         self._following = {
@@ -332,11 +332,14 @@ class Streamed:
     def _groups(self, unit: Unit) -> list[Group]:
         """Which frames hold a unit together: as many as take no more than the largest does alone, since the unit is
         read for each group. Where reading waits for a disk, as many as there is room for."""
-        walked = self._every_walked
-        limit = max(SMALL, *(frame.bytes(unit) for frame in walked))
+        walked, limit = self._every_walked, self._limit(unit)
         if self.ahead.waits:
-            limit += held(unit, walked) if self.ahead.room is None else self.ahead.room
+            room = self.ahead.room
+            limit = held(unit, walked) if room is None else limit + max(0, (room - limit) // 2)  # for the next one too
         return grouped(unit, walked, limit)
+
+    def _limit(self, unit: Unit) -> int:
+        return max(SMALL, *(frame.bytes(unit) for frame in self._every_walked))
 
     def _fill_all(self, unit: Unit) -> None:
         self._put(Group(unit, tuple(self._every_walked)), self._made)
@@ -371,6 +374,11 @@ class Streamed:
         """Bytes that a group takes while it is made, and then: sources have their turns."""
         besides = [transient(source, group.unit, frames) for source, frames in self._by_source(group)]
         return group.bytes + max(besides, default=0)
+
+    def _beside(self, group: Group) -> int:
+        """Bytes that a group takes that is made while another one runs, beside what the usual walk needs."""
+        there = self._there
+        return self._as_made(group) + (max(0, there.bytes - self._limit(there.unit)) if there else 0)
 
     def _by_source(self, group: Group) -> Iterator[tuple[Source, list[Frame]]]:
         for key, source in self._sources.items():

@@ -14,10 +14,10 @@ from qfund.core.errors import CorruptCheckpoint
 from qfund.precisions.quantizers import pieces
 from qfund.precisions.quantizers.plan import TRANSPOSED, View
 from qfund.precisions.quantizers.quantizer import Quantizer
+from qfund.stream.filling.making import Making
+from qfund.stream.filling.rows import Coded, fill
 from qfund.stream.frame import Frame, Slot
-from qfund.stream.making import Making
 from qfund.stream.quantized import Quantized
-from qfund.stream.rows import Coded, fill
 from qfund.stream.source import Source
 from qfund.stream.units import Unit
 

@@ -9,7 +9,7 @@ _MIB = 1024**2
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
 #: While large parts come and go: hidden states and temporaries of a few megabytes would leave holes of their sizes in
 #: the heap (a fifth of the peak of a walk with blocks of 176 MB), but those that stay in a core's cache are used again.
-_TIGHT = {_MMAP_THRESHOLD: 4 * _MIB, _TRIM_THRESHOLD: 8 * _MIB}
+_TIGHT = {_MMAP_THRESHOLD: 4 * _MIB, _TRIM_THRESHOLD: 2 * _MIB}
 #: As a worker has them (``engine.worker.settle``), and glibc by itself.
 _USUAL = {_MMAP_THRESHOLD: 16 * _MIB, _TRIM_THRESHOLD: 128 * 1024}
 #: Bytes of a part from which on it is large, and of what was freed from which on it is worth a look at all heaps.

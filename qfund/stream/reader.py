@@ -17,7 +17,7 @@ from qfund.checkpoints import reading
 from qfund.checkpoints.checkpoint import Checkpoint, places
 from qfund.checkpoints.wild.packed_tensor import PackedTensor
 from qfund.core.errors import CorruptCheckpoint
-from qfund.models.match.ties import as_stored, weight_names
+from qfund.models.match.ties import renamed
 from qfund.precisions.quantizers.pieces import pool
 from qfund.stream.ahead import waiting
 from qfund.stream.frame import Frame, Slot
@@ -57,8 +57,9 @@ class Reader:
         self.bytes_read, self.waited = 0, 0.0
         self._checkpoint = checkpoint
         self._places = places(checkpoint.folder)
-        self._makes = weight_names(checkpoint.tensors, frame.model)
-        self._as_stored = as_stored(checkpoint.tensors, frame.model)
+        names = renamed(checkpoint.tensors, frame.model)
+        self._makes = {key: name for key, (name, _) in names.items()}
+        self._as_stored = {key for key, (_, converted) in names.items() if not converted}
         self._keys: dict[str, list[str]] = defaultdict(list)
         for key, name in self._makes.items():
             self._keys[name].append(key)

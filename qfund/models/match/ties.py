@@ -14,17 +14,13 @@ from qfund.precisions.quantizers.quantizer import dtype_name
 
 def weight_names(names: Iterable[str], model: Any) -> dict[str, str]:
     """Tensor of the checkpoint → the weight that it becomes, or the first of them, or a part of it."""
-    return {key: name for key, name, _ in _renamed(names, model)}
+    return {key: name for key, (name, _) in renamed(names, model).items()}
 
 
-def as_stored(names: Iterable[str], model: Any) -> set[str]:
-    """Those tensors of the checkpoint that no rule of transformers takes apart, joins or turns: they become a weight as
-    they are."""
-    return {key for key, _, converted in _renamed(names, model) if not converted}
-
-
-def _renamed(names: Iterable[str], model: Any) -> Iterator[tuple[str, str, bool]]:
-    """Every tensor, its weight, and whether more is done to it than to rename it."""
+def renamed(names: Iterable[str], model: Any) -> dict[str, tuple[str, bool]]:
+    """The same, and whether a rule of transformers takes the tensor apart, joins it with others or turns it: if none
+    does, it becomes that weight as it is."""
+    found: dict[str, tuple[str, bool]] = {}
     state = model.state_dict()
     rules = get_model_conversion_mapping(model)
     renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
@@ -33,7 +29,8 @@ def _renamed(names: Iterable[str], model: Any) -> Iterator[tuple[str, str, bool]
         name, pattern = rename_source_key(key, renamings, converters, model.base_model_prefix, state)
         if name not in state and key in state:
             name, pattern = rename_source_key(key, [], [], model.base_model_prefix, state)
-        yield key, name, pattern is not None
+        found[key] = name, pattern is not None
+    return found
 
 
 def tie_equal(checkpoint: Checkpoint, model: Any, dtype: torch.dtype) -> None:

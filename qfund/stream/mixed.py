@@ -11,8 +11,9 @@ from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.precisions.precision import Precision
 from qfund.stream.borrowing import Forward, borrowed
 from qfund.stream.groups import Group
+from qfund.stream.listener import Listener
 from qfund.stream.passes import Call, Pass
-from qfund.stream.streamed import Listener, Streamed
+from qfund.stream.streamed import Streamed
 from qfund.stream.units import BLOCK, EMBEDDING, Unit
 from qfund.stream.walker import Arguments, NotStreamable, Walker, Way
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from qfund.stream.disk import Disk
 from qfund.stream.filling import Filled, made, transient
 from qfund.stream.frame import Frame, Slot
 from qfund.stream.groups import SMALL, Group, grouped, held
+from qfund.stream.listener import Listener
 from qfund.stream.memory import give_back, tight
 from qfund.stream.passes import Pass, stops
 from qfund.stream.quantized import Quantized
@@ -27,24 +28,6 @@ from qfund.stream.source import Source
 from qfund.stream.tiled import TiledHead
 from qfund.stream.units import BLOCK, EMBEDDING, HEAD, Unit
 from qfund.stream.walker import Arguments, NotStreamable, Walker, Way
-
-
-class Listener(Protocol):
-    """Whoever takes in what the models give. The first way comes first, at every block and in every mapping.
-
-    Where a way runs the examples of a batch singly, a list with one output an example stands for its output.
-    """
-
-    def block(self, name: str, way: Way, batch: int, hidden: Tensor) -> None:
-        """The hidden states after a block."""
-
-    def output(self, batch: int, outputs: Mapping[str, Any]) -> None:
-        """What the model gave for a batch, by way. Where all weights stay in memory, ways that run a few batches only
-        come after the others, each by itself and with the first way's output once more."""
-
-    def tile(self, batch: int, start: int, vocabulary: int, logits: Mapping[str, Any]) -> None:
-        """In place of ``output``: logits [examples, positions, tile] of a batch from token ``start`` of the vocabulary
-        on, by way. Each tile comes for all batches before the next."""
 
 
 class Streamed:

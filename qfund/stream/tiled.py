@@ -82,19 +82,19 @@ class TiledHead:
 
     def _tails(self, hidden: Mapping[str, Tensor]) -> dict[str, head.Tail]:
         """What each way does with its head's output, tried out on a few positions of its first forward, which ends with
-        that.
+        that: the first part of the vocabulary stands for all others, since what is looked for is elementwise.
 
         Raises:
             UnknownTail: it is nothing known.
         """
-        products: dict[str, list[Tensor]] = {name: [] for name in hidden}
-        for _, _, part in self._parts():
-            for walker in self._walkers:
-                with walker.running():
-                    products[walker.way.name].append(_product(walker, hidden[walker.way.name], part))
-        return {
-            walker.way.name: self._tail(walker, torch.cat(products[walker.way.name], -1)) for walker in self._walkers
-        }
+        _, vocabulary, part = next(iter(self._parts()))
+        found: dict[str, head.Tail] = {}
+        for walker in self._walkers:
+            with walker.running():
+                product = _product(walker, hidden[walker.way.name], part)
+            tokens = torch.arange(vocabulary, device=product.device) % product.shape[-1]
+            found[walker.way.name] = self._tail(walker, product[..., tokens])
+        return found
 
     def _tail(self, walker: Walker, before: Tensor) -> head.Tail:
         first = walker.every_pass[0]

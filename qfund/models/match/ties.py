@@ -14,16 +14,22 @@ from qfund.precisions.quantizers.quantizer import dtype_name
 
 def weight_names(names: Iterable[str], model: Any) -> dict[str, str]:
     """Tensor of the checkpoint → the weight that it becomes, or the first of them, or a part of it."""
+    return {key: name for key, (name, _) in renamed(names, model).items()}
+
+
+def renamed(names: Iterable[str], model: Any) -> dict[str, tuple[str, bool]]:
+    """The same, and whether a rule of transformers takes the tensor apart, joins it with others or turns it: if none
+    does, it becomes that weight as it is."""
+    found: dict[str, tuple[str, bool]] = {}
     state = model.state_dict()
     rules = get_model_conversion_mapping(model)
     renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
     converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
-    found: dict[str, str] = {}
     for key in names:
-        name, _ = rename_source_key(key, renamings, converters, model.base_model_prefix, state)
+        name, pattern = rename_source_key(key, renamings, converters, model.base_model_prefix, state)
         if name not in state and key in state:
-            name, _ = rename_source_key(key, [], [], model.base_model_prefix, state)
-        found[key] = name
+            name, pattern = rename_source_key(key, [], [], model.base_model_prefix, state)
+        found[key] = name, pattern is not None
     return found
 
 

@@ -91,6 +91,8 @@ class Driver:
         wanted = resources.of(kind, request)
         needs = resources.placed(wanted, self._nodes())
         given = {name: os.environ[name] for name in _CARRIED if name in os.environ}
+        if needs.gpus:  # of the machine's GPUs Ray shows a task its own, as the first
+            given["QFUND_DEVICE"] = "cuda"
         for attempt in range(1, HANDED + 1):
             if attempt > 1:
                 with suppress(OutOfBudget):  # the machine that would do may come back

@@ -53,8 +53,11 @@ def _nvml(device: str) -> tuple[Callable[[], float | None], str]:
     except Exception as error:  # pynvml's own errors, for a driver or a card without the counter
         return (lambda: None), f"Energy is not measured here: NVML says {error}."
 
-    def joules() -> float:
+    def joules() -> float | None:
         """The counter has millijoules, of 64 bits: it does not begin again while a machine runs."""
-        return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000
+        try:
+            return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000
+        except Exception:  # a card that has left the bus: times are kept without it
+            return None
 
     return joules, "Energy of the whole GPU by NVML."

@@ -8,6 +8,7 @@ indices into one, and copies. MPS has no float64. Not simulated: kernels' roundi
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -186,7 +187,6 @@ def simulated(kind: str = "cuda") -> Iterator[list[str]]:
         return call
 
     answers: dict[str, Any] = {
-        "synchronize": None,
         "reset_peak_memory_stats": None,
         "max_memory_allocated": 12345,
         "get_device_name": "Simulated",
@@ -196,6 +196,8 @@ def simulated(kind: str = "cuda") -> Iterator[list[str]]:
         patch.setattr(torch.__future__, "_overwrite_module_params_on_conversion", True)
         patch.setattr(cache, "_cache", None)  # models of one device are no use on another
         patch.setenv("QFUND_DEVICE", f"{kind}:0")
+        stream = SimpleNamespace(synchronize=told("synchronize", None))
+        patch.setattr(getattr(torch, kind), "current_stream", lambda *_: stream, raising=False)
         for name, answer in answers.items():
             patch.setattr(getattr(torch, kind), name, told(name, answer), raising=False)
         yield asked

@@ -30,9 +30,10 @@ def torch_device() -> torch.device:
 
 
 def wait_for(device: torch.device) -> None:
-    """Until all that the device was given to do is done: a clock that is read before says nothing of it."""
+    """Until what this thread gave the device to compute is done: a clock that is read before says nothing of it. Copies
+    in a queue of their own go on."""
     if device.type != "cpu":
-        torch.get_device_module(device).synchronize(device)
+        torch.get_device_module(device).current_stream(device).synchronize()
 
 
 def describe(model_id: str, revision: str | None) -> Environment:

@@ -114,7 +114,9 @@ def test_codes_and_products_are_the_processors(name: str) -> None:
 def cuda(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is asked of torch.cuda."""
     asked: list[str] = []
-    for name, answer in (("synchronize", None), ("reset_peak_memory_stats", None), ("max_memory_allocated", 12345)):
+    stream = SimpleNamespace(synchronize=lambda: asked.append("synchronize"))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
+    for name, answer in (("reset_peak_memory_stats", None), ("max_memory_allocated", 12345)):
 
         def call(device: Any, name: str = name, answer: Any = answer) -> Any:
             assert device.type == "cuda"
@@ -200,7 +202,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, float]]:
             clock["busy"] = 0.0
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(torch.cuda, "synchronize", synchronize)
+            patch.setattr(torch.cuda, "current_stream", lambda *_: SimpleNamespace(synchronize=synchronize))
             yield clock
 
 

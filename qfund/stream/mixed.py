@@ -10,6 +10,7 @@ from torch import nn
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.precisions.precision import Precision
 from qfund.stream.borrowing import Forward, borrowed
+from qfund.stream.groups import Group
 from qfund.stream.passes import Call, Pass
 from qfund.stream.streamed import Listener, Streamed
 from qfund.stream.units import BLOCK, EMBEDDING, Unit
@@ -78,13 +79,8 @@ class Mixed(Streamed):
         """What the reference's forward of a batch has just given."""
         return self._outputs_of[batch]
 
-    def needs(self) -> dict[str, int]:
-        found = super().needs()
-        forms = list(dict.fromkeys([self.reference, *self.frames.values()]))
-        for name, unit in self.units.streamed.items():
-            if found[name]:
-                found[name] = self.reader.bytes(self._any, unit) + sum(frame.bytes(unit) for frame in forms)
-        return found
+    def _groups(self, unit: Unit) -> list[Group]:
+        return [Group(unit, tuple(self._every_walked))]
 
     def _after_blocks(self, listener: Listener) -> Callable[[Unit, Pass, Any], None]:
         heard, reference = super()._after_blocks(listener), self.walkers[0].way
@@ -99,15 +95,13 @@ class Mixed(Streamed):
     def _through(self, unit: Unit) -> None:
         if unit.kind == EMBEDDING and self._looked_up(unit):
             return
-        frames = list(self._filled_in_turn(unit))
+        self._fill(self._groups(unit)[0])
         for walker, forward in self._waiting(unit, self.reference):
             walker.step(forward)
         self._outputs_of.clear()
-        for frame in frames:
-            frame.clear(unit)
 
     def _at_the_head(self, unit: Unit, listener: Listener) -> None:
-        self._raw = (None, {})
+        self._clear()
         self._fill_all(unit)
         reference = self.walkers[0]
         for batch in range(len(reference.passes)):

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Self
 
@@ -16,8 +17,9 @@ from qfund.checkpoints import reading
 from qfund.checkpoints.checkpoint import Checkpoint, places
 from qfund.checkpoints.wild.packed_tensor import PackedTensor
 from qfund.core.errors import CorruptCheckpoint
-from qfund.models.match.ties import weight_names
+from qfund.models.match.ties import as_stored, weight_names
 from qfund.precisions.quantizers.pieces import pool
+from qfund.stream.ahead import waiting
 from qfund.stream.frame import Frame, Slot
 from qfund.stream.units import BLOCK, Unit
 
@@ -47,18 +49,23 @@ class Reader:
 
     Attributes:
         bytes_read: so far.
+        waited: seconds that reading waited for a disk, so far: neither computing nor ready and without a core.
     """
 
     def __init__(self, checkpoint: Checkpoint, frame: Frame) -> None:
         """``frame`` is any that is not converted: it tells which tensors of the checkpoint make which weights."""
-        self.bytes_read = 0
+        self.bytes_read, self.waited = 0, 0.0
         self._checkpoint = checkpoint
         self._places = places(checkpoint.folder)
         self._makes = weight_names(checkpoint.tensors, frame.model)
+        self._as_stored = as_stored(checkpoint.tensors, frame.model)
+        self._keys: dict[str, list[str]] = defaultdict(list)
+        for key, name in self._makes.items():
+            self._keys[name].append(key)
         self._names: dict[str, list[str]] = defaultdict(list)
         for slot in frame.every_slot.values():
             self._names[slot.owner].append(slot.name)
-        self._open: dict[Path, int] = {}
+        self._open, self._opening = dict[Path, int](), Lock()
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -89,6 +96,55 @@ class Reader:
         """
         return {key: self._read(key) for key in self.keys(frame, unit)}
 
+    def read_all(self, keys: Iterable[str]) -> dict[str, Tensor]:
+        """These tensors of the checkpoint. Raises as ``read``."""
+        return {key: self._read(key) for key in keys}
+
+    def together(self, keys: Iterable[str]) -> list[list[str]]:
+        """Tensors in such sets as each make weights without the others."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for key in keys:
+            found[self._makes[key]].append(key)
+        return list(found.values())
+
+    def plain(self, slot: Slot) -> str | None:
+        """The one tensor of the checkpoint that is this weight as it is, but for its dtype; None where there is no such
+        tensor, or several."""
+        names = self._names[slot.owner]
+        keys = [key for name in names for key in self._keys[name]]
+        if len(keys) != 1 or keys[0] not in self._as_stored:
+            return None
+        return keys[0] if self._checkpoint.tensors[keys[0]].shape == tuple(slot.empty.shape) else None
+
+    def dtype(self, key: str) -> torch.dtype:
+        """Of a tensor as it is read."""
+        return _DTYPES[self._checkpoint.tensors[key].dtype]
+
+    def by_rows(self, key: str) -> bool:
+        """Whether some rows of a tensor can be read for less than all of them."""
+        packed = self._checkpoint.packed.get(key)
+        return packed is None or packed.by_rows
+
+    def shape(self, key: str) -> torch.Size:
+        return torch.Size(self._checkpoint.tensors[key].shape)
+
+    def size(self, keys: Iterable[str]) -> int:
+        """Bytes of these tensors as they are read."""
+        return sum(self.shape(key).numel() * self.dtype(key).itemsize for key in keys)
+
+    def room(self, key: str) -> Tensor:
+        """Memory for a whole tensor, as ``read`` takes it."""
+        return self._room(key, self._checkpoint.tensors[key].shape, 0)
+
+    def some(self, key: str, first: int, last: int, into: Tensor) -> int:
+        """Read rows ``first`` … ``last`` − 1 of a tensor ``into`` memory of their shape, in any thread; how many bytes
+        of files that were, which the caller counts. Raises as ``read``."""
+        if (packed := self._checkpoint.packed.get(key)) is not None:
+            into.numpy()[:] = packed.decode(first, last)
+            return packed.bytes * (last - first) // max(1, packed.rows)
+        stored = self._checkpoint.tensors[key]
+        return self._fill(into, key, first * (stored.bytes // stored.shape[0]))
+
     def rows(self, slot: Slot, rows: Tensor) -> Tensor | None:
         """The rows with these numbers (ascending) of a weight, as stored; None where the checkpoint does not hold the
         weight as it is.
@@ -96,8 +152,7 @@ class Reader:
         Raises:
             ModelNotFound: as ``read``.
         """
-        names = self._names[slot.owner]
-        keys = [key for key, name in self._makes.items() if name in names]
+        keys = [key for name in self._names[slot.owner] for key in self._keys[name]]
         if len(keys) != 1 or self._checkpoint.tensors[keys[0]].shape != tuple(slot.empty.shape):
             return None
         stored = self._checkpoint.tensors[keys[0]]
@@ -107,33 +162,30 @@ class Reader:
         size, done = stored.bytes // stored.shape[0], 0
         found = self._room(keys[0], (len(numbers), *stored.shape[1:]), numbers[0] * size)
         for start, count in _runs(numbers):
-            self._fill(found[done : done + count], keys[0], start * size)
+            self.bytes_read += self._fill(found[done : done + count], keys[0], start * size)
             done += count
         return found
 
     def load(self, frame: Frame, unit: Unit, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Every tensor of the unit by its name in the model, of a cast's frame, in its dtype. Those that need no other
-        dtype or order are the very memory that was read.
-
-        Raises:
-            CorruptCheckpoint: a tensor is missing, or of another shape.
-        """
+        """What these tensors make of the unit, by its name in the model, of a cast's frame, in its dtype. What needs no
+        other dtype or order is the very memory that was read."""
         model, every = frame.model, frame.every_slot
-        related = self._related(frame, unit)
         try:
             convert_and_load_state_dict_in_model(model, dict(tensors), frame.load_config)
             found: dict[str, Tensor] = {}
             for slot in frame.slots(unit):
                 # What is tied is loaded under one of its names.
                 held = (every[name].tensor for name in self._names[slot.owner])
-                tensor = next((tensor for tensor in held if tensor.device.type != "meta"), None)
-                if tensor is None:
-                    raise CorruptCheckpoint(f"{self._checkpoint.folder.name} gives no {slot.name}.", _AGAIN)
-                found[slot.name] = tensor.detach()
+                if (tensor := next((tensor for tensor in held if tensor.device.type != "meta"), None)) is not None:
+                    found[slot.name] = tensor.detach()
             return found
         finally:
-            for name in related:
+            for name in self._related(frame, unit):
                 every[name].clear()
+
+    def missing(self, name: str) -> CorruptCheckpoint:
+        """The error that a weight was not among what was read."""
+        return CorruptCheckpoint(f"{self._checkpoint.folder.name} gives no {name}.", _AGAIN)
 
     def _related(self, frame: Frame, unit: Unit) -> set[str]:
         """The unit's tensors, and those elsewhere that are tied to them."""
@@ -142,8 +194,10 @@ class Reader:
     def _read(self, key: str) -> Tensor:
         if (packed := self._checkpoint.packed.get(key)) is not None:
             return self._decoded(packed, [(0, packed.rows)]).view(packed.shape)
-        found = self._room(key, self._checkpoint.tensors[key].shape, 0)
-        self._fill(found, key, 0)
+        found = self.room(key)
+        with waiting() as waited:
+            self.bytes_read += self._fill(found, key, 0)
+        self.waited += waited[0]
         return found
 
     def _decoded(self, packed: PackedTensor, runs: Sequence[tuple[int, int]]) -> Tensor:
@@ -184,18 +238,19 @@ class Reader:
             part = torch.empty(size, dtype=torch.uint8)
         return part.view(dtype).view(shape)
 
-    def _fill(self, into: Tensor, key: str, offset: int) -> None:
+    def _fill(self, into: Tensor, key: str, offset: int) -> int:
         path, start = self._places[key]
         if not into.numel():
-            return
+            return 0
         memory = into.reshape(-1).view(torch.uint8).numpy().data
         reading.fill(memory, self._file(path), path, start + offset)
-        self.bytes_read += len(memory)
+        return len(memory)
 
     def _file(self, path: Path) -> int:
-        if path not in self._open:
-            self._open[path] = self._stack.enter_context(reading.opened(path)).fileno()
-        return self._open[path]
+        with self._opening:
+            if path not in self._open:
+                self._open[path] = self._stack.enter_context(reading.opened(path)).fileno()
+            return self._open[path]
 
 
 def _runs(numbers: Iterable[int]) -> Iterable[tuple[int, int]]:

@@ -7,7 +7,6 @@ from qfund.precisions.precision import Precision
 from qfund.precisions.table import PRECISIONS
 from qfund.stream.frame import Frame
 from qfund.stream.reader import Reader
-from qfund.stream.units import Unit
 from qfund.stream.walker import NotStreamable, Way
 
 
@@ -37,10 +36,6 @@ class Source:
         if key not in self.frames:
             self.frames[key] = Frame(self._checkpoint, row, self._also, self._device, attention)
         return self.frames[key]
-
-    def bytes(self, unit: Unit) -> int:
-        """That a unit takes as it was read and in one base dtype."""
-        return self.reader.bytes(self.any, unit) + max(frame.bytes(unit) for frame in self.loaders.values())
 
 
 def _cast(dtype: str) -> Precision:

@@ -1,7 +1,5 @@
 """Several ways to run one model, in one walk over its checkpoint."""
 
-import contextlib
-import ctypes
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise
@@ -11,7 +9,7 @@ import torch
 from torch import Tensor
 
 from qfund.checkpoints.checkpoint import Checkpoint
-from qfund.core.errors import OutOfBudget, about
+from qfund.core.errors import OutOfBudget
 from qfund.core.progress import Progress
 from qfund.core.units import bytes_text
 from qfund.models.environment import torch_device
@@ -19,9 +17,11 @@ from qfund.stream import head
 from qfund.stream import units as stream_units
 from qfund.stream.ahead import Ahead
 from qfund.stream.disk import Disk
+from qfund.stream.filling import Filled, made, transient
 from qfund.stream.frame import Frame, Slot
+from qfund.stream.groups import SMALL, Group, give_back, grouped, held
 from qfund.stream.passes import Pass, stops
-from qfund.stream.quantized import Job, Quantized
+from qfund.stream.quantized import Quantized
 from qfund.stream.source import Source
 from qfund.stream.tiled import TiledHead
 from qfund.stream.units import BLOCK, EMBEDDING, HEAD, Unit
@@ -94,33 +94,29 @@ class Streamed:
         self._any = self._first.any
         self.units = stream_units.find(self._any.model, layers)
         self.reader = self._first.reader
-        self.quantized = Quantized(checkpoint, Disk())
-        self._raw: tuple[Unit | None, dict[str, Tensor]] = (None, {})
-        self.ahead = Ahead(lambda unit: self.reader.read(self._any, unit), self._as_read)
+        self.quantized = Quantized(Disk())
+        #: Frames that hold a small part still.
+        self._there: Group | None = None
+        self.ahead = Ahead(self._made, self._beside, lambda: sum(row.reader.waited for row in self._sources.values()))
         parts = list(self.units.streamed.values())
         #: What is read whole right after a part, in the model's order.
         self._following = {
             part.name: after for part, after in pairwise(parts) if after.kind in (BLOCK, stream_units.LAYER)
         }
 
-    def _as_read(self, unit: Unit) -> int:
-        return self.reader.bytes(self._any, unit)
-
     def needs(self) -> dict[str, int]:
-        """Bytes that each unit takes at its peak, without hidden states: what was read of it, one base dtype, and one
-        quantised form. What stays in memory is under ``""``, in every form."""
+        """Bytes that each unit takes at its peak, without hidden states: the precisions that hold it together, and what
+        making them needs besides. What stays in memory is under ``""``, in every form."""
         walked = self._every_walked
-        found = {"": sum(frame.bytes(self.units.resident) for frame in walked)}
+        found = {"": held(self.units.resident, walked)}
         for unit in self.units.streamed.values():
-            base = max(source.bytes(unit) for source in self._sources.values())
-            if len(self._sources) > 1:  # what was read of the first is kept while the others have their turn
-                base += self.reader.bytes(self._any, unit)
-            coded = max((frame.bytes(unit) for frame in walked if frame.conversion), default=0)
-            found[unit.name] = base + coded
             if unit.kind == HEAD and self._in_parts(unit):
                 found[unit.name] = 4 * head.TILE * sum(1 + len(source.loaders) for source in self._sources.values())
             elif unit.kind == EMBEDDING and all(frame.plain_embedding(unit) for frame in walked):
                 found[unit.name] = 0  # only the rows that are looked up
+            else:
+                groups = [Group(unit, tuple(walked))] if unit.kind == HEAD else self._groups(unit)
+                found[unit.name] = max(self._as_made(group) for group in groups)
         return found
 
     def hold_where_small(self, limit: int) -> None:
@@ -175,7 +171,7 @@ class Streamed:
             self.ahead.close()
             for walker in self.walkers:
                 walker.leave()
-            self._raw = (None, {})
+            self._there = None
             for source in self._sources.values():
                 for frame in source.frames.values():
                     if frame not in self._full or frame not in self._every_walked:
@@ -230,7 +226,7 @@ class Streamed:
                     listener.output(batch, outputs | self._outputs(batch, [walker]))
                     if walker.frame not in {other.frame for other in together}:
                         self._empty(walker.frame)
-                    _give_back(sum(map(walker.frame.bytes, self._every_unit)))
+                    give_back(sum(map(walker.frame.bytes, self._every_unit)))
 
     def _fill_whole(self, walkers: list[Walker]) -> None:
         """Let the frames of these hold all of their weights; where another one holds the same, those very tensors."""
@@ -240,20 +236,20 @@ class Streamed:
                 for name, slot in walker.frame.every_slot.items():
                     slot.put(twin.every_slot[name].tensor)
                 self._full.add(walker.frame)
-        every, held = self.walkers, dict[Frame, list[tuple[Slot, Tensor]]]()
+        every, places = self.walkers, dict[Frame, list[tuple[Slot, Tensor]]]()
         self.walkers = [walker for walker in walkers if walker.frame not in self._full]
         try:
             for unit in self._every_unit if self.walkers else ():
-                for frame in self._filled_in_turn(unit):
-                    held.setdefault(frame, []).extend((slot, slot.tensor) for slot in frame.slots(unit))
+                self._fill_all(unit)
+                for frame in self._every_walked:
+                    places.setdefault(frame, []).extend((slot, slot.tensor) for slot in frame.slots(unit))
         finally:
             self.walkers = every
-        for frame, places in held.items():  # once more: loading a unit clears those elsewhere that are tied to it
+        for frame, own in places.items():  # once more: loading a unit clears those elsewhere that are tied to it
             owned = dict[str, Tensor]()
-            for slot, tensor in places:
+            for slot, tensor in own:
                 slot.put(owned.setdefault(slot.owner, tensor))
             self._full.add(frame)
-        self._raw = (None, {})
 
     def _empty(self, frame: Frame) -> None:
         for slot in frame.every_slot.values():
@@ -272,7 +268,7 @@ class Streamed:
             (forward.at for walker in self.walkers for forward in walker.every_pass if forward.at), None
         ):
             done.add(unit.name)
-            self.ahead.only(unit)
+            self.ahead.only(self._groups(unit)[0])
             progress(f"running {unit.name}", len(done) / steps)
             if unit.kind == HEAD and all(
                 forward.at is unit for walker in self.walkers for forward in walker.every_pass
@@ -294,11 +290,19 @@ class Streamed:
         """Let all forwards that wait before this unit go through it, and drop its weights."""
         if unit.kind == EMBEDDING and self._looked_up(unit):
             return
-        for frame in self._filled_in_turn(unit):
-            for walker, forward in self._waiting(unit, frame):
-                walker.step(forward)
-            frame.clear(unit)
-            _give_back(frame.bytes(unit))
+        groups = self._groups(unit)
+        for group in groups:
+            self._fill(group)
+            if group is groups[-1] and (after := self._following.get(unit.name)):
+                self.ahead.begin(self._groups(after)[0])
+            for frame in group.frames:
+                for walker, forward in self._waiting(unit, frame):
+                    walker.step(forward)
+                if group.bytes > SMALL:
+                    frame.clear(unit)
+                    give_back(frame.bytes(unit))
+            if group.bytes > SMALL:
+                self._there = None
 
     def _looked_up(self, unit: Unit) -> bool:
         """Go through an embedding by those of its rows alone that are asked for; False where that cannot be done."""
@@ -325,56 +329,74 @@ class Streamed:
             slot.clear()
         return True
 
+    def _groups(self, unit: Unit) -> list[Group]:
+        """Which frames hold a unit together: as many as take no more than the largest does alone, since the unit is
+        read for each group. Where reading waits for a disk, as many as there is room for."""
+        walked, limit = self._every_walked, self._limit(unit)
+        if self.ahead.waits:
+            room = self.ahead.room
+            limit = held(unit, walked) if room is None else limit + max(0, (room - limit) // 2)  # for the next one too
+        return grouped(unit, walked, limit)
+
+    def _limit(self, unit: Unit) -> int:
+        return max(SMALL, *(frame.bytes(unit) for frame in self._every_walked))
+
     def _fill_all(self, unit: Unit) -> None:
-        for _ in self._filled_in_turn(unit):
-            pass
+        self._put(Group(unit, tuple(self._every_walked)), self._made)
 
-    def _filled_in_turn(self, unit: Unit) -> Iterator[Frame]:
-        """Every frame, as soon as it holds the unit; one base dtype of one source is in memory at a time."""
-        for source in self._sources.values():
-            if not (walked := self._by_dtype(source)):
-                continue
-            raw = self._read(source, unit)
-            for dtype, frames in walked.items():
-                base = source.reader.load(source.loaders[dtype], unit, raw)
-                for frame in frames:
-                    frame.fill(unit, self._tensors(frame, unit, base))
-                    yield frame
-                del base
-            del raw
+    def _fill(self, group: Group) -> None:
+        """Let these frames hold the unit, and no others that hold a small one still."""
+        if self._there != group:
+            self._clear()
+            self._put(group, self.ahead.take)
+            self._there = group
 
-    def _read(self, source: Source, unit: Unit) -> dict[str, Tensor]:
-        """A unit as it is stored; the first source's stays here, since a layer may be used several times in a row."""
-        if source is not self._first or unit is self.units.resident:
-            return source.reader.read(source.any, unit)
-        if self._raw[0] is not unit:
-            self._raw = (None, {})
-            self._raw = unit, self.ahead.take(unit)
-            self.ahead.begin(self._following.get(unit.name))
-        return self._raw[1]
+    def _clear(self) -> None:
+        if self._there is not None:
+            for frame in self._there.frames:
+                frame.clear(self._there.unit)
+            self._there = None
 
-    def _tensors(self, frame: Frame, unit: Unit, base: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What a frame holds of a unit: base weights as they are, but codes in place of those that are quantised."""
-        found = {slot.name: base[slot.name] for slot in frame.slots(unit) if slot.name in base}
-        if groups := frame.quantized(unit):
-            assert frame.conversion is not None
-            chosen = frame.conversion.quantizers
-            jobs = [Job(first, places[0].view, base[places[0].name], chosen[first]) for first, places in groups.items()]
-            with about(frame.row.name):
-                made = self.quantized.of(frame.row, unit.name, jobs, frame.checkpoint.id)
-            for first, stored in made.items():
-                for place in groups[first]:
-                    found |= {f"{place.name}_{part}": tensor for part, tensor in stored.items()}
-        return found if self._device.type == "cpu" else {name: part.to(self._device) for name, part in found.items()}
+    def _put(self, group: Group, make: Callable[[Group], Filled]) -> None:
+        found = make(group)
+        for frame in group.frames:
+            frame.fill(group.unit, self._placed(found.pop(frame)))
+
+    def _made(self, group: Group) -> Filled:
+        """What these frames hold of a unit."""
+        found: Filled = {}
+        with torch.inference_mode():  # also in a thread of its own
+            for source, frames in self._by_source(group):
+                found |= made(source, group.unit, frames, self.quantized)
+        return found
+
+    def _as_made(self, group: Group) -> int:
+        """Bytes that a group takes while it is made, and then: sources have their turns."""
+        besides = [transient(source, group.unit, frames) for source, frames in self._by_source(group)]
+        return group.bytes + max(besides, default=0)
+
+    def _beside(self, group: Group) -> int:
+        """Bytes that a group takes that is made while another one runs, beside what the usual walk needs."""
+        there = self._there
+        return self._as_made(group) + (max(0, there.bytes - self._limit(there.unit)) if there else 0)
+
+    def _by_source(self, group: Group) -> Iterator[tuple[Source, list[Frame]]]:
+        for key, source in self._sources.items():
+            if frames := [frame for frame in group.frames if frame.checkpoint.id == key]:
+                yield source, frames
+
+    def _placed(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """On the device that computes."""
+        if self._device.type == "cpu":
+            return tensors
+        return {name: part.to(self._device) for name, part in tensors.items()}
 
     @contextmanager
     def filled(self, frame: Frame, module: str) -> Iterator[None]:
         """The weights of the part that this module is in, while the block runs."""
         unit = next(unit for unit in self._every_unit if module in unit.modules)
-        source = self._sources[frame.checkpoint.id]
-        with torch.inference_mode(), source.reader as reader:
-            base = reader.load(source.loaders[frame.row.dtype], unit, reader.read(source.any, unit))
-            frame.fill(unit, self._tensors(frame, unit, base))
+        with torch.inference_mode(), self._sources[frame.checkpoint.id].reader:
+            self._put(Group(unit, (frame,)), self._made)
         try:
             yield
         finally:
@@ -382,7 +404,7 @@ class Streamed:
 
     def _at_the_head(self, unit: Unit, listener: Listener) -> None:
         """The last step: whole logits of one batch at a time, or of all batches a part of the vocabulary at a time."""
-        self._raw = (None, {})
+        self._clear()
         if self._in_parts(unit):
             for part in TiledHead(unit, self._sources, self.walkers, self._device).logits():
                 listener.tile(*part)
@@ -416,17 +438,6 @@ def _waits(walker: Walker, before: Iterable[Walker]) -> bool:
         frame.row.dtype != walker.frame.row.dtype or frame.checkpoint.id != walker.frame.checkpoint.id
         for frame in frames
     )
-
-
-def _give_back(size: int) -> None:
-    """Let the system have what was freed. glibc keeps it, scattered over the heaps of its threads: half a gigabyte
-    after a few large blocks. Small ones are not worth the time."""
-    if size > _LARGE:
-        with contextlib.suppress(AttributeError, OSError, TypeError):
-            ctypes.CDLL(None).malloc_trim(0)
-
-
-_LARGE = 8 * 1024**2  # bytes of a block
 
 
 def _hidden(output: Any) -> Tensor | None:

@@ -42,7 +42,7 @@ def read() -> Read:
     return Read()
 
 
-def waiting(read: Read, size: int = 1) -> Ahead:
+def waiting(read: Read, size: int = 1) -> Ahead[Unit, dict[str, Tensor]]:
     found = Ahead(read, lambda unit: size)
     found.waited = 1e9
     return found

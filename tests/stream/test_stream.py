@@ -465,7 +465,7 @@ class TestDisk:
 
         monkeypatch.setattr(pieces, "quantize", counted)
         walked, heard = Streamed(found, ways(found, ("mxfp4", "int4", "fp8_e4m3"))), Heard()
-        walked.quantized = Quantized(found, disk)
+        walked.quantized = Quantized(disk)
         walked.run(batches, heard)
         self.saturated = walked.quantized.saturated
         return heard, made

@@ -14,17 +14,26 @@ from qfund.precisions.quantizers.quantizer import dtype_name
 
 def weight_names(names: Iterable[str], model: Any) -> dict[str, str]:
     """Tensor of the checkpoint → the weight that it becomes, or the first of them, or a part of it."""
+    return {key: name for key, name, _ in _renamed(names, model)}
+
+
+def as_stored(names: Iterable[str], model: Any) -> set[str]:
+    """Those tensors of the checkpoint that no rule of transformers takes apart, joins or turns: they become a weight as
+    they are."""
+    return {key for key, _, converted in _renamed(names, model) if not converted}
+
+
+def _renamed(names: Iterable[str], model: Any) -> Iterator[tuple[str, str, bool]]:
+    """Every tensor, its weight, and whether more is done to it than to rename it."""
     state = model.state_dict()
     rules = get_model_conversion_mapping(model)
     renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
     converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
-    found: dict[str, str] = {}
     for key in names:
-        name, _ = rename_source_key(key, renamings, converters, model.base_model_prefix, state)
+        name, pattern = rename_source_key(key, renamings, converters, model.base_model_prefix, state)
         if name not in state and key in state:
-            name, _ = rename_source_key(key, [], [], model.base_model_prefix, state)
-        found[key] = name
-    return found
+            name, pattern = rename_source_key(key, [], [], model.base_model_prefix, state)
+        yield key, name, pattern is not None
 
 
 def tie_equal(checkpoint: Checkpoint, model: Any, dtype: torch.dtype) -> None:

@@ -15,7 +15,7 @@ from qfund.precisions.quantizers.quantizer import Quantizer, Shape
 #: Weights of one piece: its temporaries stay in a core's cache.
 PIECE = 256 * 1024
 #: Weights that are decoded at once, which torch spreads over the cores.
-_DECODED = 1024**2
+_DECODED = 512 * 1024
 
 
 def quantize(name: str, tensor: Tensor, view: View, quantizer: Quantizer) -> tuple[dict[str, Tensor], int]:

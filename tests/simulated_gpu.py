@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
 from qfund.models import cache
+from qfund.stream import streamed
 
 _aten = torch.ops.aten
 #: Whose indices may be the processor's.
@@ -173,6 +174,38 @@ def _moved(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     return OnDevice(plain.to(dtype, copy=True), place)
 
 
+class _LateQueues:
+    """Of ``qfund.models.loading.uploading``: what is copied comes when somebody waits for it, and no earlier."""
+
+    def __init__(self, place: torch.device) -> None:
+        self._place, self._copies = place, list[tuple[Tensor, Tensor]]()
+
+    def synchronize(self) -> None:
+        """Of a buffer, which may be filled again: what it held has been read."""
+
+    def buffer(self, size: int) -> Tensor:
+        return torch.empty(size, dtype=torch.uint8)
+
+    def empty(self, tensor: Tensor) -> Tensor:
+        lost = torch.full(tensor.shape, 77.0).to(tensor.dtype)
+        return OnDevice(lost, self._place)
+
+    def asked(self) -> "_LateQueues":
+        return self
+
+    def copy(self, source: Tensor, into: Tensor) -> "_LateQueues":
+        self._copies.append((source.clone(), into))
+        return self
+
+    def copies_wait_for(self, event: object) -> None: ...
+
+    def computing_waits_for(self, event: object) -> None:
+        with torch.inference_mode():
+            while self._copies:
+                source, into = self._copies.pop(0)
+                into.copy_(source)
+
+
 @contextmanager
 def simulated(kind: str = "cuda") -> Iterator[list[str]]:
     """While the block runs, ``QFUND_DEVICE`` is a device of that type; the list says what ``torch.cuda`` (or another)
@@ -198,6 +231,7 @@ def simulated(kind: str = "cuda") -> Iterator[list[str]]:
         patch.setenv("QFUND_DEVICE", f"{kind}:0")
         stream = SimpleNamespace(synchronize=told("synchronize", None))
         patch.setattr(getattr(torch, kind), "current_stream", lambda *_: stream, raising=False)
+        patch.setattr(streamed, "DeviceQueues", _LateQueues)
         for name, answer in answers.items():
             patch.setattr(getattr(torch, kind), name, told(name, answer), raising=False)
         yield asked

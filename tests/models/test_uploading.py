@@ -2,10 +2,12 @@
 hypothesis) says so, and later than the program thinks. Memory that is freed is given out again at once, as by torch's
 allocator, so a copy or a buffer in a hurry shows as wrong numbers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from qfund.models.loading.uploading import Uploads
+from qfund.models.loading.uploading import DeviceQueues, Uploads
 
 _SIZE = 16  # bytes of a buffer
 _NAMES = ("copies", "computing")
@@ -162,6 +164,47 @@ def test_each_of_the_three_waits_is_needed(without: str, first: str) -> None:
     """By queues of which one goes on by itself, and the other only where somebody waits for it."""
     right = run(Imitated(without), [[13]] * 4, [first] * 60, 0)
     assert all(right) == (not without)
+
+
+def test_what_is_asked_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies in a stream of their own, which waits for what the current one computes, and that for copies."""
+    asked: list[str] = []
+
+    class Stream:
+        def __init__(self, name: Any) -> None:
+            self.name = name if isinstance(name, str) else "copies"
+
+        def record_event(self) -> Any:
+            asked.append(f"event of {self.name}")
+            return SimpleNamespace(of=self.name, synchronize=lambda: asked.append(f"host waits for {self.name}"))
+
+        def wait_event(self, event: Any) -> None:
+            asked.append(f"{self.name} waits for {event.of}")
+
+    @contextmanager
+    def within(stream: Stream) -> Iterator[None]:
+        asked.append(f"copy in {stream.name}")
+        yield
+
+    for name, answer in {"Stream": Stream, "current_stream": lambda _: Stream("computing"), "stream": within}.items():
+        monkeypatch.setattr(torch.cuda, name, answer)
+    queues = DeviceQueues(torch.device("cuda:0"))
+    monkeypatch.setattr(queues, "buffer", Imitated().buffer)
+    monkeypatch.setattr(queues, "empty", Imitated().empty)
+    uploads = Uploads(queues, _SIZE, AtOnce())
+    coming = uploads.begin({"a": torch.arange(12.0)})  # three buffers' worth
+    coming.wait()
+    copied = ["copy in copies", "event of copies"]
+    assert asked == [
+        "event of computing",
+        "copies waits for computing",
+        *copied,
+        *copied,
+        "host waits for copies",
+        *copied,
+        "computing waits for copies",
+    ]
+    assert coming.tensors["a"].tolist() == [*range(12)]
 
 
 def test_what_copying_raises_is_raised_where_it_is_waited_for() -> None:

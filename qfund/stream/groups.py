@@ -1,7 +1,5 @@
 """Which precisions hold a part of a model at the same time, and what that takes."""
 
-import contextlib
-import ctypes
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -43,11 +41,3 @@ def grouped(unit: Unit, frames: Sequence[Frame], limit: int) -> list[Group]:
         else:
             place.append(frame)
     return [Group(unit, tuple(group)) for group in found]
-
-
-def give_back(size: int) -> None:
-    """Let the system have what was freed. glibc keeps it, scattered over the heaps of its threads: half a gigabyte
-    after a few large blocks. ``size`` are its bytes: a little is not worth the time."""
-    if size > SMALL:
-        with contextlib.suppress(AttributeError, OSError, TypeError):
-            ctypes.CDLL(None).malloc_trim(0)

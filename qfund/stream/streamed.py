@@ -20,7 +20,8 @@ from qfund.stream.ahead import Ahead
 from qfund.stream.disk import Disk
 from qfund.stream.filling import Filled, made, transient
 from qfund.stream.frame import Frame, Slot
-from qfund.stream.groups import SMALL, Group, give_back, grouped, held
+from qfund.stream.groups import SMALL, Group, grouped, held
+from qfund.stream.memory import give_back, tight
 from qfund.stream.passes import Pass, stops
 from qfund.stream.quantized import Quantized
 from qfund.stream.source import Source
@@ -167,6 +168,8 @@ class Streamed:
             with ExitStack() as stack:
                 stack.enter_context(torch.inference_mode())
                 stack.enter_context(torch.random.fork_rng(devices=[]))
+                if not self.held:
+                    stack.enter_context(tight(max(self._limit(unit) for unit in self.units.streamed.values())))
                 for source in self._sources.values():
                     stack.enter_context(source.reader)
                 for frame in self._every_walked:

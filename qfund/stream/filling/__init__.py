@@ -12,12 +12,12 @@ from torch import Tensor
 
 from qfund.core.errors import CorruptCheckpoint
 from qfund.precisions.quantizers import pieces
-from qfund.precisions.quantizers.plan import TRANSPOSED, View
+from qfund.precisions.quantizers.plan import CONVOLUTION, LINEAR, View
 from qfund.precisions.quantizers.quantizer import Quantizer
+from qfund.stream.filling.making import Making
+from qfund.stream.filling.rows import Coded, fill
 from qfund.stream.frame import Frame, Slot
-from qfund.stream.making import Making
 from qfund.stream.quantized import Quantized
-from qfund.stream.rows import Coded, fill
 from qfund.stream.source import Source
 from qfund.stream.units import Unit
 
@@ -108,7 +108,8 @@ def _step(source: Source, key: str, slot: Slot, coders: Iterable[tuple[View, Qua
         return 0
     for view, quantizer in coders:
         matrix = view.shape(shape)
-        if view is TRANSPOSED or not quantizer.by_rows(matrix[1]):
+        # Of stacked experts a row is one of them, where they have a dimension of their own.
+        if not (view in (LINEAR, CONVOLUTION) or len(shape) == 3) or not quantizer.by_rows(matrix[1]):
             return 0
         layouts = quantizer.layout(matrix, slot.empty.dtype).values()
         if any(not layout.shape or layout.shape[0] % shape[0] for layout in layouts):

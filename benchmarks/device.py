@@ -116,7 +116,7 @@ def tf32(device: torch.device, sizes: Sizes, said: Said) -> None:
 
 
 def comparison(device: torch.device, sizes: Sizes, said: Said) -> None:
-    """A comparison in memory, and the walk over the checkpoint, on both."""
+    """A comparison in memory on both: what each precision costs, tf32 and float8 products too."""
     names = ("bf16", "fp16", "int8", "int4", "nf4", "int8_dynamic", "fp8_dynamic")
     more = ("tf32",) if device.type == "cuda" else ()
     with on("cpu"):
@@ -162,10 +162,7 @@ def energy(device: torch.device, sizes: Sizes, said: Said) -> None:
 
 def uploads(device: torch.device, sizes: Sizes, said: Said) -> None:
     """Copies through two buffers beside the limit of copies from pinned memory, alone and while the GPU multiplies."""
-    queues = DeviceQueues(device)
-    pinned = queues.buffer(min(sizes.copied, 512 * 1024**2))
-    there = queues.empty(pinned)
-    limit = len(pinned) / _seconds(lambda: there.copy_(pinned, non_blocking=True), device, 5)
+    queues, limit = DeviceQueues(device), transfer(device, sizes)
     stored = {str(number): torch.ones(sizes.copied // 64, dtype=torch.float32) for number in range(16)}
     alone = _seconds(lambda: _uploaded(queues, stored), device, 3)
     side = 4 * sizes.side
@@ -194,31 +191,46 @@ def uploads(device: torch.device, sizes: Sizes, said: Said) -> None:
 
 
 def streamed(device: torch.device, sizes: Sizes, said: Said) -> None:
-    """A walk over a random Llama: weights sent a second beside the transfer limit, and products beside the matrix
-    peak."""
+    """A walk over a random Llama: weights sent a second beside the limit, and products beside the matrix peak."""
     from benchmarks import stream as walk
 
     names, tokens = ("bf16", "fp16", "int8", "int4"), sizes.tokens
     with tempfile.TemporaryDirectory() as folder:
         home = walk.make(Path(folder) / "llama", sizes.layers)
-        weights = sum(tensor.bytes for tensor in checkpoint.read(home).tensors.values()) // 4
         given = walk.batches(tokens)
         with on(str(device)):
             walk.streamed(home, names[:1], walk.batches(walk.CHUNK))  # kernels are there, and files in memory
             started = time.perf_counter()
             walk.streamed(home, names, given)
             seconds = time.perf_counter() - started
-    sent = weights * (4 + 2 + 2 + 1 + 0.6)
-    pinned = DeviceQueues(device).buffer(min(sizes.copied, 512 * 1024**2))
-    there = torch.empty_like(pinned, device=device)
-    limit = len(pinned) / _seconds(lambda: there.copy_(pinned, non_blocking=True), device, 5)
-    highest = bounds(["float32", "bfloat16"], device).peaks
-    floor = 2 * weights * tokens * (1 / highest["float32"] + 4 / highest["bfloat16"])
+        weights = sum(tensor.bytes for tensor in checkpoint.read(home).tensors.values()) // 4
     said.figure(f"{weights / 1e6:.0f} M weights, {tokens} tokens, FP32 and {len(names)} more: {seconds:.1f} s")
-    said.figure(f"transfers: {sent / limit / seconds:.0%} of the limit of {limit / 1e9:.1f} GB/s")
-    said.figure(
-        f"products: {floor / seconds:.0%} of the matrix peaks { ({k: f'{v:.3g}' for k, v in highest.items()}) }"
+    for line in shares(device, weights, names, tokens, seconds, sizes):
+        said.figure(line)
+
+
+def shares(
+    device: torch.device, weights: int, names: Sequence[str], tokens: int, seconds: float, sizes: Sizes
+) -> Iterator[str]:
+    """What a walk with FP32 as its reference reached of the device's limits: of copies from pinned memory (every form
+    of every weight once), and of products in the dtype of each precision."""
+    limit = transfer(device, sizes)
+    forms = [4.0, *(PRECISIONS[name].bits / 8 for name in names)]
+    yield f"transfers: {weights * sum(forms) / limit / seconds:.0%} of the limit of {limit / 1e9:.1f} GB/s"
+    dtypes = ["float32", *(PRECISIONS[name].dtype for name in names)]
+    peaks = bounds(dtypes, device).peaks
+    least = sum(2 * weights * tokens / peaks[dtype] for dtype in dtypes)
+    yield f"products: {least / seconds:.0%} of the matrix peaks: " + ", ".join(
+        f"{dtype} {peak / 1e12:.3g} TFLOP/s" for dtype, peak in peaks.items()
     )
+
+
+def transfer(device: torch.device, sizes: Sizes) -> float:
+    """Bytes a second of the fastest copy from pinned memory."""
+    queues = DeviceQueues(device)
+    pinned = queues.buffer(min(sizes.copied, 512 * 1024**2))
+    there = queues.empty(pinned)
+    return len(pinned) / _seconds(lambda: there.copy_(pinned, non_blocking=True), device, 5)
 
 
 Check = Callable[[torch.device, Sizes, Said], None]

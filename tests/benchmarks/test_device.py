@@ -1,6 +1,7 @@
 """The script for a machine with a GPU, before there is one: on a simulated GPU, and without any."""
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -54,6 +55,16 @@ def test_no_check_begins_after_the_time_is_over(
     monkeypatch.setattr(device, "CHECKS", dict.fromkeys(("a", "b", "c"), slow))
     assert device.run(GPU, ["a", "b", "c"], 100.0, clock=lambda: now[0]) == 1
     assert now == [120.0] and "Not run, for want of time: c." in capsys.readouterr().out
+
+
+def test_shares_of_the_limits_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """10⁹ weights, sent in 4, 2 and 1 bytes over 70 GB/s: 0.1 s; read of 500 tokens at 100 and 200 TFLOP/s: 25 ms."""
+    peaks = {"float32": 100e12, "bfloat16": 200e12}
+    monkeypatch.setattr(device, "transfer", lambda *_: 70e9)
+    monkeypatch.setattr(device, "bounds", lambda dtypes, place: SimpleNamespace(peaks=peaks))
+    found = list(device.shares(GPU, 10**9, ("bf16", "int8"), 500, 0.5, SMALL))
+    assert found[0] == "transfers: 20% of the limit of 70.0 GB/s"
+    assert found[1] == "products: 5% of the matrix peaks: float32 100 TFLOP/s, bfloat16 200 TFLOP/s"
 
 
 def test_every_check_says_what_it_is_of() -> None:

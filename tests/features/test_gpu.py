@@ -14,7 +14,9 @@ from qfund.features.compare.measure.compare import compare
 from qfund.features.compare.request.spec import Spec
 from qfund.features.kv.measure.kv import kv
 from qfund.features.kv.request import KvRequest
+from qfund.features.layers.measure.injected import layers
 from qfund.features.layers.measure.swapped import swaps
+from qfund.features.layers.request.modules import LayersRequest
 from qfund.features.layers.request.swaps import SwapsRequest
 from qfund.features.outputs.measure.generate import generate
 from qfund.features.outputs.request.generation import GenerationRequest
@@ -53,6 +55,7 @@ CASES: dict[str, Callable[[], Any]] = {
     "hidden states": lambda: compare(Spec("docstring-vectors", precisions=("int8",), text="A function. A class.")),
     "caches": lambda: kv(KvRequest("pydoc-llama", ("int8", "q4_0"), max_tokens=16)),
     "layers": lambda: swaps(SwapsRequest("dummy", max_tokens=32)),
+    "gradients": lambda: layers(LayersRequest("dummy", max_tokens=32, gradient=True)),
     "texts": lambda: generate(
         GenerationRequest("pydoc-llama", precisions=("bf16",), prompts=("def",), max_new_tokens=3, temperature=0.5)
     ),
@@ -65,7 +68,9 @@ def test_answers_are_the_processors(name: str) -> None:
     with simulated() as asked:
         found = CASES[name]()
     assert not list(differences(expected, found))
-    assert "synchronize" in asked or name in ("caches", "texts", "layers"), "seconds of what has not been waited for"
+    assert "synchronize" in asked or name in ("caches", "texts", "layers", "gradients"), (
+        "seconds of what has not been waited for"
+    )
 
 
 @pytest.mark.parametrize("tiles", [False, True])

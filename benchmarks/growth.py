@@ -20,10 +20,16 @@ import transformers
 
 from benchmarks import peak
 from benchmarks.stream import CHUNK
+from qfund.stream.groups import SMALL
 
 #: Passes over the logits that the statistics of a candidate take, each worth about so many multiply-adds a number.
 STATISTICS = 60
 NAMES = ("bf16", "int8", "int4", "fp16")
+#: Bytes of a weight of a block in each, with scales.
+FORMS = (2.0, 1.01, 0.625, 2.0)
+#: Above the rows of a table, as in docs/performance.md.
+HEAD = """| | processor | × first, theory: ratio | memory | × first, theory: ratio | read | foretold |
+| --- | ---: | --- | ---: | --- | ---: | ---: |"""
 
 
 @dataclass(frozen=True)
@@ -61,14 +67,16 @@ class Case:
 
     @property
     def memory(self) -> int:
-        """Bytes: a block as it is stored and in one 16-bit form, hidden states of every precision and the reference's
-        copy, the inner states of a batch, and logits of a batch in float64 and as they come."""
+        """Bytes: a block in every form where that is little, else in FP32 alone; hidden states of every precision and
+        the reference's copy, the inner states of a batch, and logits of a batch in every precision."""
+        every = (4 + sum(FORMS[: self.precisions])) * self.block
+        block = int(every) if every <= SMALL else 4 * self.block
         batch = min(self.tokens, 2 * CHUNK)
         hidden = 4 * self.width * self.tokens * (2 + self.precisions) + 4 * batch * 4 * (11 * self.width // 4)
         whole = self.vocabulary * self.width <= 16 * 1024**2
         head = (6 if whole else 0) * self.vocabulary * self.width
         logits = batch * min(self.vocabulary, 4 * 1024**2 // self.width if not whole else self.vocabulary)
-        return max(6 * self.block, head) + hidden + 4 * (1 + self.precisions) * logits
+        return max(block, head) + hidden + 4 * (1 + self.precisions) * logits
 
 
 def rows(name: str) -> list[Case]:
@@ -146,6 +154,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     transformers.utils.logging.set_verbosity_error()
+    print(HEAD, flush=True)
     for name in given.table:
         cases = rows(name)
         with peak.fresh_processes() as processes, tempfile.TemporaryDirectory() as folder:
@@ -156,14 +165,12 @@ def main() -> None:
                 for _ in range(given.rounds)
             ]
         middle = [[statistics.median(one[row][key] for one in found) for key in (0, 1, 2)] for row in range(len(cases))]
-        print(f"\n| {name} | processor | × first, theory | memory | × first, theory | read | foretold |")
-        print("| ---: | ---: | --- | ---: | --- | ---: | ---: |")
         first = cases[0]
         for case, (seconds, memory, read) in zip(cases, middle, strict=True):
             work, room = case.work / first.work, case.memory / first.memory
             spent, taken = seconds / middle[0][0], memory / middle[0][1]
             print(
-                f"| {getattr(case, name):,} | {seconds:.1f} s | {spent:.2f}, {work:.2f}: {spent / work:.2f} | "
+                f"| {name}: {getattr(case, name):,} | {seconds:.1f} s | {spent:.2f}, {work:.2f}: {spent / work:.2f} | "
                 f"{memory / 1e6:.0f} MB | {taken:.2f}, {room:.2f}: {taken / room:.2f} | "
                 f"{read / 1e6:.1f} MB | {case.read / 1e6:.1f} MB |",
                 flush=True,

@@ -35,6 +35,7 @@ from qfund.features.compare.measure.whole import forward
 from qfund.features.compare.request.spec import Spec
 from qfund.features.memory.measure.loading import sampler
 from qfund.models import tasks
+from qfund.models.environment import torch_device
 from qfund.models.inputs import Batch
 from qfund.models.loading import load
 from qfund.precisions.table import PRECISIONS
@@ -272,6 +273,14 @@ def main() -> None:
                 )
         if "kept" in results and "in turn" in results:
             print(f"       kept / in turn: cpu {results['kept']['cpu'] / results['in turn']['cpu']:.2f}")
+        device = torch_device()
+        if device.type == "cpu":
+            print("       no GPU here: what is reached of the transfer limit and of the matrix peak was not measured")
+        else:
+            from benchmarks.device import Sizes, shares
+
+            for line in shares(device, size // 4, given.precisions, tokens, one["wall"], Sizes()):
+                print(f"       {line}")
         for road in ("streamed", "kept"):
             if road in results:
                 print(

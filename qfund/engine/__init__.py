@@ -17,7 +17,7 @@ from qfund.core.errors import InvalidInput, QfundError, StoreError
 from qfund.core.feature import lazily
 from qfund.core.progress import Progress
 from qfund.core.request import LATER, Request
-from qfund.engine import unfinished
+from qfund.engine import child, unfinished
 from qfund.engine.kinds import kind_of
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def compute(
         measure, identify: in place of those that the request's kind names.
 
     Raises:
-        QfundError: whatever is wrong with the request, the model or the input.
+        QfundError: whatever is wrong with the request, the model or the input; or memory ran out, a GPU's too.
     """
     kind = kind_of(request)
     request = kind.checked(request)
@@ -117,7 +117,12 @@ def compute(
     told = progress or (lambda phase, share: None)
     if store is not None:
         told = unfinished.Keeping(store, kind, key, told, fresh)
-    result = kind.published((measure or lazily(kind.measure))(request, told))
+    try:
+        result = kind.published((measure or lazily(kind.measure))(request, told))
+    except Exception as error:
+        if child.out_of_memory(error):
+            raise child.exhausted(error) from error
+        raise
     problem = keep(store, key, request, result, identify) if store is not None else None
     if problem:
         warn(problem)

@@ -9,7 +9,7 @@ import traceback
 from pathlib import Path
 from typing import BinaryIO
 
-from qfund.core.errors import EngineError, QfundError
+from qfund.core.errors import EngineError, OutOfBudget, QfundError
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -72,7 +72,21 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     text = str(error)
-    return "allocate memory" in text or (isinstance(error, RuntimeError) and "not enough memory" in text)
+    # The last is cuBLAS's and cuDNN's, which take memory beside torch's allocator.
+    return isinstance(error, RuntimeError) and any(
+        said in text for said in ("allocate memory", "not enough memory", "_STATUS_ALLOC_FAILED")
+    )
+
+
+def exhausted(error: BaseException) -> OutOfBudget:
+    """What people are told where ``out_of_memory``."""
+    less = "Choose a smaller model, fewer precisions, a shorter context or fewer tokens, or use"
+    if "OutOfMemoryError" in {kind.__name__ for kind in type(error).__mro__} or "_STATUS_ALLOC" in str(error):
+        return OutOfBudget(
+            "This needs more memory than the GPU has free.",
+            f"{less} a GPU with more memory, or the processor: QFUND_DEVICE=cpu.",
+        )
+    return OutOfBudget("This needs more memory than there is.", f"{less} a machine with more memory.")
 
 
 def half_imported(error: BaseException) -> bool:

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, NoReturn
 
 import msgspec
 
-from qfund.core.errors import InvalidSpec, OutOfBudget, QfundError, UnknownName
+from qfund.core.errors import InvalidSpec, QfundError, UnknownName
 from qfund.core.feature import Kind, lazily
 from qfund.core.names import look_up
 from qfund.engine import child, messages
@@ -112,11 +112,7 @@ def failure_of(error: BaseException) -> messages.Failed:
         return messages.failure(error)
     traceback.print_exception(error)
     if child.out_of_memory(error):
-        exhausted = OutOfBudget(
-            "This needs more memory than there is.",
-            "Choose a smaller model, a shorter context or fewer tokens, or use a machine with more memory.",
-        )
-        return messages.failure(exhausted, spent=True)
+        return messages.failure(child.exhausted(error), spent=True)
     told = child.unexpected("The measurement", error, "the server's log has the details")
     return messages.failure(told, spent=child.half_imported(error))
 

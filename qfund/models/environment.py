@@ -14,19 +14,26 @@ _PACKAGES = ("torch", "transformers", "safetensors", "tokenizers", "numpy")
 
 
 def torch_device() -> torch.device:
-    """The device that models run on.
+    """The device that models run on. It has to know double precision, in which outputs are compared (MPS does not).
 
     Raises:
         InvalidSpec: ``QFUND_DEVICE`` cannot be used here.
     """
     try:
         found = torch.device(catalog.device())
-        torch.empty(0, device=found)
-    except (RuntimeError, AssertionError) as error:
+        torch.empty(0, dtype=torch.float64, device=found)
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise InvalidSpec(
             f"QFUND_DEVICE={catalog.device()} cannot be used here: {str(error).rstrip('.')}.", "Set it to cpu."
         ) from error
     return found
+
+
+def wait_for(device: torch.device) -> None:
+    """Until what this thread gave the device to compute is done: a clock that is read before says nothing of it. Copies
+    in a queue of their own go on."""
+    if device.type != "cpu":
+        torch.get_device_module(device).current_stream(device).synchronize()
 
 
 def describe(model_id: str, revision: str | None) -> Environment:

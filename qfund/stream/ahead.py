@@ -29,6 +29,7 @@ class Ahead(Generic[Part, Made]):
         room: bytes that may be taken for a part that is made ahead; None for as many as it has.
         waited: seconds that making them in the caller's thread has waited, neither computing nor for a core.
         ahead: how many parts were there when they were needed, or on their way.
+        worth: share of the time from which on waiting is worth the memory.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class Ahead(Generic[Part, Made]):
         """``size``: bytes that a part takes that is made ahead; ``clock``: seconds that reading has waited
         so far, whoever read."""
         self.room: int | None = None
-        self.waited, self.ahead = 0.0, 0
+        self.waited, self.ahead, self.worth = 0.0, 0, WORTH
         self._make, self._size, self._clock = make, size, clock
         self._started = time.perf_counter()
         self._pool: ThreadPoolExecutor | None = None
@@ -50,7 +51,7 @@ class Ahead(Generic[Part, Made]):
     @property
     def waits(self) -> bool:
         """Whether reading waits so long that to do it ahead is worth the memory."""
-        return self.waited >= WORTH * (time.perf_counter() - self._started)
+        return self.waited >= self.worth * (time.perf_counter() - self._started)
 
     def take(self, part: Part) -> Made:
         """What is made of a part.

@@ -13,6 +13,7 @@ from qfund.core.errors import OutOfBudget
 from qfund.core.progress import Progress
 from qfund.core.units import bytes_text
 from qfund.models.environment import torch_device
+from qfund.models.loading.uploading import Arriving, DeviceQueues, Uploads
 from qfund.stream import head
 from qfund.stream import units as stream_units
 from qfund.stream.ahead import Ahead
@@ -81,6 +82,9 @@ class Streamed:
         self.quantized = Quantized(Disk())
         #: Frames that hold a small part still.
         self._there: Group | None = None
+        self._uploads: Uploads | None = None
+        #: Frames whose weights may be on their way to the device still.
+        self._arriving = dict[Frame, Arriving]()
         self.ahead = Ahead(self._made, self._beside, lambda: sum(row.reader.waited for row in self._sources.values()))
         parts = list(self.units.streamed.values())
         #: What is read whole right after a part, in the model's order.
@@ -128,6 +132,8 @@ class Streamed:
                 "memory.",
             )
         self.ahead.room = budget - needed
+        if self._device.type != "cpu":  # which has nothing else to do while the device computes
+            self.ahead.worth = 0.0
 
     def run(
         self, batches: Sequence[Arguments], listener: Listener, progress: Progress = lambda phase, share: None
@@ -155,6 +161,10 @@ class Streamed:
                 (self._hold if self.held else self._walk)(listener, progress)
         finally:
             self.ahead.close()
+            if self._uploads is not None:
+                self._uploads.close()
+                self._uploads = None
+            self._arriving.clear()
             for walker in self.walkers:
                 walker.leave()
             self._there = None
@@ -278,10 +288,11 @@ class Streamed:
             return
         groups = self._groups(unit)
         for group in groups:
-            self._fill(group)
+            self._fill(group, later=True)
             if group is groups[-1] and (after := self._following.get(unit.name)):
                 self.ahead.begin(self._groups(after)[0])
             for frame in group.frames:
+                self._here(frame)
                 for walker, forward in self._waiting(unit, frame):
                     walker.step(forward)
                 if group.bytes > SMALL:
@@ -330,11 +341,11 @@ class Streamed:
     def _fill_all(self, unit: Unit) -> None:
         self._put(Group(unit, tuple(self._every_walked)), self._made)
 
-    def _fill(self, group: Group) -> None:
-        """Let these frames hold the unit, and no others that hold a small one still."""
+    def _fill(self, group: Group, later: bool = False) -> None:
+        """Let these frames hold the unit, and no others that hold a small one still; ``later`` as in ``_put``."""
         if self._there != group:
             self._clear()
-            self._put(group, self.ahead.take)
+            self._put(group, self.ahead.take, later)
             self._there = group
 
     def _clear(self) -> None:
@@ -343,10 +354,17 @@ class Streamed:
                 frame.clear(self._there.unit)
             self._there = None
 
-    def _put(self, group: Group, make: Callable[[Group], Filled]) -> None:
+    def _put(self, group: Group, make: Callable[[Group], Filled], later: bool = False) -> None:
+        """``later``: weights may be on their way to a device, and who runs a frame waits until they are ``_here``."""
         found = make(group)
         for frame in group.frames:
-            frame.fill(group.unit, self._placed(found.pop(frame)))
+            frame.fill(group.unit, self._placed(frame, found.pop(frame)))
+        for frame in () if later else group.frames:
+            self._here(frame)
+
+    def _here(self, frame: Frame) -> None:
+        if (coming := self._arriving.pop(frame, None)) is not None:
+            coming.wait()
 
     def _made(self, group: Group) -> Filled:
         """What these frames hold of a unit."""
@@ -371,11 +389,13 @@ class Streamed:
             if frames := [frame for frame in group.frames if frame.checkpoint.id == key]:
                 yield source, frames
 
-    def _placed(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """On the device that computes."""
+    def _placed(self, frame: Frame, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """On the device that computes, or on their way there."""
         if self._device.type == "cpu":
             return tensors
-        return {name: part.to(self._device) for name, part in tensors.items()}
+        self._uploads = self._uploads or Uploads(DeviceQueues(self._device))
+        self._arriving[frame] = coming = self._uploads.begin(tensors)
+        return coming.tensors
 
     @contextmanager
     def filled(self, frame: Frame, module: str) -> Iterator[None]:

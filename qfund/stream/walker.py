@@ -13,6 +13,7 @@ from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.errors import QfundError, about
 from qfund.models.decoding import cache as caches
 from qfund.models.decoding import reading
+from qfund.models.environment import wait_for
 from qfund.models.forward import arguments, arithmetic
 from qfund.precisions.caches import waits
 from qfund.precisions.precision import Precision
@@ -70,13 +71,15 @@ class Walker:
     Attributes:
         passes: the forwards of each batch: one, one an example, or one a piece of the text.
         cache: of a way with a rounded cache, what the longest sequence so far takes.
-        seconds: that its forwards have taken.
+        device: where its forwards run.
+        seconds: that they have taken.
     """
 
     def __init__(self, way: Way, frame: Frame) -> None:
         self.way, self.frame = way, frame
         self.passes: list[list[Pass]] = []
         self.seconds = 0.0
+        self.device = torch.device("cpu")
         self.cache: caches.Sizes | None = None
         self._caches: list[Any] = []
 
@@ -86,7 +89,7 @@ class Walker:
 
     def start(self, batches: Sequence[Arguments], device: torch.device) -> None:
         """Make its forwards."""
-        self.seconds = 0.0
+        self.seconds, self.device = 0.0, device
         self.passes = [self._passes(batch, number, device) for number, batch in enumerate(batches[: self.way.batches])]
 
     def leave(self) -> None:
@@ -147,6 +150,7 @@ class Walker:
             started = time.perf_counter()
             try:
                 yield
+                wait_for(self.device)
             finally:
                 self.seconds += time.perf_counter() - started
                 if self.way.threads:

@@ -224,6 +224,13 @@ def test_fewer_processors_will_do_but_not_less_memory_or_another_gpu() -> None:
         placed(Needs(1), [head])
 
 
+def test_a_job_takes_the_gpu_that_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QFUND_DEVICE", "cuda:3")  # of this machine
+    assert driver.carried(Needs(GIB, 1, 1))["QFUND_DEVICE"] == "cuda"
+    monkeypatch.setenv("QFUND_DEVICE", "cpu")
+    assert driver.carried(Needs(GIB))["QFUND_DEVICE"] == "cpu"
+
+
 class Listening(Channel):
     """What a driver has said."""
 

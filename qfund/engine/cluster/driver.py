@@ -41,6 +41,12 @@ SLACK = 1.5
 _CARRIED = ("QFUND_ALLOW", "QFUND_DEVICE", "QFUND_PUBLIC")
 
 
+def carried(needs: Needs) -> dict[str, str]:
+    """Settings of here that a job has there. Of the GPUs of a machine Ray shows a task its own alone, as the first."""
+    given = {name: os.environ[name] for name in _CARRIED if name in os.environ}
+    return given | ({"QFUND_DEVICE": "cuda"} if needs.gpus else {})
+
+
 class _Gone(Exception):
     """What ran the task is gone."""
 
@@ -90,7 +96,7 @@ class Driver:
             folder = str(source.folder) if source.kind == "folder" else None
         wanted = resources.of(kind, request)
         needs = resources.placed(wanted, self._nodes())
-        given = {name: os.environ[name] for name in _CARRIED if name in os.environ}
+        given = carried(needs)
         for attempt in range(1, HANDED + 1):
             if attempt > 1:
                 with suppress(OutOfBudget):  # the machine that would do may come back

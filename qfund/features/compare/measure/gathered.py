@@ -74,7 +74,8 @@ class Gathered:
         if self._task.gives == "hidden states":
             self._hidden(batch, reference, found, outputs)
         elif self._task.gives == "labels":
-            self.comparison.add_logits(reference, found, chunks=self.batches[batch].chunks, again=again)
+            chunks = self.batches[batch].chunks.to(reference.device)
+            self.comparison.add_logits(reference, found, chunks=chunks, again=again)
         else:
             self.vocabulary = reference.shape[-1]
             chosen, targets = self._positions(batch, reference)
@@ -95,7 +96,7 @@ class Gathered:
             self.comparison.take(self._parts.pop(batch), self._choose, self._of(batch, chosen))
 
     def _hidden(self, batch: int, reference: Tensor, found: Mapping[str, Tensor], outputs: Mapping[str, Any]) -> None:
-        chunks = self.batches[batch].chunks
+        chunks = self.batches[batch].chunks.to(reference.device)
         if reference.dim() == 3:
             chunks = chunks[:, None].expand(reference.shape[:2]).flatten()
         flat = {name: _flat(part) for name, part in found.items()}

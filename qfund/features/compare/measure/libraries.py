@@ -6,7 +6,6 @@ from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from qfund.checkpoints import catalog
@@ -16,6 +15,7 @@ from qfund.core.estimate import Estimate
 from qfund.features.compare.measure.latency import Latency, latencies
 from qfund.features.compare.request.report import LibraryRun
 from qfund.models.counting import stored_bytes
+from qfund.models.environment import wait_for
 from qfund.models.loading import LoadedModel, read
 from qfund.precisions import backends
 from qfund.precisions.backends import Implementation
@@ -102,8 +102,7 @@ def _convert(
 def _timed(forward: Forward, model: Any) -> Callable[[], object]:
     def call() -> None:
         forward(model)
-        if model.device.type == "cuda":
-            torch.cuda.synchronize(model.device)
+        wait_for(model.device)
 
     return call
 

@@ -22,6 +22,7 @@ from qfund.models.cache import ModelCache
 from qfund.models.decoding import reading
 from qfund.models.decoding.cache import Sizes
 from qfund.models.decoding.cache import sizes as sizes_of
+from qfund.models.environment import wait_for
 from qfund.models.forward import arguments, arithmetic, explained
 from qfund.models.loading import LoadedModel
 from qfund.models.opened import groups
@@ -130,6 +131,7 @@ def _run_together(
             with about(name), watches.get(name) or nullcontext():
                 started = time.perf_counter()
                 outputs[name] = forward(models[name].model, batch, row, kv_of(name), caches.setdefault(name, []))
+                wait_for(models[name].model.device)
                 seconds[name] += time.perf_counter() - started
         gathered.output(number, outputs)
     runs = {}

@@ -71,7 +71,7 @@ def scores(opened: Opening, progress: Progress) -> Scores:
 
     with opened.opened.loaded(names, step) as (reference, *others):
         models = {row.name: (row, other.model) for row, other in zip(opened.rows, others, strict=True)}
-        generator = torch.Generator(reference.model.device).manual_seed(SEED)
+        generator = torch.Generator().manual_seed(SEED)  # the processor's: the same draws on every device
         for number, batch in enumerate(opened.prepared.batches):
             progress("gradients", number / len(opened.prepared.batches))
             with explained(reference.model, opened.reference, "be led back through"), torch.inference_mode(False):
@@ -98,7 +98,7 @@ def _backward(
         if logits.dim() == 3 and batch.scored is not None:
             logits = logits[batch.scored.to(logits.device)]
         likely = logits.flatten(0, -2).float().log_softmax(-1)
-        drawn = torch.multinomial(likely.detach().exp(), 1, generator=generator)
+        drawn = torch.multinomial(likely.detach().exp().cpu(), 1, generator=generator).to(likely.device)
         found = torch.autograd.grad(likely.gather(1, drawn).sum(), [call.output for call in calls], allow_unused=True)
     for call in calls:
         call.output = call.output.detach()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 import torch
 
 from qfund.features.speed.request.speed import Bounds
+from qfund.models.environment import wait_for
 
 _BYTES = 256 * 1024**2
 _SIDES = (256, 512, 1024)  # of matrices; on a GPU eight times
@@ -51,8 +52,7 @@ def _best(call: Callable[[], object], device: torch.device) -> float:
         count, started = 0, time.perf_counter()
         while True:
             call()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+            wait_for(device)
             count += 1
             taken = time.perf_counter() - started
             if taken >= _SECONDS:

@@ -8,14 +8,16 @@ from typing import Any
 import torch
 from transformers import StaticCache
 
+from qfund.checkpoints import catalog
 from qfund.features.speed.measure.writing import ModelWriter
+from qfund.models.environment import wait_for
 from qfund.models.forward import arithmetic, explained
 from qfund.precisions.precision import Precision
 
 
 def missing() -> str | None:
     """Why nothing can be compiled here; None where it can."""
-    if torch.cuda.is_available() or shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++"):
+    if catalog.device().startswith("cuda") or shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++"):
         return None
     return "torch.compile needs a C++ compiler, and there is none here. Install g++ or clang, or set CXX."
 
@@ -55,5 +57,4 @@ class CompiledWriter(ModelWriter):
         with explained(self._model, self._row, "write compiled"), arithmetic(self._row):
             logits = forward(input_ids=ids, past_key_values=self._cache, **self._options).logits
         self._next = logits[:, -1:].argmax(-1)
-        if logits.device.type == "cuda":
-            torch.cuda.synchronize(logits.device)
+        wait_for(logits.device)

@@ -4,6 +4,8 @@ import importlib
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 _RAPL = Path("/sys/class/powercap")
 NONE = (
     "Energy is not measured here: this machine lets nobody read a counter of its processor "
@@ -43,14 +45,19 @@ def _nvml(device: str) -> tuple[Callable[[], float | None], str]:
     try:
         pynvml = importlib.import_module("pynvml")
         pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(int(device.partition(":")[2] or 0))
+        # By its own number: CUDA counts those that CUDA_VISIBLE_DEVICES lets it see, NVML all.
+        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
         pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
     except ImportError:
         return (lambda: None), "Energy is not measured here: install nvidia-ml-py."
     except Exception as error:  # pynvml's own errors, for a driver or a card without the counter
         return (lambda: None), f"Energy is not measured here: NVML says {error}."
 
-    def joules() -> float:
-        return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000
+    def joules() -> float | None:
+        """The counter has millijoules, of 64 bits: it does not begin again while a machine runs."""
+        try:
+            return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000
+        except Exception:  # a card that has left the bus: times are kept without it
+            return None
 
     return joules, "Energy of the whole GPU by NVML."

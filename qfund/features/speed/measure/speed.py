@@ -226,12 +226,11 @@ def _rate(tokens: int, seconds: Spread) -> Spread:
 
 @torch.inference_mode()
 def _median_seconds(call: Callable[[], object]) -> float:
-    taken = list[float]()
+    taken, device = list[float](), environment.torch_device()
     while len(taken) < 6 and (len(taken) < 2 or sum(taken) < LONG):
         started = time.perf_counter()
         call()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        environment.wait_for(device)
         taken.append(time.perf_counter() - started)
     return spread(taken[1:]).median
 

@@ -9,6 +9,7 @@ from transformers import DynamicCache
 
 from qfund.core.errors import UnsupportedModel
 from qfund.models.counting import stored_bytes
+from qfund.models.environment import wait_for
 from qfund.models.forward import arithmetic, explained
 from qfund.precisions.precision import Precision
 
@@ -61,8 +62,7 @@ class ModelWriter:
         with explained(self._model, self._row, "write"), arithmetic(self._row):
             logits = self._model(input_ids=ids, past_key_values=self._cache, **self._options).logits
         self._next = logits[:, -1:].argmax(-1)
-        if logits.device.type == "cuda":
-            torch.cuda.synchronize(logits.device)
+        wait_for(logits.device)
 
     @property
     def stored_bytes(self) -> int:

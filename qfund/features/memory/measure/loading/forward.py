@@ -13,6 +13,7 @@ from qfund.core.errors import QfundError
 from qfund.features.memory.measure.loading.messages import Ran
 from qfund.features.memory.measure.loading.phases import Phases, memory, swapped
 from qfund.models import inputs
+from qfund.models.environment import wait_for
 from qfund.models.forward import run
 from qfund.models.tasks import task_of
 from qfund.precisions.precision import Precision
@@ -42,8 +43,7 @@ def watched(model: Any, batch: inputs.Batch, row: Precision, announce: Callable[
             torch.cuda.reset_peak_memory_stats(model.device)
         phases.enter("running", model)
         output = run(model, batch, row)
-        if cuda:
-            torch.cuda.synchronize(model.device)
+        wait_for(model.device)
         phases.enter("end", model)
         del output  # it was alive until here
         gc.collect()

@@ -47,6 +47,7 @@ def perform(job: Job, announce: Callable[[Event], None], go: Callable[[], object
     from qfund.features.memory.measure.loading.phases import Phases, aliasing_files, swapped
     from qfund.features.memory.request.load_peak import AS_STORED, REFERENCE
     from qfund.models import counting
+    from qfund.models.environment import wait_for
     from qfund.precisions.backends import postponed
 
     postponed.import_the_rest()
@@ -61,8 +62,7 @@ def perform(job: Job, announce: Callable[[Event], None], go: Callable[[], object
     elif available():
         give(mapped.watch)
     batch = forward.prepare(loader.found, job.tokens) if job.tokens else None
-    if loader.device.type == "cuda":
-        torch.cuda.synchronize(loader.device)
+    wait_for(loader.device)
     aliasing_files([])
     gc.collect()
     announce(Imported())
@@ -74,8 +74,7 @@ def perform(job: Job, announce: Callable[[Event], None], go: Callable[[], object
     time.sleep(_REST)
     processor = time.process_time()
     models = loader.load(phases)
-    if loader.device.type == "cuda":
-        torch.cuda.synchronize(loader.device)
+    wait_for(loader.device)
     phases.enter("ready", *models)
     processor = time.process_time() - processor
     gc.collect()

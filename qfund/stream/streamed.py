@@ -1,7 +1,5 @@
 """Several ways to run one model, in one walk over its checkpoint."""
 
-import contextlib
-import ctypes
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise
@@ -11,6 +9,7 @@ import torch
 from torch import Tensor
 
 from qfund.checkpoints.checkpoint import Checkpoint
+from qfund.core import machine
 from qfund.core.errors import OutOfBudget, about
 from qfund.core.progress import Progress
 from qfund.core.units import bytes_text
@@ -168,8 +167,8 @@ class Streamed:
                 for source in self._sources.values():
                     stack.enter_context(source.reader)
                 for frame in self._every_walked:
-                    passed = self._after_blocks(listener)
-                    stack.enter_context(stops(frame.model, self.units.streamed, passed, waiting=not self.held))
+                    passed, waiting = self._after_blocks(listener), not self.held or frame in self._parted
+                    stack.enter_context(stops(frame.model, self.units.streamed, passed, waiting))
                 (self._hold if self.held else self._walk)(listener, progress)
         finally:
             self.ahead.close()
@@ -225,12 +224,35 @@ class Streamed:
             outputs = {first: outputs[first]}
             for walker in every:
                 if walker not in together and batch < len(walker.passes):
-                    self._fill_whole([walker])
-                    walker.through(batch)
+                    if walker.frame in self._parted:
+                        self._part_by_part(walker, batch)
+                    else:
+                        self._fill_whole([walker])
+                        walker.through(batch)
                     listener.output(batch, outputs | self._outputs(batch, [walker]))
                     if walker.frame not in {other.frame for other in together}:
                         self._empty(walker.frame)
                     _give_back(sum(map(walker.frame.bytes, self._every_unit)))
+
+    @property
+    def _parted(self) -> set[Frame]:
+        """Where all else stays in memory, those of ways that run a few batches only, with weights that no other holds:
+        one part of these is there at a time."""
+        whole = [walker for walker in self.walkers if walker.way.batches is None]
+        few = [walker.frame for walker in self.walkers if walker not in whole and _waits(walker, whole)]
+        return {frame for frame in few if not any(_alike(frame, walker.frame) for walker in whole)}
+
+    def _part_by_part(self, walker: Walker, batch: int) -> None:
+        """Let the forwards of a batch go through a model of which one part is in memory at a time."""
+        every, self.walkers = self.walkers, [walker]
+        try:
+            self._fill_all(self.units.resident)
+            for forward in walker.passes[batch]:
+                walker.step(forward)
+            while unit := next((forward.at for forward in walker.passes[batch] if forward.at), None):
+                self._through(unit)
+        finally:
+            self.walkers, self._raw = every, (None, {})
 
     def _fill_whole(self, walkers: list[Walker]) -> None:
         """Let the frames of these hold all of their weights; where another one holds the same, those very tensors."""
@@ -419,11 +441,9 @@ def _waits(walker: Walker, before: Iterable[Walker]) -> bool:
 
 
 def _give_back(size: int) -> None:
-    """Let the system have what was freed. glibc keeps it, scattered over the heaps of its threads: half a gigabyte
-    after a few large blocks. Small ones are not worth the time."""
+    """What was freed, where it is worth the time."""
     if size > _LARGE:
-        with contextlib.suppress(AttributeError, OSError, TypeError):
-            ctypes.CDLL(None).malloc_trim(0)
+        machine.give_back()
 
 
 _LARGE = 8 * 1024**2  # bytes of a block

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import stdtrit
 
 from benchmarks.coverage import CASES, Case, covered
 from qfund.core.intervals import (
@@ -35,6 +36,11 @@ def test_student(freedom: int, probability: float) -> None:
     density = np.exp(log_scale - (freedom + 1) / 2 * np.log1p(t**2 / freedom))
     inside = (density[0] + density[-1] + 4 * density[1::2].sum() + 2 * density[2:-1:2].sum()) * (t[1] - t[0]) / 3
     assert 0.5 + inside == pytest.approx(probability, abs=1e-7)
+
+
+@given(st.integers(1, 400), st.floats(0.001, 0.9999))
+def test_student_as_scipy_has_it(freedom: int, probability: float) -> None:
+    assert t_quantile(probability, freedom) == pytest.approx(stdtrit(freedom, probability), rel=1e-11, abs=1e-15)
 
 
 def test_student_as_every_table_has_it() -> None:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
+from qfund.core import machine
 from qfund.core.intervals import MIN_BLOCKS, MOST_BLOCKS
 from qfund.core.metrics.estimates import estimates
 from qfund.core.progress import Progress, Resumable, Sharing
@@ -56,6 +57,8 @@ class Course:
             QfundError: anything that is wrong with the checkpoint or the input.
         """
         spec, found, task, batches = self.spec, self.opened.as_read, self.opened.task, self.prepared.batches
+        machine.give_back()  # what reading the text took, and starting
+        machine.leave_files()
         self._rest = Rest(spec, found, self.files, batches)
         after = self._after if isinstance(self.progress, Sharing) or self.races else None
         begun = self._rest.begun() if self._goes_on else None
@@ -106,6 +109,7 @@ class Course:
             leaving = self._leaving(self.reported(outcome, self, True))
         if self._keeps:
             self._rest.keep(outcome.gathered, self.spec.candidates, outcome.runs, rounds.at(leaving))
+        machine.give_back()
         return leaving
 
     def _leaving(self, report: Report) -> list[str]:

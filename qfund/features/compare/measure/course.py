@@ -28,6 +28,8 @@ from qfund.precisions.table import PRECISIONS
 
 #: A model of as many weights waits for its noise: what is known after the first round is told before.
 _LARGE = 100_000_000
+#: Bytes of a model that is compared in less time than it takes to look at all that is mapped here.
+_TINY = 1 << 20
 
 
 @dataclass(slots=True)
@@ -58,7 +60,8 @@ class Course:
         """
         spec, found, task, batches = self.spec, self.opened.as_read, self.opened.task, self.prepared.batches
         machine.give_back()  # what reading the text took, and starting
-        machine.leave_files()
+        if sum(tensor.bytes for tensor in found.tensors.values()) > _TINY:
+            machine.leave_files()
         self._rest = Rest(spec, found, self.files, batches)
         after = self._after if isinstance(self.progress, Sharing) or self.races else None
         begun = self._rest.begun() if self._goes_on else None

@@ -166,6 +166,38 @@ def test_weights_that_stay_are_read_once_and_give_what_a_walk_gives(name: str, e
             assert_same(tensors(heard.outputs[number][own]), tensors(walked_heard.outputs[number][own]))
 
 
+@dataclass
+class Resident(Heard):
+    """Bytes of a way's weights that are there after each of its blocks."""
+
+    walked: Streamed | None = None
+    bytes: list[int] = field(default_factory=list)
+
+    def block(self, name: str, way: Way, batch: int, hidden: Tensor) -> None:
+        super().block(name, way, batch, hidden)
+        if way.name == "few":
+            assert self.walked is not None
+            slots = self.walked.walkers[-1].frame.every_slot.values()
+            here = {slot.owner: slot.tensor for slot in slots if slot.tensor.device.type != "meta"}
+            self.bytes.append(sum(tensor.nbytes for tensor in here.values()))
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "t5"])
+def test_a_few_batches_in_weights_of_their_own_take_one_part_of_them(name: str, everything_streamed: None) -> None:
+    found, batches = opened(name)
+    few = Way("few", PRECISIONS["fp64"], batches=1)
+    held = Streamed(found, [Way("fp32", PRECISIONS["fp32"]), few])
+    walked, walked_heard, heard = Streamed(found, [few]), Heard(), Resident(walked=held)
+    held.hold_where_small(1 << 30)
+    held.run(batches, heard)
+    walked.run(batches, walked_heard)
+    assert_same(tensors(heard.outputs[0]["few"]), tensors(walked_heard.outputs[0]["few"]))
+    frame = held.walkers[-1].frame
+    largest = max(map(frame.bytes, held.units.streamed.values()))
+    assert 0 < max(heard.bytes) <= frame.bytes(held.units.resident) + largest
+    assert not any(slot.tensor.device.type != "meta" for slot in frame.every_slot.values())
+
+
 def test_what_is_too_large_does_not_stay(tiny_tiles: None) -> None:
     found, _ = opened("llama")
     walked = Streamed(found, [Way("fp32", PRECISIONS["fp32"])])

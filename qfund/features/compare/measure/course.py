@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
+from qfund.core import machine
 from qfund.core.intervals import MIN_BLOCKS, MOST_BLOCKS
 from qfund.core.metrics.estimates import estimates
 from qfund.core.progress import Progress, Resumable, Sharing, wants
@@ -27,6 +28,8 @@ from qfund.precisions.table import PRECISIONS
 
 #: A model of as many weights waits for its noise: what is known after the first round is told before.
 _LARGE = 100_000_000
+#: Bytes of a model that is compared in less time than it takes to look at all that is mapped here.
+_TINY = 1 << 20
 
 
 @dataclass(slots=True)
@@ -56,6 +59,9 @@ class Course:
             QfundError: anything that is wrong with the checkpoint or the input.
         """
         spec, found, task, batches = self.spec, self.opened.as_read, self.opened.task, self.prepared.batches
+        machine.give_back()  # what reading the text took, and starting
+        if sum(tensor.bytes for tensor in found.tensors.values()) > _TINY:
+            machine.leave_files()
         self._rest = Rest(spec, found, self.files, batches)
         after = self._after if isinstance(self.progress, Sharing) or self.races else None
         begun = self._rest.begun() if self._goes_on else None
@@ -106,6 +112,7 @@ class Course:
             leaving = self._leaving(self.reported(outcome, self, True))
         if self._keeps:
             self._rest.keep(outcome.gathered, self.spec.candidates, outcome.runs, rounds.at(leaving))
+        machine.give_back()
         return leaving
 
     def _leaving(self, report: Report) -> list[str]:

@@ -21,6 +21,7 @@ QfundError                  message + remedy; ``exit_code`` for the command line
     └── WorkerDied
 """
 
+import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -146,3 +147,18 @@ def _all_errors(root: type[QfundError]) -> dict[str, type[QfundError]]:
 
 #: Name → class, for an error that crosses a process boundary or is stored.
 ERRORS = _all_errors(QfundError)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether Python, torch or the system had no memory left to give."""
+    if isinstance(error, QfundError):
+        return False
+    if {kind.__name__ for kind in type(error).__mro__} & {"MemoryError", "OutOfMemoryError"}:
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    text = str(error)
+    # The last is cuBLAS's and cuDNN's, which take memory beside torch's allocator.
+    return isinstance(error, RuntimeError) and any(
+        said in text for said in ("out of memory", "allocate memory", "not enough memory", "_STATUS_ALLOC_FAILED")
+    )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from qfund.core.errors import InvalidInput, QfundError, StoreError
+from qfund.core.errors import InvalidInput, QfundError, StoreError, out_of_memory
 from qfund.core.feature import lazily
 from qfund.core.progress import Progress
 from qfund.core.request import LATER, Request
@@ -120,7 +120,7 @@ def compute(
     try:
         result = kind.published((measure or lazily(kind.measure))(request, told))
     except Exception as error:
-        if child.out_of_memory(error):
+        if out_of_memory(error):
             raise child.exhausted(error) from error
         raise
     problem = keep(store, key, request, result, identify) if store is not None else None

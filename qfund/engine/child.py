@@ -2,14 +2,13 @@
 
 import contextlib
 import ctypes
-import errno
 import os
 import sys
 import traceback
 from pathlib import Path
 from typing import BinaryIO
 
-from qfund.core.errors import EngineError, OutOfBudget, QfundError
+from qfund.core.errors import EngineError, OutOfBudget
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -72,23 +71,8 @@ def stand_back(by: int) -> None:
         Path("/proc/self/autogroup").write_text(str(by))
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether Python, torch or the system had no memory left to give."""
-    if isinstance(error, QfundError):
-        return False
-    if {kind.__name__ for kind in type(error).__mro__} & {"MemoryError", "OutOfMemoryError"}:
-        return True
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    text = str(error)
-    # The last is cuBLAS's and cuDNN's, which take memory beside torch's allocator.
-    return isinstance(error, RuntimeError) and any(
-        said in text for said in ("allocate memory", "not enough memory", "_STATUS_ALLOC_FAILED")
-    )
-
-
 def exhausted(error: BaseException) -> OutOfBudget:
-    """What people are told where ``out_of_memory``."""
+    """What people are told where ``core.errors.out_of_memory``."""
     less = "Choose a smaller model, fewer precisions, a shorter context or fewer tokens, or use"
     if "OutOfMemoryError" in {kind.__name__ for kind in type(error).__mro__} or "_STATUS_ALLOC" in str(error):
         return OutOfBudget(

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, NoReturn
 
 import msgspec
 
-from qfund.core.errors import InvalidSpec, QfundError, UnknownName
+from qfund.core.errors import InvalidSpec, QfundError, UnknownName, out_of_memory
 from qfund.core.feature import Kind, lazily
 from qfund.core.names import look_up
 from qfund.engine import child, messages
@@ -105,7 +105,7 @@ def failure_of(error: BaseException) -> messages.Failed:
     if isinstance(error, QfundError):
         return messages.failure(error)
     traceback.print_exception(error)
-    if child.out_of_memory(error):
+    if out_of_memory(error):
         return messages.failure(child.exhausted(error), spent=True)
     told = child.unexpected("The measurement", error, "the server's log has the details")
     return messages.failure(told, spent=child.half_imported(error))
@@ -117,7 +117,7 @@ def warm(kinds: Mapping[str, Kind]) -> bool:
         importlib.import_module(kinds["compare"].measure.partition(":")[0])
     except Exception as error:  # told when a job needs it
         traceback.print_exception(error)
-        return not (child.half_imported(error) or child.out_of_memory(error))
+        return not (child.half_imported(error) or out_of_memory(error))
     return True
 
 

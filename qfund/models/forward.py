@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from qfund.checkpoints import catalog
-from qfund.core.errors import QfundError, UnsupportedModel
+from qfund.core.errors import QfundError, UnsupportedModel, out_of_memory
 from qfund.models import inputs
 from qfund.precisions.precision import Precision
 
@@ -43,7 +43,7 @@ def explained(model: Any, row: Precision, what: str = "be run") -> Iterator[None
     except QfundError:
         raise
     except Exception as error:  # models raise whatever their code and torch's kernels raise
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "memory" in str(error):
+        if out_of_memory(error):
             raise
         raise UnsupportedModel(
             f"{type(model).__name__} cannot {what} in {row.label} here: {type(error).__name__}: {error}",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from qfund.checkpoints.checkpoint import Checkpoint
-from qfund.core.errors import QfundError, about
+from qfund.core.errors import QfundError, about, out_of_memory
 from qfund.models.decoding import cache as caches
 from qfund.models.decoding import reading
 from qfund.models.environment import wait_for
@@ -109,10 +109,10 @@ class Walker:
         try:
             with self.running(), about(self.way.name) if self.way.kv else nullcontext():
                 forward.step(call)
-        except (QfundError, MemoryError, torch.OutOfMemoryError):
+        except QfundError:
             raise
         except Exception as error:  # models raise whatever their code and torch's kernels raise
-            if "memory" in str(error):
+            if out_of_memory(error):
                 raise
             why = " ".join(str(error).split())[:300]
             raise NotStreamable(f"it stopped with {type(error).__name__}: {why}", self.way.name) from error

@@ -103,6 +103,22 @@ class _Sliding(_Rounding, DynamicSlidingWindowLayer):
     pass
 
 
+def plain(config: Any) -> DynamicCache:
+    """The cache that transformers makes for this config.
+
+    Raises:
+        UnsupportedModel: a config that names no layers.
+    """
+    try:
+        found: DynamicCache = DynamicCache(config=config)
+    except AttributeError as error:
+        raise UnsupportedModel(
+            f"{type(config).__name__} names no layers with keys and values: {error}.",
+            "Choose a model with attention, such as pydoc-llama.",
+        ) from error
+    return found
+
+
 def rounding(
     config: Any, keys: str, values: str, first: int = 0, window: int = 0, total: int | None = None
 ) -> DynamicCache:
@@ -111,10 +127,10 @@ def rounding(
     Where a text of ``total`` tokens is read and no more, each layer lets its keys and values go after the last of them.
 
     Raises:
-        UnsupportedModel: a layer of another kind than those that keep keys and values, named; a window for recent
-            tokens that a sliding layer forgets before it is full.
+        UnsupportedModel: no layers, or one of another kind than those that keep keys and values, named; a window for
+            recent tokens that a sliding layer forgets before it is full.
     """
-    cache: Any = DynamicCache(config=config)
+    cache: Any = plain(config)
     layers: list[Any] = []
     for layer in cache.layers:
         made: _Full | _Sliding

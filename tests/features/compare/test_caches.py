@@ -234,3 +234,10 @@ def test_page(opened: Open, jobs: FakeJobs, store: Store, found: Report) -> None
         shown = opened(to_query(found.spec), **section(name))
         assert not shown.exception, name
         assert name != "Fidelity" or "INT4 g32, K q8_0, V q4_0" in board(shown)
+
+
+def test_a_model_without_layers_that_attend_has_no_cache_and_the_rest_is_measured() -> None:
+    report = compare(Spec("dummy", "fp32", ("bf16",), kv=("int8",)))
+    assert set(report.refused) == {"fp32+kv:int8", "bf16+kv:int8"}
+    assert all("names no layers" in why for why in report.refused.values())
+    assert result_of(report, "bf16").fidelity

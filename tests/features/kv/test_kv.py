@@ -179,6 +179,8 @@ def test_what_cannot_be_rounded_is_refused() -> None:
         kv(KvRequest(MODEL, ("bf16",), text=TEXT, context=32, window=32))
     with pytest.raises(UnsupportedModel, match="masked language model"):
         kv(KvRequest(str(checkpoints.folder("bert-masked")), ("bf16",), text=TEXT))
+    with pytest.raises(UnsupportedModel, match="names no layers"):
+        kv(KvRequest("dummy", ("bf16",)))
     assert checked(KvRequest(MODEL, ("FP8_E4M3", "kivi", "q8_0/q8_0"))).kv == ("fp8", "int4_kivi", "q8_0")
 
 

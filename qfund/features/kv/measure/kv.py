@@ -103,7 +103,7 @@ class _Run:
         self._recalled: dict[str, int] = {}
 
     def chunk(self, chunk: _Chunk) -> None:
-        plain: Any = DynamicCache(config=self._model.config)
+        plain: Any = caches.plain(self._model.config)
         reference = self._read(chunk.ids, plain)[chunk.scored]
         if chunk.ids.shape[1] == self._longest:
             self.reference_bytes = sum(
@@ -128,7 +128,7 @@ class _Run:
     def needles(self, ids: Tensor) -> None:
         """Passages in a text [1, tokens] asked for again, with the cache as computed (``""``) and with each other."""
         self._recalled[""], self.asked = recalled(
-            ids, lambda given: self._read(given, DynamicCache(config=self._model.config))
+            ids, lambda given: self._read(given, caches.plain(self._model.config))
         )
         for name in self._request.kv:
             if name not in self.problems:

@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
-from transformers import DynamicCache
 
 from qfund.core.errors import UnsupportedModel
 from qfund.models.counting import stored_bytes
+from qfund.models.decoding.cache import plain
 from qfund.models.environment import wait_for
 from qfund.models.forward import arithmetic, explained
 from qfund.precisions.precision import Precision
@@ -55,7 +55,7 @@ class ModelWriter:
         self._run(self._next)
 
     def _new_cache(self, batch: int) -> Any:
-        return DynamicCache(config=self._model.config)
+        return plain(self._model.config)
 
     @torch.inference_mode()
     def _run(self, ids: torch.Tensor) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from msgspec import structs
 
-from qfund.core.errors import OutOfBudget, QfundError
+from qfund.core.errors import OutOfBudget, QfundError, out_of_memory
 from qfund.engine import child
 from qfund.engine.messages import Failed, failure
 from qfund.features.memory.measure.loading import messages
@@ -103,7 +103,7 @@ def failure_of(error: Exception) -> Failed:
     """What people are told of an exception; the traceback of one that nobody foresaw goes to standard error."""
     if isinstance(error, QfundError):
         return failure(error)
-    if child.out_of_memory(error):
+    if out_of_memory(error):
         return failure(
             OutOfBudget(
                 "The memory ran out while the model was loaded.",

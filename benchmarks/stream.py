@@ -27,7 +27,7 @@ from typing import Any
 import torch
 
 from qfund.checkpoints import checkpoint
-from qfund.engine.child import MAPPED, settle
+from qfund.engine.worker import settle
 from qfund.features.compare.measure.gathered import REFERENCE, Gathered
 from qfund.features.compare.measure.rounds import Rounds
 from qfund.features.compare.measure.streamed import measure_streamed
@@ -147,7 +147,7 @@ ROADS = {"at once": at_once, "in turn": in_turn, "streamed": streamed, "kept": s
 
 def child(road: str, folder: Path, names: Sequence[str], tokens: int) -> None:
     """One road, in this process: its figures to standard output, memory above what is there after the imports."""
-    settle(MAPPED, heaps=1)
+    settle()
     given = batches(tokens)
     with torch.inference_mode():  # threads and kernels are there before it counts
         torch.randn(64, 64) @ torch.randn(64, 64)

@@ -10,7 +10,6 @@ from qfund import engine
 from qfund.commandline.progress import Quiet, Shown, say
 from qfund.commandline.results import Results
 from qfund.core.request import Request
-from qfund.engine import child
 
 
 class Stopped(KeyboardInterrupt):
@@ -28,7 +27,6 @@ def measured(request: Request, options: Namespace, shown: Shown | None = None, *
     Raises:
         Stopped: with what there is, where it was stopped and there is something.
     """
-    child.settle(child.MAPPED, heaps=1)
     shown = shown or Shown()
     told = Quiet(shown) if options.quiet else shown
     try:

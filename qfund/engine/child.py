@@ -12,10 +12,7 @@ from qfund.core.errors import EngineError, OutOfBudget
 
 _ROOT = Path(__file__).resolve().parents[2]
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
-#: Bytes from which on a process that compares gives freed memory back. A lower threshold would map and zero each
-#: temporary of a few megabytes anew, which doubles the time of a comparison.
-MAPPED = 4 << 20
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def environment() -> dict[str, str]:
@@ -37,24 +34,20 @@ def take_streams() -> tuple[BinaryIO, BinaryIO]:
     return incoming, outgoing
 
 
-def settle(mapped: int, expendable: int | None = None, heaps: int | None = None) -> None:
+def settle(mapped: int, expendable: int) -> None:
     """Memory manners, where the system has them.
 
     Args:
-        mapped: bytes from which on glibc gives freed memory back to the system. Its own threshold would rise with the
-            first large tensors, and then it would keep what they free.
+        mapped: bytes from which on glibc gives freed memory back to the system, one piece of it or what is free at the
+            heap's end. Its own thresholds would rise with the first large tensors, and then it would keep what they
+            free.
         expendable: 0 to 1000. When memory runs out the kernel shall end this process, and not the web server.
-        heaps: that its threads share; else each has one, and what a thread has freed serves no other.
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):
-        own = ctypes.CDLL(None)
-        own.mallopt(_M_MMAP_THRESHOLD, mapped)
-        own.mallopt(_M_TRIM_THRESHOLD, max(mapped // 2, 128 << 10))  # less, and small temporaries are faulted anew
-        if heaps is not None:
-            own.mallopt(_M_ARENA_MAX, heaps)
-    if expendable is not None:
-        with contextlib.suppress(OSError):
-            Path("/proc/self/oom_score_adj").write_text(str(expendable))
+        for option in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
+            ctypes.CDLL(None).mallopt(option, mapped)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(str(expendable))
 
 
 def stand_back(by: int) -> None:

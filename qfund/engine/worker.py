@@ -100,6 +100,12 @@ def leave() -> NoReturn:
     os._exit(0)
 
 
+def settle() -> None:
+    """Memory manners. A threshold lower than 16 MiB would map and zero each temporary of a few megabytes anew, which
+    doubles the time of a comparison."""
+    child.settle(mapped=16 << 20, expendable=500)
+
+
 def failure_of(error: BaseException) -> messages.Failed:
     """What people are told of an exception; its traceback goes to standard error."""
     if isinstance(error, QfundError):
@@ -159,7 +165,7 @@ def main() -> NoReturn:
     parser.add_argument("--measure", default=compare.measure, metavar="MODULE:FUNCTION", help="in place of %(default)s")
     kinds = KINDS | {"compare": replace(compare, measure=parser.parse_args().measure)}
     channel = Channel(*child.take_streams())
-    child.settle(child.MAPPED, expendable=500, heaps=1)
+    settle()
     child.stand_back(FIRST)
     backends.quiet()
     channel.send(messages.Ready())

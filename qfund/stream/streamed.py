@@ -23,6 +23,7 @@ from qfund.stream.filling import Filled, made, transient
 from qfund.stream.frame import Frame, Slot
 from qfund.stream.groups import SMALL, Group, grouped, held
 from qfund.stream.listener import Listener
+from qfund.stream.memory import tight
 from qfund.stream.passes import Pass, stops
 from qfund.stream.quantized import Quantized
 from qfund.stream.source import Source
@@ -151,6 +152,8 @@ class Streamed:
             with ExitStack() as stack:
                 stack.enter_context(torch.inference_mode())
                 stack.enter_context(torch.random.fork_rng(devices=[]))
+                if not self.held:
+                    stack.enter_context(tight(max(self._limit(unit) for unit in self.units.streamed.values())))
                 for source in self._sources.values():
                     stack.enter_context(source.reader)
                 for frame in self._every_walked:
@@ -470,8 +473,8 @@ def _waits(walker: Walker, before: Iterable[Walker]) -> bool:
     )
 
 
-#: After so many batches what they left is given back: after each it takes 4 % of the time, never lets the heap of a
-#: process that is not our own (``engine.child.settle``) grow by 16 MiB a batch.
+#: After so many batches what they left is given back: after each it takes 4 % of the time, never lets the heap grow by
+#: 16 MiB a batch.
 _TRIMMED = 4
 
 

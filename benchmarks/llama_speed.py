@@ -33,7 +33,8 @@ QFUND = ["compare", MODEL, "--precision", "bf16_inputs", "int8", "int4", "--like
 
 
 def taken(commands: list[list[str]]) -> float:
-    """Wall seconds of these, one after the other."""
+    """Wall seconds of these, one after the other, once what others have written (the peer's logits) is on the disk."""
+    os.sync()
     started = time.perf_counter()
     for command in commands:
         subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)

@@ -8,6 +8,7 @@ passes over the logits), bytes read, and the memory of the largest part with its
 """
 
 import argparse
+import math
 import statistics
 import tempfile
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ import transformers
 
 from benchmarks import peak
 from benchmarks.stream import CHUNK
+from qfund.stream import head
 from qfund.stream.groups import SMALL
 
 #: Passes over the logits that the statistics of a candidate take, each worth about so many multiply-adds a number.
@@ -58,12 +60,16 @@ class Case:
 
     @property
     def read(self) -> int:
-        """Bytes, of large embeddings the rows that are looked up."""
+        """Bytes: blocks once for each group of precisions that takes no more than FP32 alone, where they are large; of
+        large embeddings the rows that are looked up; and the first part of a large head twice."""
+        every = sum(FORMS[: self.precisions])
+        groups = 1 if (4 + every) * self.block <= SMALL else 1 + math.ceil(every / 4)
+        tried = head.TILE if self.vocabulary * self.width > head.WHOLE else 0
         rows = self.vocabulary
         if rows * self.width > 1024**2:  # a smaller table is read whole; of random tokens some are the same
             rows = round(rows * (1 - (1 - 1 / rows) ** self.tokens))
         norms = (2 * self.blocks + 1) * self.width
-        return 4 * (self.blocks * self.block + (self.vocabulary + rows) * self.width + norms)
+        return 4 * (groups * self.blocks * self.block + (self.vocabulary + rows) * self.width + norms + tried)
 
     @property
     def memory(self) -> int:
@@ -74,9 +80,9 @@ class Case:
         batch = min(self.tokens, 2 * CHUNK)
         hidden = 4 * self.width * self.tokens * (2 + self.precisions) + 4 * batch * 4 * (11 * self.width // 4)
         whole = self.vocabulary * self.width <= 16 * 1024**2
-        head = (6 if whole else 0) * self.vocabulary * self.width
+        logits_head = (6 if whole else 0) * self.vocabulary * self.width
         logits = batch * min(self.vocabulary, 4 * 1024**2 // self.width if not whole else self.vocabulary)
-        return max(block, head) + hidden + 4 * (1 + self.precisions) * logits
+        return max(block, logits_head) + hidden + 4 * (1 + self.precisions) * logits
 
 
 def rows(name: str) -> list[Case]:

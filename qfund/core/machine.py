@@ -49,6 +49,17 @@ def give_back(freed: int = _LITTLE) -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+def give_back_from(piece: int, end: int) -> None:
+    """Let glibc give back by itself what is freed: a piece of so many bytes or more, and so many at its heap's end. Its
+    own thresholds rise with the first large tensors, and then it keeps what they free; there is no asking for them."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        for option, value in ((_MMAP_THRESHOLD, piece), (_TRIM_THRESHOLD, end)):
+            ctypes.CDLL(None).mallopt(option, value)
+
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
+
+
 def leave_files() -> None:
     """Let pages of files go that are mapped here and are as they are in their files, on Linux: of torch's libraries,
     starting touches most and running a third. What is needed again comes from the system's cache, as it came before."""

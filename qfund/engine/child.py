@@ -1,7 +1,6 @@
 """What a process of qfund's own, the worker or one that loads, does with its streams, its memory and its exceptions."""
 
 import contextlib
-import ctypes
 import os
 import sys
 import traceback
@@ -9,10 +8,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from qfund.core.errors import EngineError, OutOfBudget
+from qfund.core.machine import give_back_from
 
 _ROOT = Path(__file__).resolve().parents[2]
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def environment() -> dict[str, str]:
@@ -38,14 +36,11 @@ def settle(mapped: int, expendable: int) -> None:
     """Memory manners, where the system has them.
 
     Args:
-        mapped: bytes from which on glibc gives freed memory back to the system, one piece of it or what is free at the
-            heap's end. Its own thresholds would rise with the first large tensors, and then it would keep what they
-            free.
+        mapped: bytes from which on freed memory goes back to the system, one piece of it or what is free at the heap's
+            end.
         expendable: 0 to 1000. When memory runs out the kernel shall end this process, and not the web server.
     """
-    with contextlib.suppress(AttributeError, OSError, TypeError):
-        for option in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
-            ctypes.CDLL(None).mallopt(option, mapped)
+    give_back_from(mapped, mapped)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(expendable))
 

@@ -153,7 +153,7 @@ class Streamed:
                 stack.enter_context(torch.inference_mode())
                 stack.enter_context(torch.random.fork_rng(devices=[]))
                 if not self.held:
-                    stack.enter_context(tight(max(self._limit(unit) for unit in self.units.streamed.values())))
+                    stack.enter_context(tight(max(map(self._limit, self.units.streamed.values()), default=0)))
                 for source in self._sources.values():
                     stack.enter_context(source.reader)
                 for frame in self._every_walked:

@@ -162,3 +162,19 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(
         said in text for said in ("out of memory", "allocate memory", "not enough memory", "_STATUS_ALLOC_FAILED")
     )
+
+
+def exhausted(error: BaseException) -> OutOfBudget | None:
+    """What people are told where memory ran out, the GPU's or the machine's; None for any other error."""
+    if not out_of_memory(error):
+        return None
+    less = "Choose a smaller model, fewer precisions, a shorter context or fewer tokens, or use"
+    accelerated = isinstance(error, RuntimeError) and any(
+        said in str(error) for said in ("CUDA", "HIP", "MPS", "_STATUS_ALLOC")
+    )
+    if accelerated or "OutOfMemoryError" in {kind.__name__ for kind in type(error).__mro__}:
+        return OutOfBudget(
+            "This needs more memory than the GPU has free.",
+            f"{less} a GPU with more memory, or the processor: QFUND_DEVICE=cpu.",
+        )
+    return OutOfBudget("This needs more memory than there is.", f"{less} a machine with more memory.")

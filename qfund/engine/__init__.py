@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from qfund.core.errors import InvalidInput, QfundError, StoreError, out_of_memory
+from qfund.core.errors import InvalidInput, QfundError, StoreError, exhausted
 from qfund.core.feature import lazily
 from qfund.core.progress import Progress
 from qfund.core.request import LATER, Request
-from qfund.engine import child, unfinished
+from qfund.engine import unfinished
 from qfund.engine.kinds import kind_of
 
 if TYPE_CHECKING:
@@ -120,8 +120,8 @@ def compute(
     try:
         result = kind.published((measure or lazily(kind.measure))(request, told))
     except Exception as error:
-        if out_of_memory(error):
-            raise child.exhausted(error) from error
+        if spent := exhausted(error):
+            raise spent from error
         raise
     problem = keep(store, key, request, result, identify) if store is not None else None
     if problem:

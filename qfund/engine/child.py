@@ -7,7 +7,7 @@ import traceback
 from pathlib import Path
 from typing import BinaryIO
 
-from qfund.core.errors import EngineError, OutOfBudget
+from qfund.core.errors import EngineError
 from qfund.core.machine import give_back_from
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -57,17 +57,6 @@ def stand_back(by: int) -> None:
             os.setpriority(os.PRIO_PROCESS, number, max(by, os.getpriority(os.PRIO_PROCESS, number)))
     with contextlib.suppress(OSError):  # Linux shares among sessions first, and this process leads one
         Path("/proc/self/autogroup").write_text(str(by))
-
-
-def exhausted(error: BaseException) -> OutOfBudget:
-    """What people are told where ``core.errors.out_of_memory``."""
-    less = "Choose a smaller model, fewer precisions, a shorter context or fewer tokens, or use"
-    if "OutOfMemoryError" in {kind.__name__ for kind in type(error).__mro__} or "_STATUS_ALLOC" in str(error):
-        return OutOfBudget(
-            "This needs more memory than the GPU has free.",
-            f"{less} a GPU with more memory, or the processor: QFUND_DEVICE=cpu.",
-        )
-    return OutOfBudget("This needs more memory than there is.", f"{less} a machine with more memory.")
 
 
 def half_imported(error: BaseException) -> bool:

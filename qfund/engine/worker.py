@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, NoReturn
 
 import msgspec
 
-from qfund.core.errors import InvalidSpec, QfundError, UnknownName, out_of_memory
+from qfund.core.errors import InvalidSpec, QfundError, UnknownName, exhausted, out_of_memory
 from qfund.core.feature import Kind, lazily
 from qfund.core.names import look_up
 from qfund.engine import child, messages
@@ -111,8 +111,8 @@ def failure_of(error: BaseException) -> messages.Failed:
     if isinstance(error, QfundError):
         return messages.failure(error)
     traceback.print_exception(error)
-    if out_of_memory(error):
-        return messages.failure(child.exhausted(error), spent=True)
+    if spent := exhausted(error):
+        return messages.failure(spent, spent=True)
     told = child.unexpected("The measurement", error, "the server's log has the details")
     return messages.failure(told, spent=child.half_imported(error))
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from msgspec import structs
 
-from qfund.core.errors import OutOfBudget, QfundError, out_of_memory
+from qfund.core.errors import QfundError, exhausted
 from qfund.engine import child
 from qfund.engine.messages import Failed, failure
 from qfund.features.memory.measure.loading import messages
@@ -103,13 +103,8 @@ def failure_of(error: Exception) -> Failed:
     """What people are told of an exception; the traceback of one that nobody foresaw goes to standard error."""
     if isinstance(error, QfundError):
         return failure(error)
-    if out_of_memory(error):
-        return failure(
-            OutOfBudget(
-                "The memory ran out while the model was loaded.",
-                "Choose a smaller model or fewer ways, or use a machine with more memory.",
-            )
-        )
+    if spent := exhausted(error):
+        return failure(spent)
     traceback.print_exception(error)
     return failure(child.unexpected("Loading", error, "the traceback on standard error has the details"))
 

@@ -5,7 +5,7 @@ import re
 import sys
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -92,13 +92,13 @@ class Converter(ABC):
 
     def _apply(self, model: nn.Module, modules: Sequence[str]) -> Conversion:
         uses = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
-        code = code_of(model)
+        named = multiplied(model), frozenset[str]() if self.keeps_dtype else _named(model, r"(\w+)\.weight\.dtype\b")
         converted: list[str] = []
         left: list[LeftModule] = []
         faults: dict[str, list[str]] = {}
         for name in modules:
             module = model.get_submodule(name)
-            why = _why_not(module, uses) or self._read_elsewhere(code, name.rpartition(".")[2])
+            why = _why_not(module, uses) or _read_elsewhere(name.rpartition(".")[2], *named)
             if why is None:
                 linear = as_linear(module)
                 weight = linear.weight.detach()
@@ -133,15 +133,6 @@ class Converter(ABC):
             model.set_submodule(name, found)
         return found
 
-    def _read_elsewhere(self, code: str, key: str) -> str | None:
-        """Mamba multiplies by ``dt_proj.weight`` itself; T5 casts its activations to ``wo.weight.dtype``."""
-        weight = rf"\b{re.escape(key)}\.weight"
-        if multiplies_by(code, key):
-            return "the model's own code multiplies by its weight, without calling it"
-        if not self.keeps_dtype and re.search(rf"{weight}\.dtype\b", code):
-            return "the model's own code asks for its dtype, which would be the stored one"
-        return None
-
     def _problem(self, faults: dict[str, list[str]]) -> str | None:
         sentences = [f"{self.library} {fault}: {_some(names)}." for fault, names in faults.items()]
         return " ".join(sentences) or None
@@ -152,24 +143,30 @@ def _some(names: list[str]) -> str:
     return f"{', '.join(names[:3])}{more}"
 
 
-def multiplies_by(code: str, key: str) -> bool:
-    """Whether code multiplies by the weight of a part named ``key`` itself, without calling the part."""
-    weight = rf"\b{re.escape(key)}\.weight"
-    return re.search(rf"{weight}\s*@|@\s*(?:\w+\.)*{weight}\b(?!\.)", code) is not None
+def multiplied(model: nn.Module) -> frozenset[str]:
+    """Names of parts by whose weight the model's own code multiplies itself, without calling the part."""
+    return _named(model, r"(\w+)\.weight\s*@") | _named(model, r"@\s*(?:\w+\.)*(\w+)\.weight\b(?!\.)")
 
 
-def code_of(model: nn.Module) -> str:
-    """The source files of all classes in a model, but torch's."""
-    files = sorted({type(module).__module__ for module in model.modules()})
-    return "\n".join(_source(file) for file in files if file.partition(".")[0] != "torch")
+def _named(model: nn.Module, pattern: str) -> frozenset[str]:
+    """What a pattern finds in the source files of all classes in a model, but torch's."""
+    files = {type(module).__module__ for module in model.modules()}
+    return frozenset[str]().union(*(_found(file, pattern) for file in files if file.partition(".")[0] != "torch"))
 
 
 @cache
-def _source(name: str) -> str:
+def _found(name: str, pattern: str) -> frozenset[str]:
     try:
-        return inspect.getsource(sys.modules[name])
+        return frozenset(re.findall(pattern, inspect.getsource(sys.modules[name])))
     except (OSError, TypeError, KeyError):  # no file, as for a class made in a session
-        return ""
+        return frozenset()
+
+
+def _read_elsewhere(key: str, multiplied: Collection[str], asked: Collection[str]) -> str | None:
+    """Mamba multiplies by ``dt_proj.weight`` itself; T5 casts its activations to ``wo.weight.dtype``."""
+    if key in multiplied:
+        return "the model's own code multiplies by its weight, without calling it"
+    return "the model's own code asks for its dtype, which would be the stored one" if key in asked else None
 
 
 def _why_not(module: nn.Module, uses: Counter[int]) -> str | None:

@@ -13,7 +13,7 @@ from transformers.pytorch_utils import Conv1D
 
 from qfund.core.errors import NothingConverted
 from qfund.core.tensors import LeftModule
-from qfund.precisions.backends.conversion import code_of, multiplies_by, multiplies_only
+from qfund.precisions.backends.conversion import multiplied, multiplies_only
 from qfund.precisions.precision import Precision
 from qfund.precisions.quantizers.heads import output_heads
 from qfund.precisions.quantizers.quantizer import Chooser, Quantizer, Shape, quantizer_of
@@ -105,17 +105,16 @@ def plan_conversion(
     """
     also = frozenset(also)
     heads = output_heads(model)
-    code = code_of(model) if product else ""
+    elsewhere = multiplied(model) if product else frozenset[str]()
     stack_of = stacks(model, _direct(model))
     users: dict[int, list[_User]] = {}
     for name, module in model.named_modules():
         for key, parameter in module.named_parameters(recurse=False):
             if parameter.dim() >= 2 and not key.endswith("_bias"):
-                elsewhere = product and multiplies_by(code, name.rpartition(".")[2])
                 stack = stack_of.get(id(parameter))
                 # Heads of several codebooks are a stack, which transformers does not name as output embeddings.
                 head = module in heads or (stack is not None and name.endswith(("head", "heads")))
-                user = _User(name, module, key, parameter, head, elsewhere, stack)
+                user = _User(name, module, key, parameter, head, name.rpartition(".")[2] in elsewhere, stack)
                 users.setdefault(id(parameter), []).append(user)
     groups: list[tuple[Weight, ...]] = []
     left: dict[str, LeftModule] = {}

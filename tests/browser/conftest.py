@@ -82,9 +82,8 @@ def arrive(visitors: Callable[[int], BrowserContext], server: Server) -> Iterato
         context.clear_cookies()
         context.pages[0].evaluate("localStorage.clear()")
         page = context.new_page()
-        page.set_viewport_size({"width": width, "height": 900})
         page.emulate_media(color_scheme="light")
-        visits.append(Visit(page, at or server))
+        visits.append(Visit(page, at or server).resize(width))
         return visits[-1]
 
     yield open_page

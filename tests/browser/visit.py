@@ -85,11 +85,18 @@ class Visit:
         ).first.wait_for()
         return self.drawn()
 
-    def fits(self) -> None:
-        """Nothing scrolls sideways."""
+    def resize(self, width: int) -> "Visit":
+        self.page.set_viewport_size({"width": width, "height": 900})
+        return self
+
+    def has_room(self) -> bool:
+        """Whether nothing scrolls sideways."""
         size = self.page.viewport_size
         wide = self.page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth")
-        assert size is not None and wide <= size["width"], f"{self.page.url} scrolls sideways"
+        return size is not None and wide <= size["width"]
+
+    def fits(self) -> None:
+        assert self.has_room(), f"{self.page.url} scrolls sideways"
 
     def query(self) -> dict[str, list[str]]:
         return parse_qs(urlsplit(self.page.url).query, keep_blank_values=True)

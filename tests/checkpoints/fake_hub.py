@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,9 +28,14 @@ class FakeHub:
     @contextmanager
     def serving(self) -> Iterator["FakeHub"]:
         hub = self
+        connections: list[socket.socket] = []
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+
+            def setup(self) -> None:
+                super().setup()
+                connections.append(self.connection)
 
             def do_GET(self) -> None:
                 self._answer(body=True)
@@ -69,6 +75,9 @@ class FakeHub:
         finally:
             server.shutdown()
             server.server_close()
+            for connection in connections:  # whoever has asked before finds nobody there, too
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
 
     def respond(self, path: str) -> tuple[int, dict[str, str], bytes]:
         info = re.fullmatch(rf"/api/models/{self.repository}(/revision/([^/]+))?", path)

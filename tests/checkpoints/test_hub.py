@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -61,21 +62,44 @@ def test_pickles_only_are_refused_before_a_download(files: Path, tmp_path: Path)
     assert "Traceback" not in done.stderr
 
 
+#: ``qfund compare`` again and again in one process: arguments, one line each, to exit code, what was printed, and said.
+AGAIN = """
+import io, json, sys
+from contextlib import redirect_stderr, redirect_stdout
+from qfund.cli import main
+for line in sys.stdin:
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with redirect_stdout(out), redirect_stderr(err):
+        try: main(["compare", *json.loads(line), "--no-store", "--json"])
+        except SystemExit as ended: code = ended.code
+    print(json.dumps([code, out.getvalue(), err.getvalue()]), flush=True)
+"""
+
+
 def test_what_the_hub_does_not_have(files: Path, tmp_path: Path) -> None:
-    with FakeHub(files, "someone/toy").serving() as hub:
-        nothing = ask(hub.url, tmp_path / "cache", "someone/else")
-        revision = ask(hub.url, tmp_path / "cache", "someone/toy", "--revision", "v9")
-    with FakeHub(files, "someone/toy", gated=True).serving() as hub:
-        gated = ask(hub.url, tmp_path / "cache", "someone/toy")
-    away = ask(hub.url, tmp_path / "cache", "someone/toy")  # the server is gone
-    for done, said in (
-        (nothing, "has no model someone/else"),
-        (revision, "no revision 'v9'"),
-        (gated, "is gated"),
-        (away, "could not be fetched"),
-    ):
-        assert done.returncode == 1 and said in done.stderr, done.stderr
-        assert "Traceback" not in done.stderr and done.stdout == ""
+    hub = FakeHub(files, "someone/toy")
+
+    def asks(*arguments: str) -> str:
+        assert process.stdin and process.stdout
+        process.stdin.write(json.dumps(arguments) + "\n")
+        process.stdin.flush()
+        code, printed, said = json.loads(process.stdout.readline())
+        assert code == 1 and printed == "" and "Traceback" not in said
+        return str(said)
+
+    with ExitStack() as stack:
+        with hub.serving():
+            given = environment(hub.url, tmp_path / "cache")
+            process = stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", AGAIN], env=given, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                )
+            )
+            assert "has no model someone/else" in asks("someone/else")
+            assert "no revision 'v9'" in asks("someone/toy", "--revision", "v9")
+            hub.gated = True
+            assert "is gated" in asks("someone/toy")
+        assert "could not be fetched" in asks("someone/toy")  # the server is gone
 
 
 def test_a_quantised_file_of_a_repository_is_fetched_alone_with_its_parts(tmp_path: Path) -> None:

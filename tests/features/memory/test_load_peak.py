@@ -7,7 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -473,9 +473,12 @@ def test_torchao_quantizes_while_it_reads(llama: tuple[Path, int]) -> None:
 
 
 def test_a_library_that_converts_nothing_is_no_measurement() -> None:
+    from qfund.features.memory.measure.loading.loader import Loader
+    from qfund.features.memory.measure.loading.phases import Phases
+
     # GPT-2's layers are Conv1D, which torchao passes over in silence.
     with pytest.raises(NothingConverted, match="torchao converted nothing"):
-        run(Job(str(checkpoints.folder("gpt2")), "int8", "torchao-after"))
+        Loader(checkpoints.folder("gpt2"), "int8", "torchao-after").load(Phases(lambda phase: None))
 
 
 def loaded(need: int = 100, swapped: int = 0) -> watch.Run:
@@ -644,13 +647,14 @@ def test_memory_that_runs_out_is_told_as_that() -> None:
     assert isinstance(failure_of(ValueError("x")).exception(), EngineError)
 
 
-def test_a_cancelled_measurement_leaves_nothing_behind(llama: tuple[Path, int]) -> None:
-    def cancel(phase: str, share: float) -> None:
-        if phase.endswith("reading"):
+def test_a_cancelled_measurement_leaves_nothing_behind() -> None:
+    def cancel(phase: str) -> None:
+        if phase == "reading":
             raise KeyboardInterrupt
 
+    reading = IMPORTED + 'print(\'{"type":"entered","phase":"reading"}\', flush=True)\ntime.sleep(600)'
     with pytest.raises(KeyboardInterrupt):
-        load_peak.load_peak(LoadPeakRequest(str(llama[0]), ("bf16",)), cancel)
+        run(Job("folder", "bf16", "direct"), cancel, loader=fake(reading))
 
 
 @linux
@@ -689,7 +693,16 @@ def options(*arguments: str) -> argparse.Namespace:
     return parse(["load-peak", *arguments])
 
 
-def test_the_command_prints_a_table_or_one_json_document(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_a_table_or_one_json_document(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``tests/golden`` runs it with processes that load."""
+
+    def reads(job: Job, told: Callable[[str], None]) -> watch.Run:
+        told("reading")
+        return loaded()
+
+    monkeypatch.setattr(load_peak, "run", reads)
     asked = options(str(checkpoints.folder("llama")), "--precision", "BF16", "--ways", "direct", "--json")
     asked.run(asked)
     told = capsys.readouterr()

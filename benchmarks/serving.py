@@ -7,8 +7,9 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from random import SystemRandom
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -40,9 +41,7 @@ def served(
     Raises:
         RuntimeError: it ended, or did not answer in time.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = _free_port()
     command = [sys.executable, "-m", "streamlit", "run", str(script), f"--server.port={port}"]
     command += ["--server.address=127.0.0.1", "--server.headless=true", *options]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("QFUND_")}
@@ -63,6 +62,16 @@ def served(
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
+
+
+def _free_port() -> int:
+    """Below those that systems give to whoever asks for any one: until the server takes it, nobody else
+    gets it by chance."""
+    with socket.socket() as probe:
+        while True:
+            with suppress(OSError):
+                probe.bind(("127.0.0.1", port := SystemRandom().randrange(16_384, 32_768)))
+                return port
 
 
 def _wait(server: "subprocess.Popen[bytes]", address: str, log: Path) -> None:

@@ -2,8 +2,10 @@
 (``pytest -n 2``) share the tests and the machine."""
 
 import atexit
+import gc
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -19,6 +21,10 @@ atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 settings.register_profile("qfund", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("qfund")
 
+# Processes are started by the hundred: each finds compiled what the first one compiled, whatever the machine's habit is.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # Before torch is imported: each process has its share of the cores, and so have the workers that it starts.
 if processes := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(processes))))
@@ -28,7 +34,7 @@ TOGETHER = {"models/test_footprint": "features/compare/test_architectures", "bro
 #: What takes longest, longest first: it begins first, so that no process is left alone with it in the end.
 LONGEST = (
     *("features/compare/test_architectures", "browser", "engine/test_cluster"),
-    *("features/memory/test_load_peak", "stream/test_stream"),
+    *("golden/test_golden", "features/memory/test_load_peak", "stream/test_stream"),
 )
 
 for _name in {*TOGETHER, *TOGETHER.values(), *LONGEST}:
@@ -52,6 +58,12 @@ def _group(path: str) -> str:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
     config.option.loadscopereorder = False  # in the order of below
     return ByFile(config, log)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported and collected stays to the end: nobody looks for garbage in it."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

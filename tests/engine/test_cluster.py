@@ -5,8 +5,10 @@ import os
 import signal
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,11 @@ from gguf import GGUFWriter
 
 from benchmarks.serving import ROOT, served
 from qfund.core.errors import Cancelled, EngineError, OutOfBudget, QfundError, UsageError
-from qfund.engine import cluster, messages
+from qfund.engine import cluster, lane, messages
 from qfund.engine.cluster import driver, task
 from qfund.engine.cluster.needs import Needs, placed
 from qfund.engine.cluster.task import Order, work
-from qfund.engine.job import GONE_MACHINE, Job
+from qfund.engine.job import GONE_MACHINE, Job, Record
 from qfund.engine.jobs import Jobs
 from qfund.engine.kinds import KINDS
 from qfund.engine.process import ATTEMPTS
@@ -33,7 +35,7 @@ from tests.engine.clustered import GIB, HANDS_OVER, KIND, Machines, Stay
 from tests.engine.databases import execute, url_of
 from tests.engine.test_engine import finished
 from tests.engine.toys import TOYS, Hoard, Shout, Sum
-from tests.patience import until
+from tests.patience import PATIENCE, until
 
 
 @pytest.fixture(scope="module")
@@ -106,15 +108,37 @@ def test_cancelling_ends_what_runs_on_the_other_machine(jobs: Jobs, tmp_path: Pa
     until(lambda: not there(pid))
 
 
+@dataclass
+class Clock:
+    """The time, and as much more as a test lets pass."""
+
+    passed: float = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.passed
+
+    time = staticmethod(time.time)
+
+
 def test_the_time_limit_begins_when_a_machine_does(jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gate = tmp_path / "gate"
+    gate, clock, seen = tmp_path / "gate", Clock(), Counter[str]()
     gate.touch()
     first = jobs.submit(Stay("first", 5.0, str(gate)))
     at_work(jobs, first)
-    monkeypatch.setattr(jobs, "_time_limit", 1.0)
+    note = jobs.note
+
+    def noted(record: Record, *, beat: bool = False) -> None:
+        seen[record.job.key] += beat
+        note(record, beat=beat)
+
+    monkeypatch.setattr(lane, "time", clock)
+    monkeypatch.setattr(jobs, "note", noted)  # whoever ends what takes too long says so whenever they look
+    monkeypatch.setattr(jobs, "_time_limit", 2 * PATIENCE)
     second = jobs.submit(Stay("second", 5.0))
     until(lambda: (found := jobs.get(second.key)) is not None and "waiting for a machine with 5 GiB" in found.phase)
-    time.sleep(1.5)  # longer than it may take
+    clock.passed = 3 * PATIENCE
+    looked = seen[second.key]
+    until(lambda: seen[second.key] > looked + 1)
     gate.unlink()
     assert finished(jobs, first).error is None and finished(jobs, second).error is None
 

@@ -21,7 +21,7 @@ atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 settings.register_profile("qfund", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("qfund")
 
-# Processes are started by the hundred: each finds compiled what the first one compiled, whatever the machine's habit is.
+# Processes are started by the hundred: each finds compiled what the first one compiled, whatever the machine's custom.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 

@@ -3,12 +3,10 @@
 import json
 import os
 import signal
-import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +33,7 @@ from tests.engine.clustered import GIB, HANDS_OVER, KIND, Machines, Stay
 from tests.engine.databases import execute, url_of
 from tests.engine.test_engine import finished
 from tests.engine.toys import TOYS, Hoard, Shout, Sum
-from tests.patience import PATIENCE, until
+from tests.patience import PATIENCE, Clock, until
 
 
 @pytest.fixture(scope="module")
@@ -106,18 +104,6 @@ def test_cancelling_ends_what_runs_on_the_other_machine(jobs: Jobs, tmp_path: Pa
     assert there(pid) and jobs.cancel(job.key)
     assert isinstance(finished(jobs, job).error, Cancelled)
     until(lambda: not there(pid))
-
-
-@dataclass
-class Clock:
-    """The time, and as much more as a test lets pass."""
-
-    passed: float = 0.0
-
-    def monotonic(self) -> float:
-        return time.monotonic() + self.passed
-
-    time = staticmethod(time.time)
 
 
 def test_the_time_limit_begins_when_a_machine_does(jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

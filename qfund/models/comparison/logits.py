@@ -12,17 +12,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from qfund.core.intervals import Vector
 from qfund.core.metrics.positions import TOP_K
-from qfund.models.comparison.likely import agreement, most_likely
-from qfund.models.comparison.tiles import Counts, Sheet, Tile, dots, in_tiles, sums
+from qfund.models.comparison.likely import Places, agreement, most_likely
+from qfund.models.comparison.tiles import Counts, Sheet, Tile, in_tiles
 
-Vector = NDArray[np.float64]
 #: Logits whose exponentials, and the sums of those, are far from the end of double precision as they are.
 _SAFE = 300.0
 
 
 class Distribution:
     """The logits of one model at ``count`` positions. What is summed up lies on the CPU, wherever logits are.
+
+    A part of the vocabulary is gone through in tiles, by several threads: ``reach`` and ``weigh`` of some positions
+    note what it adds, and ``settle`` adds it.
 
     Attributes:
         largest: [count], the largest logit; ``total`` is Σ exp(logit − offset), ``square`` Σ logit².
@@ -33,100 +36,116 @@ class Distribution:
     """
 
     def __init__(self, count: int, device: torch.device) -> None:
-        def full(value: float) -> Tensor:
-            return torch.full((count,), value, dtype=torch.float64)
-
-        self.largest, self.offset, self.target = full(-torch.inf), full(-torch.inf), full(torch.nan)
-        self._largest, self._offset = self.largest.numpy(), self.offset.numpy()
-        self._sums = np.zeros((2, count))
-        self.total, self.square = map(torch.from_numpy, self._sums)
+        self.largest, self.offset, self.target = np.full((3, count), [[-np.inf], [-np.inf], [np.nan]])
+        self.total, self.square = np.zeros((2, count))
+        self._part = np.zeros((2, count))  # Σ exp(logit − offset) and Σ logit² of this part
         self.top = torch.empty((count, 0), dtype=torch.int64, device=device)
         self.top_logits = torch.empty((count, 0), dtype=torch.float64, device=device)
         self._logits: Tensor | None = None
-        self._plain = True
 
     @property
-    def finite(self) -> Tensor:
+    def finite(self) -> NDArray[np.bool_]:
         """[count]. One logit that is not finite makes the sum of squares so; those of 16 and 32 bits cannot overflow
         in double precision."""
-        return self.square.isfinite()
+        return np.isfinite(self.square)
 
-    def finite_at(self, rows: slice) -> NDArray[np.bool_]:
-        """As ``finite``, of some positions, as far as parts were taken."""
-        return np.isfinite(self._sums[1, rows])
-
-    def log_total(self) -> Tensor:
-        """ln Σ exp(logit)."""
-        found: Tensor = self.offset + self.total.log()
+    def squares(self, rows: slice) -> Vector:
+        """As ``square``, of some positions, with this part."""
+        found: Vector = self.square[rows] + self._part[1, rows]
         return found
 
-    def confidence(self) -> Tensor:
+    def log_total(self) -> Vector:
+        """ln Σ exp(logit)."""
+        found: Vector = self.offset + np.log(self.total)
+        return found
+
+    def confidence(self) -> Vector:
         """The probability of the most likely output."""
-        found: Tensor = (self.largest - self.offset).exp() / self.total
+        found: Vector = np.exp(self.largest - self.offset) / self.total
         return found
 
     def whole(self, logits: Tensor) -> None:
-        """All of the vocabulary, to be looked up in when somebody asks what was likely; ``reach`` is told the peaks."""
+        """All of the vocabulary, to be looked up in when somebody asks what was likely."""
         self._logits = logits
 
-    def likely(self, start: int, logits: Tensor) -> None:
+    def likely(self, logits: Tensor, start: int) -> None:
         """Take a part of the vocabulary into ``top``."""
-        if not start:
-            values, self.top = most_likely(logits)
-            self.top_logits = values.double()
-            self.reach(slice(None), self.top_logits[:, 0].cpu().numpy())
+        rows: Tensor | slice = slice(None)
+        if self.top.shape[1] == TOP_K:  # what came earlier has lower numbers, so that equal ones change nothing
+            rows = (logits.amax(1) > self.top_logits[:, -1]).nonzero()[:, 0]
+        self._take(rows, *self._searched(rows, logits, start))
+
+    def likely_beside(self, logits: Tensor, start: int, places: Places, there: Tensor, rest: Vector) -> None:
+        """The same, knowing the part's logits ``there`` [count, n] at what another model finds likely, and ``rest``
+        [count], the largest of all others: only a position where that is among the largest is searched."""
+        if there.shape[1] < TOP_K:
+            self.likely(logits, start)
             return
-        peaks = logits.amax(1)
-        self.reach(slice(None), peaks.double().cpu().numpy())
-        # What came earlier has lower numbers, so that equal ones change nothing, and a stable sort keeps the order.
-        few = self.top.shape[1] < TOP_K
-        rows = slice(None) if few else (peaks > self.top_logits[:, -1]).nonzero()[:, 0]
+        rows = (~places.earlier).any(1).nonzero()[:, 0]
+        order = places.by_number[rows]
+        found = self._merged(rows, there[rows].gather(1, order), places.top[rows].gather(1, order))
+        least = found[0][:, -1] if not start else self.top_logits[:, -1].index_copy(0, rows, found[0][:, -1])
+        searched = (torch.from_numpy(rest).to(logits.device) >= least).nonzero()[:, 0]
+        more = self._searched(searched, logits, start)  # from what came earlier
+        self._take(rows, *found)
+        self._take(searched, *more)
+
+    def _searched(self, rows: Tensor | slice, logits: Tensor, start: int) -> tuple[Tensor, Tensor]:
         values, numbers = most_likely(logits[rows])
-        values = torch.cat([self.top_logits[rows], values.double()], 1)
-        numbers = torch.cat([self.top[rows], numbers + start], 1)
-        order = values.sort(dim=1, descending=True, stable=True).indices[:, :TOP_K]
-        values, numbers = values.gather(1, order), numbers.gather(1, order)
-        if few:
+        return self._merged(rows, values.double(), numbers + start)
+
+    def _merged(self, rows: Tensor | slice, values: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """The largest of ``top_logits`` and later ones, equal ones in the order of their numbers; and these."""
+        if self.top.shape[1]:
+            values = torch.cat([self.top_logits[rows], values], 1)
+            numbers = torch.cat([self.top[rows], numbers], 1)
+        found = values.sort(dim=1, descending=True, stable=True)
+        order = found.indices[:, :TOP_K]
+        return found.values[:, :TOP_K], numbers.gather(1, order)
+
+    def _take(self, rows: Tensor | slice, values: Tensor, numbers: Tensor) -> None:
+        if self.top.shape[1] < TOP_K:
             self.top_logits, self.top = values, numbers
         else:
             self.top_logits[rows], self.top[rows] = values, numbers
 
-    def most_likely(self, places: Tensor) -> tuple[Tensor, Tensor]:
+    def most_likely(self, places: NDArray[np.int64]) -> tuple[Vector, NDArray[np.int64]]:
         """``top_logits`` and ``top`` of some positions, on the CPU."""
-        places = places.to(self.top.device)
+        rows = torch.from_numpy(places).to(self.top.device)
         if self._logits is None:
-            return self.top_logits[places].cpu(), self.top[places].cpu()
-        values, numbers = most_likely(self._logits[places])
-        return values.double().cpu(), numbers.cpu()
+            return self.top_logits[rows].cpu().numpy(), self.top[rows].cpu().numpy()
+        values, numbers = most_likely(self._logits[rows])
+        return values.double().cpu().numpy(), numbers.cpu().numpy()
 
     def reach(self, rows: slice, peaks: Vector) -> None:
-        """The largest logits of the next part at some positions."""
-        np.maximum(self._largest[rows], peaks, out=self._largest[rows])
-        # Infinities and what is no number are not safe either.
-        if not (np.abs(self._largest[rows]) <= _SAFE).all():
-            self._plain = False
+        """The largest logits of this part at some positions."""
+        np.maximum(self.largest[rows], peaks, out=self.largest[rows])
 
-    def weigh(self, rows: slice, logits: Sheet, weights: Sheet) -> Vector | None:
-        """Take a part [rows, part] of the vocabulary into ``total`` and ``square``: exp(logit − offset) of it goes to
-        ``weights``. Gives by what sums over earlier parts have to be multiplied now, None for 1."""
-        shrunk = None
-        total, square = self._sums[:, rows]
-        if self._plain:
-            self._offset[rows] = 0.0
+    def weigh(self, rows: slice, logits: Sheet, weights: Sheet) -> None:
+        """Go through a tile [rows, part], whose largest logits are known: exp(logit − offset) of it goes to
+        ``weights``."""
+        reached = self.largest[rows]
+        # Of infinities and what is no number neither is.
+        if (np.abs(reached) <= _SAFE).all():
             torch.exp(logits.tensor, out=weights.tensor)
         else:
-            offset, reached = self._offset[rows], self._largest[rows]
-            now = np.where(np.abs(reached) <= _SAFE, 0.0, reached)
-            # Infinities would give NaN here; such positions are left out in the end.
-            shrunk = np.where(offset == now, 1.0, np.exp(offset - now))
-            torch.sub(
-                logits.tensor, torch.from_numpy(now).to(weights.tensor.device)[:, None], out=weights.tensor
-            ).exp_()
-            offset[:] = now
-            total *= shrunk
-        total += sums(weights.tensor)
-        square += dots(logits, logits)
+            offset = torch.from_numpy(_offset(reached)).to(weights.tensor.device)
+            torch.sub(logits.tensor, offset[:, None], out=weights.tensor).exp_()
+        weights.sums(self._part[0, rows])
+        logits.dots(logits, self._part[1, rows])
+
+    def settle(self) -> Vector:
+        """Add what a part gave. Gives by what sums over earlier parts have to be multiplied."""
+        now = _offset(self.largest)
+        shrunk: Vector = np.where(self.offset == now, 1.0, np.exp(self.offset - now))
+        self.offset = now
+        self.total = self.total * shrunk + self._part[0]
+        self.square += self._part[1]
         return shrunk
+
+
+def _offset(largest: Vector) -> Vector:
+    return np.where(np.abs(largest) <= _SAFE, 0.0, largest)
 
 
 class Difference:
@@ -135,58 +154,70 @@ class Difference:
     Attributes:
         forward: Σ exp(a − offset of a)·d and ``reverse`` Σ exp(b − offset of b)·d; ``absolute`` Σ |d|, ``largest``
             max |d| and ``square`` Σ d², all [count].
+        counts: |d| of finite positions.
     """
 
     def __init__(self, count: int, device: torch.device) -> None:
         self.distribution = Distribution(count, device)
-        self._sums = np.zeros((5, count))
-        self.forward, self.reverse, self.absolute, self.largest, self.square = map(torch.from_numpy, self._sums)
-        self._same: Tensor | None = None
-        self._rest, self._likely = torch.empty(0, dtype=torch.float64), np.zeros(0)
+        self.counts = Counts()
+        self._part = np.zeros((5, count))
+        self.forward, self.reverse, self.absolute, self.largest, self.square = np.zeros((5, count))
+        self._there, self._likely, self._chosen = torch.empty(0), np.zeros(0), np.zeros(0)
+        self._rest = np.full(count, -np.inf)
 
-    def begin(self, reference: Distribution, other: Tensor) -> None:
-        """All of the vocabulary comes at once, and what the reference finds likely is known."""
-        self.distribution.whole(other)
-        self._same = other.gather(1, reference.top).double()
-        self._rest = torch.empty(len(other), dtype=torch.float64)
-        self._likely = self._same.amax(1).cpu().numpy()
+    def begin(self, places: Places, other: Tensor) -> None:
+        """A part [count, part] comes, and where it has what the reference finds likely."""
+        self._there = places.of(other)
+        self._likely = self._there.amax(1).cpu().numpy()
+        self._chosen = places.chosen(self._there)
 
-    def agreed(self, reference: Distribution) -> Tensor:
+    def add(self, rows: slice, tile: Tile, reference: Distribution, places: Places, other: Tensor) -> None:
+        """Go through a tile of both models' logits."""
+        own, sheet = self.distribution, tile.other
+        sheet.tensor.copy_(other)
+        chosen, there = places.within(rows)
+        sheet.put(there, -np.inf)
+        sheet.largest(self._rest[rows])
+        sheet.put(there, self._chosen[chosen])
+        own.reach(rows, np.maximum(self._rest[rows], self._likely[rows]))
+        own.weigh(rows, sheet, tile.other_weights)
+        forward, reverse, absolute, most, square = self._part[:, rows]
+        sheet.subtract_from(tile.reference)
+        tile.weights.dots(sheet, forward)
+        tile.other_weights.dots(sheet, reverse)
+        sheet.dots(sheet, square)
+        sheet.magnitudes()
+        sheet.sums(absolute)
+        sheet.largest(most)
+        finite, values = np.isfinite(reference.squares(rows) + own.squares(rows)), sheet.tensor
+        if not finite.all():
+            values = values[torch.from_numpy(finite).to(values.device)]
+        self.counts.note(values, tile.rounded)
+
+    def settle(self, shrunk: Vector) -> None:
+        """Add what a part gave, where the reference's weights shrank."""
+        forward, reverse, absolute, largest, square = self._part
+        self.forward = self.forward * shrunk + forward
+        self.reverse = self.reverse * self.distribution.settle() + reverse
+        self.absolute += absolute
+        self.square += square
+        np.maximum(self.largest, largest, out=self.largest)
+
+    def agreed(self, reference: Distribution) -> NDArray[np.bool_]:
         """Whether the most likely outputs are the same in the same order, up to the first, the second, … of them:
-        [count, ≤ TOP_K] of 1 and 0."""
-        top = reference.top.cpu()
-        if self._same is None:
-            return (self.distribution.top.cpu() == top).double().cumprod(1)
-        found, unsure = agreement(top, self._same.cpu(), self._rest)
-        agreed = found.double()
+        [count, ≤ TOP_K]."""
+        top = reference.top.cpu().numpy()
+        if self.distribution.top.shape[1]:
+            return np.logical_and.accumulate(self.distribution.top.cpu().numpy() == top, axis=1)
+        agreed, unsure = agreement(top, self._there.cpu().numpy(), self._rest)
         if len(unsure):
-            agreed[unsure] = (self.distribution.most_likely(unsure)[1] == top[unsure]).double().cumprod(1)
+            found = self.distribution.most_likely(unsure)[1] == top[unsure]
+            agreed[unsure] = np.logical_and.accumulate(found, axis=1)
         return agreed
 
-    def add(self, rows: slice, tile: Tile, reference: Distribution, shrunk: Vector | None, other: Tensor) -> Tensor:
-        """A part of both models' logits; |d| of those positions that are finite."""
-        exact = tile.other.tensor.copy_(other)
-        if self._same is not None:  # the largest of what the reference does not find likely
-            top = reference.top[rows]
-            rest = exact.scatter_(1, top, -torch.inf).amax(1).cpu()
-            exact.scatter_(1, top, self._same[rows])
-            self._rest[rows] = rest
-            self.distribution.reach(rows, np.maximum(rest.numpy(), self._likely[rows]))
-        own_shrunk = self.distribution.weigh(rows, tile.other, tile.other_weights)
-        forward, reverse, absolute, most, square = self._sums[:, rows]
-        if shrunk is not None:
-            forward *= shrunk
-        if own_shrunk is not None:
-            reverse *= own_shrunk
-        torch.sub(tile.reference.tensor, exact, out=exact)
-        forward += dots(tile.weights, tile.other)
-        reverse += dots(tile.other_weights, tile.other)
-        square += dots(tile.other, tile.other)
-        exact.abs_()
-        absolute += sums(exact)
-        np.maximum(most, exact.amax(1).cpu().numpy(), out=most)
-        finite = reference.finite_at(rows) & self.distribution.finite_at(rows)
-        return exact if finite.all() else exact[torch.from_numpy(finite).to(exact.device)]
+    def search(self, start: int, places: Places, other: Tensor) -> None:
+        """A part was gone through, and will not be there again."""
+        self.distribution.likely_beside(other, start, places, self._there, self._rest)
 
 
 class Logits:
@@ -198,35 +229,41 @@ class Logits:
         self.differences = {name: Difference(count, device) for name in names}
         self.outputs = 0
         self.targets = targets
-        #: |d| of finite logits, rounded to bfloat16: how many there are of each, by its bits without the sign.
-        self.counts = Counts(self.differences, device)
 
     def add(self, start: int, reference: Tensor, others: Mapping[str, Tensor], whole: bool = False) -> None:
         """The part [count, part] of the vocabulary that begins with output ``start``, in order; ``whole`` where it is
         all of it."""
-        self.outputs = start + reference.shape[1]
-        self._note_targets(self.reference, start, reference)
-        self.reference.likely(start, reference)
+        count, width = reference.shape
+        self.outputs = start + width
+        self._note_targets(start, reference, others)
+        self.reference.likely(reference, start)
+        self.reference.reach(slice(None), self.reference.top_logits[:, 0].cpu().numpy())
+        places = Places(self.reference.top, start, width)
         for name, other in others.items():
-            found = self.differences[name]
-            self._note_targets(found.distribution, start, other)
-            if whole:
-                found.begin(self.reference, other)
-            else:
-                found.distribution.likely(start, other)
+            self.differences[name].begin(places, other)
 
-        def work(rows: slice, tile: Tile, counts: Counts) -> None:
+        def work(rows: slice, tile: Tile) -> None:
             tile.reference.tensor.copy_(reference[rows])
-            shrunk = self.reference.weigh(rows, tile.reference, tile.weights)
+            self.reference.weigh(rows, tile.reference, tile.weights)
             for name, other in others.items():
-                found = self.differences[name]
-                counts.note(name, found.add(rows, tile, self.reference, shrunk, other[rows]))
+                self.differences[name].add(rows, tile, self.reference, places, other[rows])
 
-        in_tiles(len(reference), reference.shape[1], reference.device, work, self.counts)
+        in_tiles(count, width, reference.device, work)
+        with np.errstate(all="ignore"):  # of positions that are not finite
+            shrunk = self.reference.settle()
+            for name in others:
+                self.differences[name].settle(shrunk)
+        for name, other in others.items():
+            if whole:
+                self.differences[name].distribution.whole(other)
+            else:
+                self.differences[name].search(start, places, other)
 
-    def _note_targets(self, found: Distribution, start: int, logits: Tensor) -> None:
+    def _note_targets(self, start: int, reference: Tensor, others: Mapping[str, Tensor]) -> None:
         if self.targets is None:
             return
-        here = (self.targets >= start) & (self.targets < start + logits.shape[1])
-        places = here.nonzero()[:, 0]
-        found.target[places.cpu()] = logits[places, self.targets[places] - start].double().cpu()
+        places = ((self.targets >= start) & (self.targets < start + reference.shape[1])).nonzero()[:, 0]
+        numbers, here = self.targets[places] - start, places.cpu().numpy()
+        self.reference.target[here] = reference[places, numbers].double().cpu().numpy()
+        for name, other in others.items():
+            self.differences[name].distribution.target[here] = other[places, numbers].double().cpu().numpy()

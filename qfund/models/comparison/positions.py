@@ -8,6 +8,7 @@ from array import array
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,8 +48,9 @@ class Candidate:
     finite: list[bool] = field(default_factory=list)
     kept: dict[int, Kept] = field(default_factory=dict)
 
-    def add(self, name: str, values: Tensor) -> None:
-        self.vectors.setdefault(name, array("d")).frombytes(values.double().cpu().numpy().tobytes())
+    def add(self, name: str, values: Tensor | NDArray[Any]) -> None:
+        found = values if isinstance(values, np.ndarray) else values.cpu().numpy()
+        self.vectors.setdefault(name, array("d")).frombytes(found.astype(np.float64).tobytes())
 
     def vector(self, name: str) -> Vector | None:
         values = self.vectors.get(name)
@@ -106,59 +108,65 @@ class Comparison:
         self, found: Logits, choose: Choose | None = None, chunks: Tensor | None = None, again: bool = False
     ) -> None:
         """Add what was found at some positions; see ``add_logits``."""
+        with np.errstate(all="ignore"):  # of positions that are not finite
+            self._take(found, choose, None if chunks is None else chunks.cpu().numpy(), again)
+
+    def _take(self, found: Logits, choose: Choose | None, chunks: Vector | None, again: bool) -> None:
         reference = found.reference
-        targets = None if found.targets is None else found.targets.cpu()
-        chunks = None if chunks is None else chunks.cpu()
-        log_total = reference.log_total()
-        correct = torch.zeros_like(reference.finite) if targets is None else targets >= 0
+        targets = None if found.targets is None else found.targets.cpu().numpy()
+        log_total, finite = reference.log_total(), reference.finite
+        correct = np.zeros_like(finite) if targets is None else targets >= 0
         if not again:
-            self.reference.nonfinite += int((~reference.finite).sum())
+            self.reference.nonfinite += int((~finite).sum())
         divergences: dict[str, Vector] = {}
         nll = log_total - reference.target
         if targets is not None and not again:
-            self.reference.add("nll_candidate", nll[reference.finite & correct])
+            self.reference.add("nll_candidate", nll[finite & correct])
             if chunks is not None:
-                self.reference.add("chunk_scored", chunks[reference.finite & correct])
+                self.reference.add("chunk_scored", chunks[finite & correct])
+        confidence = reference.confidence()
         for name, difference in found.differences.items():
             candidate, other = self.candidates[name], difference.distribution
-            good = reference.finite & other.finite
+            good = finite & other.finite
+            # A slice is no copy.
+            kept: slice | NDArray[np.bool_] = slice(None) if good.all() else good
             candidate.nonfinite += int((~good).sum())
             candidate.finite += good.tolist()
-            candidate.count(found.counts[name])
-            candidate.add("mean_abs", difference.absolute[good] / found.outputs)
-            candidate.add("max_abs", difference.largest[good])
-            candidate.add("logit_signal", reference.square[good])
-            candidate.add("logit_noise", difference.square[good])
-            candidate.add("logit_cosine", _cosine(reference.square, other.square, difference.square)[good])
+            candidate.count(difference.counts.counts)
+            candidate.add("mean_abs", difference.absolute[kept] / found.outputs)
+            candidate.add("max_abs", difference.largest[kept])
+            candidate.add("logit_signal", reference.square[kept])
+            candidate.add("logit_noise", difference.square[kept])
+            candidate.add("logit_cosine", _cosine(reference.square, other.square, difference.square)[kept])
             if chunks is not None:
-                candidate.add("chunk", chunks[good])
+                candidate.add("chunk", chunks[kept])
             if found.outputs > 1:  # a single output is a score, and no distribution over anything
                 # Rounding may leave the last bits of a divergence below zero.
-                shift = (other.offset - reference.offset) + (other.total / reference.total).log()
-                divergence = (difference.forward / reference.total + shift).clamp(min=0.0)
-                divergences[name] = divergence.masked_fill(~good, torch.nan).numpy()
-                candidate.add("kl", divergence[good])
-                candidate.add("kl_reverse", (-difference.reverse / other.total - shift)[good].clamp(min=0.0))
-                candidate.add("confidence", reference.confidence()[good])
+                shift = (other.offset - reference.offset) + np.log(other.total / reference.total)
+                divergence = np.maximum(difference.forward / reference.total + shift, 0.0)
+                divergences[name] = np.where(good, divergence, np.nan)
+                candidate.add("kl", divergence[kept])
+                candidate.add("kl_reverse", np.maximum(-difference.reverse / other.total - shift, 0.0)[kept])
+                candidate.add("confidence", confidence[kept])
                 agreed = difference.agreed(reference)
-                candidate.add("same_top1", agreed[good, 0])
+                candidate.add("same_top1", agreed[kept, 0])
                 if found.outputs >= TOP_K:
-                    candidate.add("top_agreed", agreed.sum(1)[good])
+                    candidate.add("top_agreed", agreed.sum(1)[kept])
             if targets is not None:
                 scored = good & correct
                 nll_other = other.log_total() - other.target
                 candidate.add("nll_reference", nll[scored])
                 candidate.add("nll_candidate", nll_other[scored])
-                candidate.add("delta_p", (-nll_other[scored]).exp() - (-nll[scored]).exp())
-                candidate.add("confidence_scored", reference.confidence()[scored])
+                candidate.add("delta_p", np.exp(-nll_other[scored]) - np.exp(-nll[scored]))
+                candidate.add("confidence_scored", confidence[scored])
                 if chunks is not None:
                     candidate.add("chunk_scored", chunks[scored])
         chosen = choose(divergences) if choose else np.arange(0)
-        _keep(self.reference, reference, reference.finite, chosen, self.seen)
+        _keep(self.reference, reference, finite, chosen, self.seen)
         for name, difference in found.differences.items():
-            good = reference.finite & difference.distribution.finite
+            good = finite & difference.distribution.finite
             _keep(self.candidates[name], difference.distribution, good, chosen, self.seen)
-        self.seen += 0 if again else len(reference.finite)
+        self.seen += 0 if again else len(finite)
 
     def add_hidden(
         self, reference: Tensor, others: Mapping[str, Tensor], kind: str = "hidden", chunks: Tensor | None = None
@@ -190,18 +198,20 @@ def _bins(codes: int) -> Tensor:
     return ((values.log10() - _LOW) / _WIDTH).clamp(0, _BINS - 1).long()
 
 
-def _cosine(reference: Tensor, other: Tensor, difference: Tensor) -> Tensor:
+def _cosine(reference: Vector, other: Vector, difference: Vector) -> Vector:
     """Of the squared lengths of two vectors and of their difference; 1 for two vectors of zeros."""
-    product = (reference * other).sqrt()
-    return torch.where(product > 0, (reference + other - difference) / (2 * product), (difference == 0).double())
+    product = np.sqrt(reference * other)
+    found: Vector = np.where(product > 0, (reference + other - difference) / (2 * product), difference == 0)
+    return found
 
 
-def _keep(candidate: Candidate, found: Distribution, good: Tensor, chosen: NDArray[np.int64], before: int) -> None:
+def _keep(
+    candidate: Candidate, found: Distribution, good: NDArray[np.bool_], chosen: NDArray[np.int64], before: int
+) -> None:
     """Keep the most likely outputs of the chosen positions, by their numbers; none where they are not finite."""
     if not len(chosen):
         return
-    places = torch.from_numpy(chosen)
-    values, top = found.most_likely(places)
-    probabilities = (values[:, :TOP] - found.log_total()[places, None]).exp()
-    rows = zip(chosen, top[:, :TOP].tolist(), probabilities.tolist(), good[places].tolist(), strict=True)
+    values, top = found.most_likely(chosen)
+    probabilities = np.exp(values[:, :TOP] - found.log_total()[chosen, None])
+    rows = zip(chosen, top[:, :TOP].tolist(), probabilities.tolist(), good[chosen].tolist(), strict=True)
     candidate.kept |= {before + int(place): Kept(top, p) if fine else Kept([], []) for place, top, p, fine in rows}

@@ -4,10 +4,11 @@ A pass over a tile is some microseconds of one core: shared among threads pass b
 wake and to wait for them than to compute. So every thread takes a tile through all passes, and then the next.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from threading import Barrier, local
+from threading import Barrier, Lock, local
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,91 +21,110 @@ Vector = NDArray[np.float64]
 TILE = 128 * 1024
 _ON_DEVICE = 4 * 1024**2
 _CODES = 0x7F80 + 1  # of bfloat16: zero … infinity
-_AT_ONCE = 256 * 1024  # codes that are counted together: what a count costs beside is little then
 _SHORT = 8192  # elements up to which BLAS is sure to multiply in the thread that asks
 
 
 class Sheet:
-    """Room for [rows, columns] of double precision: a ``tensor``, and on a CPU the same memory as an ``array``."""
+    """Numbers [rows, columns] in double precision, and passes over them: NumPy's on a CPU, which are called in a third
+    of the time that torch's take. What a pass finds of each row, [rows], it writes to ``into``."""
 
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor
         self.array = tensor.numpy() if tensor.device.type == "cpu" else None
+        self._flat: Any = tensor.view(-1) if self.array is None else self.array.reshape(-1)
+
+    def put(self, places: Any, values: Any) -> None:
+        """``values`` where ``places`` counts to, row after row; arrays on a CPU, and else tensors."""
+        self._flat[places] = values
+
+    def sums(self, into: Vector) -> None:
+        if self.array is None:
+            into[:] = self.tensor.sum(1).cpu().numpy()
+        else:
+            np.add.reduce(self.array, 1, out=into)
+
+    def largest(self, into: Vector) -> None:
+        if self.array is None:
+            into[:] = self.tensor.amax(1).cpu().numpy()
+        else:
+            np.maximum.reduce(self.array, 1, out=into)
+
+    def dots(self, other: "Sheet", into: Vector) -> None:
+        """Σ of products: by BLAS on a CPU, where to write them and then to sum takes three times as long."""
+        a, b = self.array, other.array
+        if a is None or b is None:
+            into[:] = torch.linalg.vecdot(self.tensor, other.tensor).cpu().numpy()
+            return
+        np.vecdot(a[:, :_SHORT], b[:, :_SHORT], out=into)
+        for start in range(_SHORT, a.shape[1], _SHORT):
+            part = slice(start, start + _SHORT)
+            into += np.vecdot(a[:, part], b[:, part])
+
+    def subtract_from(self, other: "Sheet") -> None:
+        """What is left of the other one, here."""
+        if self.array is None or other.array is None:
+            torch.sub(other.tensor, self.tensor, out=self.tensor)
+        else:
+            np.subtract(other.array, self.array, out=self.array)
+
+    def magnitudes(self) -> None:
+        """Without their signs."""
+        if self.array is None:
+            self.tensor.abs_()
+        else:
+            np.abs(self.array, out=self.array)
 
 
 class Tile:
-    """Room for a tile of the reference and of one candidate: logits, and weights (exponentials)."""
+    """Room for a tile of the reference and of one candidate: logits, and weights (exponentials). ``rounded`` is the
+    other weights' own room once more, as numbers of bfloat16."""
 
     def __init__(self, room: Tensor, rows: int, columns: int) -> None:
         sheets = [Sheet(part[: rows * columns].view(rows, columns)) for part in room]
         self.reference, self.weights, self.other, self.other_weights = sheets
+        self.rounded = room[3].view(torch.bfloat16)[: rows * columns]
 
 
 class Counts:
-    """How many numbers, none below zero, are which after rounding to bfloat16, by its bits; by candidate."""
+    """How many numbers, none below zero, are which after rounding to bfloat16, by its bits: [codes]."""
 
-    def __init__(self, names: Iterable[str], device: torch.device, most: int = _AT_ONCE) -> None:
-        """At most ``most`` of them come at once."""
-        self._counts = {name: torch.zeros(_CODES, dtype=torch.int64) for name in names}
-        self._waiting = {name: torch.empty(0, dtype=torch.bfloat16, device=device) for name in names}
-        self._room, self._used = max(most, _AT_ONCE), dict.fromkeys(self._counts, 0)
+    def __init__(self) -> None:
+        self.counts = torch.zeros(_CODES, dtype=torch.int64)
+        self._array, self._lock = self.counts.numpy(), Lock()
 
-    @property
-    def names(self) -> list[str]:
-        return list(self._counts)
-
-    def __getitem__(self, name: str) -> Tensor:
-        """[codes]."""
-        return self._counts[name]
-
-    def note(self, name: str, values: Tensor) -> None:
-        if self._used[name] + values.numel() > self._room:
-            self._count(name)
-        if not len(self._waiting[name]):
-            self._waiting[name] = self._waiting[name].new_empty(self._room)
-        place = slice(self._used[name], self._used[name] + values.numel())
-        self._waiting[name][place] = values.flatten()
-        self._used[name] = place.stop
-
-    def join(self, other: "Counts") -> None:
-        """Add what another one was given."""
-        for name, counts in self._counts.items():
-            other._count(name)
-            counts += other[name]
-
-    def _count(self, name: str) -> None:
-        self._counts[name] += count_by_code(self._waiting[name][: self._used[name]])
-        self._used[name] = 0
+    def note(self, values: Tensor, rounded: Tensor) -> None:
+        """Count these; there is room for as many in ``rounded``."""
+        here = rounded[: values.numel()].copy_(values.view(-1))
+        found = torch.bincount(here.view(torch.int16)).cpu().numpy()
+        with self._lock:
+            self._array[: len(found)] += found
 
 
-Work = Callable[[slice, Tile, Counts], None]
+Work = Callable[[slice, Tile], None]
 
 
-def in_tiles(rows: int, columns: int, device: torch.device, work: Work, counts: Counts) -> None:
-    """Let ``work`` take all rows of as many columns, some at a time and each once, in no order; what it notes is added
-    to ``counts``."""
+def in_tiles(rows: int, columns: int, device: torch.device, work: Work) -> None:
+    """Let ``work`` take all rows of as many columns, some at a time and each once, in no order."""
     cpu = device.type == "cpu"
-    most = max(TILE if cpu else _ON_DEVICE, columns)
-    step = max(1, most // max(1, columns))
+    step = max(1, (TILE if cpu else _ON_DEVICE) // max(1, columns))
     starts = iter(range(0, rows, step))  # one for all threads
 
-    def run() -> Counts:
-        noted, tile = Counts(counts.names, device, most), None
+    def run() -> None:
+        tile = None
         with torch.inference_mode(), np.errstate(all="ignore"):
             for start in starts:
                 taken = slice(start, min(start + step, rows))
                 if tile is None or taken.stop - start < step:
                     tile = Tile(_room(step * columns, device), taken.stop - start, columns)
-                work(taken, tile, noted)
-        return noted
+                work(taken, tile)
 
     count = min(torch.get_num_threads() if cpu else 1, -(-rows // step))
     if count < 2:
-        counts.join(run())
+        run()
     else:
         pool = _threads(torch.get_num_threads())
         for one in [pool.submit(run) for _ in range(count)]:
-            counts.join(one.result())
+            one.result()
 
 
 def _room(elements: int, device: torch.device) -> Tensor:
@@ -136,26 +156,6 @@ def _threads(count: int) -> ThreadPoolExecutor:
         one.result()
     torch.set_num_threads(count)  # for threads that are yet to come
     return pool
-
-
-def sums(values: Tensor) -> Vector:
-    """Of each row of [rows, columns]."""
-    found: Vector = values.sum(1).cpu().numpy()
-    return found
-
-
-def dots(one: Sheet, other: Sheet) -> Vector:
-    """Σ one · other of each row: by BLAS on a CPU, where a product that is written and then summed takes three times
-    as long."""
-    a, b = one.array, other.array
-    if a is None or b is None:
-        found: Vector = torch.linalg.vecdot(one.tensor, other.tensor).cpu().numpy()
-        return found
-    total: Vector = np.vecdot(a[:, :_SHORT], b[:, :_SHORT])
-    for start in range(_SHORT, a.shape[1], _SHORT):
-        part = slice(start, start + _SHORT)
-        total += np.vecdot(a[:, part], b[:, part])
-    return total
 
 
 def count_by_code(absolute: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 With a the reference's and b the candidate's logits of a position, d = a − b, and Z the sum of the exponentials:
 KL(p ‖ q) = Σ p·d + ln Z_b − ln Z_a, KL(q ‖ p) = −Σ q·d + ln Z_a − ln Z_b. So nothing but sums over the vocabulary is
-needed, equal logits give exactly 0, and no two large numbers are subtracted: the two Z are divided by each other.
+needed, equal logits give exactly 0, and no two large logarithms are subtracted: the two Z are compared themselves.
 """
 
 from collections.abc import Iterable, Mapping

@@ -142,7 +142,7 @@ class Comparison:
                 candidate.add("chunk", chunks[kept])
             if found.outputs > 1:  # a single output is a score, and no distribution over anything
                 # Rounding may leave the last bits of a divergence below zero.
-                shift = (other.offset - reference.offset) + np.log(other.total / reference.total)
+                shift = (other.offset - reference.offset) + _log_ratio(other.total, reference.total)
                 divergence = np.maximum(difference.forward / reference.total + shift, 0.0)
                 divergences[name] = np.where(good, divergence, np.nan)
                 candidate.add("kl", divergence[kept])
@@ -196,6 +196,13 @@ def _bins(codes: int) -> Tensor:
     """[codes]: which bin of the histogram a number is in, by its bits in bfloat16."""
     values = torch.arange(codes, dtype=torch.int16).view(torch.bfloat16).double()
     return ((values.log10() - _LOW) / _WIDTH).clamp(0, _BINS - 1).long()
+
+
+def _log_ratio(one: Vector, other: Vector) -> Vector:
+    """ln one/other. Of close ones the difference is exact (Sterbenz), where their ratio would be rounded."""
+    more = (one - other) / other
+    found: Vector = np.where(np.abs(more) < 0.5, np.log1p(more), np.log(one / other))
+    return found
 
 
 def _cosine(reference: Vector, other: Vector, difference: Vector) -> Vector:

@@ -7,10 +7,10 @@ INT8 and INT4. Each road runs in a process of its own, on the same tokens, with 
 - ``in turn``: one model after another, the reference's logits kept;
 - ``streamed``, and ``kept`` with the quantised blocks of the run before on disk.
 
-Memory is *needed*: private bytes plus live weights that alias a mapped file (notes of the load peaks). Of the walk it is
-every page that the process has beyond its imports, also those of the checkpoint that are mapped at that moment: only of
-one layer at a time are there any. The lower bound is the time to read the checkpoint once from the page cache plus all multiply-adds of the blocks and the head at this
-machine's measured matrix peak of each precision.
+Memory is *needed*: private bytes plus live weights that alias a mapped file (notes of the load peaks). Of the walk it
+is all that the process has beyond its imports, also pages of the checkpoint that are mapped at that moment, which are of
+one layer at a time. The lower bound is the time to read the checkpoint once from the page cache plus all multiply-adds
+of the blocks and the head at this machine's measured matrix peak of each precision.
 """
 
 import argparse

@@ -330,7 +330,7 @@ class Streamed:
                     walker.step(forward)
                 if group.bytes > SMALL:
                     frame.clear(unit)
-                    give_back(frame.private(unit))
+                    give_back(frame.bytes(unit))
             if group.bytes > SMALL:
                 self._there = None
 

@@ -8,9 +8,9 @@ INT8 and INT4. Each road runs in a process of its own, on the same tokens, with 
 - ``streamed``, and ``kept`` with the quantised blocks of the run before on disk.
 
 Memory is *needed*: private bytes plus live weights that alias a mapped file (notes of the load peaks). Of the walk it
-is all that the process has beyond its imports, also pages of the checkpoint that are mapped at that moment, which are of
-one layer at a time. The lower bound is the time to read the checkpoint once from the page cache plus all multiply-adds
-of the blocks and the head at this machine's measured matrix peak of each precision.
+is all that the process has beyond its imports, also pages of the checkpoint that are mapped at that moment: of a layer
+at a time. The lower bound is the time to read the checkpoint once from the page cache plus all multiply-adds of the
+blocks and the head at this machine's measured matrix peak of each precision.
 """
 
 import argparse

@@ -152,8 +152,8 @@ class Streamed:
                 parts.
             QfundError: the checkpoint cannot be read, or a weight cannot be quantised.
         """
-        if not self.held:
-            give_back_from()
+        if not self.held:  # inner states of a large model leave holes in the heap, a tenth of what a walk takes
+            give_back_from(8 << 20)
         for walker in self.walkers:
             walker.start(batches, self._device)
         try:
@@ -167,6 +167,7 @@ class Streamed:
                     stack.enter_context(stops(frame.model, self.units.streamed, passed, waiting))
                 (self._hold if self.held else self._walk)(listener, progress)
         finally:
+            give_back_from()
             self.ahead.close()
             if self._uploads is not None:
                 self._uploads.close()

@@ -60,8 +60,8 @@ class Case:
 
     @property
     def read(self) -> int:
-        """Bytes: blocks once for each group of precisions that takes no more than FP32 alone, where they are large; of
-        large embeddings the rows that are looked up; and the first part of a large head twice."""
+        """Bytes: blocks once for each group of precisions, where they are large (FP32, which is mapped, with integers;
+        BF16); of large embeddings the rows that are looked up; and the first part of a large head twice."""
         every = sum(FORMS[: self.precisions])
         groups = 1 if (4 + every) * self.block <= SMALL else 1 + math.ceil(every / 4)
         tried = head.TILE if self.vocabulary * self.width > head.WHOLE else 0
@@ -73,10 +73,11 @@ class Case:
 
     @property
     def memory(self) -> int:
-        """Bytes: a block in every form where that is little, else in FP32 alone; hidden states of every precision and
-        the reference's copy, the inner states of a batch, and logits of a batch in every precision."""
+        """Bytes: a block in every form where that is little, else in BF16 and a layer in FP32; hidden states of every
+        precision and the reference's copy, the inner states of a batch, and logits of a batch in every precision."""
         every = (4 + sum(FORMS[: self.precisions])) * self.block
-        block = int(every) if every <= SMALL else 4 * self.block
+        layer = self.width * (11 * self.width // 4)
+        block = int(every) if every <= SMALL else 2 * self.block + 4 * layer
         batch = min(self.tokens, 2 * CHUNK)
         hidden = 4 * self.width * self.tokens * (2 + self.precisions) + 4 * batch * 4 * (11 * self.width // 4)
         whole = self.vocabulary * self.width <= 16 * 1024**2

@@ -7,9 +7,10 @@ INT8 and INT4. Each road runs in a process of its own, on the same tokens, with 
 - ``in turn``: one model after another, the reference's logits kept;
 - ``streamed``, and ``kept`` with the quantised blocks of the run before on disk.
 
-Memory is *needed*: private bytes plus live weights that alias a mapped file (notes of the load peaks). The lower bound
-is the time to read the checkpoint once from the page cache plus all multiply-adds of the blocks and the head at this
-machine's measured matrix peak of each precision.
+Memory is *needed*: private bytes plus live weights that alias a mapped file (notes of the load peaks). Of the walk it
+is all that the process has beyond its imports, also pages of the checkpoint that are mapped at that moment: of a layer
+at a time. The lower bound is the time to read the checkpoint once from the page cache plus all multiply-adds of the
+blocks and the head at this machine's measured matrix peak of each precision.
 """
 
 import argparse
@@ -158,20 +159,21 @@ def child(road: str, folder: Path, names: Sequence[str], tokens: int) -> None:
     )
     assert watcher.stdin and watcher.stdout
     watcher.stdout.readline()
-    _, resident, shared, _ = Path("/proc/self/statm").read_text().split(maxsplit=3)
+    _, resident, library, _ = map(int, Path("/proc/self/statm").read_text().split()[:4])
     page = os.sysconf("SC_PAGE_SIZE")
-    before = (int(resident) - int(shared)) * page
+    before, libraries = (resident - library) * page, library * page
     wall, cpu = time.perf_counter(), time.process_time()
     gathered, kept = ROADS[road](folder, names, given)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     samples = list(struct.iter_unpack(sampler.RECORD.format, watcher.communicate()[0]))
     private = max(resident - shared for _, resident, shared in samples) - before
+    most = max(resident for _, resident, _ in samples)
     kl = {name: one.vector("kl") for name, one in gathered.comparison.candidates.items()}
     json.dump(
         {
-            "need": private + kept,
+            "need": most - before - libraries if ROADS[road] is streamed else private + kept,
             "private": private,
-            "rss": max(resident for _, resident, _ in samples),
+            "rss": most,
             "wall": wall,
             "cpu": cpu,
             "kl": {name: float(values.mean()) for name, values in kl.items() if values is not None},

@@ -49,12 +49,13 @@ def give_back(freed: int = _LITTLE) -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def give_back_from(piece: int, end: int) -> None:
+def give_back_from(piece: int = 16 << 20) -> None:
     """Let glibc give back by itself what is freed: a piece of so many bytes or more, and so many at its heap's end. Its
-    own thresholds rise with the first large tensors, and then it keeps what they free; there is no asking for them."""
+    own thresholds rise with the first large tensors, and then it keeps what they free; there is no asking for them.
+    Lower ones would map and zero each temporary of a few megabytes anew, which doubles the time of a comparison."""
     with contextlib.suppress(AttributeError, OSError, TypeError):
-        for option, value in ((_MMAP_THRESHOLD, piece), (_TRIM_THRESHOLD, end)):
-            ctypes.CDLL(None).mallopt(option, value)
+        for option in (_MMAP_THRESHOLD, _TRIM_THRESHOLD):
+            ctypes.CDLL(None).mallopt(option, piece)
 
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
@@ -64,10 +65,17 @@ def leave_files() -> None:
     """Let pages of files go that are mapped here and are as they are in their files, on Linux: of torch's libraries,
     starting touches most and running a third. What is needed again comes from the system's cache, as it came before."""
     with contextlib.suppress(AttributeError, OSError, TypeError, ValueError):
-        advise = ctypes.CDLL(None).madvise
         for start, end in _CLEAN.findall(Path("/proc/self/smaps").read_text(errors="replace")):
             first, last = int(start, 16), int(end, 16)
-            advise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), _DONTNEED)
+            leave(first, last - first)
+
+
+def leave(address: int, count: int) -> None:
+    """Let the pages go in which these bytes of a mapped file lie, which nobody has written to, on Linux: what is needed
+    again comes from the system's cache or from the file."""
+    if sys.platform == "linux":
+        first = address - address % os.sysconf("SC_PAGE_SIZE")
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(address + count - first), _DONTNEED)
 
 
 #: Of a mapping that nobody writes to and that holds no page of its own: where it begins and ends.

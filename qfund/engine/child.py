@@ -40,7 +40,7 @@ def settle(mapped: int, expendable: int) -> None:
             end.
         expendable: 0 to 1000. When memory runs out the kernel shall end this process, and not the web server.
     """
-    give_back_from(mapped, mapped)
+    give_back_from(mapped)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(expendable))
 

@@ -101,8 +101,7 @@ def leave() -> NoReturn:
 
 
 def settle() -> None:
-    """Memory manners. A threshold lower than 16 MiB would map and zero each temporary of a few megabytes anew, which
-    doubles the time of a comparison."""
+    """Memory manners."""
     child.settle(mapped=16 << 20, expendable=500)
 
 

@@ -30,6 +30,11 @@ class Slot:
     key: str
     empty: Tensor
 
+    @property
+    def turned(self) -> bool:
+        """Whether it is laid out otherwise than its file has it (``loading.turned``), on a processor."""
+        return self.empty.dtype == torch.float16 and isinstance(self.module, Conv1D)
+
     def put(self, tensor: Tensor) -> None:
         """
         Raises:
@@ -71,6 +76,7 @@ class Frame:
         conversion: what is quantised; None for a cast.
         load_config: how transformers loads the weights of a cast.
         every_slot: by name.
+        mapped: names of slots that hold a weight where it lies in its file (``stream.mapped``), in a walk.
     """
 
     def __init__(
@@ -86,7 +92,7 @@ class Frame:
             CorruptCheckpoint: tensors missing or of other shapes than the architecture's.
             NothingConverted: the model has no module that this precision converts.
         """
-        self.row, self.checkpoint = row, checkpoint
+        self.row, self.checkpoint, self.mapped = row, checkpoint, set[str]()
         self.model: Any = loading.frame(checkpoint, row.dtype, attention)
         self.load_config = LoadStateDictConfig(
             dtype=getattr(torch, row.dtype),
@@ -128,6 +134,11 @@ class Frame:
         """What the unit takes when it is filled, tied places once."""
         return sum({slot.owner: slot.empty.nbytes for slot in self.slots(unit)}.values())
 
+    def private(self, unit: Unit) -> int:
+        """Of these bytes, those that are not mapped."""
+        slots = [slot for slot in self.slots(unit) if slot.name not in self.mapped]
+        return sum({slot.owner: slot.empty.nbytes for slot in slots}.values())
+
     def quantized(self, unit: Unit) -> dict[str, list[Weight]]:
         """Weights that are quantised in this unit: a weight's first place in the model → all of its places here."""
         if self.conversion is None:
@@ -153,9 +164,7 @@ class Frame:
         """
         for slot in self.slots(unit):
             tensor = tensors[slot.name]
-            if self.row.dtype == "float16" and isinstance(slot.module, Conv1D) and tensor.device.type == "cpu":
-                tensor = loading.turned(tensor)
-            slot.put(tensor)
+            slot.put(loading.turned(tensor) if slot.turned and tensor.device.type == "cpu" else tensor)
 
     def clear(self, unit: Unit) -> None:
         """Let its tensors go."""

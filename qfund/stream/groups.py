@@ -19,14 +19,15 @@ class Group:
 
     @property
     def bytes(self) -> int:
-        """That they hold: what two share once."""
+        """That they hold: what two share once, and nothing for what is mapped."""
         return held(self.unit, self.frames)
 
 
 def held(unit: Unit, frames: Iterable[Frame]) -> int:
-    """Bytes of a unit in these frames. Those of one precision share what they hold, and casts to one dtype too."""
+    """Bytes of a unit in these frames, but for what is mapped. Those of one precision share what they hold, and casts
+    to one dtype too."""
     alike = {(frame.checkpoint.id, frame.row.name if frame.conversion else frame.row.dtype): frame for frame in frames}
-    return sum(frame.bytes(unit) for frame in alike.values())
+    return sum(frame.private(unit) for frame in alike.values())
 
 
 def grouped(unit: Unit, frames: Sequence[Frame], limit: int) -> list[Group]:
@@ -34,7 +35,7 @@ def grouped(unit: Unit, frames: Sequence[Frame], limit: int) -> list[Group]:
     the first group, and of the others the largest come first, and are the first to be run and dropped: what the codes
     of a small one take while they are dequantised comes when a group holds least."""
     found: list[list[Frame]] = []
-    for frame in [*frames[:1], *sorted(frames[1:], key=lambda frame: -frame.bytes(unit))]:
+    for frame in [*frames[:1], *sorted(frames[1:], key=lambda frame: -frame.private(unit))]:
         place = next((group for group in found if held(unit, [*group, frame]) <= limit), None)
         if place is None:
             found.append([frame])

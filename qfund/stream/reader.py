@@ -18,9 +18,10 @@ from qfund.checkpoints.checkpoint import Checkpoint, places
 from qfund.checkpoints.wild.packed_tensor import PackedTensor
 from qfund.core.errors import CorruptCheckpoint
 from qfund.models.match.ties import renamed
-from qfund.precisions.quantizers.pieces import pool
+from qfund.precisions.quantizers import pieces
 from qfund.stream.ahead import waiting
 from qfund.stream.frame import Frame, Slot
+from qfund.stream.mapped import Mappings
 from qfund.stream.units import BLOCK, Unit
 
 #: safetensors' names of dtypes.
@@ -45,16 +46,18 @@ _AGAIN = "Download or save the checkpoint again."
 
 
 class Reader:
-    """Reads a checkpoint unit by unit, into memory of its own: what happens to the files later harms nobody.
+    """Reads a checkpoint unit by unit, into memory of its own: what happens to the files later harms nobody; of what is
+    ``mapped``, it does while it is held.
 
     Attributes:
         bytes_read: so far.
+        mappings: of its files.
         waited: seconds that reading waited for a disk, so far: neither computing nor ready and without a core.
     """
 
     def __init__(self, checkpoint: Checkpoint, frame: Frame) -> None:
         """``frame`` is any that is not converted: it tells which tensors of the checkpoint make which weights."""
-        self.bytes_read, self.waited = 0, 0.0
+        self.bytes_read, self.waited, self.mappings = 0, 0.0, Mappings()
         self._checkpoint = checkpoint
         self._places = places(checkpoint.folder)
         names = renamed(checkpoint.tensors, frame.model)
@@ -77,6 +80,7 @@ class Reader:
     ) -> None:
         self._stack.close()
         self._open.clear()
+        self.mappings.close()
 
     def keys(self, frame: Frame, unit: Unit) -> list[str]:
         """The tensors of the checkpoint that make up the unit."""
@@ -136,6 +140,27 @@ class Reader:
     def room(self, key: str) -> Tensor:
         """Memory for a whole tensor, as ``read`` takes it."""
         return self._room(key, self._checkpoint.tensors[key].shape, 0)
+
+    def may_be_mapped(self, slot: Slot) -> bool:
+        """Whether a weight is large, and what is computed with is what lies in the file."""
+        key = self.plain(slot)
+        return (
+            key is not None
+            and key not in self._checkpoint.packed
+            and slot.empty.numel() > pieces.PIECE
+            and slot.empty.dtype == self.dtype(key)
+            and not self._places[key][1] % slot.empty.dtype.itemsize
+            and not slot.turned
+        )
+
+    def mapped(self, key: str) -> Tensor | None:
+        """A whole tensor that ``may_be_mapped``, where it lies in its file; None where the system does not map that.
+        Raises as ``read``."""
+        path, start = self._places[key]
+        file, dtype = self._file(path), self.dtype(key)
+        with self._opening:
+            part = self.mappings.part(path, file, start, self._checkpoint.tensors[key].bytes)
+        return None if part is None else part.view(dtype).view(self.shape(key))
 
     def some(self, key: str, first: int, last: int, into: Tensor) -> int:
         """Read rows ``first`` … ``last`` − 1 of a tensor ``into`` memory of their shape, in any thread; how many bytes
@@ -206,11 +231,11 @@ class Reader:
         count = sum(length for _, length in runs)
         found = torch.empty((count, *packed.shape[1:]), dtype=torch.float32)
         step = max(1, _PIECE * packed.rows // max(1, packed.elements)) if packed.by_rows else count
-        done, pieces = 0, []
+        done, parts = 0, []
         for start, length in runs:
             for first in range(start, start + length, step):
                 last = min(first + step, start + length)
-                pieces.append((done, first, last))
+                parts.append((done, first, last))
                 done += last - first
 
         memory = found.numpy()  # threads of the pool are in no inference mode, so they write by NumPy
@@ -219,10 +244,10 @@ class Reader:
             place, first, last = piece
             memory[place : place + last - first] = packed.decode(first, last)
 
-        if len(pieces) > 1:
-            list(pool().map(decode, pieces))
+        if len(parts) > 1:
+            list(pieces.pool().map(decode, parts))
         else:
-            for piece in pieces:
+            for piece in parts:
                 decode(piece)
         self.bytes_read += packed.bytes * count // max(1, packed.rows)
         return found

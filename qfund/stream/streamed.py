@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.errors import OutOfBudget
-from qfund.core.machine import give_back
+from qfund.core.machine import give_back, give_back_from
 from qfund.core.progress import Progress
 from qfund.core.units import bytes_text
 from qfund.models.environment import torch_device
@@ -23,7 +24,6 @@ from qfund.stream.filling import Filled, made, transient
 from qfund.stream.frame import Frame, Slot
 from qfund.stream.groups import SMALL, Group, grouped, held
 from qfund.stream.listener import Listener
-from qfund.stream.memory import tight
 from qfund.stream.passes import Pass, stops
 from qfund.stream.quantized import Quantized
 from qfund.stream.source import Source
@@ -86,7 +86,13 @@ class Streamed:
         self._uploads: Uploads | None = None
         #: Frames whose weights may be on their way to the device still.
         self._arriving = dict[Frame, Arriving]()
-        self.ahead = Ahead(self._made, self._beside, lambda: sum(row.reader.waited for row in self._sources.values()))
+        for source in self._sources.values():
+            source.map(unit for unit in self.units.streamed.values() if unit.kind in (BLOCK, stream_units.LAYER))
+        self.ahead = Ahead(
+            partial(self._made, mapped=True),
+            self._beside,
+            lambda: sum(row.reader.waited for row in self._sources.values()),
+        )
         parts = list(self.units.streamed.values())
         #: What is read whole right after a part, in the model's order.
         self._following = {
@@ -146,21 +152,22 @@ class Streamed:
                 parts.
             QfundError: the checkpoint cannot be read, or a weight cannot be quantised.
         """
+        if not self.held:  # inner states of a large model leave holes in the heap, a tenth of what a walk takes
+            give_back_from(8 << 20)
         for walker in self.walkers:
             walker.start(batches, self._device)
         try:
             with ExitStack() as stack:
                 stack.enter_context(torch.inference_mode())
                 stack.enter_context(torch.random.fork_rng(devices=[]))
-                if not self.held:
-                    stack.enter_context(tight(max(map(self._limit, self.units.streamed.values()), default=0)))
                 for source in self._sources.values():
-                    stack.enter_context(source.reader)
+                    stack.enter_context(source.reading())
                 for frame in self._every_walked:
                     passed, waiting = self._after_blocks(listener), not self.held or frame in self._parted
                     stack.enter_context(stops(frame.model, self.units.streamed, passed, waiting))
                 (self._hold if self.held else self._walk)(listener, progress)
         finally:
+            give_back_from()
             self.ahead.close()
             if self._uploads is not None:
                 self._uploads.close()
@@ -354,8 +361,8 @@ class Streamed:
         return True
 
     def _groups(self, unit: Unit) -> list[Group]:
-        """Which frames hold a unit together: as many as take no more than the largest does alone, since the unit is
-        read for each group. Where reading waits for a disk, as many as there is room for."""
+        """Which frames hold a unit together: as many as the ``_limit`` allows, since the unit is read for each group.
+        Where reading waits for a disk, as many as there is room for."""
         walked, limit = self._every_walked, self._limit(unit)
         if self.ahead.waits:
             room = self.ahead.room
@@ -363,7 +370,8 @@ class Streamed:
         return grouped(unit, walked, limit)
 
     def _limit(self, unit: Unit) -> int:
-        return max(SMALL, *(frame.bytes(unit) for frame in self._every_walked))
+        """The largest alone; of one that is mapped and takes nothing, half, which is that of a dtype half as wide."""
+        return max(SMALL, *(max(frame.private(unit), frame.bytes(unit) // 2) for frame in self._every_walked))
 
     def _fill_all(self, unit: Unit) -> None:
         self._put(Group(unit, tuple(self._every_walked)), self._made)
@@ -393,12 +401,12 @@ class Streamed:
         if (coming := self._arriving.pop(frame, None)) is not None:
             coming.wait()
 
-    def _made(self, group: Group) -> Filled:
-        """What these frames hold of a unit."""
+    def _made(self, group: Group, mapped: bool = False) -> Filled:
+        """What these frames hold of a unit; ``mapped`` as for ``made``."""
         found: Filled = {}
         with torch.inference_mode():  # also in a thread of its own
             for source, frames in self._by_source(group):
-                found |= made(source, group.unit, frames, self.quantized)
+                found |= made(source, group.unit, frames, self.quantized, mapped)
         return found
 
     def _as_made(self, group: Group) -> int:

@@ -27,9 +27,10 @@ Filled = dict[Frame, dict[str, Tensor]]
 _SET = 8 * 1024**2
 
 
-def made(source: Source, unit: Unit, frames: Sequence[Frame], quantized: Quantized) -> Filled:
+def made(source: Source, unit: Unit, frames: Sequence[Frame], quantized: Quantized, mapped: bool = False) -> Filled:
     """What these frames of the source's hold of a unit. Those of one precision share it, and casts to the same dtype
-    share what they cast.
+    share what they cast. ``mapped``: what they may hold where it lies in its file is held there. It is read all the
+    same, piece by piece: a disk is waited for here and not in a product, and a file that was cut is told.
 
     Raises:
         CorruptCheckpoint: a tensor is missing or of another shape, or a value that is quantised is not finite.
@@ -42,7 +43,7 @@ def made(source: Source, unit: Unit, frames: Sequence[Frame], quantized: Quantiz
     makings = list(each.values())
     single, sets = _parts(source, unit)
     for key, slots in single.items():
-        _single(source, key, slots, makings)
+        _single(source, key, slots, makings, mapped)
     for keys in sets:
         raw = reader.read_all(keys)
         for dtype in dict.fromkeys(making.frame.row.dtype for making in makings):
@@ -68,6 +69,8 @@ def transient(source: Source, unit: Unit, frames: Iterable[Frame]) -> int:
     widest = max(getattr(torch, frame.row.dtype).itemsize for frame in frames)
     most = 0
     for key, slots in single.items():
+        if any(slot.name in frame.mapped for frame in frames for slot in slots):  # of which one is there at a time
+            most = max(most, reader.size([key]))
         chosen = [found for coder in coders for slot in slots if (found := coder.get(slot.name))]
         if not _step(source, key, slots[0], chosen):
             most = max(most, reader.size([key]) + (widest * slots[0].empty.numel() if chosen else 0))
@@ -117,7 +120,7 @@ def _step(source: Source, key: str, slot: Slot, coders: Iterable[tuple[View, Qua
     return max(1, pieces.PIECE * shape[0] // slot.empty.numel())
 
 
-def _single(source: Source, key: str, slots: Sequence[Slot], makings: Iterable[Making]) -> None:
+def _single(source: Source, key: str, slots: Sequence[Slot], makings: Iterable[Making], mapped: bool) -> None:
     """Let all who hold a weight, or codes of it, have it."""
     reader, names = source.reader, [slot.name for slot in slots]
     held, coded = dict[torch.dtype, list[Making]](), list[tuple[torch.dtype, str, Making]]()
@@ -129,6 +132,13 @@ def _single(source: Source, key: str, slots: Sequence[Slot], makings: Iterable[M
             coded.append((dtype, name, making))
     if not held and not coded:
         return
+    own = reader.dtype(key)
+    there = [making for making in held.get(own, ()) if mapped and not making.frame.mapped.isdisjoint(names)]
+    if there and (view := reader.mapped(key)) is not None:
+        for making in there:
+            making.take_as_it_is(dict.fromkeys(names, view))
+        held[own] = [making for making in held[own] if making not in there]
+        held = {dtype: those for dtype, those in held.items() if those}
     coders = [(making.wanted[name][1][0].view, making.wanted[name][2]) for _, name, making in coded]
     if step := _step(source, key, slots[0], coders):
         codes = [

@@ -22,6 +22,7 @@ from qfund.features.compare.request.spec import Spec
 from qfund.models import footprint, inputs, tasks
 from qfund.precisions.caches import kv_of, weights_of
 from qfund.precisions.files import file_names, row_of
+from qfund.stream.held.share import share
 from qfund.stream.streamed import Streamed
 from qfund.stream.walker import NotStreamable, UnknownTail, Walker, Way
 
@@ -81,6 +82,9 @@ def measure_streamed(
     walk = Streamed(found, ways, spec.also, layers, tiles)
     walk.must_fit(budget)
     walk.hold_where_small(min(budget, HELD))
+    noise = [row.of_reference_with(walk.lanes.threads) for row in noise]
+    for walker, row in zip(walk.walkers[len(names) :], noise, strict=True):
+        walker.way = row.way
     outcome = Outcome(rounds.gathered(task, [row.way.name for row in noise], spec.without), noise=tuple(noise))
     outcome.gathered.drift.whole = walk.held
     every, few = walk.walkers, {row.way.name for row in noise}
@@ -170,10 +174,14 @@ def _range(walk: Streamed, walker: Walker, watch: Watch) -> Range | None:
 
 
 class _Timed:
-    """Gives on what it hears, and counts the seconds that it takes to take it in."""
+    """Gives on what it hears, and counts the seconds of the machine's time that it takes to take it in."""
 
     def __init__(self, listener: Gathered) -> None:
-        self._listener, self.seconds = listener, 0.0
+        self._listener, self._taken = listener, list[float]()
+
+    @property
+    def seconds(self) -> float:
+        return sum(self._taken)
 
     def block(self, name: str, way: Way, batch: int, hidden: torch.Tensor) -> None:
         with self._counted():
@@ -193,7 +201,7 @@ class _Timed:
         try:
             yield
         finally:
-            self.seconds += time.perf_counter() - started
+            self._taken.append(share() * (time.perf_counter() - started))  # lanes may be here at once
 
 
 class _Ignore:

@@ -41,9 +41,9 @@ class Streamed:
         walkers: one for each way, in their order.
         units: what is read, run and dropped together.
         ahead: reads those of the next part where that is worth it.
-        held: whether all weights stay in memory instead: then each batch goes through whole models, side by side, before
-            the one after the next; no weight is read or quantised twice, and the hidden states of two batches are all
-            that there is of them. Of ways that run a few batches only, one after the other is in memory.
+        held: whether all weights stay in memory instead: then two batches at most are on their way through whole
+            models, which are side by side, no weight is read or quantised twice, and hidden states are those of two
+            batches. Of ways that run a few batches only, one after the other is in memory.
         reader: of the first way's weights; counts the bytes that were read.
         quantized: makes the codes, and counts what was clipped.
     """

@@ -74,13 +74,13 @@ class Walker:
             and after its output was taken.
         cache: of a way with a rounded cache, what the longest sequence so far takes.
         device: where its forwards run.
-        seconds: that they have taken of this machine's time.
+        seconds: that they have taken of this machine's time; ``spent`` by batch, of those that it went ``through``.
     """
 
     def __init__(self, way: Way, frame: Frame) -> None:
         self.way, self.frame = way, frame
         self.passes: list[list[Pass]] = []
-        self.seconds = 0.0
+        self.seconds, self.spent = 0.0, dict[int, float]()
         self.device = torch.device("cpu")
         self.cache: caches.Sizes | None = None
         self._caches: dict[int, Any] = {}
@@ -93,6 +93,7 @@ class Walker:
     def start(self, batches: Sequence[Arguments], device: torch.device) -> None:
         """Begin with these."""
         self.seconds, self.device, self._batches = 0.0, device, batches[: self.way.batches]
+        self.spent = {}
         self.passes = [[] for _ in self._batches]
 
     def ready(self, batch: int) -> None:
@@ -127,8 +128,10 @@ class Walker:
     def through(self, batch: int) -> None:
         """Let its forwards of a batch go through a model that holds all weights, and so stops nowhere."""
         self.ready(batch)
+        before = self.seconds
         for forward in self.passes[batch]:
             self.step(forward)
+        self.spent[batch] = self.seconds - before
 
     def draws(self, batch: int) -> bool:
         """Whether its forwards of a batch drew random numbers."""

@@ -11,6 +11,7 @@ from greenlet import getcurrent
 
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.progress import Progress
+from qfund.features.compare.measure.batches import Sizes
 from qfund.features.compare.measure.files import File, Files
 from qfund.features.compare.measure.gathered import REFERENCE, Gathered
 from qfund.features.compare.measure.noise import Noise
@@ -97,18 +98,26 @@ def measure_streamed(
         name: rounds.run(name, _run(walk, walker, 0.0, None, files.get(weights_of(names[name]))))
         for name, walker in walkers.items()
     }
+    sizes = Sizes(walk, found, task, rounds.batches, rounds.size, rounds.remembered)
     with ExitStack() as stack:
         for watch in watches.values():
             stack.enter_context(watch)
         for part in rounds:
             walk.walkers = [walker for walker in every if walker.way.name in {REFERENCE, *rounds.running} | few]
-            outcome.gathered.batches = rounds.batches[part]
-            listener = _Timed(outcome.gathered)
-            started = time.perf_counter()
-            walk.run(arguments[part], listener, rounds.progress(progress))
-            took = time.perf_counter() - started
-            for name, walker in walkers.items():
-                seconds[name] += walker.seconds if walker in walk.walkers else 0.0
+            listener, took, running, told = _Timed(outcome.gathered), 0.0, 0.0, 0
+            chunks = sum(len(batch.chunks) for batch in rounds.batches[part])
+            first = max((row.way.batches or 0 for row in noise), default=0) if few else 0
+            for batches in sizes.parts(rounds.batches[part], first):
+                outcome.gathered.batches, own = batches, sum(len(batch.chunks) for batch in batches)
+                shown, started = rounds.progress(progress, told / chunks, own / chunks), time.perf_counter()
+                walk.run([batch.arguments for batch in batches], listener, shown)
+                took, told = took + time.perf_counter() - started, told + own
+                for name, walker in walkers.items():
+                    seconds[name] += walker.seconds if walker in walk.walkers else 0.0
+                running += sum(walker.seconds for walker in walk.walkers)
+                rounds.noise += sum(walker.seconds for walker in walk.walkers if walker.way.name in few)
+                walk.walkers, few = [walker for walker in walk.walkers if walker.way.name not in few], set()
+            rounds.size, outcome.batch = sizes.chosen, sizes.facts
             for name, walker in walkers.items():
                 reached = None
                 if name in watches:
@@ -117,9 +126,9 @@ def measure_streamed(
                 outcome.runs[name] = rounds.run(
                     name, _run(walk, walker, seconds[name], reached, files.get(weights_of(names[name])))
                 )
-            rounds.noise += sum(walker.seconds for walker in walk.walkers if walker.way.name in few)
-            few = set()
-            rounds.over(outcome, took, listener.seconds, sum(walker.seconds for walker in walk.walkers))
+            rounds.over(outcome, took, listener.seconds, running)
+    if rounds.kept:
+        sizes.keep()
     for name, walker in walkers.items():
         if name not in watches and outcome.gathered.of(name).nonfinite:
             reached = _watched(Streamed(found, [walker.way], spec.also, layers, tiles), arguments)

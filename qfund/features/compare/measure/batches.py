@@ -42,6 +42,7 @@ class Size:
 class Sizes:
     """
     Attributes:
+        tried: how many times as long batches are that are measured, ``usual`` among them.
         chosen: None as long as nothing is.
     """
 
@@ -50,14 +51,14 @@ class Sizes:
     ) -> None:
         """``chosen`` is what was begun with; where nothing was, what is ``kept`` of earlier measurements counts."""
         self.walk, self.chosen = walk, chosen
-        self._usual = max(min(TRIED), 1 / walk.lanes.count)
-        self._tried = _possible(walk, task, batches, self._usual) if walk.held else [self._usual]
+        self.usual = max(min(TRIED), 1 / walk.lanes.count)
+        self.tried = _possible(walk, task, batches, self.usual) if walk.held else [self.usual]
         self._most, self._ratios = 0, list[dict[float, float]]()
         forms = {(*part.shape[1:],) for batch in batches for part in batch.arguments.values()}
         rows = sorted(walker.way.row.name for walker in walk.walkers if walker.way.batches is None)
         self._key = ("batches", *place(found), cpu_name(), *rows, repr(sorted(forms)), str(walk.lanes.count))
         self._long = 2 * _TURNS * self._turn <= len(batches)
-        if kept and chosen is None and len(self._tried) > 1:
+        if kept and chosen is None and len(self.tried) > 1:
             self._remember()
 
     def parts(self, batches: Sequence[Batch], noise: int) -> Iterator[list[Batch]]:
@@ -75,8 +76,8 @@ class Sizes:
             run, places = list(first), list[dict[float, range]]()
             for turn in range(turns):
                 places.append({})
-                for place_, times in enumerate(self._tried):
-                    start = (turn * len(self._tried) + place_) * self._unit
+                for place_, times in enumerate(self.tried):
+                    start = (turn * len(self.tried) + place_) * self._unit
                     part = regrouped(rest[start : start + self._unit], times)
                     places[-1][times] = range(len(run), len(run) + len(part))
                     run += part
@@ -96,20 +97,20 @@ class Sizes:
     @property
     def _unit(self) -> int:
         """Batches, as they came, that each size takes in a turn."""
-        return max(2, int(max(self._tried)))
+        return max(2, int(max(self.tried)))
 
     @property
     def _turn(self) -> int:
         """Batches, as they came, of a turn."""
-        return len(self._tried) * self._unit
+        return len(self.tried) * self._unit
 
     def _turns_in(self, batches: Sequence[Batch]) -> int:
         """How many turns are taken in these."""
-        measuring = self.chosen is None and self._long and len(self._tried) > 1
+        measuring = self.chosen is None and self._long and len(self.tried) > 1
         return min(_TURNS - len(self._ratios), len(batches) // self._turn) if measuring else 0
 
     def _sized(self, batches: Sequence[Batch]) -> list[Batch]:
-        return regrouped(batches, self.chosen.times if self.chosen else self._usual)
+        return regrouped(batches, self.chosen.times if self.chosen else self.usual)
 
     def _noted(self, batches: list[Batch]) -> list[Batch]:
         self._most = max(len(batch.chunks) for batch in batches[-2:])
@@ -123,12 +124,12 @@ class Sizes:
             return sum(walker.spent[batch] for walker in walkers for batch in part)
 
         for turn in turns:
-            usual = seconds(turn[self._usual])
+            usual = seconds(turn[self.usual])
             self._ratios.append({times: seconds(part) / usual for times, part in turn.items()})
         if len(self._ratios) == _TURNS:
-            middle = {times: statistics.median(turn[times] for turn in self._ratios) for times in self._tried}
+            middle = {times: statistics.median(turn[times] for turn in self._ratios) for times in self.tried}
             best = min(middle, key=middle.__getitem__)
-            self.chosen = Size(best if middle[best] < _FASTER else self._usual, True)
+            self.chosen = Size(best if middle[best] < _FASTER else self.usual, True)
 
     def keep(self) -> None:
         """For whoever compares these models here again."""
@@ -138,7 +139,7 @@ class Sizes:
     def _remember(self) -> None:
         kept = disk()
         found = kept.read(self._key) if kept.limit else None
-        times = next((times for times in self._tried if found and found[1].get("times") == str(times)), None)
+        times = next((times for times in self.tried if found and found[1].get("times") == str(times)), None)
         self.chosen = None if times is None else Size(times, True)
 
 

@@ -76,13 +76,13 @@ class Sizes:
             run, places = list(first), list[dict[float, range]]()
             for turn in range(turns):
                 places.append({})
-                for place_, times in enumerate(self.tried):
-                    start = (turn * len(self.tried) + place_) * self._unit
+                for number, times in enumerate(self.tried):
+                    start = (turn * len(self.tried) + number) * self._unit
                     part = regrouped(rest[start : start + self._unit], times)
                     places[-1][times] = range(len(run), len(run) + len(part))
                     run += part
             yield self._noted(run)
-            self._learn(places)
+            self._learn(run, places)
             first, rest = [], rest[turns * self._turn :]
         if left := [*first, *self._sized(rest)]:
             yield self._noted(left)
@@ -116,12 +116,14 @@ class Sizes:
         self._most = max(len(batch.chunks) for batch in batches[-2:])
         return batches
 
-    def _learn(self, turns: list[dict[float, range]]) -> None:
+    def _learn(self, run: Sequence[Batch], turns: list[dict[float, range]]) -> None:
         """By the seconds of forwards, as a ratio within a turn: what happens beside is fair to all sizes."""
         walkers = [walker for walker in self.walk.walkers if walker.way.batches is None]
 
         def seconds(part: range) -> float:
-            return sum(walker.spent[batch] for walker in walkers for batch in part)
+            """Of a token."""
+            tokens = sum(run[batch].arguments["input_ids"].numel() for batch in part)
+            return sum(walker.spent[batch] for walker in walkers for batch in part) / tokens
 
         for turn in turns:
             usual = seconds(turn[self.usual])

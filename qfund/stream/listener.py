@@ -11,6 +11,9 @@ from qfund.stream.walker import Way
 class Listener(Protocol):
     """Whoever takes in what the models give. The first way comes first, at every block and in every mapping.
 
+    Where all weights stay in memory, ways are side by side in several threads: blocks of several ways may come at once,
+    and those of a batch before the last ones of the batch before; outputs come one batch after the other.
+
     Where a way runs the examples of a batch singly, a list with one output an example stands for its output.
     """
 

@@ -20,6 +20,7 @@ class Pass(greenlet):
         at: the unit before which it waits; None before its start and after its end.
         call: what the unit is called with: positional and named arguments.
         output: what the model gave, after the end.
+        drew: whether it drew random numbers.
     """
 
     def __init__(self, forward: Callable[[], Any], batch: int, way: Any) -> None:
@@ -28,6 +29,7 @@ class Pass(greenlet):
         self.at: Unit | None = None
         self.call: Call = ((), {})
         self.output: Any = None
+        self.drew = False
         self._forward = forward
         # A model that draws random numbers even in evaluation (ViT-MAE's mask) draws the same in every precision.
         self._random = torch.Generator().manual_seed(0).get_state()
@@ -39,7 +41,9 @@ class Pass(greenlet):
         """
         torch.set_rng_state(self._random)
         self.switch(call)
-        self._random = torch.get_rng_state()
+        after = torch.get_rng_state()
+        self.drew = self.drew or not torch.equal(after, self._random)
+        self._random = after
 
     def leave(self) -> None:
         """End it where it is."""

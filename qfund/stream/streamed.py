@@ -23,6 +23,8 @@ from qfund.stream.disk import Disk
 from qfund.stream.filling import Filled, made, transient
 from qfund.stream.frame import Frame, Slot
 from qfund.stream.groups import SMALL, Group, grouped, held
+from qfund.stream.held.lanes import Lanes, SideBySide
+from qfund.stream.held.sharing import alike, parted, waits
 from qfund.stream.listener import Listener
 from qfund.stream.passes import Pass, stops
 from qfund.stream.quantized import Quantized
@@ -39,9 +41,9 @@ class Streamed:
         walkers: one for each way, in their order.
         units: what is read, run and dropped together.
         ahead: reads those of the next part where that is worth it.
-        held: whether all weights stay in memory instead: then each batch goes through the whole model before the next,
-            no weight is read or quantised twice, and the hidden states of one batch are all that there is of them. Of
-            ways that run a few batches only, one after the other is in memory.
+        held: whether all weights stay in memory instead: then two batches at most are on their way through whole
+            models, which are side by side, no weight is read or quantised twice, and hidden states are those of two
+            batches. Of ways that run a few batches only, one after the other is in memory.
         reader: of the first way's weights; counts the bytes that were read.
         quantized: makes the codes, and counts what was clipped.
     """
@@ -156,14 +158,17 @@ class Streamed:
             give_back_from(8 << 20)
         for walker in self.walkers:
             walker.start(batches, self._device)
+            for batch in () if self.held else range(len(walker.passes)):
+                walker.ready(batch)
         try:
             with ExitStack() as stack:
                 stack.enter_context(torch.inference_mode())
                 stack.enter_context(torch.random.fork_rng(devices=[]))
                 for source in self._sources.values():
                     stack.enter_context(source.reading())
+                apart = parted(self.walkers)
                 for frame in self._every_walked:
-                    passed, waiting = self._after_blocks(listener), not self.held or frame in self._parted
+                    passed, waiting = self._after_blocks(listener), not self.held or frame in apart
                     stack.enter_context(stops(frame.model, self.units.streamed, passed, waiting))
                 (self._hold if self.held else self._walk)(listener, progress)
         finally:
@@ -211,47 +216,58 @@ class Streamed:
     def _hold(self, listener: Listener, progress: Progress) -> None:
         first, every = self.walkers[0].way.name, self.walkers
         together = [walker for walker in every if walker.way.batches is None]
-        begun_with = [walker for walker in every if walker in together or not _waits(walker, together)]
+        begun_with = [walker for walker in every if walker in together or not waits(walker, together)]
         if not self._full.issuperset(walker.frame for walker in begun_with):
             progress("reading the weights", 0.0)
             self._fill_whole(begun_with)
         count = len(self.walkers[0].passes)
-        for batch in range(count):
+        alone = max((len(walker.passes) for walker in every if walker not in together), default=0)
+        lanes, last = self.lanes, dict[str, Any]()
+
+        def told(batch: int) -> None:
             progress(f"running batch {batch + 1} of {count}", batch / count)
-            for walker in together:
-                walker.through(batch)
+
+        def taken(batch: int) -> None:
             outputs = self._outputs(batch, together)
             listener.output(batch, outputs)
-            outputs = {first: outputs[first]}
+            last.update({first: outputs[first]} if batch < alone else {})
             if batch % _TRIMMED == _TRIMMED - 1:
                 give_back()
+
+        for batch in range(alone):
+            SideBySide(together, range(batch, batch + 1), lanes, taken).run(told)
             for walker in every:
                 if walker not in together and batch < len(walker.passes):
-                    if walker.frame in self._parted:
-                        self._part_by_part(walker, batch)
-                    else:
-                        self._fill_whole([walker])
-                        walker.through(batch)
-                    listener.output(batch, outputs | self._outputs(batch, [walker]))
+                    with lanes.threaded():
+                        self._alone(walker, batch)
+                    listener.output(batch, last | self._outputs(batch, [walker]))
                     if walker.frame not in {other.frame for other in together}:
                         self._empty(walker.frame)
                     give_back(sum(map(walker.frame.bytes, self._every_unit)))
+            last.clear()
+        SideBySide(together, range(alone, count), lanes, taken).run(told)
 
     @property
-    def _parted(self) -> set[Frame]:
-        """Where all else stays in memory, those of ways that run a few batches only, with weights that no other holds:
-        one part of these is there at a time."""
-        whole = [walker for walker in self.walkers if walker.way.batches is None]
-        few = [walker.frame for walker in self.walkers if walker not in whole and _waits(walker, whole)]
-        return {frame for frame in few if not any(_alike(frame, walker.frame) for walker in whole)}
+    def lanes(self) -> Lanes:
+        """In which the models of the next run that go through all batches are side by side, where all weights are
+        held."""
+        models = sum(walker.way.batches is None for walker in self.walkers) if self.held else 1
+        return Lanes.of(models, self._device)
+
+    def _alone(self, walker: Walker, batch: int) -> None:
+        """Let the forwards of a batch of a way that runs a few go through."""
+        if walker.frame in parted(self.walkers):
+            self._part_by_part(walker, batch)
+        else:
+            self._fill_whole([walker])
+            walker.through(batch)
 
     def _part_by_part(self, walker: Walker, batch: int) -> None:
         """Let the forwards of a batch go through a model of which one part is in memory at a time."""
         every, self.walkers = self.walkers, [walker]
         try:
             self._fill_all(self.units.resident)
-            for forward in walker.passes[batch]:
-                walker.step(forward)
+            walker.through(batch)
             while unit := next((forward.at for forward in walker.passes[batch] if forward.at), None):
                 self._through(unit)
         finally:
@@ -261,7 +277,7 @@ class Streamed:
     def _fill_whole(self, walkers: list[Walker]) -> None:
         """Let the frames of these hold all of their weights; where another one holds the same, those very tensors."""
         for walker in walkers:
-            twin = next((frame for frame in self._full if _alike(frame, walker.frame)), None)
+            twin = next((frame for frame in self._full if alike(frame, walker.frame)), None)
             if twin is not None and walker.frame not in self._full:
                 for name, slot in walker.frame.every_slot.items():
                     slot.put(twin.every_slot[name].tensor)
@@ -465,20 +481,6 @@ class Streamed:
             return False
         weight = next(slot for slot in self._any.slots(unit) if slot.key == "weight")
         return weight.empty.numel() > head.WHOLE and not any(frame.quantized(unit) for frame in self._every_walked)
-
-
-def _alike(one: Frame, other: Frame) -> bool:
-    """Whether two frames hold the same weights: they differ in their attention at most."""
-    return one.checkpoint.id == other.checkpoint.id and one.row == other.row
-
-
-def _waits(walker: Walker, before: Iterable[Walker]) -> bool:
-    """Whether its weights can come after those of others: what loads a dtype holds none of it in the end."""
-    frames = [other.frame for other in before]
-    return any(_alike(frame, walker.frame) for frame in frames) or all(
-        frame.row.dtype != walker.frame.row.dtype or frame.checkpoint.id != walker.frame.checkpoint.id
-        for frame in frames
-    )
 
 
 #: After so many batches what they left is given back: after each it takes 4 % of the time, never lets the heap grow by

@@ -18,6 +18,7 @@ from qfund.models.forward import arguments, arithmetic
 from qfund.precisions.caches import waits
 from qfund.precisions.precision import Precision
 from qfund.stream.frame import Frame
+from qfund.stream.held.share import share
 from qfund.stream.passes import Call, Pass
 from qfund.stream.units import Unit
 
@@ -69,36 +70,43 @@ class Way:
 class Walker:
     """
     Attributes:
-        passes: the forwards of each batch: one, one an example, or one a piece of the text.
+        passes: the forwards of each batch: one, one an example, or one a piece of the text; none before it is ``ready``
+            and after its output was taken.
         cache: of a way with a rounded cache, what the longest sequence so far takes.
         device: where its forwards run.
-        seconds: that they have taken.
+        seconds: that they have taken of this machine's time; ``spent`` by batch, of those that it went ``through``.
     """
 
     def __init__(self, way: Way, frame: Frame) -> None:
         self.way, self.frame = way, frame
         self.passes: list[list[Pass]] = []
-        self.seconds = 0.0
+        self.seconds, self.spent = 0.0, dict[int, float]()
         self.device = torch.device("cpu")
         self.cache: caches.Sizes | None = None
-        self._caches: list[Any] = []
+        self._caches: dict[int, Any] = {}
+        self._batches: Sequence[Arguments] = ()
 
     @property
     def every_pass(self) -> list[Pass]:
         return [forward for parts in self.passes for forward in parts]
 
     def start(self, batches: Sequence[Arguments], device: torch.device) -> None:
-        """Make its forwards."""
-        self.seconds, self.device = 0.0, device
-        self.passes = [self._passes(batch, number, device) for number, batch in enumerate(batches[: self.way.batches])]
+        """Begin with these."""
+        self.seconds, self.device, self._batches = 0.0, device, batches[: self.way.batches]
+        self.spent = {}
+        self.passes = [[] for _ in self._batches]
+
+    def ready(self, batch: int) -> None:
+        """Make its forwards of a batch: a thread runs none but those that it makes."""
+        self.passes[batch] = self._passes(self._batches[batch], batch, self.device)
 
     def leave(self) -> None:
         """End its forwards where they are."""
         for forward in self.every_pass:
             forward.leave()
-        found = map(caches.sizes, self._caches)
-        self.cache = max((self.cache, *found) if self.cache else found, default=None)
-        self.passes, self._caches = [], []
+        for number in list(self._caches):
+            self._count_cache(number)
+        self.passes, self._batches = [], ()
 
     def step(self, forward: Pass, call: Call | None = None) -> None:
         """Let a forward go on to its next stop.
@@ -119,8 +127,15 @@ class Walker:
 
     def through(self, batch: int) -> None:
         """Let its forwards of a batch go through a model that holds all weights, and so stops nowhere."""
+        self.ready(batch)
+        before = self.seconds
         for forward in self.passes[batch]:
             self.step(forward)
+        self.spent[batch] = self.seconds - before
+
+    def draws(self, batch: int) -> bool:
+        """Whether its forwards of a batch drew random numbers."""
+        return any(forward.drew for forward in self.passes[batch])
 
     def answer(self, forward: Pass, unit: Unit, output: Tensor) -> None:
         """Let a forward go on from a linear layer that gives ``output`` without being run.
@@ -152,16 +167,21 @@ class Walker:
                 yield
                 wait_for(self.device)
             finally:
-                self.seconds += time.perf_counter() - started
+                self.seconds += share() * (time.perf_counter() - started)
                 if self.way.threads:
                     torch.set_num_threads(threads)
 
     def output(self, batch: int) -> Any:
         """What the forwards of a batch gave, which is let go here."""
         outputs = [forward.output for forward in self.passes[batch]]
-        for forward in self.passes[batch]:
-            forward.output = None
+        self.passes[batch] = []
+        self._count_cache(batch)
         return outputs if self.way.singly else reading.joined(outputs)
+
+    def _count_cache(self, batch: int) -> None:
+        if (cache := self._caches.pop(batch, None)) is not None:
+            found = caches.sizes(cache)
+            self.cache = max(self.cache, found) if self.cache else found
 
     def given(self) -> list[list[Tensor]]:
         """What the unit before which all forwards wait is given, batch by batch."""
@@ -173,7 +193,7 @@ class Walker:
         if self.way.kv:
             with about(self.way.name):
                 cache, given = reading.rounded(model.config, given[0], self.way.kv)
-            self._caches.append(cache)
+            self._caches[number] = cache
         return [Pass(lambda part=part: model(**part), number, self.way) for part in given]  # type: ignore[misc]
 
 

@@ -37,6 +37,7 @@ from qfund.precisions.quantizers.quantizer import quantizer_of
 from qfund.precisions.table import PRECISIONS
 from qfund.stream import head, reader, units
 from qfund.stream.disk import Disk
+from qfund.stream.held.lanes import Lanes
 from qfund.stream.quantized import Quantized
 from qfund.stream.streamed import Streamed
 from qfund.stream.units import BLOCK, EMBEDDING, HEAD
@@ -159,9 +160,10 @@ def test_weights_that_stay_are_read_once_and_give_what_a_walk_gives(name: str, e
     found, batches = opened(name)
     asked = ways(found, ROWS)
     walked, walked_heard, held, heard = Streamed(found, asked), Heard(), Streamed(found, asked), Heard()
-    walked.run(batches, walked_heard)
     held.hold_where_small(1 << 30)
     assert held.held
+    with held.lanes.threaded():
+        walked.run(batches, walked_heard)
     held.run(batches[:1], heard)
     read = held.reader.bytes_read
     held.walkers = held.walkers[:-1]  # a candidate that has left
@@ -585,6 +587,7 @@ def timeless(report: Report) -> Report:
     return replace(report, results=tuple(replace(row, forward_seconds=0.0) for row in report.results))
 
 
+@Lanes(1, 1).threaded()  # with more, models in memory are side by side, a part of the threads each
 def test_streamed_and_whole_measure_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = Spec(str(checkpoints.folder("qwen3")), precisions=("bf16", "int4", "nf4"), text=TEXT)
     walked = timeless(compare(spec))

@@ -29,7 +29,7 @@ from qfund.models.inputs.tokenizer import (
 from qfund.models.tasks import Task
 from qfund.models.vocabulary import must_have_its_vocabulary
 
-_BATCH_TOKENS = 1024  # more at once gains a tenth at best, and takes more memory: docs/performance.md
+_BATCH_TOKENS = 1024  # ``features.compare.measure.batches`` tries others where models stay in memory
 _BATCH_LOGITS = 32 * 1024**2  # elements of one batch's logits
 
 _MASKED_EVERY = 7  # a masked model predicts every 7th token: about 15 %, as in its training

@@ -6,6 +6,7 @@ from qfund.features.compare.measure import streamed
 from qfund.features.compare.measure.compare import compare
 from qfund.features.compare.request.spec import Spec
 from qfund.stream import streamed as walks
+from qfund.stream.held.lanes import Lanes
 from qfund.stream.walker import Walker
 from tests.tiny.checkpoints import folder
 
@@ -13,6 +14,7 @@ TEXT = "one two three four five six seven eight nine ten eleven twelve " * 6
 
 
 @pytest.mark.parametrize("name", ["llama", "bert-masked", "bert-classifier", "bert-encoder"])
+@Lanes(1, 1).threaded()  # with more, models in memory are side by side, a part of the threads each
 def test_it_is_what_a_walk_over_the_weights_gives(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = Spec(str(folder(name)), precisions=("bf16", "int8", "fp64"), text=TEXT, context=16, max_tokens=96)
     at_once: list[int] = []

@@ -15,6 +15,7 @@ from qfund.features.layers.measure.swapped import swaps
 from qfund.features.layers.request.recipe import RecipeRequest, document
 from qfund.features.layers.request.swaps import SwapsRequest
 from qfund.precisions import recipes
+from qfund.stream.held.lanes import Lanes
 from tests.tiny.checkpoints import TEXT, folder
 
 UP, DOWN = "model.layers.0.mlp.up_proj", "model.layers.1.mlp.down_proj"
@@ -68,6 +69,7 @@ def test_only_what_it_names_is_converted(tmp_path: Path) -> None:
     assert {name: count for name, (count, _) in row.file.types.items()} == {"INT4 g32": 1, "INT8 weight-only": 1}
 
 
+@Lanes(1, 1).threaded()  # with more, models in memory are side by side, a part of the threads each
 def test_whole_models_give_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path, {UP: "int4", DOWN: "nf4"})
     streamed = compare(asked(path)).results
@@ -93,6 +95,7 @@ def test_layout_of_the_file_does_not_matter(tmp_path: Path) -> None:
     assert first.id == again.id
 
 
+@Lanes(1, 1).threaded()
 def test_what_it_costs_is_what_the_swaps_cost(tmp_path: Path) -> None:
     """Which are measured in another way: modules borrowed from a second model."""
     text = {"text": TEXT, "context": 16, "max_tokens": 64}

@@ -66,6 +66,7 @@ class Course:
         after = self._after if isinstance(self.progress, Sharing) or self.races else None
         begun = self._rest.begun() if self._goes_on else None
         self.rounds = Rounds(batches, spec.candidates, after, begun)
+        self.rounds.remembered, self.rounds.kept = self._goes_on, self._keeps
         if any(PRECISIONS[name].family == STORED for name in spec.precisions):
             why = "what is quantised already is loaded as its library does it"
         else:

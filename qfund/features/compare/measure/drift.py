@@ -43,7 +43,8 @@ class Drift:
 
     def done(self, batch: int) -> None:
         self._reference.pop(batch, None)
-        self._seen.clear()
+        for key in [key for key in self._seen if key[1] == batch]:
+            del self._seen[key]
 
     def candidate(self, name: str, block: str, batch: int, hidden: Tensor) -> None:
         held, place = self._reference.get(batch, []), 0

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from qfund.checkpoints.checkpoint import Checkpoint
+from qfund.features.compare.measure.batches import Size
 from qfund.features.compare.measure.drift import Sums
 from qfund.features.compare.measure.files import Files
 from qfund.features.compare.measure.gathered import REFERENCE, Gathered
@@ -51,18 +52,20 @@ class _Notes:
     planned: int = 0
     open: tuple[str, ...] = ()
     total: int = 0
+    size: Size | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
     """How far a comparison is: after ``done`` batches; ``left`` says after how many a candidate was decided, or left
-    ``open``. ``looks`` of ``planned`` are over."""
+    ``open``. ``looks`` of ``planned`` are over. ``size`` is that of batches, once it is chosen."""
 
     done: int
     left: dict[str, int]
     looks: dict[str, int]
     planned: int
     open: tuple[str, ...]
+    size: Size | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,7 @@ class Rest:
             return None
         if notes.open and len(self._digests) > notes.total:
             return None
-        at = Place(done, notes.left, notes.looks, notes.planned, notes.open)
+        at = Place(done, notes.left, notes.looks, notes.planned, notes.open, notes.size)
         return Begun(at, notes.runs, notes, found[0])
 
     def keep(
@@ -157,6 +160,7 @@ class Rest:
             planned=at.planned,
             open=at.open,
             total=len(self._digests),
+            size=at.size,
         )
         self._disk.write(self._key, tensors, {"state": msgspec.json.encode(notes).decode()})
 

@@ -1,7 +1,7 @@
 """The reference run in other ways that should change nothing: how large a difference that means nothing is."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -26,6 +26,10 @@ class Noise:
     meaning: str
     way: Way
 
+    def of_reference_with(self, threads: int) -> "Noise":
+        """The same beside a reference that computes with so many threads."""
+        return self if self.way.threads is None else _threads(self.way, threads)
+
 
 def ways(
     reference: str, found: Checkpoint, batches: Sequence[Batch], read: Checkpoint | None = None
@@ -33,15 +37,8 @@ def ways(
     """What can be varied for this model and input; ``read`` is the checkpoint of a reference that is a file."""
     row = row_of(reference)
     count = _few(batches)
-    threads = torch.get_num_threads()
-    other = 1 if threads > 1 else 2
-    varied = [
-        Noise(
-            "threads",
-            f"with {other} thread{'s' * (other > 1)} instead of {threads}",
-            Way("noise:threads", row, threads=other, batches=count, checkpoint=read),
-        )
-    ]
+    way = Way("noise:threads", row, threads=1, batches=count, checkpoint=read)
+    varied = [_threads(way, torch.get_num_threads())]
     if any(len(batch.chunks) > 1 for batch in batches[:count]):
         way = Way("noise:batch", row, singly=True, batches=count, checkpoint=read)
         varied.append(Noise("batch", "each example by itself instead of in batches", way))
@@ -52,6 +49,13 @@ def ways(
         way = Way("noise:fp64", PRECISIONS["fp64"], batches=count, checkpoint=read)
         varied.append(Noise("fp64", f"{row.label} beside the same weights computed in FP64", way))
     return tuple(varied)
+
+
+def _threads(way: Way, usual: int) -> Noise:
+    """``usual``: the reference's number of threads."""
+    other = 1 if usual > 1 else max(2, torch.get_num_threads())
+    what = f"with {other} thread{'s' * (other > 1)} instead of {usual}"
+    return Noise("threads", what, replace(way, threads=other))
 
 
 def _fused(found: Checkpoint) -> bool:

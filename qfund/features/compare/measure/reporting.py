@@ -95,6 +95,7 @@ class Reporting:
             planned=None if whole else course.prepared.facts.tokens,
             partial=going_on,
             costs=_costs(outcome, course, seconds, place) if outcome.whole is None and prepared.facts.tokens else None,
+            batch=outcome.batch,
         )
 
 

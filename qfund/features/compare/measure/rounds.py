@@ -33,6 +33,8 @@ class Rounds:
             the start; ``open`` are those that left undecided, since the rest would hardly decide.
         reading: seconds that went into reading weights, in so many ``walks`` over them; ``comparing`` those of the
             statistics, ``noise`` those of the reference's noise, ``spent`` all of them and forwards.
+        size: of the batches that models in memory take, once it is chosen; whether one is ``remembered`` that was
+            measured before, and a new one is ``kept``.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Rounds:
     ) -> None:
         """``after`` None takes everything in one round."""
         self.batches, self.names, self._after, self._begun = batches, names, after, begun
+        self.remembered = self.kept = False
         self.begin()
 
     def begin(self) -> None:
@@ -50,6 +53,7 @@ class Rounds:
         self.left, self.looks, self.planned, self.open = dict(at.left), dict(at.looks), at.planned, list(at.open)
         self.running = [name for name in self.names if name not in self.left]
         self.reading, self.comparing, self.noise, self.spent, self.walks = 0.0, 0.0, 0.0, 0.0, 0
+        self.size = at.size
 
     def at_once(self) -> None:
         """All of it, from the start, and in one round."""
@@ -59,7 +63,7 @@ class Rounds:
     def at(self, leaving: Collection[str]) -> Place:
         """Where it is, once these have left."""
         left = self.left | dict.fromkeys(leaving, self.done)
-        return Place(self.done, left, dict(self.looks), self.planned, tuple(self.open))
+        return Place(self.done, left, dict(self.looks), self.planned, tuple(self.open), self.size)
 
     def gathered(self, task: Task, more: Sequence[str] = (), without: Sequence[str] = ()) -> Gathered:
         """What was gathered before, to be gone on with."""
@@ -93,12 +97,12 @@ class Rounds:
             self.left |= dict.fromkeys(self._after(self, outcome), self.done)
             self.running = [name for name in self.running if name not in self.left]
 
-    def progress(self, whole: Progress) -> Progress:
-        """Of the round that comes next, as a part of the whole."""
+    def progress(self, whole: Progress, before: float = 0.0, part: float = 1.0) -> Progress:
+        """Of the round that comes next, or a ``part`` of it after what came ``before``, as a part of the whole."""
         first, end, total = self.done, self.end, len(self.batches)
 
         def told(phase: str, share: float) -> None:
-            whole(phase, (first + share * (end - first)) / total)
+            whole(phase, (first + (before + part * share) * (end - first)) / total)
 
         return told
 

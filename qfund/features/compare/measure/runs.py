@@ -6,7 +6,7 @@ from qfund.core.tensors import LeftModule
 from qfund.features.compare.measure.files import File
 from qfund.features.compare.measure.gathered import Gathered
 from qfund.features.compare.measure.noise import Noise
-from qfund.features.compare.request.report import Range
+from qfund.features.compare.request.report import BatchFacts, Range
 from qfund.models.decoding.cache import Sizes
 from qfund.models.footprint import Footprint
 
@@ -37,12 +37,14 @@ class Earlier:
 
 @dataclass(slots=True)
 class Outcome:
-    """``runs``: by precision, and the reference under ``REFERENCE``. ``whole`` says why models were loaded whole."""
+    """``runs``: by precision, and the reference under ``REFERENCE``. ``whole`` says why models were loaded whole, and
+    ``batch`` how texts went through models in memory."""
 
     gathered: Gathered
     runs: dict[str, Run] = field(default_factory=dict)
     noise: tuple[Noise, ...] = ()
     whole: str | None = None
+    batch: BatchFacts | None = None
 
 
 def earlier(run: Run) -> Earlier:

@@ -11,6 +11,7 @@ from greenlet import getcurrent
 
 from qfund.checkpoints.checkpoint import Checkpoint
 from qfund.core.progress import Progress
+from qfund.features.compare.measure.batches import Sizes
 from qfund.features.compare.measure.files import File, Files
 from qfund.features.compare.measure.gathered import REFERENCE, Gathered
 from qfund.features.compare.measure.noise import Noise
@@ -22,6 +23,7 @@ from qfund.features.compare.request.spec import Spec
 from qfund.models import footprint, inputs, tasks
 from qfund.precisions.caches import kv_of, weights_of
 from qfund.precisions.files import file_names, row_of
+from qfund.stream.held.share import share
 from qfund.stream.streamed import Streamed
 from qfund.stream.walker import NotStreamable, UnknownTail, Walker, Way
 
@@ -81,6 +83,9 @@ def measure_streamed(
     walk = Streamed(found, ways, spec.also, layers, tiles)
     walk.must_fit(budget)
     walk.hold_where_small(min(budget, HELD))
+    noise = [row.of_reference_with(walk.lanes.threads) for row in noise]
+    for walker, row in zip(walk.walkers[len(names) :], noise, strict=True):
+        walker.way = row.way
     outcome = Outcome(rounds.gathered(task, [row.way.name for row in noise], spec.without), noise=tuple(noise))
     outcome.gathered.drift.whole = walk.held
     every, few = walk.walkers, {row.way.name for row in noise}
@@ -93,18 +98,26 @@ def measure_streamed(
         name: rounds.run(name, _run(walk, walker, 0.0, None, files.get(weights_of(names[name]))))
         for name, walker in walkers.items()
     }
+    sizes = Sizes(walk, found, task, rounds.batches, rounds.size, rounds.remembered)
     with ExitStack() as stack:
         for watch in watches.values():
             stack.enter_context(watch)
         for part in rounds:
             walk.walkers = [walker for walker in every if walker.way.name in {REFERENCE, *rounds.running} | few]
-            outcome.gathered.batches = rounds.batches[part]
-            listener = _Timed(outcome.gathered)
-            started = time.perf_counter()
-            walk.run(arguments[part], listener, rounds.progress(progress))
-            took = time.perf_counter() - started
-            for name, walker in walkers.items():
-                seconds[name] += walker.seconds if walker in walk.walkers else 0.0
+            listener, took, running, told = _Timed(outcome.gathered), 0.0, 0.0, 0
+            chunks = sum(len(batch.chunks) for batch in rounds.batches[part])
+            first = max((row.way.batches or 0 for row in noise), default=0) if few else 0
+            for batches in sizes.parts(rounds.batches[part], first):
+                outcome.gathered.batches, own = batches, sum(len(batch.chunks) for batch in batches)
+                shown, started = rounds.progress(progress, told / chunks, own / chunks), time.perf_counter()
+                walk.run([batch.arguments for batch in batches], listener, shown)
+                took, told = took + time.perf_counter() - started, told + own
+                for name, walker in walkers.items():
+                    seconds[name] += walker.seconds if walker in walk.walkers else 0.0
+                running += sum(walker.seconds for walker in walk.walkers)
+                rounds.noise += sum(walker.seconds for walker in walk.walkers if walker.way.name in few)
+                walk.walkers, few = [walker for walker in walk.walkers if walker.way.name not in few], set()
+            rounds.size, outcome.batch = sizes.chosen, sizes.facts
             for name, walker in walkers.items():
                 reached = None
                 if name in watches:
@@ -113,9 +126,9 @@ def measure_streamed(
                 outcome.runs[name] = rounds.run(
                     name, _run(walk, walker, seconds[name], reached, files.get(weights_of(names[name])))
                 )
-            rounds.noise += sum(walker.seconds for walker in walk.walkers if walker.way.name in few)
-            few = set()
-            rounds.over(outcome, took, listener.seconds, sum(walker.seconds for walker in walk.walkers))
+            rounds.over(outcome, took, listener.seconds, running)
+    if rounds.kept:
+        sizes.keep()
     for name, walker in walkers.items():
         if name not in watches and outcome.gathered.of(name).nonfinite:
             reached = _watched(Streamed(found, [walker.way], spec.also, layers, tiles), arguments)
@@ -170,10 +183,14 @@ def _range(walk: Streamed, walker: Walker, watch: Watch) -> Range | None:
 
 
 class _Timed:
-    """Gives on what it hears, and counts the seconds that it takes to take it in."""
+    """Gives on what it hears, and counts the seconds of the machine's time that it takes to take it in."""
 
     def __init__(self, listener: Gathered) -> None:
-        self._listener, self.seconds = listener, 0.0
+        self._listener, self._taken = listener, list[float]()
+
+    @property
+    def seconds(self) -> float:
+        return sum(self._taken)
 
     def block(self, name: str, way: Way, batch: int, hidden: torch.Tensor) -> None:
         with self._counted():
@@ -193,7 +210,7 @@ class _Timed:
         try:
             yield
         finally:
-            self.seconds += time.perf_counter() - started
+            self._taken.append(share() * (time.perf_counter() - started))  # lanes may be here at once
 
 
 class _Ignore:

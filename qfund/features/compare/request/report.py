@@ -154,6 +154,17 @@ class CacheFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchFacts:
+    """So many ``chunks`` went through a model at once, so many models side by side in ``lanes``. ``measured``: some
+    sizes were tried for these models on this machine, and this is the fastest, or the usual one where none is by 3 %.
+    """
+
+    chunks: int
+    lanes: int
+    measured: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PrecisionResult:
     """One precision of one model on one input.
 
@@ -271,6 +282,7 @@ class Report:
 
     ``input`` is what was read. ``planned`` is how many tokens there would have been, where it is fewer; ``partial``
     says that it was stopped there or goes on, otherwise everything was decided. ``costs``: what the time went into.
+    ``batch``: how texts went through models in memory, where that depends on the machine.
     """
 
     schema: int
@@ -290,6 +302,7 @@ class Report:
     planned: int | None = None
     partial: bool = False
     costs: Costs | None = None
+    batch: BatchFacts | None = None
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""

@@ -34,6 +34,7 @@ def provenance(report: Report) -> str:
         f"{report.model.architecture}, {count_text(report.model.parameters)} parameters, {report.model.task}",
         *stored_phrase(report),
         input_phrase(report),
+        *batch_phrase(report),
         *(f"{name} {version}" for name, version in ({"qfund": report.qfund} | environment.versions).items()),
         f"Python {environment.python}",
         f"{environment.cpu if environment.device == 'cpu' else environment.device}, "
@@ -81,6 +82,14 @@ def input_phrase(report: Report) -> str:
     size = f"of {'' if half else 'up to '}{facts.context}"
     how = ", the second half of each scored" if half else f", one every {plural(stride, 'token')}" if stride else ""
     return f"{own} of {plural(facts.tokens, 'token')} in {plural(facts.chunks, 'chunk')} {size}{how}"
+
+
+def batch_phrase(report: Report) -> list[str]:
+    """``4 chunks at once (measured), two models side by side``; nothing where that is the same on every machine."""
+    if (found := report.batch) is None:
+        return []
+    beside = [f"{plural(found.lanes, 'model')} side by side"] if found.lanes > 1 else []
+    return [", ".join([f"{plural(found.chunks, 'chunk')} at once{' (measured)' * found.measured}", *beside])]
 
 
 def whole_phrase(report: Report) -> str | None:

@@ -1,0 +1,1 @@
+"""Models that hold all of their weights while every batch goes through them."""

@@ -23,13 +23,13 @@ from qfund.stream.disk import Disk
 from qfund.stream.filling import Filled, made, transient
 from qfund.stream.frame import Frame, Slot
 from qfund.stream.groups import SMALL, Group, grouped, held
+from qfund.stream.head.tiled import TiledHead
 from qfund.stream.held.lanes import Lanes, SideBySide
 from qfund.stream.held.sharing import alike, parted, waits
 from qfund.stream.listener import Listener
 from qfund.stream.passes import Pass, stops
 from qfund.stream.quantized import Quantized
 from qfund.stream.source import Source
-from qfund.stream.tiled import TiledHead
 from qfund.stream.units import BLOCK, EMBEDDING, HEAD, Unit
 from qfund.stream.walker import Arguments, NotStreamable, Walker, Way
 

@@ -5,6 +5,7 @@ let go when the layer has run: what is there at once is one layer's.
 """
 
 import mmap
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,7 +28,7 @@ class Mappings:
         if path not in self._files:
             self._files[path] = None
             with suppress(OSError, ValueError):  # a file system without mappings, no address space, an empty file
-                self._files[path] = torch.frombuffer(mmap.mmap(file, 0, access=mmap.ACCESS_COPY), dtype=torch.uint8)
+                self._files[path] = torch.frombuffer(_mapping(file), dtype=torch.uint8)
         whole = self._files[path]
         return whole[start : start + count] if whole is not None and start + count <= len(whole) else None
 
@@ -58,3 +59,14 @@ class Mappings:
         finally:
             for handle in handles:
                 handle.remove()
+
+
+def _mapping(file: int) -> mmap.mmap:
+    """All of an open file; who writes to it would have a copy of that page."""
+    if sys.platform != "linux":
+        return mmap.mmap(file, 0, access=mmap.ACCESS_COPY)
+    # Without memory set aside for such copies, which would be refused of a file that is larger than the memory.
+    return mmap.mmap(file, 0, flags=mmap.MAP_PRIVATE | _NO_RESERVE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+
+
+_NO_RESERVE = 0x4000  # mman.h; Python does not name it everywhere

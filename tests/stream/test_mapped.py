@@ -1,6 +1,7 @@
 """Weights that are used where they lie in their file: the same numbers, no memory, and nothing else is let go."""
 
 import mmap
+import os
 import sys
 from pathlib import Path
 
@@ -119,6 +120,20 @@ def test_where_the_system_does_not_do_it(broken: str, monkeypatch: pytest.Monkey
     walked.run(batches, heard)
     for number, expected in enumerate(whole(found, "fp32", batches)):
         assert_same(tensors(heard.outputs[number]["fp32"]), expected)
+
+
+@needs_linux
+def test_a_file_may_be_larger_than_the_memory(tmp_path: Path) -> None:
+    if Path("/proc/sys/vm/overcommit_memory").read_text().strip() == "2":
+        pytest.skip("this system sets memory aside for every mapping")
+    path, size = tmp_path / "large", 4 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with path.open("wb+") as file:
+        try:
+            file.truncate(size)  # takes no room on the disk
+        except OSError:
+            pytest.skip("this file system has no such files")
+        part = Mappings().part(path, file.fileno(), size - 8, 8)
+    assert part is not None and part.tolist() == [0] * 8
 
 
 def test_one_mapped_weight_is_needed_besides() -> None:

@@ -4,7 +4,6 @@ The models' outputs are upcast exactly to float64 before anything is computed; n
 where either model gives a non-finite value are left out of every statistic and counted.
 """
 
-from array import array
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
@@ -18,6 +17,7 @@ from torch import Tensor
 from qfund.core.intervals import Vector
 from qfund.core.metrics.histogram import Histogram
 from qfund.core.metrics.positions import TOP_K, Positions
+from qfund.models.comparison.column import Column
 from qfund.models.comparison.logits import Distribution, Logits
 from qfund.models.comparison.tiles import TILE, count_by_code
 
@@ -39,9 +39,7 @@ class Kept:
 class Candidate:
     """Accumulates one candidate's comparison. Call ``positions()`` at the end."""
 
-    # Flat arrays: thousands of small tensors that stay between large ones that are freed would scatter the heap, and
-    # the process would grow by a gigabyte.
-    vectors: "dict[str, array[float]]" = field(default_factory=dict)
+    vectors: dict[str, Column] = field(default_factory=dict)
     counts: Tensor = field(default_factory=lambda: torch.zeros(_BINS, dtype=torch.int64))
     zeros: int = 0
     nonfinite: int = 0
@@ -49,12 +47,11 @@ class Candidate:
     kept: dict[int, Kept] = field(default_factory=dict)
 
     def add(self, name: str, values: Tensor | NDArray[Any]) -> None:
-        found = values if isinstance(values, np.ndarray) else values.cpu().numpy()
-        self.vectors.setdefault(name, array("d")).frombytes(found.astype(np.float64).tobytes())
+        self.vectors.setdefault(name, Column()).add(values.cpu() if isinstance(values, Tensor) else values)
 
     def vector(self, name: str) -> Vector | None:
-        values = self.vectors.get(name)
-        return None if values is None else np.array(values)
+        column = self.vectors.get(name)
+        return None if column is None else column.values
 
     def count(self, counts: Tensor) -> None:
         """Add to the histogram; ``counts`` are of |differences| in bfloat16, by their bits."""

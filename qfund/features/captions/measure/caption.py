@@ -255,8 +255,7 @@ def _apart(candidate: Candidate, seen: int, lengths: Sequence[int]) -> list[_Apa
     found, place = [], 0
     for length in lengths:
         good = sum(finite[place : place + length])
-        kl = candidate.vectors.get("kl", ())[seen : seen + good]
-        largest = candidate.vectors.get("max_abs", ())[seen : seen + good]
+        kl, largest = (candidate.vectors[name].values[seen : seen + good].tolist() for name in ("kl", "max_abs"))
         mean, most = (_rounded(sum(kl) / good), _rounded(max(largest))) if good else (None, None)
         found.append(_Apart(mean, most, length - good))
         place, seen = place + length, seen + good

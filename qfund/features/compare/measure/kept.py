@@ -3,12 +3,10 @@
 Floats are kept as they are, so that a comparison that was stopped and went on gives what it would have given.
 """
 
-from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import msgspec
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +19,7 @@ from qfund.features.compare.measure.runs import Earlier, Run, earlier
 from qfund.features.compare.request.margin import Margin
 from qfund.features.compare.request.report import NoiseRun
 from qfund.features.compare.request.spec import DEFAULT_TOKENS, Spec
+from qfund.models.comparison.column import Column
 from qfund.models.comparison.positions import Candidate, Kept
 from qfund.models.inputs import Batch
 from qfund.stream.begun import digest, disk, place
@@ -95,7 +94,7 @@ class Begun:
             elif what == "finite":
                 candidate.finite = tensor.tolist()
             else:
-                candidate.vectors[what] = array("d", tensor.numpy().tobytes())
+                candidate.vectors[what] = Column(tensor.numpy())
 
 
 class Rest:
@@ -186,9 +185,6 @@ class Floor:
 
 
 def _tensors(name: str, candidate: Candidate) -> dict[str, Tensor]:
-    found = {
-        f"{name}/{what}": torch.from_numpy(np.array(values, dtype=np.float64))
-        for what, values in candidate.vectors.items()
-    }
+    found = {f"{name}/{what}": torch.tensor(column.values) for what, column in candidate.vectors.items()}
     finite = torch.tensor(candidate.finite, dtype=torch.bool)
     return found | {f"{name}/counts": candidate.counts, f"{name}/finite": finite}

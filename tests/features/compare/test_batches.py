@@ -148,3 +148,12 @@ def test_other_batches_hold_the_same(runs: list[tuple[int, int]], times: float, 
 def test_pictures_stay_as_they_are() -> None:
     pictures = [Batch({"pixel_values": torch.ones(4, 3, 2, 2)})] * 3
     assert regrouped(pictures, 2.0) == pictures
+
+
+@pytest.mark.parametrize(("room", "chunks"), [(64 * 1024**2, 4), (400_000, 2), (100_000, 2)])
+def test_two_lanes_share_a_batch_where_both_would_take_much(
+    room: int, chunks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "ROOM", room)
+    torch.set_num_threads(2)
+    assert compare(SHORT).batch == BatchFacts(chunks, 2, False)

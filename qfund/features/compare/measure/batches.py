@@ -51,8 +51,7 @@ class Sizes:
     ) -> None:
         """``chosen`` is what was begun with; where nothing was, what is ``kept`` of earlier measurements counts."""
         self.walk, self.chosen = walk, chosen
-        self.usual = max(min(TRIED), 1 / walk.lanes.count)
-        self.tried = _possible(walk, task, batches, self.usual) if walk.held else [self.usual]
+        self.usual, self.tried = _possible(walk, task, batches) if walk.held else (1.0, [1.0])
         self._most, self._ratios = 0, list[dict[float, float]]()
         forms = {(*part.shape[1:],) for batch in batches for part in batch.arguments.values()}
         rows = sorted(walker.way.row.name for walker in walk.walkers if walker.way.batches is None)
@@ -145,19 +144,20 @@ class Sizes:
         self.chosen = None if times is None else Size(times, True)
 
 
-def _possible(walk: Streamed, task: Task, batches: Sequence[Batch], usual: float) -> list[float]:
-    """The usual multiple, and others that make other batches and for which there is room."""
-    chunks = max((len(batch.chunks) for batch in batches if "input_ids" in batch.arguments), default=1)
-    tokens = max(
-        (batch.arguments["input_ids"].numel() for batch in batches if "input_ids" in batch.arguments), default=0
-    )
+def _possible(walk: Streamed, task: Task, batches: Sequence[Batch]) -> tuple[float, list[float]]:
+    """The usual multiple: a lane's part of a batch, or more of a text where that takes little. And those that make
+    other batches, for which there is room."""
+    ids = [batch.arguments["input_ids"] for batch in batches if "input_ids" in batch.arguments]
+    chunks, tokens = max(map(len, ids), default=1), max((part.numel() for part in ids), default=0)
     config = walk.walkers[0].frame.model.config.get_text_config()
     width = getattr(config, "hidden_size", 0) or 0
     outputs = getattr(config, "vocab_size", 0) if task.gives == "tokens" else width
     models = sum(walker.way.batches is None for walker in walk.walkers)
-    token = 4 * (models * outputs + walk.lanes.count * _INNER * width)
+    batch = tokens * 4 * (models * outputs + walk.lanes.count * _INNER * width)
+    part = max(min(TRIED), 1 / walk.lanes.count)
+    usual = max((times for times in TRIED if part < times <= 1 and 0 < times * batch <= ROOM / 2), default=part)
     found = {max(2, int(chunks * usual)): usual}
     for times in TRIED:
-        if int(chunks * times) >= 2 and times * tokens * token <= ROOM:
+        if int(chunks * times) >= 2 and times * batch <= ROOM:
             found.setdefault(int(chunks * times), times)
-    return sorted(found.values()) if chunks > 1 else [usual]
+    return usual, sorted(found.values()) if chunks > 1 else [usual]

@@ -25,8 +25,8 @@ settings.load_profile("qfund")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-# Before torch is imported, for this process and those that it starts: last bits depend on the number of threads, and what
-# is held bit for bit shall not depend on the machine. Where threads matter a test sets them.
+# Before torch is imported, for this process and those that it starts: last bits depend on the number of threads, and
+# what is held bit for bit shall not depend on the machine. Where threads matter a test sets them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 #: Files (or folders) that run in one process, because they share what is slow to make: comparisons, a browser.

@@ -23,13 +23,15 @@ def performed(
     """The folder of each part that a chosen test looks at, done once, two at a time."""
     chosen = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
     wanted = {params.get("part") for params in chosen}
+    # Here, and not in the threads: the first folder of a session empties the place of all.
+    folders = {part: tmp_path_factory.mktemp(part) for part in PARTS if part in wanted}
 
     def perform(part: str) -> Path:
-        perform_part(part, folder := tmp_path_factory.mktemp(part))
-        return folder
+        perform_part(part, folders[part])
+        return folders[part]
 
     with ThreadPoolExecutor(2) as pool:
-        yield {part: pool.submit(perform, part) for part in PARTS if part in wanted}
+        yield {part: pool.submit(perform, part) for part in folders}
 
 
 CASES = [(part, case.name) for part, cases in (("commands", COMMANDS), ("loads", LOADS)) for case in cases]

@@ -25,9 +25,9 @@ settings.load_profile("qfund")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-# Before torch is imported: each process has its share of the cores, and so have the workers that it starts.
-if processes := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(processes))))
+# Before torch is imported, for this process and those that it starts: last bits depend on the number of threads, and
+# what is held bit for bit shall not depend on the machine. Where threads matter a test sets them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 #: Files (or folders) that run in one process, because they share what is slow to make: comparisons, a browser.
 TOGETHER = {"models/test_footprint": "features/compare/test_architectures", "browser": "browser"}

@@ -157,3 +157,9 @@ def test_two_lanes_share_a_batch_where_both_would_take_much(
     monkeypatch.setattr(batches, "ROOM", room)
     torch.set_num_threads(2)
     assert compare(SHORT).batch == BatchFacts(chunks, 2, False)
+
+
+def test_a_text_that_ends_with_a_short_batch_is_told_by_the_others() -> None:
+    torch.set_num_threads(2)
+    found = compare(replace(SHORT, max_tokens=2 * 64 + 16), Told())  # of whose rounds the last is that batch
+    assert found.batch == BatchFacts(4, 2, False)

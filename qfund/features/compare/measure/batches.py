@@ -80,8 +80,10 @@ class Sizes:
                     part = regrouped(rest[start : start + self._unit], times)
                     places[-1][times] = range(len(run), len(run) + len(part))
                     run += part
-            yield self._noted(run)
+            yield run
             self._learn(run, places)
+            times = self.chosen.times if self.chosen else self.usual
+            self._most = max(len(run[batch].chunks) for turn in places for batch in turn[times])
             first, rest = [], rest[turns * self._turn :]
         if left := [*first, *self._sized(rest)]:
             yield self._noted(left)
@@ -112,7 +114,7 @@ class Sizes:
         return regrouped(batches, self.chosen.times if self.chosen else self.usual)
 
     def _noted(self, batches: list[Batch]) -> list[Batch]:
-        self._most = max(len(batch.chunks) for batch in batches[-2:])
+        self._most = max(self._most, *(len(batch.chunks) for batch in batches))  # a text's last one is shorter
         return batches
 
     def _learn(self, run: Sequence[Batch], turns: list[dict[float, range]]) -> None:

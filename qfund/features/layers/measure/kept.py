@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Self
 
 import msgspec
-import numpy as np
 import torch
 
 from qfund.core.metrics.positions import Positions
@@ -62,7 +61,7 @@ class Kept:
         for mix in mixes:
             held = {name: getattr(found[mix.name], name) for name in VECTORS}
             if all(vector is not None for vector in held.values()):
-                tensors = {name: torch.from_numpy(np.ascontiguousarray(vector)) for name, vector in held.items()}
+                tensors = {name: torch.tensor(vector) for name, vector in held.items()}
                 self.keeping.disk.write(self._key(mix), tensors, {"whole": whole or ""})
 
     def _key(self, mix: Mix) -> tuple[str, ...]:

@@ -103,7 +103,7 @@ def together(name: str, found: Checkpoint, precisions: list[str], rounds: int, t
     for times in sizes.tried:
         count = max(len(batch.chunks) for batch in regrouped(every[:2], times))
         spent, wall = (1e6 * min(row) / tokens for row in (cpu[str(times)], walls[times][1:]))
-        mark = "usual" * (times == sizes.usual), "chosen" * (sizes.chosen is not None and sizes.chosen.times == times)
+        mark = "usual" * (times == sizes.usual), "chosen" * (sizes.chosen == times)
         print(
             f"{name:18} {count:4} chunks of {context:4} cpu {spent:8.1f} wall {wall:8.1f} {' '.join(mark)}", flush=True
         )

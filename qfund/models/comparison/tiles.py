@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-Vector = NDArray[np.float64]
+from qfund.core.intervals import Vector
+
 #: Elements of a tile on a CPU: a megabyte in double precision. Smaller ones would stay in a core's own cache, but then
 #: calling the passes costs more than that saves.
 TILE = 128 * 1024

@@ -6,7 +6,7 @@ forwards take the same examples in other batches, which changes last bits and no
 
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 
@@ -31,23 +31,15 @@ _TURNS = 3
 _FASTER = 0.97
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
-    """``times`` as long a batch; ``measured``: others were tried here, and took more."""
-
-    times: float
-    measured: bool = False
-
-
 class Sizes:
     """
     Attributes:
         tried: how many times as long batches are that are measured, ``usual`` among them.
-        chosen: None as long as nothing is.
+        chosen: the multiple that was measured to be the best; None as long as nothing is.
     """
 
     def __init__(
-        self, walk: Streamed, found: Checkpoint, task: Task, batches: Sequence[Batch], chosen: Size | None, kept: bool
+        self, walk: Streamed, found: Checkpoint, task: Task, batches: Sequence[Batch], chosen: float | None, kept: bool
     ) -> None:
         """``chosen`` is what was begun with; where nothing was, what is ``kept`` of earlier measurements counts."""
         self.walk, self.chosen = walk, chosen
@@ -82,8 +74,7 @@ class Sizes:
                     run += part
             yield run
             self._learn(run, places)
-            times = self.chosen.times if self.chosen else self.usual
-            self._most = max(len(run[batch].chunks) for turn in places for batch in turn[times])
+            self._most = max(len(run[batch].chunks) for turn in places for batch in turn[self._times])
             first, rest = [], rest[turns * self._turn :]
         if left := [*first, *self._sized(rest)]:
             yield self._noted(left)
@@ -93,7 +84,11 @@ class Sizes:
         """None where it is as everywhere."""
         if not self.walk.held or not self._most or (self.walk.lanes.count < 2 and self.chosen is None):
             return None
-        return BatchFacts(self._most, self.walk.lanes.count, self.chosen is not None and self.chosen.measured)
+        return BatchFacts(self._most, self.walk.lanes.count, self.chosen is not None)
+
+    @property
+    def _times(self) -> float:
+        return self.usual if self.chosen is None else self.chosen
 
     @property
     def _unit(self) -> int:
@@ -111,7 +106,7 @@ class Sizes:
         return min(_TURNS - len(self._ratios), len(batches) // self._turn) if measuring else 0
 
     def _sized(self, batches: Sequence[Batch]) -> list[Batch]:
-        return regrouped(batches, self.chosen.times if self.chosen else self.usual)
+        return regrouped(batches, self._times)
 
     def _noted(self, batches: list[Batch]) -> list[Batch]:
         self._most = max(self._most, *(len(batch.chunks) for batch in batches))  # a text's last one is shorter
@@ -132,18 +127,17 @@ class Sizes:
         if len(self._ratios) == _TURNS:
             middle = {times: statistics.median(turn[times] for turn in self._ratios) for times in self.tried}
             best = min(middle, key=middle.__getitem__)
-            self.chosen = Size(best if middle[best] < _FASTER else self.usual, True)
+            self.chosen = best if middle[best] < _FASTER else self.usual
 
     def keep(self) -> None:
         """For whoever compares these models here again."""
-        if self.chosen and self.chosen.measured and (kept := disk()).limit:
-            kept.write(self._key, {"": torch.zeros(1)}, {"times": str(self.chosen.times)})
+        if self.chosen is not None and (kept := disk()).limit:
+            kept.write(self._key, {"": torch.zeros(1)}, {"times": str(self.chosen)})
 
     def _remember(self) -> None:
         kept = disk()
         found = kept.read(self._key) if kept.limit else None
-        times = next((times for times in self.tried if found and found[1].get("times") == str(times)), None)
-        self.chosen = None if times is None else Size(times, True)
+        self.chosen = next((times for times in self.tried if found and found[1].get("times") == str(times)), None)
 
 
 def _possible(walk: Streamed, task: Task, batches: Sequence[Batch]) -> tuple[float, list[float]]:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from qfund.checkpoints.checkpoint import Checkpoint
-from qfund.features.compare.measure.batches import Size
 from qfund.features.compare.measure.drift import Sums
 from qfund.features.compare.measure.files import Files
 from qfund.features.compare.measure.gathered import REFERENCE, Gathered
@@ -51,20 +50,21 @@ class _Notes:
     planned: int = 0
     open: tuple[str, ...] = ()
     total: int = 0
-    size: Size | None = None
+    size: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
     """How far a comparison is: after ``done`` batches; ``left`` says after how many a candidate was decided, or left
-    ``open``. ``looks`` of ``planned`` are over. ``size`` is that of batches, once it is chosen."""
+    ``open``. ``looks`` of ``planned`` are over. ``size`` of batches is a
+    multiple of theirs, once it is chosen."""
 
     done: int
     left: dict[str, int]
     looks: dict[str, int]
     planned: int
     open: tuple[str, ...]
-    size: Size | None = None
+    size: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
